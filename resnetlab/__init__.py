@@ -1,0 +1,3 @@
+"""resnetlab: ablation sweeps whose conclusions hold."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,72 @@
+"""Asynchronous successive halving (ASHA, Li et al. 2020), as Ray Tune decides it, with every decision kept as a row.
+
+A trial that reaches a rung is compared with the (1 - 1/reduction) quantile of what was recorded there before it, and
+stopped if it lies below. The difference from Ray's `ASHAScheduler(brackets=1)`: the decision is returned whole (epoch,
+value, cutoff, number recorded, decision), the rungs can be rebuilt from those rows, trials can be exempt (the audit),
+and a trial that skipped a rung does not fill it with a later score.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RungDecision:
+    """What ASHA saw and said when one trial reached one rung.
+
+    value: the metric, larger is better. cutoff: what it had to reach, None for the first arrival.
+    recorded: how many trials had been recorded at this rung before. decision: `continue`, `stop`, or `exempt` where
+    the trial would have been stopped but is in the audit.
+    """
+
+    rung: int
+    epoch: int
+    value: float
+    cutoff: float | None
+    recorded: int
+    decision: str
+
+    def as_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def rung_epochs(grace: int, reduction: int, epochs: int) -> list[int]:
+    """The epochs at which ASHA decides: grace, grace·reduction, … below `epochs` (at `epochs` a trial is complete)."""
+    rungs, epoch = [], grace
+    while epoch < epochs:
+        rungs.append(epoch)
+        epoch *= reduction
+    return rungs
+
+
+class Asha:
+    """One bracket of ASHA over `rung_epochs(grace, reduction, epochs)`; larger values are better."""
+
+    def __init__(self, grace: int, reduction: int, epochs: int):
+        self.reduction = reduction
+        self.epochs = rung_epochs(grace, reduction, epochs)
+        self._recorded: list[dict[str, float]] = [{} for _ in self.epochs]
+
+    def report(self, trial_id: str, epoch: int, value: float, exempt: bool = False) -> RungDecision | None:
+        """Record `value` if `epoch` is a rung that this trial has not been recorded at; None elsewhere."""
+        if epoch not in self.epochs:
+            return None
+        rung = self.epochs.index(epoch)
+        recorded = self._recorded[rung]
+        if trial_id in recorded:
+            return None
+        cutoff = float(np.percentile(list(recorded.values()), (1 - 1 / self.reduction) * 100)) if recorded else None
+        below = cutoff is not None and value < cutoff
+        decision = "continue" if not below else "exempt" if exempt else "stop"
+        row = RungDecision(rung, epoch, float(value), cutoff, len(recorded), decision)
+        recorded[trial_id] = float(value)
+        return row
+
+    def replay(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Rebuild the rungs from recorded rows (`trial_id`, `rung`, `value`); nothing is decided again."""
+        for row in rows:
+            if row["rung"] < len(self._recorded):
+                self._recorded[row["rung"]][row["trial_id"]] = row["value"]

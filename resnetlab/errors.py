@@ -1,0 +1,42 @@
+"""What can go wrong, by the exit code a person or a job scheduler sees.
+
+| code | meaning                                             | class            |
+|------|-----------------------------------------------------|------------------|
+| 0    | done                                                |                  |
+| 1    | trials failed, so there is no result                | TrialsFailed     |
+| 2    | bad request: study, option or storage               | BadRequest       |
+| 3    | bad data: absent, damaged or of another kind        | BadData          |
+| 4    | results folder refused, or held by another driver   | FolderRefused    |
+| 75   | try again: the cluster was lost                     | ClusterLost      |
+| 130  | interrupted                                         | Interrupted      |
+"""
+
+
+class ResnetlabError(Exception):
+    """An ending with a cause a person can act on; scripts print its text and leave with `exit_code`."""
+
+    exit_code = 1
+
+
+class TrialsFailed(ResnetlabError):
+    exit_code = 1
+
+
+class BadRequest(ResnetlabError):
+    exit_code = 2
+
+
+class BadData(ResnetlabError):
+    exit_code = 3
+
+
+class FolderRefused(ResnetlabError):
+    exit_code = 4
+
+
+class ClusterLost(ResnetlabError):
+    exit_code = 75
+
+
+class Interrupted(ResnetlabError):
+    exit_code = 130

@@ -1,0 +1,75 @@
+"""What a trial and an epoch report, and the names of the ways in which a trial can end."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Phase(StrEnum):
+    """Why a trial was run."""
+
+    EXPLORE = "explore"  # proposed by the sampler, may be stopped by ASHA
+    AUDIT = "audit"  # proposed by the sampler, exempt from stopping with a known probability
+    CONFIRM = "confirm"  # planned: fresh seed, full budget, never stopped, reads the test split
+
+
+class Status(StrEnum):
+    """How a trial stands. Only `complete` trials have a result at the full budget."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"  # by ASHA: a result at a lower budget
+    DIVERGED = "diverged"  # NaN or infinite loss
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def ended(self) -> bool:
+        """True where the trial will not be run again by continuing the sweep."""
+        return self not in (Status.RUNNING, Status.INTERRUPTED)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of one trial. Accuracies are fractions in [0, 1], losses nats, times seconds, memory bytes."""
+
+    epoch: int  # 1 after the first pass over the training split
+    train_loss: float  # mean over the epoch's steps, as optimised (with label smoothing)
+    train_accuracy: float  # over the augmented images the steps saw
+    val_loss: float
+    val_accuracy: float
+    lr: float  # of the epoch's last step
+    train_seconds: float
+    eval_seconds: float
+    images_per_second: float  # training images over train_seconds
+    peak_memory: int  # of the device; of the process on a CPU
+
+    def as_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model costs, whatever it learns."""
+
+    parameters: int  # all learnable values, frozen ones included
+    trainable: int  # those that the optimizer changes
+    multiply_adds: int  # of one forward pass of one image: convolutions and linear layers
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """A trained model on the test split, image by image.
+
+    predictions: (N,) int class numbers, labels: (N,) int class numbers, loss: mean cross entropy in nats.
+    `image` is (N,) int: each image's index in the dataset, which names it for ever.
+    """
+
+    __test__ = False  # not a test, though pytest would think so
+
+    accuracy: float
+    loss: float
+    predictions: Any
+    labels: Any
+    image: Any

@@ -1,0 +1,217 @@
+"""A study: the question, the baseline, the factors, how to search and how to confirm. Read from YAML, checked whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from resnetlab.asha import rung_epochs
+from resnetlab.config import DataConfig, Frozen, TrialConfig, digest
+from resnetlab.errors import BadRequest
+from resnetlab.seeding import MAX_SEED, stream
+from resnetlab.space import Space
+from resnetlab.yamlfile import explain, read_yaml, suggestion
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Search(Frozen):
+    """How to explore: Optuna proposes, ASHA stops. Its results choose and suggest; they prove nothing."""
+
+    sampler: Literal["tpe", "random", "grid", "quasi-random"] = "tpe"
+    trials: int = Field(30, ge=1, le=1_000_000)
+    epochs: int = Field(9, ge=1, le=100_000, description="full budget of one trial")
+    grace: int = Field(1, ge=1, description="epochs before a trial can be stopped")
+    reduction: int = Field(3, ge=2, le=100, description="one in so many goes on at each rung")
+    stopping: bool = Field(True, description="false: no ASHA, every trial runs to the full budget")
+    audit: float = Field(0.1, ge=0.0, le=1.0, description="share of trials exempt from stopping, chosen at random")
+    against: Literal["parameters", "multiply_adds", "train_seconds"] | None = Field(
+        None, description="a second objective to minimise beside accuracy"
+    )
+
+    @model_validator(mode="after")
+    def _grace(self) -> Search:
+        if self.grace > self.epochs:
+            raise ValueError(f"need grace <= epochs, got grace={self.grace}, epochs={self.epochs}")
+        return self
+
+    @property
+    def rungs(self) -> list[int]:
+        return rung_epochs(self.grace, self.reduction, self.epochs) if self.stopping else []
+
+
+class Confirm(Frozen):
+    """How to confirm: fresh seeds, a fixed balanced design around the incumbent, full budget, the test split."""
+
+    seeds: int = Field(3, ge=1, le=1000, description="replicates of each arm")
+    design: Literal["one-factor", "factorial", "fractional", "none"] = "one-factor"
+    factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
+    alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
+    delta: float = Field(0.5, gt=0.0, le=100.0, description="smallest effect of interest, percentage points")
+
+
+class Resources(Frozen):
+    """What one trial gets. Not part of a study's identity: it changes the speed, not the answer."""
+
+    cpus: float = Field(1.0, gt=0.0, le=4096.0)
+    gpus: float = Field(0.0, ge=0.0, le=64.0, description="0.25 puts four trials on one GPU")
+
+
+class Study(Frozen):
+    """A whole study, validated. `baseline` holds only what differs from TrialConfig's defaults."""
+
+    name: str
+    title: str = ""
+    question: str = ""
+    dataset: DataConfig
+    baseline: dict[str, Any] = Field(default_factory=dict)
+    factors: dict[str, Any]
+    search: Search = Search()
+    confirm: Confirm = Confirm()
+    resources: Resources = Resources()
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not NAME.fullmatch(name) or ".." in name:
+            raise ValueError(
+                f"{name!r} cannot name a results folder (allowed: 1 to 128 letters, digits, '.', '_', '-', "
+                "beginning with a letter or digit, without '..')"
+            )
+        return name
+
+    @field_validator("factors")
+    @classmethod
+    def _known_factors(cls, factors: dict[str, Any]) -> dict[str, Any]:
+        if not factors:
+            raise ValueError("need at least one factor")
+        known = TrialConfig.factor_fields()
+        for name in factors:
+            if name not in known:
+                raise ValueError(f"{name!r} is not a factor{suggestion(name, known)}")
+        return factors
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Study:
+        known = TrialConfig.factor_fields()
+        for name in self.baseline:
+            if name not in known:
+                raise ValueError(f"baseline.{name}: not a setting{suggestion(name, known)}")
+        space = self.space
+        for factor in space.factors:
+            for branch in factor.branches:
+                for value in branch.levels or (branch.low, branch.high):
+                    self._check_level(factor.name, value)
+                for parent, levels in branch.when.items():
+                    for level in levels:
+                        if not any(other.contains(level) for other in space[parent].branches):
+                            allowed = "; ".join(other.describe() for other in space[parent].branches)
+                            raise ValueError(
+                                f"factors.{factor.name}.when.{parent}={level} is not one of its levels ({allowed})"
+                            )
+        problem = space.problem(self.baseline_values())
+        if problem:
+            raise ValueError(f"baseline: {problem}")
+        self.config(self.baseline_values(), seed=0)
+        for name in self.confirm.factors or ():
+            if name not in space.names or not space[name].compared:
+                allowed = ", ".join(f.name for f in space.factors if f.compared) or "none"
+                raise ValueError(f"confirm.factors: {name!r} has no levels to compare (allowed: {allowed})")
+        if self.search.sampler == "grid":
+            for factor in space.factors:
+                if not factor.compared:
+                    raise ValueError(f"search.sampler: grid needs levels, but factors.{factor.name} is a range")
+        return self
+
+    def _check_level(self, name: str, value: Any) -> None:
+        """One level on its own must be valid for its field; combinations are checked as they are proposed."""
+        try:
+            TrialConfig.check_level(name, value)
+        except ValidationError as error:
+            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"factors.{name}: level {value!r}: {rule}") from None
+        except ValueError as error:
+            raise ValueError(f"factors.{name}: level {value!r}: {error}") from None
+
+    @property
+    def space(self) -> Space:
+        return Space.of(self.factors)
+
+    def baseline_values(self) -> dict[str, Any]:
+        """The factor values of the baseline: what it sets, else TrialConfig's default."""
+        config = TrialConfig(data=self.dataset, **self.baseline)
+        values = {name: getattr(config, name) for name in self.space.names}
+        return self.space.active(values)
+
+    def config(self, values: Mapping[str, Any], *, seed: int) -> TrialConfig:
+        """The full config of a trial at `values`; ValidationError where the combination is infeasible."""
+        return TrialConfig(
+            **(self.baseline | dict(values)),
+            data=self.dataset,
+            epochs=self.search.epochs,
+            seed=seed,
+            split_seed=stream(self.seed, "split"),
+        )
+
+    def compared_factors(self) -> list[str]:
+        """The factors whose levels the confirm stage compares."""
+        return [f.name for f in self.space.factors if f.compared and f.name in (self.confirm.factors or f.name)]
+
+    def identity(self) -> dict[str, Any]:
+        """What may not change while results of this name exist."""
+        return self.model_dump(mode="json", exclude={"resources", "title", "question", "dataset"}) | {
+            "dataset": self.dataset.identity()
+        }
+
+    @property
+    def study_hash(self) -> str:
+        return digest(self.identity())
+
+
+def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
+    """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
+
+    Raises BadRequest with file, key, value and what is allowed.
+    """
+    content = read_yaml(path)
+    content.setdefault("name", path.stem)
+    for key, value in (changes or {}).items():
+        _assign(content, key, value)
+    return build_study(content, str(path))
+
+
+def build_study(content: Mapping[str, Any], source: str) -> Study:
+    """A Study from parsed content; `source` is the place that messages name."""
+    try:
+        return Study(**content)
+    except ValidationError as error:
+        raise BadRequest(explain(error, Study, source)) from None
+
+
+def _assign(content: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    place: Any = content
+    for part in parents:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise BadRequest(f"--set {key}={value}: {part} is not a section of the study")
+    if not last:
+        raise BadRequest(f"--set {key}={value}: need key=value")
+    place[last] = value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys in which two identities differ, as `search.trials: 30 in the folder, 40 asked for`."""
+    found = []
+    for key in sorted({*old, *new}):
+        one, other = old.get(key), new.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            found.append(f"{prefix}{key}: {one!r} in the folder, {other!r} asked for")
+    return found
