@@ -147,7 +147,7 @@ class TrialConfig(Frozen):
     def check_level(cls, name: str, value: Any) -> None:
         """ValidationError or ValueError where `value` alone cannot be a level of the field `name`."""
         info = cls.model_fields[name]
-        taken = TypeAdapter(Annotated[info.annotation, *info.metadata]).validate_python(value)  # type: ignore[misc]
+        taken = TypeAdapter(Annotated[info.annotation, "field", *info.metadata]).validate_python(value)  # type: ignore[misc]
         if taken != value or isinstance(taken, bool) != isinstance(value, bool):
             raise ValueError(f"need {type(taken).__name__}, got {value!r}")
 
