@@ -1,0 +1,135 @@
+"""The parts that networks are made of: residual block, squeeze-excitation, head, and the stages that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SQUEEZE = 16  # squeeze-excitation: channels per hidden unit (Hu et al. 2018, arXiv:1709.01507) …
+SQUEEZE_LEAST = 8  # … but never fewer hidden units than this, which narrow nets would otherwise be left with
+
+
+class Staged(nn.Module):
+    """A network as a row of stages and a head; the first `frozen` stages are not trained.
+
+    Frozen means that the parameters have requires_grad False and that the stage stays in evaluation mode whatever
+    `train()` says, so that batch norm neither uses nor updates batch statistics. `forward` is `suffix(prefix(x))`:
+    the prefix is the frozen part, whose output depends on nothing that training changes.
+    """
+
+    def __init__(self, stages: Iterable[nn.Module], head: nn.Module, frozen: int = 0):
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.head = head
+        if not 0 <= frozen <= len(self.stages):
+            raise ValueError(f"need 0 <= frozen <= {len(self.stages)} stages, got frozen={frozen}")
+        self.frozen = frozen
+        for stage in self.stages[:frozen]:
+            stage.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Staged:
+        super().train(mode)
+        for stage in self.stages[: self.frozen]:
+            stage.eval()
+        return self
+
+    def prefix(self, x: Tensor) -> Tensor:
+        for stage in self.stages[: self.frozen]:
+            x = stage(x)
+        return x
+
+    def suffix(self, x: Tensor) -> Tensor:
+        for stage in self.stages[self.frozen :]:
+            x = stage(x)
+        return self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) float -> (B, classes) logits."""
+        return self.suffix(self.prefix(x))
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by a gate in (0, 1) that is computed from all channel means (Hu et al. 2018)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        hidden = max(channels // SQUEEZE, SQUEEZE_LEAST)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.excite(F.relu(self.squeeze(x.mean((2, 3)))))
+        return x * gate.sigmoid()[:, :, None, None]
+
+
+class ResidualBlock(nn.Module):
+    """conv-BN-ReLU-conv-BN (+ squeeze-excitation) (+ shortcut) - ReLU: the basic block of He et al. 2016.
+
+    The shortcut is the identity where the block keeps the shape, else a 1x1 convolution and BN. Convolutions have no
+    bias (the BN after each has one). Stride 2 takes a map of n pixels to ceil(n / 2), so none falls below 1x1.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, shortcut: bool = True, se: bool = False):
+        super().__init__()
+        padding = kernel // 2
+        self.conv1 = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, kernel, 1, padding, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.se = SqueezeExcitation(outputs) if se else None
+        self.shortcut: nn.Module | None = None
+        if shortcut and (stride != 1 or inputs != outputs):
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        elif shortcut:
+            self.shortcut = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        if self.se is not None:
+            y = self.se(y)
+        if self.shortcut is not None:
+            y = y + self.shortcut(x)
+        return F.relu(y, inplace=True)
+
+
+def stem(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+    """conv-BN-ReLU that keeps the size of the map (odd kernel)."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def head(inputs: int, hidden: Iterable[int], classes: int, pool: nn.Module, dropout: float = 0.0) -> nn.Sequential:
+    """Pool, flatten, then linear layers with ReLU between them and dropout before each."""
+    layers: list[nn.Module] = [pool, nn.Flatten()]
+    sizes = [inputs, *hidden, classes]
+    for i in range(len(sizes) - 1):
+        if i:
+            layers.append(nn.ReLU(inplace=True))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(sizes[i], sizes[i + 1]))
+    return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def he_initialise(model: Staged) -> Staged:
+    """He et al. 2015: normal weights that keep the variance through ReLU (convolutions by fan-out, linear by fan-in).
+
+    What ReLU does not follow, the logits and the gates of squeeze-excitation, has gain 1. Biases start at 0, batch norm at
+    scale 1. Draws from torch's global generator, which the caller seeds.
+    """
+    last = [module for module in model.head.modules() if isinstance(module, nn.Linear)][-1:]
+    last += [module.excite for module in model.modules() if isinstance(module, SqueezeExcitation)]
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            gain = "linear" if any(module is other for other in last) else "relu"
+            nn.init.kaiming_normal_(module.weight, nonlinearity=gain)
+            nn.init.zeros_(module.bias)
+    return model

@@ -1,0 +1,49 @@
+"""What a model costs: parameters and multiply-adds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from resnetlab.config import TrialConfig
+from resnetlab.records import ModelFacts
+
+
+def facts(model: nn.Module, config: TrialConfig, shape: tuple[int, int, int]) -> ModelFacts:
+    """Parameters, those trained, and the multiply-adds of one image of `shape` (H, W, C)."""
+    parameters = list(model.parameters())
+    return ModelFacts(
+        parameters=sum(p.numel() for p in parameters),
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        multiply_adds=multiply_adds(model, shape),
+    )
+
+
+def multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Of the convolutions and linear layers in one forward pass of one image, biases not counted.
+
+    Counted by hooks on a real forward pass, on the device where the model is. On the meta device nothing is computed, but its
+    first forward in a process imports a second's worth of torch, which is why trials do not go there.
+    """
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Linear):
+            total += output.numel() * module.in_features
+        else:
+            total += output.numel() * module.weight[0].numel()
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [module.register_forward_hook(count) for module in layers]
+    training = model.training
+    height, width, channels = shape
+    try:
+        model.eval()
+        with torch.inference_mode():
+            model(torch.zeros(1, channels, height, width, device=next(model.parameters()).device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return total

@@ -1,0 +1,117 @@
+"""A results folder, on a disk or behind a URL: whole files only, written aside and renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pyarrow import fs
+
+from resnetlab.errors import BadRequest
+
+
+class Folder:
+    """Named blobs under one root. Names are relative, with `/`. A reader sees the old blob or the new, never half."""
+
+    def __init__(self, filesystem: fs.FileSystem, root: str, url: str):
+        self._fs, self._root, self.url = filesystem, root.rstrip("/"), url
+
+    @classmethod
+    def at(cls, place: str | Path) -> Folder:
+        """A local path, or a URL that pyarrow reads (`file://`, `s3://`, `gs://`). BadRequest where it cannot be."""
+        text = str(place)
+        if "://" not in text:
+            path = Path(text).expanduser().resolve()
+            return cls(fs.LocalFileSystem(), str(path), str(path))
+        try:
+            filesystem, root = fs.FileSystem.from_uri(text)
+        except (ValueError, OSError, NotImplementedError) as error:
+            scheme = text.split("://", 1)[0]
+            raise BadRequest(f"--storage {scheme}://…: cannot be opened: {str(error).splitlines()[0]}") from None
+        url = root if isinstance(filesystem, fs.LocalFileSystem) else text.rstrip("/")
+        return cls(filesystem, root, url)
+
+    @property
+    def path(self) -> Path | None:
+        """The local directory, None where the folder is behind a URL."""
+        return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+
+    def sub(self, name: str) -> Folder:
+        return Folder(self._fs, f"{self._root}/{name}", f"{self.url}/{name}")
+
+    def read(self, name: str) -> bytes | None:
+        """The blob, or None where there is none."""
+        try:
+            with self._fs.open_input_stream(f"{self._root}/{name}") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace the blob as a whole, durably: on a disk fsync and rename."""
+        if self.path is None:
+            with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
+                stream.write(data)
+            return
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(stream.fileno(), 0o644)
+                os.fsync(stream.fileno())
+            Path(aside).replace(target)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+        _sync_directory(target.parent)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write the blob only where there is none; False where there was one. Atomic on a disk, not behind a URL."""
+        if self.path is None:
+            if self.read(name) is not None:
+                return False
+            self.write(name, data)
+            return True
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.link(aside, target)  # fails where the name exists, and shows the blob whole
+        except FileExistsError:
+            return False
+        finally:
+            Path(aside).unlink(missing_ok=True)
+        _sync_directory(target.parent)
+        return True
+
+    def names(self, sub: str = "") -> list[str]:
+        """The blobs directly in `sub`, sorted, without those being written."""
+        selector = fs.FileSelector(f"{self._root}/{sub}" if sub else self._root, allow_not_found=True)
+        files = (info for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File)
+        return sorted(info.base_name for info in files if not info.base_name.startswith("."))
+
+    def delete(self, name: str) -> None:
+        try:
+            self._fs.delete_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return
+
+    def clear(self, sub: str) -> None:
+        """Delete everything in `sub`."""
+        self._fs.delete_dir_contents(f"{self._root}/{sub}", missing_dir_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
