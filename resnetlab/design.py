@@ -1,0 +1,103 @@
+"""Which arms to run, so that their means answer the question asked. Pure functions from levels to rows.
+
+A design is a list of arms; an arm gives a value to every factor of the incumbent. Every arm is run with the same seeds
+(blocks), so each design here is balanced.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Generators of two-level fractions of resolution V or higher: added factor = product of basic factors (by position).
+# Box, Hunter & Hunter, Statistics for Experimenters, table of minimum-aberration fractions.
+_GENERATORS: dict[int, tuple[tuple[int, ...], ...]] = {
+    5: ((0, 1, 2, 3),),
+    6: ((0, 1, 2, 3, 4),),
+    7: ((0, 1, 2, 3, 4, 5),),
+    8: ((0, 1, 2, 3), (0, 1, 4, 5)),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One combination of levels. `changed` holds what differs from the incumbent: none for the incumbent itself."""
+
+    values: Mapping[str, Any]
+    changed: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{factor}={show(level)}" for factor, level in self.changed.items()) or "incumbent"
+
+
+def show(level: Any) -> str:
+    """A level as people write it in a study file."""
+    return {True: "on", False: "off"}[level] if isinstance(level, bool) else f"{level}"
+
+
+def one_factor(incumbent: Mapping[str, Any], alternatives: Mapping[str, Sequence[Any]]) -> list[Arm]:
+    """What does changing this one choice do, everything else left as the incumbent has it?
+
+    The incumbent, and one arm for each alternative level of each factor: 1 + Σ levels arms. Its estimand is the swap
+    at the incumbent; it says nothing about interactions.
+    """
+    arms = [Arm(dict(incumbent), {})]
+    for factor, levels in alternatives.items():
+        arms += [Arm(dict(incumbent) | {factor: level}, {factor: level}) for level in levels]
+    return arms
+
+
+def full_factorial(incumbent: Mapping[str, Any], alternatives: Mapping[str, Sequence[Any]]) -> list[Arm]:
+    """What does each choice do on average over all settings of the others, and which choices depend on each other?
+
+    Every combination of every level: the product of the numbers of levels.
+    """
+    choices = {factor: (incumbent[factor], *levels) for factor, levels in alternatives.items()}
+    return [_arm(incumbent, dict(zip(choices, row, strict=True))) for row in itertools.product(*choices.values())]
+
+
+def fractional(incumbent: Mapping[str, Any], alternatives: Mapping[str, Any]) -> list[Arm]:
+    """The same as the full factorial for two levels a factor, from a fraction of its runs.
+
+    A two-level fraction of resolution V or higher: no main effect or two-factor interaction is confused with another
+    (three-factor interactions are taken to be negligible). 3 factors 8 rows, 4: 16, 5: 16, 6: 32, 7: 64, 8: 64.
+    `alternatives` gives one level to each factor. ValueError outside 2 to 8 factors.
+    """
+    factors = list(alternatives)
+    signs = fraction(len(factors))
+    return [
+        _arm(
+            incumbent,
+            {f: alternatives[f] if sign > 0 else incumbent[f] for f, sign in zip(factors, row, strict=True)},
+        )
+        for row in signs
+    ]
+
+
+def fraction(factors: int) -> list[tuple[int, ...]]:
+    """Rows of -1 and +1 of a two-level design of resolution V or higher; the first row is all -1 where it can be.
+
+    Rows are folded so that the all -1 row (the incumbent) is in the design.
+    """
+    if not 2 <= factors <= 8:
+        raise ValueError(f"need 2 to 8 factors for a two-level fraction, got {factors}")
+    generators = _GENERATORS.get(factors, ())
+    basic = factors - len(generators)
+    rows = []
+    for row in itertools.product((-1, 1), repeat=basic):
+        extra = []
+        for generator in generators:
+            sign = -1 if len(generator) % 2 == 0 else 1  # so that all -1 gives -1
+            for position in generator:
+                sign *= row[position]
+            extra.append(sign)
+        rows.append((*row, *extra))
+    return rows
+
+
+def _arm(incumbent: Mapping[str, Any], chosen: Mapping[str, Any]) -> Arm:
+    changed = {f: level for f, level in chosen.items() if level != incumbent[f]}
+    return Arm(dict(incumbent) | chosen, changed)
