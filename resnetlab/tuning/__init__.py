@@ -1,0 +1,1 @@
+"""The engine room: Optuna proposes, ASHA stops, Ray Tune runs. Only here are `ray` and `optuna` known."""
