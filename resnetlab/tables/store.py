@@ -37,6 +37,7 @@ class Store:
         self._schemas = {table: schema(table, factors if table == "trials" else ()) for table in WRITTEN}
         self._pending: dict[str, list[dict[str, Any]]] = {table: [] for table in WRITTEN}
         self._trials: dict[str, dict[str, Any]] = {}
+        self._changed: dict[str, None] = {}  # trials whose row is newer than the last segment, in order
         self._keys: dict[str, set[tuple[Any, ...]]] = {table: set() for table in WRITTEN}
         self._next = 0
         self._flushed = self._published = time.monotonic()
@@ -74,9 +75,8 @@ class Store:
     def add(self, table: str, row: Mapping[str, Any]) -> bool:
         """Take one row; False, and nothing is changed, where its key stands already. `trials` rows replace."""
         if table == "trials":
-            merged = self._trials.get(row["trial_id"], {}) | row
-            self._trials[row["trial_id"]] = merged
-            self._pending[table].append(merged)
+            self._trials[row["trial_id"]] = self._trials.get(row["trial_id"], {}) | row
+            self._changed[row["trial_id"]] = None
             return True
         key = tuple(row[name] for name in KEYS[table])
         if key in self._keys[table]:
@@ -97,12 +97,14 @@ class Store:
 
     def flush(self) -> None:
         """Acknowledge: after this the rows added so far survive the death of process and machine."""
-        tables = {name: pa.Table.from_pylist(rows, self._schemas[name]) for name, rows in self._pending.items() if rows}
+        pending = self._pending | {"trials": [self._trials[trial_id] for trial_id in self._changed]}
+        tables = {name: pa.Table.from_pylist(rows, self._schemas[name]) for name, rows in pending.items() if rows}
         if tables:
             self.lease.check()
             self.folder.write(f"segments/{self._next:08d}", segment.encode(tables))
             self._next += 1
             self._pending = {table: [] for table in WRITTEN}
+            self._changed = {}
         self._flushed = time.monotonic()
 
     def tick(self) -> None:
