@@ -75,7 +75,8 @@ class Store:
     def add(self, table: str, row: Mapping[str, Any]) -> bool:
         """Take one row; False, and nothing is changed, where its key stands already. `trials` rows replace."""
         if table == "trials":
-            self._trials[row["trial_id"]] = self._trials.get(row["trial_id"], {}) | row
+            known = self._trials.get(row["trial_id"]) or dict.fromkeys(self._schemas[table].names)
+            self._trials[row["trial_id"]] = known | row
             self._changed[row["trial_id"]] = None
             return True
         key = tuple(row[name] for name in KEYS[table])

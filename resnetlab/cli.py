@@ -1,0 +1,84 @@
+"""What the scripts in `sweeps/` share: options to a study, endings to exit codes, the last words on the screen.
+
+The roof of the house: the only place that knows both wings.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnetlab.errors import BadRequest, ResnetlabError
+from resnetlab.study import Study, load_study
+from resnetlab.yamlfile import parse_value
+
+if TYPE_CHECKING:
+    from resnetlab.tables.folder import Folder
+
+
+@contextmanager
+def endings() -> Iterator[None]:
+    """Turn a ResnetlabError into its text on stderr and its exit code."""
+    try:
+        yield
+    except ResnetlabError as error:
+        print(f"error: {error}" if error.exit_code != 130 else f"\n{error}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def load(name: str, studies: Path, changes: Mapping[str, Any], settings: Sequence[str]) -> Study:
+    """The study called `name` in `studies`, or in the file `name`, with the command line's changes."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = studies / f"{name}.yaml"
+        if "/" in name or not path.is_file():
+            known = ", ".join(sorted(file.stem for file in studies.glob("*.yaml"))) or "none"
+            raise BadRequest(f"--study {name}: no such study in {studies.name}/ (allowed: {known}, or a .yaml file)")
+    elif not path.is_file():
+        raise BadRequest(f"--study {name}: no such file")
+    wanted = {key: value for key, value in changes.items() if value is not None}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise BadRequest(f"--set {setting}: need key=value, e.g. search.trials=40")
+        wanted[key] = parse_value(value)
+    return load_study(path, wanted)
+
+
+def print_plan(study: Study) -> None:
+    """The dry run: what would be run and what it would cost."""
+    from resnetlab.tuning.estimate import describe
+
+    for line in describe(study):
+        print(line)
+
+
+def run(study: Study, storage: str, address: str | None) -> None:
+    """Run or continue `study`, then write and announce its report."""
+    from resnetlab.tuning.run import Options, run_study, summary
+
+    folder = run_study(study, Options(storage=storage, address=address))
+    failure = summary(folder, study)
+    report(folder)
+    if failure is not None:
+        raise failure
+
+
+def report(folder: Folder) -> None:
+    from resnetlab.report.build import build_report
+
+    print(f"\nreport: {_short(str(build_report(folder.url)))}")
+
+
+def _short(path: str) -> str:
+    """Relative to the current folder where that is shorter."""
+    relative = os.path.relpath(path) if "://" not in path else path
+    return min(path, relative, key=len)

@@ -1,0 +1,111 @@
+"""Ray: started here, or joined; and what must hold on every node before the first trial."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from resnetlab.errors import BadRequest, ClusterLost
+from resnetlab.study import Resources
+from resnetlab.tables.folder import Folder
+
+
+@contextmanager
+def connect(address: str | None, resources: Resources) -> Iterator[int]:
+    """A connection to Ray; gives the number of trials that can run at once.
+
+    `address` None starts Ray for this run alone and ends it afterwards. BadRequest where the cluster cannot fit a
+    single trial, ClusterLost where there is none at `address`.
+    """
+    import ray
+
+    import resnetlab
+
+    variables = {"OMP_WAIT_POLICY": "PASSIVE", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address is None:
+            ray.init(
+                include_dashboard=False, object_store_memory=256 << 20, runtime_env={"env_vars": variables}, **common
+            )
+        else:
+            ray.init(address=address, runtime_env={"env_vars": variables, "py_modules": [resnetlab]}, **common)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        where = f"--address {address}" if address else "a local Ray"
+        raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
+    try:
+        yield _slots(ray.nodes(), resources)
+    finally:
+        ray.shutdown()
+
+
+def _slots(nodes: list[dict[str, Any]], resources: Resources) -> int:
+    """How many trials fit, node by node. BadRequest where none does."""
+    total = 0
+    for node in nodes:
+        if not node["Alive"]:
+            continue
+        cpus, gpus = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
+        fits = int(cpus / resources.cpus + 1e-9)
+        if resources.gpus:
+            per_gpu = int(1 / resources.gpus + 1e-9)
+            fits = min(fits, int(gpus) * per_gpu if per_gpu else int(gpus / resources.gpus + 1e-9))
+        total += fits
+    if not total:
+        have = ", ".join(
+            f"{int(node['Resources'].get('CPU', 0))} CPUs and {int(node['Resources'].get('GPU', 0))} GPUs"
+            for node in nodes
+            if node["Alive"]
+        )
+        raise BadRequest(
+            f"resources: a trial needs {resources.cpus:g} CPUs and {resources.gpus:g} GPUs on one node; "
+            f"the cluster has nodes with {have}"
+        )
+    return total
+
+
+def check_storage(folder: Folder) -> None:
+    """Every node must see what the driver wrote, and the driver what every node wrote. BadRequest where not."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    token = secrets.token_hex(8)
+    folder.write(f"probe/{token}", token.encode())
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def probe(url: str, node: str) -> str:
+        place = Folder.at(url)
+        try:
+            if place.read(f"probe/{token}") != token.encode():
+                return "does not see what the driver wrote"
+            place.write(f"probe/{token}-{node}", node.encode())
+        except OSError as error:
+            return f"cannot write: {error.strerror or error}"
+        return ""
+
+    asked = {
+        node["NodeID"]: probe.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+        ).remote(folder.url, node["NodeID"])
+        for node in nodes
+    }
+    problems = []
+    try:
+        for node in nodes:
+            problem = ray.get(asked[node["NodeID"]], timeout=60)
+            if not problem and folder.read(f"probe/{token}-{node['NodeID']}") is None:
+                problem = "writes to a folder of its own, which the driver does not see"
+            if problem:
+                problems.append(f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}) {problem}")
+    finally:
+        folder.clear("probe")
+    if problems:
+        raise BadRequest(
+            f"--storage {folder.url}: not shared by all nodes: {'; '.join(problems)}. "
+            "Use a file system that every node mounts at this path, or a URL (s3://…, gs://…)."
+        )

@@ -1,0 +1,136 @@
+"""What a study would run and cost, said before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from resnetlab import design
+from resnetlab.asha import rung_epochs
+from resnetlab.config import TrialConfig
+from resnetlab.data import check, default_cache, prepare
+from resnetlab.records import ModelFacts
+from resnetlab.seeding import stream
+from resnetlab.study import Study
+from resnetlab.tuning.search import Search
+
+
+def describe(study: Study) -> Iterator[str]:
+    """The plan as lines: factors, trials, largest and smallest model, cost. Prepares the data, trains nothing."""
+    check(study.dataset)
+    yield f"{study.name}: {study.title}"
+    if study.question:
+        yield f"  {study.question}"
+    dataset = prepare(study.dataset, default_cache())
+    sizes = {name: len(dataset.split(name, stream(study.seed, "split"))) for name in ("train", "val", "test")}
+    shape = "×".join(map(str, dataset.shape))
+    yield (
+        f"data: {study.dataset.name}, {shape}, {len(dataset.classes)} classes, "
+        f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
+    )
+    yield "factors:"
+    for factor in study.space.factors:
+        kind = "compared" if factor.name in study.compared_factors() else "tuned"
+        yield f"  {factor.name} ({kind}): " + "; ".join(branch.describe() for branch in factor.branches)
+    yield from _explore(study)
+    yield from _confirm(study)
+    yield from _models(study, dataset)
+
+
+def _explore(study: Study) -> Iterator[str]:
+    search = study.search
+    rungs = ", ".join(map(str, search.rungs)) or "none"
+    low, high = explore_epochs(study)
+    yield (
+        f"explore: {search.trials} trials ({search.sampler}), up to {search.epochs} epochs each, "
+        f"ASHA decides at epochs {rungs}, {search.audit:.0%} exempt: about {low} to {high} epochs"
+    )
+
+
+def explore_epochs(study: Study) -> tuple[int, int]:
+    """Epochs of the explore stage: where every rung lets one in `reduction` go on, and where nothing is stopped."""
+    search = study.search
+    high = search.trials * search.epochs
+    if not search.stopping:
+        return high, high
+    at, alive, before, low = [*rung_epochs(search.grace, search.reduction, search.epochs), search.epochs], 1.0, 0, 0.0
+    for epoch in at:
+        low += alive * (epoch - before)
+        before, alive = epoch, alive / search.reduction
+    low = search.audit * search.epochs + (1 - search.audit) * low
+    return round(low * search.trials), high
+
+
+def _confirm(study: Study) -> Iterator[str]:
+    if study.confirm.design == "none":
+        yield "confirm: none, so nothing will be claimed"
+        return
+    arms = confirm_arms(study)
+    runs = arms * study.confirm.seeds
+    yield (
+        f"confirm: {study.confirm.design}, {arms} arms × {study.confirm.seeds} seeds = {runs} runs "
+        f"of {study.search.epochs} epochs: {runs * study.search.epochs} epochs"
+    )
+
+
+def confirm_arms(study: Study) -> int:
+    """How many arms the design has, laid around the baseline (the incumbent is not known yet)."""
+    base = study.baseline_values()
+    others = {
+        name: [level for level in study.space[name].levels if level != base[name]]
+        for name in study.compared_factors()
+        if name in base
+    }
+    if study.confirm.design == "one-factor":
+        return len(design.one_factor(base, others))
+    if study.confirm.design == "factorial":
+        return len(design.full_factorial(base, others))
+    return len(design.fraction(len(others)))
+
+
+def _models(study: Study, dataset: Any) -> Iterator[str]:
+    found: dict[str, tuple[ModelFacts, dict[str, Any]]] = {}
+    for values in _corners(study):
+        facts = _facts(study.config(values, seed=0), dataset)
+        found[str(facts)] = (facts, values)
+    ordered = sorted(found.values(), key=lambda item: item[0].parameters)
+    for word, (facts, values) in (("smallest", ordered[0]), ("largest", ordered[-1])):
+        levels = ", ".join(f"{name}={design.show(value)}" for name, value in values.items() if name in _ARCHITECTURE)
+        yield (
+            f"{word} model: {facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds an image"
+            + (f" ({levels})" if levels else "")
+        )
+    baseline = _facts(study.config(study.baseline_values(), seed=0), dataset)
+    train = len(dataset.split("train", stream(study.seed, "split")))
+    epochs = explore_epochs(study)[1] + (
+        0 if study.confirm.design == "none" else confirm_arms(study) * study.confirm.seeds * study.search.epochs
+    )
+    work = 3 * baseline.multiply_adds * train * epochs
+    yield f"cost: at most {epochs:,} epochs, about {work:.1e} multiply-adds of training at the baseline's size"
+
+
+_ARCHITECTURE = frozenset(
+    {"blocks", "kernel", "width", "downsample", "shortcut", "se", "pool", "head_depth", "head_width", "frozen"}
+)
+
+
+def _corners(study: Study, most: int = 256) -> Iterator[dict[str, Any]]:
+    """The baseline, and random feasible points: enough to find the extremes of a space of a few factors."""
+    yield study.baseline_values()
+    content = study.model_copy(update={"search": study.search.model_copy(update={"sampler": "random"})})
+    search = Search(content)
+    for number in range(1, most):
+        asked = search.ask(number)
+        if asked is None:
+            return
+        yield asked[1]
+
+
+def _facts(config: TrialConfig, dataset: Any) -> ModelFacts:
+    import torch
+
+    from resnetlab.models import build, facts
+
+    with torch.device("meta"):
+        model = build(config, dataset.shape, len(dataset.classes))
+        return facts(model, config, dataset.shape)

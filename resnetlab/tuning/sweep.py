@@ -1,0 +1,362 @@
+"""One sweep as a state machine: what to run next, what a report means, when it is over. Knows neither Ray nor torch.
+
+    next()    -> a Task, or None: nothing to start now (`finished` says whether ever again)
+    report()  -> True where the trial is to go on
+    ended()   -> the trial is over, for the named reason
+
+Every answer is recorded in the store before it matters, and a Sweep over a folder that holds rows takes up where they
+end: finished trials are told to the sampler and the rungs, unfinished ones are handed out again first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from resnetlab.asha import Asha
+from resnetlab.config import TrialConfig
+from resnetlab.errors import BadRequest, FolderRefused, ResnetlabError
+from resnetlab.plan import Plan, make_plan
+from resnetlab.records import Phase, Status
+from resnetlab.seeding import MAX_SEED, stream
+from resnetlab.study import Study
+from resnetlab.tables.store import Store
+from resnetlab.tuning.search import Search
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to run. `test`: it reads the test split at its last epoch."""
+
+    trial_id: str
+    config: TrialConfig
+    phase: Phase
+    test: bool
+
+    def as_message(self) -> dict[str, Any]:
+        """What travels to a worker: JSON-like values only."""
+        return {
+            "trial_id": self.trial_id,
+            "config": self.config.model_dump(mode="json"),
+            "phase": str(self.phase),
+            "test": self.test,
+        }
+
+
+@dataclass
+class Progress:
+    """What the live view shows."""
+
+    explore_planned: int
+    confirm_planned: int = 0
+    epochs: int = 0
+    images_per_second: float = 0.0
+    best: float | None = None
+    best_trial: str = ""
+
+
+class Sweep:
+    """A study being run into a store. `facts` are columns that all trials share: data hash, revision, versions."""
+
+    def __init__(self, study: Study, store: Store, facts: Mapping[str, Any], classes: Sequence[str] = ()):
+        self.study, self.store = study, store
+        self._facts, self._classes = dict(facts), list(classes)
+        self._asha = Asha(study.search.grace, study.search.reduction, study.search.epochs)
+        self._search = Search(study)
+        self._proposed = 0
+        self._exhausted = False
+        self._again: deque[Task] = deque()
+        self._confirm: deque[tuple[dict[str, Any], Task]] = deque()
+        self._obsolete: list[str] = []
+        self.plan: Plan | None = None
+        self.running: dict[str, Task] = {}
+        self.finished = False
+        self.error: ResnetlabError | None = None
+        self.progress = Progress(study.search.trials)
+        self._replay()
+
+    # -- taking up ---------------------------------------------------------------------------------------------------
+
+    def _replay(self) -> None:
+        values: dict[str, list[tuple[int, float]]] = {}
+        epochs = self.store.read("epochs")
+        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", "val_accuracy"))
+        for trial_id, epoch, value in zip(*columns, strict=True):
+            values.setdefault(trial_id, []).append((epoch, value))
+        self.progress.epochs = len(epochs)
+        self._asha.replay(self.store.read("rungs").to_pylist())
+        stopped = {row["trial_id"] for row in self.store.read("rungs").to_pylist() if row["decision"] == "stop"}
+        rows = sorted(self.store.trials.values(), key=lambda row: row["number"])
+        for row in rows:
+            if not Status(row["status"]).ended and row["trial_id"] in stopped:
+                row = self._close(row["trial_id"], Status.STOPPED, "below the cutoff of its rung")
+            if row["phase"] == Phase.CONFIRM:
+                continue
+            self._proposed = max(self._proposed, row["number"] + 1)
+            self._search.replay(row, values.get(row["trial_id"], []))
+            if Status(row["status"]).ended:
+                self._note_best(row)
+            else:
+                self._again.append(self._task(row))
+        raw = self.store.folder.read("plan.json")
+        if raw is not None:
+            self._adopt(_read_plan(raw, f"{self.store.folder.url}/plan.json"))
+
+    def _task(self, row: Mapping[str, Any]) -> Task:
+        config = TrialConfig.model_validate_json(row["config"])
+        data = config.data.model_copy(update=_places(self.study))
+        config = config.model_copy(update={"data": data})
+        phase = Phase(row["phase"])
+        return Task(row["trial_id"], config, phase, test=phase is Phase.CONFIRM)
+
+    # -- what next ---------------------------------------------------------------------------------------------------
+
+    def next(self) -> Task | None:
+        """The next trial to start, or None. Sets `error` and `finished` where the sweep cannot go on."""
+        try:
+            task = None if self.finished else self._next()
+        except ResnetlabError as error:
+            self.error, self.finished, task = error, True, None
+        if task is not None:
+            self.running[task.trial_id] = task
+            self.store.flush()
+        return task
+
+    def _next(self) -> Task | None:
+        if self._again:
+            return self._again.popleft()
+        if self.plan is None:
+            if not self._exhausted and self._proposed < self.study.search.trials:
+                task = self._propose()
+                if task is not None:
+                    return task
+                self._exhausted = True
+                self.progress.explore_planned = self._proposed
+            if self.running:
+                return None
+            self._make_plan()
+        while self._confirm:
+            row, task = self._confirm.popleft()
+            self._open(task, row)
+            return task
+        self.finished = not self.running
+        return None
+
+    def _propose(self) -> Task | None:
+        number = self._proposed
+        asked = self._search.ask(number)
+        if asked is None:
+            if number == 0:
+                raise BadRequest(f"{self.study.name}: no feasible combination of levels was found")
+            return None
+        trial, values = asked
+        config = self.study.config(values, seed=stream(self.study.seed, "explore", number))
+        audit = stream(self.study.seed, "audit", number) / MAX_SEED < self.study.search.audit
+        task = Task(config.trial_id, config, Phase.AUDIT if audit else Phase.EXPLORE, test=False)
+        self._search.started(task.trial_id, trial)
+        self._proposed += 1
+        self._open(task, {"number": number, "stop_probability": 1 - self.study.search.audit, **values})
+        return task
+
+    def _make_plan(self) -> None:
+        if self.study.confirm.design == "none":
+            self.finished = True
+            return
+        self.store.flush()
+        plan = make_plan(
+            self.study, self.store.trials.values(), self._facts["data_hash"], self._facts["git_revision"] or "unknown"
+        )
+        content = plan.model_dump(mode="json") | {"plan_hash": plan.plan_hash}
+        self.store.folder.write("plan.json", json.dumps(content, indent=2).encode())
+        self._adopt(plan)
+
+    def _adopt(self, plan: Plan) -> None:
+        """Queue the plan's runs, except those that have ended."""
+        self.plan = plan
+        for number, (row, block, arm, config) in enumerate(plan.trials(self.study), start=self._proposed):
+            known = self.store.trials.get(config.trial_id)
+            self.progress.confirm_planned += 1
+            if known is not None and Status(known["status"]).ended:
+                continue
+            task = Task(config.trial_id, config, Phase.CONFIRM, test=True)
+            if known is not None:
+                self._again.append(task)
+                continue
+            columns = {
+                "number": number,
+                "arm": arm.name,
+                "plan_hash": plan.plan_hash,
+                "design_row": row,
+                "seed_block": block,
+                **arm.values,
+            }
+            self._confirm.append((columns, task))
+
+    def _open(self, task: Task, columns: Mapping[str, Any]) -> None:
+        config = task.config
+        row = {
+            "trial_id": task.trial_id,
+            "study": self.study.name,
+            "phase": str(task.phase),
+            "status": str(Status.RUNNING),
+            "config": config.model_dump_json(),
+            "seed": config.seed,
+            "split_seed": config.split_seed,
+            "epochs_run": 0,
+            "epochs_allowed": config.epochs,
+            "restarts": 0,
+            "started": datetime.now(UTC),
+        }
+        self.store.add("trials", row | self._facts | dict(columns))
+
+    # -- what a trial says -------------------------------------------------------------------------------------------
+
+    def report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
+        """Take what a worker reports after one epoch (or when it cannot go on); True where it is to go on.
+
+        message: `epochs` (rows not reported before by this worker, oldest first), `columns` (of the trials table),
+        `restarted`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, predictions, …}).
+        """
+        task = self.running.get(trial_id)
+        if task is None:
+            return False
+        columns = dict(message.get("columns", {}))
+        if message.get("restarted"):
+            columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
+        self.store.add("trials", {"trial_id": trial_id, **columns})
+        for row in message["epochs"]:
+            if not self._take_epoch(task, row):
+                self.ended(trial_id, Status.STOPPED, f"below the cutoff of its rung at epoch {row['epoch']}")
+                return False
+        ending = message.get("ending")
+        if ending:
+            self.ended(trial_id, Status(ending["status"]), ending["reason"])
+            return False
+        if self.store.trials[trial_id]["epochs_run"] >= task.config.epochs:
+            if task.test:
+                self._take_test(trial_id, message["test"])
+            self.ended(trial_id, Status.COMPLETE, "reached the full budget")
+            return False
+        self.store.tick()
+        return True
+
+    def _take_epoch(self, task: Task, row: Mapping[str, Any]) -> bool:
+        """Record one epoch; False where ASHA stops the trial."""
+        trial_id, epoch, value = task.trial_id, row["epoch"], row["val_accuracy"]
+        if self.store.add("epochs", {"trial_id": trial_id, **row}):
+            self.progress.epochs += 1
+            known = self.store.trials[trial_id]
+            totals = {name: (known.get(name) or 0.0) + row[name] for name in ("train_seconds", "eval_seconds")}
+            best = max(value, known.get("val_accuracy_best") or 0.0)
+            last = {"epochs_run": epoch, "val_accuracy": value, "val_loss": row["val_loss"], "val_accuracy_best": best}
+            self.store.add("trials", {"trial_id": trial_id, **last, **totals})
+            if task.phase is not Phase.CONFIRM:
+                self._search.reported(trial_id, epoch, value)
+            self._note_speed(row)
+        if task.phase is Phase.CONFIRM or not self.study.search.stopping:
+            return True
+        decision = self._asha.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
+        if decision is None:
+            return True
+        self.store.add("rungs", {"trial_id": trial_id, **decision.as_row()})
+        return decision.decision != "stop"
+
+    def _take_test(self, trial_id: str, test: Mapping[str, Any]) -> None:
+        """Record what a confirm trial did on the test split."""
+        numbers = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
+        self.store.add("trials", {"trial_id": trial_id, **numbers})
+        labels, predicted = np.asarray(test["labels"]), np.asarray(test["predictions"])
+        order = np.argsort(test["image"], kind="stable")
+        images = np.asarray(test["image"])[order].tolist()
+        columns = {"image": images, "label": labels[order].tolist(), "predicted": predicted[order].tolist()}
+        self.store.add_all("predictions", trial_id, columns)
+        n = len(self._classes)
+        self.store.add_all(
+            "classes",
+            trial_id,
+            {
+                "split": ["test"] * n,
+                "class": list(range(n)),
+                "name": self._classes,
+                "support": np.bincount(labels, minlength=n).tolist(),
+                "predicted": np.bincount(predicted, minlength=n).tolist(),
+                "correct": np.bincount(labels[labels == predicted], minlength=n).tolist(),
+            },
+        )
+
+    def ended(self, trial_id: str, status: Status, reason: str) -> None:
+        """The trial is over. Its checkpoint is deleted once this is durable."""
+        task = self.running.pop(trial_id, None)
+        if task is None:
+            return
+        row = self._close(trial_id, status, reason)
+        if task.phase is not Phase.CONFIRM:
+            against = self.study.search.against
+            self._search.ended(trial_id, status, row.get(against) if against else None)
+            self._note_best(row)
+        self.store.flush()
+        for name in self._obsolete:
+            self.store.folder.delete(f"{CHECKPOINTS}/{name}")
+        self._obsolete = []
+        self.store.tick()
+
+    def interrupt(self) -> None:
+        """Mark what runs as interrupted: it goes on when the sweep is continued."""
+        for trial_id in list(self.running):
+            row = {"trial_id": trial_id, "status": str(Status.INTERRUPTED), "reason": "the sweep was interrupted"}
+            self.store.add("trials", row)
+        self.running.clear()
+
+    def _close(self, trial_id: str, status: Status, reason: str) -> dict[str, Any]:
+        ending = {"status": str(status), "reason": reason, "ended": datetime.now(UTC)}
+        self.store.add("trials", {"trial_id": trial_id, **ending})
+        self._obsolete.append(f"{trial_id}.pt")
+        return self.store.trials[trial_id]
+
+    # -- the live view -----------------------------------------------------------------------------------------------
+
+    def _note_best(self, row: Mapping[str, Any]) -> None:
+        value = row.get("val_accuracy")
+        complete = row["status"] == Status.COMPLETE and value is not None
+        if complete and (self.progress.best is None or value > self.progress.best):
+            self.progress.best, self.progress.best_trial = value, row["trial_id"]
+
+    def _note_speed(self, row: Mapping[str, Any]) -> None:
+        seconds = max(row["train_seconds"] + row["eval_seconds"], 1e-9)
+        rate = row["images_per_second"] * row["train_seconds"] / seconds * max(len(self.running), 1)
+        old = self.progress.images_per_second
+        self.progress.images_per_second = rate if not old else 0.8 * old + 0.2 * rate
+
+    def counts(self) -> dict[str, int]:
+        """How many trials stand how, by status."""
+        found: dict[str, int] = {}
+        for row in self.store.trials.values():
+            found[row["status"]] = found.get(row["status"], 0) + 1
+        return found
+
+
+def _places(study: Study) -> dict[str, Any]:
+    """Where the data lies is taken from this run's study, not from the recorded config."""
+    return {name: getattr(study.dataset, name) for name in ("root", "font_dir", "download")}
+
+
+def _read_plan(raw: bytes, place: str) -> Plan:
+    try:
+        content = json.loads(raw)
+        expected = content.pop("plan_hash")
+        plan = Plan.model_validate(content)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
+    if plan.plan_hash != expected:
+        raise FolderRefused(
+            f"{place}: changed after it was made: its content has hash {plan.plan_hash}, not {expected}"
+        )
+    return plan

@@ -1,0 +1,158 @@
+"""The worker's side of one trial: a class Trainable that lives through many trials, one epoch a step.
+
+A worker process imports torch once, opens the data once, and is then handed one trial after another. Each step trains
+one epoch, writes the trial's checkpoint (which carries its epoch history) to the results folder, and reports the epochs
+that it has not reported yet. Endings that belong to the trial (a loss that is not a number, memory) are reported
+as such; only the death of the process is Ray's affair.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from resnetlab.config import TrialConfig
+from resnetlab.errors import ResnetlabError
+from resnetlab.records import Status
+from resnetlab.tables.folder import Folder
+from resnetlab.tuning.sweep import CHECKPOINTS
+
+CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
+
+
+class TrialWorker(tune.Trainable):
+    """config: {"task": Task.as_message(), "context": {"folder", "cache", "gpus", "cpus"}}."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._run: _Run | None = None
+        self._message = config
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._run = None
+        self._message = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        try:
+            if self._run is None:
+                self._run = _Run(self._message["task"], self._message["context"])
+            report = self._run.step()
+        except Exception as error:
+            report = {"epochs": [], "ending": _ending(error)}
+            self._run = None
+        report["step_seconds"] = time.perf_counter() - began
+        return {"report": [report]}  # in a list, or Tune would flatten it
+
+
+class _Run:
+    """One trial in this process."""
+
+    def __init__(self, task: dict[str, Any], context: dict[str, Any]):
+        from resnetlab.data import prepare
+        from resnetlab.training import checkpoint
+        from resnetlab.training.loop import Training
+
+        began = time.perf_counter()
+        self._task = task
+        self._folder = Folder.at(context["folder"])
+        self._name = f"{CHECKPOINTS}/{task['trial_id']}.pt"
+        config = TrialConfig.model_validate(task["config"])
+        dataset = prepare(config.data, Path(context["cache"]))
+        device = "cuda" if context["gpus"] > 0 else "cpu"
+        threads = max(1, int(context["cpus"]))
+        raw = self._folder.read(self._name)
+        note = ""
+        state = None
+        if raw is not None:
+            try:
+                state = checkpoint.load(raw)
+            except checkpoint.CheckpointDamaged as error:
+                note = f"began again: its checkpoint was damaged ({error})"
+        self._training = Training(config, dataset, device=device, threads=threads, state=state)
+        self._reported = 0
+        self._written = time.perf_counter()
+        self._columns: dict[str, Any] = {
+            "parameters": self._training.facts.parameters,
+            "trainable": self._training.facts.trainable,
+            "multiply_adds": self._training.facts.multiply_adds,
+            "device": _device_name(device),
+            "device_share": context["gpus"] if device == "cuda" else context["cpus"],
+            "threads": threads,
+            "host": platform.node(),
+            "setup_seconds": time.perf_counter() - began,
+        }
+        if note:
+            self._columns["reason"] = note
+        self._restarted = raw is not None
+        self._checkpoints = 0
+        self._checkpoint_seconds = 0.0
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch, or none where the checkpoint was complete, and report what is new."""
+        training, config = self._training, self._training.config
+        if training.epoch < config.epochs:
+            training.run_epoch()
+            self._checkpoint(last=training.epoch == config.epochs)
+        report = {
+            "epochs": [record.as_row() for record in training.history[self._reported :]],
+            "columns": self._columns | {"checkpoint_seconds": self._checkpoint_seconds},
+            "restarted": self._restarted,
+        }
+        self._reported, self._columns, self._restarted = len(training.history), {}, False
+        if training.epoch == config.epochs and self._task["test"]:
+            result = training.test()
+            report["test"] = {
+                "accuracy": result.accuracy,
+                "loss": result.loss,
+                "predictions": result.predictions,
+                "labels": result.labels,
+                "image": result.image,
+            }
+        return report
+
+    def _checkpoint(self, last: bool) -> None:
+        """Write the state, unless the last one was so recent that writing would cost more than its share."""
+        from resnetlab.training import checkpoint
+
+        began = time.perf_counter()
+        cost = self._checkpoint_seconds / max(1, self._checkpoints)
+        if not last and cost > CHECKPOINT_SHARE * (began - self._written):
+            return
+        self._folder.write(self._name, checkpoint.save(self._training.state()))
+        self._written = time.perf_counter()
+        self._checkpoint_seconds += self._written - began
+        self._checkpoints += 1
+
+
+def _ending(error: Exception) -> dict[str, str]:
+    """How a trial ends whose epoch raised `error`."""
+    import torch
+
+    from resnetlab.training.loop import Diverged
+
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, Diverged):
+        return {"status": str(Status.DIVERGED), "reason": str(error)}
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return {"status": str(Status.OUT_OF_MEMORY), "reason": text.splitlines()[0]}
+    if isinstance(error, ResnetlabError):
+        return {"status": str(Status.FAILED), "reason": str(error)}
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    traceback.print_exc()  # into the worker's log
+    return {"status": str(Status.FAILED), "reason": text.splitlines()[0] + where}
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"

@@ -1,0 +1,55 @@
+"""Run an ablation sweep: explore with Optuna and ASHA on Ray Tune, confirm on fresh seeds, report.
+
+The same command on an existing results folder continues it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnetlab import cli
+
+STUDIES = Path(__file__).resolve().parent / "studies"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(help=__doc__)
+def main(
+    study: Annotated[str, typer.Option(help="a name in sweeps/studies, or a YAML file")] = "default",
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
+    trials: Annotated[int | None, typer.Option(help="explore trials")] = None,
+    epochs: Annotated[int | None, typer.Option(help="full budget of one trial")] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="0.25 puts four trials on one GPU")] = None,
+    cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs, and threads, of one trial")] = None,
+    storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
+    seed: Annotated[int | None, typer.Option(help="root of all seeds")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the results folder; default: the study's name")] = None,
+    font_dir: Annotated[str | None, typer.Option(help="glyphs: a folder of further fonts")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key of the study")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
+) -> None:
+    changes = {
+        "search.trials": trials,
+        "search.epochs": epochs,
+        "resources.gpus": gpus_per_trial,
+        "resources.cpus": cpus_per_trial,
+        "seed": seed,
+        "name": name,
+        "dataset.font_dir": font_dir,
+    }
+    with cli.endings():
+        chosen = cli.load(study, STUDIES, changes, set_ or [])
+        if dry_run:
+            cli.print_plan(chosen)
+        else:
+            cli.run(chosen, storage=storage, address=address)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,217 @@
+"""The sweep as a state machine, driven by a made-up trainer: what is asked, recorded, stopped, planned, continued."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from resnetlab.errors import FolderRefused, TrialsFailed
+from resnetlab.records import Phase, Status
+from resnetlab.study import build_study
+from resnetlab.tables.folder import Folder
+from resnetlab.tables.store import Store, read_table
+from resnetlab.tuning.sweep import Sweep
+
+FACTS = {"data_hash": "d", "git_revision": "g", "versions": "{}"}
+FACTORS = {
+    "blocks": {"levels": [2, 3]},
+    "kernel": {"levels": [3, 5]},
+    "optimizer": {"levels": ["sgd", "adamw"]},
+    "lr": [
+        {"when": {"optimizer": "sgd"}, "low": 0.01, "high": 0.5, "log": True},
+        {"when": {"optimizer": "adamw"}, "low": 3e-4, "high": 3e-2, "log": True},
+    ],
+}
+
+
+def study(confirm=None, **search):
+    return build_study(
+        {
+            "name": "s",
+            "dataset": {"name": "glyphs"},
+            "factors": FACTORS,
+            "search": {"trials": 12, "epochs": 9, "audit": 0.2, **search},
+            "confirm": {"seeds": 2, **(confirm or {})},
+        },
+        "s.yaml",
+    )
+
+
+class Trainer:
+    """Stands for the workers: keeps each trial's epochs as its checkpoint would."""
+
+    def __init__(self, broken=lambda config: False):
+        self.epochs: dict[str, list[dict]] = {}
+        self.broken = broken
+
+    def step(self, task, reported):
+        """The message after one more epoch; `reported` epochs were sent before by this incarnation."""
+        config = task.config
+        rng = random.Random(config.seed)
+        done = self.epochs.setdefault(task.trial_id, [])
+        if self.broken(config):
+            return {"epochs": [], "ending": {"status": "diverged", "reason": "loss is nan"}}
+        if len(done) < config.epochs:
+            level = 0.6 + 0.05 * (config.blocks == 3) + 0.02 * rng.random()
+            value = level * (1 - 0.8 ** (len(done) + 1))
+            fill = dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "lr", "images_per_second"), 0.5)
+            row = {"epoch": len(done) + 1, "val_accuracy": value, "train_seconds": 1.0, "eval_seconds": 0.1}
+            done.append({**fill, **row, "peak_memory": 1})
+        message = {"epochs": done[reported:], "columns": {"parameters": 10}, "restarted": False}
+        if len(done) == config.epochs and task.test:
+            labels = np.arange(6) % 2
+            accuracy = done[-1]["val_accuracy"]
+            test = {
+                "accuracy": accuracy,
+                "loss": 1.0,
+                "predictions": labels,
+                "labels": labels,
+                "image": labels.cumsum(),
+            }
+            test["image"] = np.arange(6)
+            message["test"] = test
+        return message
+
+
+def drive(sweep, trainer, slots=2, steps=None, rng=None):
+    """Run the sweep with `slots` workers for at most `steps` epochs; True when it finished."""
+    rng = rng or random.Random(0)
+    working: list = []
+    while True:
+        while len(working) < slots and (task := sweep.next()) is not None:
+            working.append([task, 0])
+        if not working:
+            return sweep.finished
+        if steps is not None:
+            steps -= 1
+            if steps < 0:
+                return False
+        job = rng.choice(working)
+        message = trainer.step(job[0], job[1])
+        job[1] += len(message["epochs"])
+        if not sweep.report(job[0].trial_id, message):
+            working.remove(job)
+
+
+def start(path, **kwargs):
+    s = study(**kwargs)
+    store = Store(Folder.at(path), s.space.names)
+    return Sweep(s, store, FACTS, ["a", "b"])
+
+
+def tables(path):
+    folder = Folder.at(path)
+    drop = ["started", "ended", "restarts"]
+    found = {name: read_table(folder, name) for name in ("trials", "epochs", "rungs", "classes", "predictions")}
+    return {name: table.drop_columns([c for c in drop if c in table.column_names]) for name, table in found.items()}
+
+
+def test_a_sweep_explores_plans_and_confirms(tmp_path):
+    sweep = start(tmp_path)
+    assert drive(sweep, Trainer())
+    sweep.store.close()
+    trials = read_table(Folder.at(tmp_path), "trials").to_pylist()
+    explore = [t for t in trials if t["phase"] in (Phase.EXPLORE, Phase.AUDIT)]
+    confirm = [t for t in trials if t["phase"] == Phase.CONFIRM]
+    assert len(explore) == 12 and explore[0]["blocks"] == 3 and explore[0]["lr"] == 0.1
+    assert {t["status"] for t in explore} == {"complete", "stopped"}
+    assert all(t["test_accuracy"] is None for t in explore)
+    assert len(confirm) == 2 * (1 + 3) and all(t["status"] == "complete" for t in confirm)
+    assert all(t["epochs_run"] == 9 and t["test_accuracy"] > 0 for t in confirm)
+    assert {t["plan_hash"] for t in confirm} == {sweep.plan.plan_hash}
+    for block in (0, 1):
+        assert len({t["seed"] for t in confirm if t["seed_block"] == block}) == 1
+    assert len({t["seed"] for t in trials}) == len(explore) + 2
+    audits = [t for t in explore if t["phase"] == Phase.AUDIT]
+    assert audits and all(t["status"] == "complete" for t in audits)
+
+
+def test_rung_rows_explain_every_stop(tmp_path):
+    sweep = start(tmp_path)
+    drive(sweep, Trainer())
+    rungs = sweep.store.read("rungs").to_pylist()
+    for trial_id, row in sweep.store.trials.items():
+        mine = [r for r in rungs if r["trial_id"] == trial_id]
+        stops = [r for r in mine if r["decision"] == "stop"]
+        assert len(stops) == (row["status"] == "stopped")
+        if stops:
+            assert stops[0]["value"] < stops[0]["cutoff"] and stops[0]["epoch"] == row["epochs_run"]
+        assert (mine == []) == (row["phase"] == Phase.CONFIRM)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_the_continued_sweep_leaves_the_same_tables(tmp_path, seed):
+    straight = start(tmp_path / "straight")
+    drive(straight, Trainer(), slots=1)
+    straight.store.close()
+    rng = random.Random(seed)
+    trainer = Trainer()
+    kills = 0
+    while True:
+        sweep = start(tmp_path / "killed")
+        if drive(sweep, trainer, slots=1, steps=rng.randrange(1, 25)):
+            break
+        sweep.store.lease.release()  # as the death of its process would; nothing is flushed or published
+        kills += 1
+    sweep.store.close()
+    assert kills > 3
+    expected, found = tables(tmp_path / "straight"), tables(tmp_path / "killed")
+    for name in expected:
+        assert found[name].equals(expected[name]), name
+
+
+def test_a_crash_between_checkpoint_and_row_loses_no_epoch(tmp_path):
+    trainer = Trainer()
+    sweep = start(tmp_path)
+    task = sweep.next()
+    sweep.report(task.trial_id, trainer.step(task, 0))
+    sweep.store.flush()
+    trainer.step(task, 1)  # trained and checkpointed, but its driver died before the row
+    sweep.store.lease.release()
+    again = start(tmp_path)
+    same = again.next()
+    assert same.trial_id == task.trial_id
+    again.report(task.trial_id, trainer.step(same, 0))
+    assert again.store.read("epochs")["epoch"].to_pylist() == [1]
+    again.store.flush()
+    assert again.store.read("epochs")["epoch"].to_pylist() == [1, 2, 3]
+
+
+def test_diverged_trials_are_rows_and_never_the_incumbent(tmp_path):
+    sweep = start(tmp_path)
+    assert drive(sweep, Trainer(broken=lambda config: config.kernel == 5))
+    diverged = [t for t in sweep.store.trials.values() if t["status"] == Status.DIVERGED]
+    assert diverged and all(t["reason"] == "loss is nan" for t in diverged)
+    assert sweep.plan.incumbent["kernel"] == 3
+
+
+def test_where_every_trial_fails_there_is_no_plan(tmp_path):
+    sweep = start(tmp_path)
+    assert drive(sweep, Trainer(broken=lambda config: True))
+    assert isinstance(sweep.error, TrialsFailed) and sweep.plan is None
+
+
+def test_swapping_the_optimizer_brings_its_own_learning_rate(tmp_path):
+    sweep = start(tmp_path)
+    drive(sweep, Trainer())
+    incumbent, other = sweep.plan.incumbent, {"sgd": "adamw", "adamw": "sgd"}[sweep.plan.incumbent["optimizer"]]
+    (arm,) = [arm for arm in sweep.plan.arms if arm.changed == {"optimizer": other}]
+    assert arm.companions == {"lr": arm.values["lr"]}
+    assert sweep.study.space.problem(arm.values) is None
+    assert sweep.study.space.problem(incumbent) is None
+
+
+def test_a_plan_that_was_changed_is_refused(tmp_path):
+    sweep = start(tmp_path)
+    drive(sweep, Trainer())
+    sweep.store.close()
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps(plan | {"delta": 9.0}))
+    with pytest.raises(FolderRefused, match=r"plan\.json: changed after it was made"):
+        start(tmp_path)
+
+
+def test_explore_only(tmp_path):
+    sweep = start(tmp_path, confirm={"design": "none"})
+    assert drive(sweep, Trainer()) and sweep.plan is None and sweep.error is None
