@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resnetlab.config import Frozen
+from resnetlab.yamlfile import explain
 
 Level = bool | int | float | str
 
@@ -104,10 +105,7 @@ class Space(Frozen):
     @classmethod
     def of(cls, factors: Mapping[str, Any]) -> Space:
         """From a mapping of names to a branch, or to a list of branches."""
-        built = {
-            name: Factor(name=name, branches=tuple(branches if isinstance(branches, list | tuple) else [branches]))
-            for name, branches in factors.items()
-        }
+        built = {name: _factor(name, branches) for name, branches in factors.items()}
         parents = {
             name: {parent for branch in factor.branches for parent in branch.when} for name, factor in built.items()
         }
@@ -155,6 +153,22 @@ class Space(Frozen):
                 return f"{factor.name}={value} is not allowed (allowed: {factor.branches[index].describe()})"
             kept[factor.name] = value
         return None
+
+
+def _factor(name: str, branches: Any) -> Factor:
+    """One factor from what a study file gives; ValueError that names the factor (and the branch, of several)."""
+    if not isinstance(branches, list | tuple):
+        branches = [branches]
+    built = []
+    for number, branch in enumerate(branches, start=1):
+        where = f"factors.{name}" + (f", branch {number}" if len(branches) > 1 else "")
+        try:
+            built.append(Branch.model_validate(branch))
+        except ValidationError as error:
+            raise ValueError(explain(error, Branch, where)) from None
+    if not built:
+        raise ValueError(f"factors.{name}: need levels, or low and high")
+    return Factor(name=name, branches=tuple(built))
 
 
 def _same(one: Level, other: Level) -> bool:

@@ -122,11 +122,19 @@ class Study(Frozen):
             if name not in space.names or not space[name].compared:
                 allowed = ", ".join(f.name for f in space.factors if f.compared) or "none"
                 raise ValueError(f"confirm.factors: {name!r} has no levels to compare (allowed: {allowed})")
+        self._check_design()
         if self.search.sampler == "grid":
             for factor in space.factors:
                 if not factor.compared:
                     raise ValueError(f"search.sampler: grid needs levels, but factors.{factor.name} is a range")
         return self
+
+    def _check_design(self) -> None:
+        compared = len(self.compared_factors())
+        if self.confirm.design == "fractional" and not 2 <= compared <= 8:
+            raise ValueError(f"confirm.design: fractional takes 2 to 8 factors with levels, got {compared}")
+        if self.confirm.design != "none" and not compared:
+            raise ValueError("confirm: no factor has levels to compare; give one levels, or set confirm.design: none")
 
     def _check_level(self, name: str, value: Any) -> None:
         """One level on its own must be valid for its field; combinations are checked as they are proposed."""

@@ -1,0 +1,35 @@
+# `make sweep` runs the default study, `make test` the tests; both install what they need into .venv first.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: sweep test check clean help
+
+help:
+	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
+	@echo "make test    run the tests"
+	@echo "make check   lint"
+	@echo "make clean   remove $(VENV)"
+
+sweep: $(INSTALLED)
+	$(BIN)/python sweeps/ablation.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "need Python 3.11 or newer, got %d.%d; set PYTHON=" % v)'
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing torch, ray and the rest into $(VENV) (a few minutes, several GB) …"
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@

@@ -1,0 +1,249 @@
+"""The whole way with the real Ray, Optuna and ASHA: run, kill, continue, interrupt, two nodes, report."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from resnetlab.tables.folder import Folder
+from resnetlab.tables.store import read_table
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = """
+dataset: {name: glyphs, variants: 2, limit: 600}
+baseline: {blocks: 1, width: 4, downsample: 1, batch: 32, lr: 0.1}
+factors:
+  kernel: {levels: [1, 3]}
+  optimizer: {levels: [sgd, adamw]}
+  lr:
+    - {when: {optimizer: sgd}, low: 0.01, high: 0.3, log: true}
+    - {when: {optimizer: adamw}, low: 1e-3, high: 1e-2, log: true}
+search: {trials: 6, epochs: 4, reduction: 2, audit: 0}
+confirm: {seeds: 2}
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the study and a data cache that all tests here share."""
+    place = tmp_path_factory.mktemp("sweeps")
+    (place / "tiny.yaml").write_text(STUDY)
+    return place
+
+
+def environment(place, **more):
+    return os.environ | {"RESNETLAB_CACHE": str(place / "cache"), "RAY_TMPDIR": "/tmp", **more}
+
+
+def command(place, *arguments):
+    script = [sys.executable, str(ROOT / "sweeps/ablation.py"), "--study", str(place / "tiny.yaml")]
+    return [*script, "--storage", str(place / "results"), *arguments]
+
+
+def sweep(place, *arguments, **more):
+    return subprocess.run(
+        command(place, *arguments), env=environment(place, **more), capture_output=True, text=True, timeout=240
+    )
+
+
+def started(place, name, rows, *arguments):
+    """Start a sweep and wait until at least `rows` epochs are acknowledged."""
+    process = subprocess.Popen(
+        command(place, "--name", name, *arguments),
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if len(epochs(place, name)) >= rows:
+            return process
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(f"no rows came: {process.communicate()}")
+
+
+def epochs(place, name):
+    table = read_table(Folder.at(place / "results" / name), "epochs")
+    return [] if table is None else list(zip(table["trial_id"].to_pylist(), table["epoch"].to_pylist(), strict=True))
+
+
+def trials(place, name):
+    return {row["trial_id"]: row for row in pq.read_table(place / "results" / name / "trials.parquet").to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def straight(place):
+    """One sweep, never interrupted."""
+    done = sweep(place, "--name", "straight")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_sweep_leaves_tables_figures_and_a_report(place, straight):
+    folder = place / "results" / "straight"
+    rows = trials(place, "straight")
+    explore = [row for row in rows.values() if row["phase"] == "explore"]
+    confirm = [row for row in rows.values() if row["phase"] == "confirm"]
+    assert len(explore) == 6 and len(confirm) == 2 * 3
+    assert {row["status"] for row in confirm} == {"complete"}
+    assert {row["status"] for row in explore} <= {"complete", "stopped"}
+    assert any(row["status"] == "stopped" for row in explore)
+    assert all((row["test_accuracy"] is not None) == (row["phase"] == "confirm") for row in rows.values())
+    assert sum(row["epochs_run"] for row in rows.values()) == len(epochs(place, "straight"))
+    rungs = pq.read_table(folder / "rungs.parquet").to_pylist()
+    assert {row["trial_id"] for row in rungs if row["decision"] == "stop"} == {
+        row["trial_id"] for row in explore if row["status"] == "stopped"
+    }
+    effects = pq.read_table(folder / "effects.parquet").to_pylist()
+    assert {row["factor"] for row in effects} == {"kernel", "optimizer"}
+    assert all(row["n"] == 2 and row["low"] <= row["estimate"] <= row["high"] for row in effects)
+    assert (folder / "report.html").stat().st_size > 20_000
+    assert list((folder / "figures").glob("*.png")) and list((folder / "figures").glob("*.svg"))
+    assert "report.html" in straight.stdout and "Traceback" not in straight.stderr
+    assert not list((folder / "checkpoints").iterdir()) and not list((folder / "segments").iterdir())
+    (session,) = json.loads((folder / "sweep.json").read_text())["sessions"]
+    assert 0 < session["busy_seconds"] <= session["wall_seconds"] * session["slots"]
+
+
+def test_a_finished_sweep_is_continued_without_running_anything(place, straight):
+    before = (place / "results" / "straight" / "epochs.parquet").read_bytes()
+    began = time.monotonic()
+    done = sweep(place, "--name", "straight")
+    assert done.returncode == 0 and time.monotonic() - began < 30
+    assert (place / "results" / "straight" / "epochs.parquet").read_bytes() == before
+
+
+def test_another_study_under_the_same_name_is_refused(place, straight):
+    done = sweep(place, "--name", "straight", "--trials", "7", "--set", "factors.kernel.levels=[3, 5]", "--seed", "1")
+    assert done.returncode == 4
+    for word in ("search.trials: 6 in the folder, 7 asked for", "factors.kernel.levels", "seed: 0", "--name"):
+        assert word in done.stderr
+
+
+def test_killed_and_continued_loses_and_repeats_no_epoch(place, straight):
+    for rows in (4, 12):
+        process = started(place, "killed", rows)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    acknowledged = epochs(place, "killed")
+    done = sweep(place, "--name", "killed")
+    assert done.returncode == 0, done.stderr
+    found = epochs(place, "killed")
+    assert set(acknowledged) <= set(found) and len(found) == len(set(found))
+    rows = trials(place, "killed")
+    for trial_id, row in rows.items():
+        mine = sorted(epoch for trial, epoch in found if trial == trial_id)
+        assert mine == list(range(1, row["epochs_run"] + 1))
+        assert row["status"] in ("complete", "stopped")
+    assert len(rows) == 6 + 6
+
+
+def test_a_trial_repeated_elsewhere_gives_the_same_numbers(place, straight):
+    """Trials with one config, run in two sweeps with different interleaving, agree to the last bit."""
+    if not (place / "results" / "killed").exists():
+        pytest.skip("needs the killed sweep")
+    one = pq.read_table(place / "results" / "straight" / "epochs.parquet").to_pylist()
+    other = pq.read_table(place / "results" / "killed" / "epochs.parquet").to_pylist()
+    values = {(row["trial_id"], row["epoch"]): (row["train_loss"], row["val_accuracy"]) for row in one}
+    shared = [row for row in other if (row["trial_id"], row["epoch"]) in values]
+    assert shared
+    for row in shared:
+        assert values[row["trial_id"], row["epoch"]] == (row["train_loss"], row["val_accuracy"])
+
+
+def test_ctrl_c_says_how_to_continue(place, straight):
+    process = started(place, "interrupted", 3)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "continue" in err and "Traceback" not in err
+    statuses = {row["status"] for row in trials(place, "interrupted").values()}
+    assert "interrupted" in statuses and "running" not in statuses
+    done = sweep(place, "--name", "interrupted")
+    assert done.returncode == 0, done.stderr
+    assert {row["status"] for row in trials(place, "interrupted").values()} <= {"complete", "stopped"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory):
+    """A Ray cluster of two nodes of one CPU each, started as people start one; the second sees a /mnt of its own."""
+    temp = Path("/tmp") / f"rl{os.getpid()}"
+    ray = str(Path(sys.executable).with_name("ray"))
+    port = free_port()
+    env = os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    address = f"127.0.0.1:{port}"
+    common = ["--num-cpus=1", "--block", "--disable-usage-stats", "--object-store-memory=100000000"]
+    head = ["start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
+    head += [f"--temp-dir={temp}", "--min-worker-port=23000", "--max-worker-port=23100"]
+    join = ["start", f"--address={address}", "--node-ip-address=127.0.0.2"]
+    join += ["--min-worker-port=23200", "--max-worker-port=23300"]
+    own = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /mnt && exec "$@"', "sh"]
+    apart = shutil.which("unshare") and subprocess.run([*own, "true"], capture_output=True).returncode == 0
+    log = (tmp_path_factory.mktemp("ray") / "log").open("w")
+    processes = []
+    for prefix, words in (([], head), (own if apart else [], join)):
+        processes.append(
+            subprocess.Popen([*prefix, ray, *words, *common], env=env, stdout=log, stderr=log, start_new_session=True)
+        )
+        time.sleep(4)
+    yield address, bool(apart)
+    for process in processes:
+        os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+    log.close()
+    shutil.rmtree(temp, ignore_errors=True)
+
+
+def test_two_nodes_share_the_work(place, two_nodes):
+    address, _ = two_nodes
+    done = sweep(place, "--name", "cluster", "--address", address, RAY_AUTH_MODE="disabled")
+    assert done.returncode == 0, done.stderr
+    rows = trials(place, "cluster")
+    assert len(rows) == 12 and {row["status"] for row in rows.values()} <= {"complete", "stopped"}
+    (session,) = json.loads((place / "results/cluster/sweep.json").read_text())["sessions"]
+    assert session["slots"] == 2
+
+
+def test_storage_that_nodes_do_not_share_is_refused_before_the_first_trial(place, two_nodes):
+    address, apart = two_nodes
+    if not apart:
+        pytest.skip("this machine allows no mount namespaces")
+    storage = Path("/mnt") / f"resnetlab-{os.getpid()}"
+    done = sweep(place, "--storage", str(storage), "--name", "x", "--address", address, RAY_AUTH_MODE="disabled")
+    try:
+        assert done.returncode == 2
+        assert "not shared" in done.stderr and "127.0.0.2" in done.stderr
+        assert read_table(Folder.at(storage / "x"), "epochs") is None
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def test_a_trial_that_no_node_can_hold_is_refused(place, two_nodes):
+    address, _ = two_nodes
+    done = sweep(place, "--name", "big", "--address", address, "--cpus-per-trial", "3", RAY_AUTH_MODE="disabled")
+    assert done.returncode == 2 and "3 CPUs" in done.stderr and "nodes with 1 CPUs" in done.stderr
