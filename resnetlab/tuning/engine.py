@@ -17,7 +17,6 @@ os.environ.update(
     TUNE_DISABLE_STRICT_METRIC_CHECKING="1",
     TUNE_DISABLE_SIGINT_HANDLER="1",
     TUNE_GLOBAL_CHECKPOINT_S="1000000000",
-    TUNE_RESULT_BUFFER_LENGTH="1",
     TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
     RAY_CHDIR_TO_TRIAL_DIR="0",
     RAY_AIR_NEW_OUTPUT="0",
@@ -34,7 +33,17 @@ from resnetlab.tuning.trial import TrialWorker
 RETRIES = 3  # deaths of a trial's process before it is called failed
 
 
-class _Proposals(Searcher):
+class _Kept:
+    """Tune pickles what it is given beside its experiment; what stands for the sweep leaves nothing in that pickle."""
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return object, ()
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        return self
+
+
+class _Proposals(_Kept, Searcher):
     """Tune asks for configs; the sweep hands out tasks."""
 
     def __init__(self, sweep: Sweep):
@@ -60,13 +69,12 @@ class _Proposals(Searcher):
         raise NotImplementedError("a sweep is continued from its results folder")
 
 
-class _Decisions(FIFOScheduler):
+class _Decisions(_Kept, FIFOScheduler):
     """Tune reports results; the sweep records them and says whether the trial goes on."""
 
     def __init__(self, sweep: Sweep):
         super().__init__()
         self._sweep = sweep
-        self.busy_seconds = 0.0
 
     @property
     def supports_buffered_results(self) -> bool:
@@ -74,7 +82,6 @@ class _Decisions(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         (report,) = result["report"]
-        self.busy_seconds += report["step_seconds"]
         go_on = self._sweep.report(trial.config["task"]["trial_id"], report)
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
 
@@ -86,7 +93,7 @@ class _Decisions(FIFOScheduler):
         self._sweep.ended(trial.config["task"]["trial_id"], status, text[:500])
 
 
-class _Round(tune.Callback):
+class _Round(_Kept, tune.Callback):
     """What happens in every round of Tune's loop."""
 
     def __init__(self, tick: Callable[[], None]):
@@ -99,20 +106,19 @@ class _Round(tune.Callback):
         self._tick()
 
 
-def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None]) -> float:
-    """Run `sweep` to its end on the connected Ray cluster; returns the seconds that slots were busy.
+def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None]) -> None:
+    """Run `sweep` to its end on the connected Ray cluster.
 
     `tick` is called once a round, several times a second while anything happens.
     """
     resources = {"CPU": context["cpus"]} | ({"GPU": context["gpus"]} if context["gpus"] else {})
-    decisions = _Decisions(sweep)
     with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(TrialWorker, resources),
             param_space={"context": context},
             tune_config=tune.TuneConfig(
                 search_alg=_Proposals(sweep),
-                scheduler=decisions,
+                scheduler=_Decisions(sweep),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["task"]["trial_id"],
@@ -128,4 +134,3 @@ def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None]) -> floa
             ),
         )
         tuner.fit()
-    return decisions.busy_seconds

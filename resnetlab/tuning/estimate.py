@@ -89,11 +89,11 @@ def confirm_arms(study: Study) -> int:
 
 
 def _models(study: Study, dataset: Any) -> Iterator[str]:
-    found: dict[str, tuple[ModelFacts, dict[str, Any]]] = {}
+    shapes: dict[str, dict[str, Any]] = {}
     for values in _corners(study):
-        facts = _facts(study.config(values, seed=0), dataset)
-        found[str(facts)] = (facts, values)
-    ordered = sorted(found.values(), key=lambda item: item[0].parameters)
+        shapes.setdefault(str({name: value for name, value in values.items() if name in _ARCHITECTURE}), values)
+    found = [(_facts(study.config(values, seed=0), dataset), values) for values in shapes.values()]
+    ordered = sorted(found, key=lambda item: item[0].parameters)
     for word, (facts, values) in (("smallest", ordered[0]), ("largest", ordered[-1])):
         levels = ", ".join(f"{name}={design.show(value)}" for name, value in values.items() if name in _ARCHITECTURE)
         yield (

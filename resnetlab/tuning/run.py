@@ -18,7 +18,8 @@ from resnetlab.data import check as check_data
 from resnetlab.errors import BadRequest, FolderRefused, Interrupted, ResnetlabError, TrialsFailed
 from resnetlab.provenance import provenance
 from resnetlab.records import Phase, Status
-from resnetlab.study import Study, differences
+from resnetlab.seeding import stream
+from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.tuning.sweep import Sweep
@@ -47,19 +48,33 @@ def results_folder(study: Study, storage: str) -> Folder:
 
 def check_identity(study: Study, folder: Folder) -> None:
     """FolderRefused where the folder holds results of another study, naming what differs."""
-    raw = folder.read("study.json")
-    if raw is None:
+    held = _read_json(folder, "study.json")
+    if held is None:
         return
+    place = f"{folder.url}/study.json"
     try:
-        held = json.loads(raw)["identity"]
-    except (ValueError, KeyError, TypeError):
-        raise FolderRefused(f"{folder.url}/study.json: damaged; move the folder away, or use another --name") from None
-    changed = differences(held, json.loads(json.dumps(study.identity())))
+        old = build_study(held, place).identity()
+    except BadRequest as error:
+        raise FolderRefused(f"{error}\nmove the folder away, or use another --name") from None
+    changed = differences(old, study.identity())
     if changed:
         raise FolderRefused(
             f"{folder.url}: holds results of another study under this name; use another --name, or undo:\n  "
             + "\n  ".join(changed)
         )
+
+
+def _read_json(folder: Folder, name: str) -> dict[str, Any] | None:
+    raw = folder.read(name)
+    if raw is None:
+        return None
+    try:
+        content = json.loads(raw)
+    except ValueError as error:
+        raise FolderRefused(f"{folder.url}/{name}: damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise FolderRefused(f"{folder.url}/{name}: damaged: not an object")
+    return content
 
 
 def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = Watch) -> Folder:
@@ -79,7 +94,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         facts = _facts(dataset)
         sweep = Sweep(study, store, facts, dataset.classes)
         if _anything_to_do(sweep):
-            _drive(sweep, options, cache, watch(sweep), dataset)
+            _drive(sweep, options, cache, watch(sweep))
         if sweep.error is not None:
             raise sweep.error
         return folder
@@ -97,45 +112,34 @@ def _anything_to_do(sweep: Sweep) -> bool:
     return len(ended) < sweep.progress.confirm_planned
 
 
-def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, dataset: Dataset) -> None:
+def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
     """Connect to Ray and run to the end, with signals turned into an orderly stop."""
     from resnetlab.tuning import cluster, engine
 
     study, folder = sweep.study, sweep.store.folder
-    began, started = time.monotonic(), datetime.now(UTC)
+    session = _Session(folder)
     with watch.screen(folder), _signals(), cluster.connect(options.address, study.resources) as slots:
         cluster.check_storage(folder)
+        session.cluster_up(slots)
         context = {
             "folder": folder.url,
             "cache": str(cache),
             "cpus": study.resources.cpus,
             "gpus": study.resources.gpus,
         }
-        up = time.monotonic()
 
         def tick() -> None:
             sweep.store.tick()
             watch.update()
 
-        busy = 0.0
         try:
-            busy = engine.run(sweep, context, tick)
+            engine.run(sweep, context, tick)
         except Interrupted:
             sweep.interrupt()
             raise
         finally:
             sweep.store.flush()
-            ended = time.monotonic()
-            _write_sweep(
-                folder,
-                started=started.isoformat(),
-                ended=datetime.now(UTC).isoformat(),
-                startup_seconds=up - began,
-                wall_seconds=ended - up,
-                slots=slots,
-                busy_seconds=busy,
-                data=_describe(dataset, study),
-            )
+            session.write(sweep.busy_seconds, ended=True)
 
 
 def continue_hint() -> str:
@@ -162,8 +166,6 @@ def _signals() -> Iterator[None]:
 
 def _check_sizes(study: Study, dataset: Dataset) -> None:
     """BadRequest for a batch that the training split cannot fill."""
-    from resnetlab.seeding import stream
-
     n = len(dataset.split("train", stream(study.seed, "split")))
     branches = study.space["batch"].branches if "batch" in study.space.names else ()
     wanted = [v for branch in branches for v in branch.levels or (branch.high,)]
@@ -176,16 +178,22 @@ def _check_sizes(study: Study, dataset: Dataset) -> None:
 
 
 def _write_study(folder: Folder, study: Study, dataset: Dataset) -> None:
-    identity = json.loads(json.dumps(study.identity()))
-    content = study.model_dump(mode="json") | {"identity": identity, "study_hash": study.study_hash}
-    raw = folder.read("study.json")
-    if raw is not None:
-        held = json.loads(raw).get("data_hash")
-        if held != dataset.hash:
-            raise FolderRefused(
-                f"{folder.url}: its data has hash {held}, but {study.dataset.name} now has {dataset.hash}"
-            )
-    folder.write("study.json", json.dumps(content | {"data_hash": dataset.hash}, indent=2).encode())
+    """study.json and data.json, before the first row. FolderRefused where the folder's rows are of other data."""
+    held = _read_json(folder, "data.json")
+    if held is not None and held.get("hash") != dataset.hash:
+        raise FolderRefused(
+            f"{folder.url}: was run on data {held.get('hash')}; {study.dataset.name} is now {dataset.hash}"
+        )
+    seed = stream(study.seed, "split")
+    data = {
+        "name": study.dataset.name,
+        "hash": dataset.hash,
+        "classes": list(dataset.classes),
+        "shape": list(dataset.shape),
+        **{name: len(dataset.split(name, seed)) for name in ("train", "val", "test")},
+    }
+    folder.write("data.json", json.dumps(data, indent=2).encode())
+    folder.write("study.json", json.dumps(study.model_dump(mode="json"), indent=2).encode())
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
@@ -197,26 +205,30 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _describe(dataset: Dataset, study: Study) -> dict[str, Any]:
-    from resnetlab.seeding import stream
+class _Session:
+    """This run in sweep.json. A sweep that was continued has several; the top level sums them up."""
 
-    seed = stream(study.seed, "split")
-    sizes = {name: len(dataset.split(name, seed)) for name in ("train", "val", "test")}
-    return {
-        "name": study.dataset.name,
-        "hash": dataset.hash,
-        "classes": list(dataset.classes),
-        "shape": list(dataset.shape),
-        **sizes,
-    }
+    def __init__(self, folder: Folder):
+        self._folder = folder
+        self._began = time.monotonic()
+        self._earlier = (_read_json(folder, "sweep.json") or {}).get("sessions", [])
+        self._content: dict[str, Any] = provenance() | {"started": datetime.now(UTC).isoformat(), "ended": None}
 
+    def cluster_up(self, slots: int) -> None:
+        now = time.monotonic()
+        self._content |= {"slots": slots, "startup_seconds": now - self._began}
+        self._began = now
+        self.write(busy_seconds=0.0, ended=False)
 
-def _write_sweep(folder: Folder, **session: Any) -> None:
-    """Append this session to sweep.json; a sweep that was continued has several."""
-    raw = folder.read("sweep.json")
-    sessions = json.loads(raw)["sessions"] if raw else []
-    content = {"sessions": [*sessions, provenance() | session]}
-    folder.write("sweep.json", json.dumps(content, indent=2).encode())
+    def write(self, busy_seconds: float, ended: bool) -> None:
+        self._content |= {"wall_seconds": time.monotonic() - self._began, "busy_seconds": busy_seconds}
+        if ended:
+            self._content["ended"] = datetime.now(UTC).isoformat()
+        sessions = [*self._earlier, self._content]
+        totals = {name: sum(s.get(name) or 0.0 for s in sessions) for name in ("wall_seconds", "busy_seconds")}
+        data = _read_json(self._folder, "data.json")
+        content = self._content | totals | {"started": sessions[0]["started"], "data": data, "sessions": sessions}
+        self._folder.write("sweep.json", json.dumps(content, indent=2).encode())
 
 
 def summary(folder: Folder, study: Study) -> ResnetlabError | None:

@@ -78,6 +78,7 @@ class Sweep:
         self._obsolete: list[str] = []
         self.plan: Plan | None = None
         self.running: dict[str, Task] = {}
+        self.busy_seconds = 0.0  # that workers say they spent in steps
         self.finished = False
         self.error: ResnetlabError | None = None
         self.progress = Progress(study.search.trials)
@@ -223,8 +224,9 @@ class Sweep:
         """Take what a worker reports after one epoch (or when it cannot go on); True where it is to go on.
 
         message: `epochs` (rows not reported before by this worker, oldest first), `columns` (of the trials table),
-        `restarted`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, predictions, …}).
+        `restarted`, `step_seconds`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, …}).
         """
+        self.busy_seconds += message.get("step_seconds", 0.0)
         task = self.running.get(trial_id)
         if task is None:
             return False

@@ -54,7 +54,7 @@ class Watch:
                         yield
                 else:
                     yield
-                self._console.print(Text(self._line()))
+                self._console.print(Text(self._line()), soft_wrap=True)
             finally:
                 self._live = None
                 sys.stdout.flush()
