@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from resnetlab import design
 from resnetlab.config import Frozen, TrialConfig, digest
@@ -36,13 +36,27 @@ class Plan(Frozen):
     chosen_trial: str
     chosen_val_accuracy: float
     design: str
-    compared: dict[str, list[Any]]  # factor: alternative levels
+    compared: dict[str, list[Any]]  # factor: alternative levels that arms were laid out for
+    not_compared: dict[str, str] = Field(default_factory=dict)  # factor, or factor=level: why
     arms: list[PlannedArm]
-    infeasible: list[str] = Field(default_factory=list)
+    infeasible: list[str] = Field(default_factory=list)  # arm: why it cannot be run
     seeds: int
-    alpha: float
-    delta: float
+    alpha: float  # familywise error rate
+    delta: float  # smallest effect of interest, percentage points
+    collapse: float = 0.5  # a run below this share of the incumbent's explored accuracy counts as collapsed
     metric: str = "test_accuracy"
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> Plan:
+        for arm in self.arms:
+            for name, level in arm.changed.items():
+                if level not in self.compared.get(name, []):
+                    allowed = ", ".join(map(str, self.compared.get(name, []))) or "none"
+                    raise ValueError(f"arm {arm.name}: {name}={level} is not among the levels compared ({allowed})")
+        for name in self.compared:
+            if name not in self.incumbent:
+                raise ValueError(f"compared: {name} has no level in the incumbent")
+        return self
 
     @property
     def plan_hash(self) -> str:
@@ -71,20 +85,14 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         )
     best = max(finished, key=lambda row: (row["val_accuracy"], -row["number"]))
     incumbent = study.space.active({name: best[name] for name in study.space.names if best[name] is not None})
-    alternatives = {
-        name: [level for level in study.space[name].levels if level != incumbent[name]]
-        for name in study.compared_factors()
-        if name in incumbent
-    }
-    arms, infeasible = [], []
-    for arm in _lay(study, incumbent, alternatives):
-        planned = _companions(study, arm, rows)
-        try:
-            study.config(planned.values, seed=0)
-            arms.append(planned)
-        except ValidationError as error:
-            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
-            infeasible.append(f"{planned.name}: {rule}")
+    kind, alternatives, not_compared = _alternatives(study, incumbent, finished)
+    arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
+    if kind == "fractional" and infeasible:  # every arm of a fraction is needed for every effect
+        not_compared["interactions"] = (
+            f"the fraction cannot be run whole ({infeasible[0]}): one factor at a time instead"
+        )
+        kind = "one-factor"
+        arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
     return Plan(
         study=study.name,
         study_hash=study.study_hash,
@@ -93,8 +101,9 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         incumbent=incumbent,
         chosen_trial=best["trial_id"],
         chosen_val_accuracy=best["val_accuracy"],
-        design=study.confirm.design,
+        design=kind,
         compared=alternatives,
+        not_compared=not_compared,
         arms=arms,
         infeasible=infeasible,
         seeds=study.confirm.seeds,
@@ -103,16 +112,73 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
     )
 
 
-def _lay(study: Study, incumbent: Mapping[str, Any], alternatives: Mapping[str, list[Any]]) -> list[design.Arm]:
-    if study.confirm.design == "one-factor":
-        return design.one_factor(incumbent, alternatives)
-    if study.confirm.design == "factorial":
-        return design.full_factorial(incumbent, alternatives)
-    baseline = study.baseline_values()
-    single = {
-        name: baseline[name] if baseline.get(name) in levels else levels[0] for name, levels in alternatives.items()
-    }
-    return design.fractional(incumbent, single)
+def _alternatives(
+    study: Study, incumbent: Mapping[str, Any], finished: list[Mapping[str, Any]]
+) -> tuple[str, dict[str, list[Any]], dict[str, str]]:
+    """The design that can be laid, the levels that it compares with the incumbent's, and what it leaves out and why.
+
+    A cube crosses its factors, so it takes none that applies only at some levels of another; a two-level fraction
+    takes one alternative a factor. A level that no explore trial carried to the full budget comes first: it is what
+    early stopping may have got wrong.
+    """
+    kind = study.confirm.design
+    compared, left_out = {}, {}
+    names = study.compared_factors() if kind != "none" else []
+    for name in names:
+        factor = study.space[name]
+        parents = [parent for branch in factor.branches for parent in branch.when if parent in names]
+        if name not in incumbent:
+            left_out[name] = "does not apply at the incumbent"
+        elif kind != "one-factor" and parents:
+            left_out[name] = f"applies only at some levels of {parents[0]}, so a {kind} design cannot cross the two"
+        else:
+            branch = factor.branches[factor.branch(incumbent)]
+            compared[name] = [level for level in branch.levels if level != incumbent[name]]
+    if kind == "fractional" and not 2 <= len(compared) <= 8:
+        left_out["interactions"] = (
+            f"a two-level fraction needs 2 to 8 factors, here are {len(compared)}: one factor at a time instead"
+        )
+        kind = "one-factor"
+    if kind == "fractional":
+        baseline = study.baseline_values()
+        for name, levels in compared.items():
+            reached = {row[name] for row in finished}
+            chosen = min(levels, key=lambda level: (level in reached, level != baseline.get(name)))
+            left_out |= {
+                f"{name}={design.show(level)}": "a two-level fraction compares one alternative a factor, "
+                f"here {design.show(chosen)}"
+                for level in levels
+                if level != chosen
+            }
+            compared[name] = [chosen]
+    return kind, compared, left_out
+
+
+def _arms(
+    study: Study,
+    kind: str,
+    incumbent: Mapping[str, Any],
+    alternatives: Mapping[str, list[Any]],
+    rows: list[Mapping[str, Any]],
+) -> tuple[list[PlannedArm], list[str]]:
+    """The design's arms with the settings that go with their levels, and those that cannot be run, with the reason."""
+    lay = {"factorial": design.full_factorial, "fractional": design.fractional}.get(kind, design.one_factor)
+    levels = {name: found[0] for name, found in alternatives.items()} if kind == "fractional" else alternatives
+    arms: dict[str, PlannedArm] = {}
+    infeasible = []
+    for arm in lay(incumbent, levels):
+        planned = _companions(study, arm, rows)
+        try:
+            trial_id = study.config(planned.values, seed=0).trial_id
+        except ValidationError as error:
+            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
+            infeasible.append(f"{planned.name}: {rule}")
+            continue
+        if trial_id in arms:
+            infeasible.append(f"{planned.name}: trains the same network as {arms[trial_id].name}")
+        else:
+            arms[trial_id] = planned
+    return list(arms.values()), infeasible
 
 
 def _companions(study: Study, arm: design.Arm, rows: list[Mapping[str, Any]]) -> PlannedArm:

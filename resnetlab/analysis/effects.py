@@ -1,0 +1,271 @@
+"""Confirmed effects: what each choice does to test accuracy, from the runs that a plan asked for and nothing else.
+
+One estimator for all designs (`analyse`, numpy, any number of repeats at once: the calibration runs the very same code)
+and its table with words for people (`estimate`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from resnetlab.analysis.contrasts import Cells, Estimates, contrast, holm, verdicts
+from resnetlab.analysis.questions import Questions, questions
+from resnetlab.analysis.runs import Runs
+from resnetlab.plan import Plan
+from resnetlab.tables.schema import schema
+
+FAMILIES = ("swap", "main", "interaction")  # Holm's adjustment runs over each on its own
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Every question of a design answered in every repeat; all arrays (repeats, questions), fractions.
+
+    shown: a main effect gives way to its simple effects where an interaction of its factor is found.
+    """
+
+    questions: Questions
+    cells: Cells
+    estimates: Estimates
+    p_adjusted: np.ndarray
+    verdict: np.ndarray
+    shown: np.ndarray
+
+
+def analyse(asked: Questions, values: np.ndarray, alpha: float, delta: float) -> Analysis:
+    """Answer `asked` from `values` (repeats, arms, seeds), fractions, NaN where a run gave none.
+
+    alpha: familywise error rate of each family. delta: smallest effect of interest, a fraction.
+    """
+    cells = Cells.of(values)
+    estimates = _contrasts(asked, cells)
+    p = estimates.p
+    adjusted = np.full(p.shape, np.nan)
+    for kind in FAMILIES:
+        family = asked.of_kind(kind)
+        adjusted[:, family] = holm(p[:, family])
+    shown = np.ones(p.shape, dtype=bool)
+    _simple_effects(asked, p, adjusted, shown, alpha)
+    return Analysis(asked, cells, estimates, adjusted, verdicts(estimates, adjusted, alpha, delta), shown)
+
+
+def _contrasts(asked: Questions, cells: Cells) -> Estimates:
+    """Repeats in which the same arms have runs share their weights."""
+    shape = len(cells.n), len(asked.items)
+    found = {name: np.full(shape, np.nan) for name in ("estimate", "standard_error", "df")}
+    patterns, which = np.unique(cells.n > 0, axis=0, return_inverse=True)
+    for number, ran in enumerate(patterns):
+        rows = which.reshape(-1) == number
+        part = Cells(cells.mean[rows], cells.variance[rows], cells.n[rows])
+        answer = contrast(part, asked.weights(ran), asked.cube)
+        for name, values in found.items():
+            values[rows] = getattr(answer, name)
+    return Estimates(**found)
+
+
+def _simple_effects(asked: Questions, p: np.ndarray, adjusted: np.ndarray, shown: np.ndarray, alpha: float) -> None:
+    """Fill in what is shown, and the adjusted p of simple effects: Holm over those shown, and at least that of the
+    interaction that brought them in, so that a false interaction is the only way to a false simple effect where there
+    is none of either."""
+    simple = asked.of_kind("simple")
+    shown[:, simple] = False
+    gate = np.full(p.shape, np.nan)
+    for position in asked.of_kind("interaction"):
+        pair = asked.items[position].pair
+        found = adjusted[:, position] <= alpha
+        for other, item in enumerate(asked.items):
+            if item.kind == "simple" and item.pair == pair:
+                shown[found, other] = True
+                gate[found, other] = np.fmin(gate[found, other], adjusted[found, position])
+            elif item.kind == "main" and item.factor in pair:
+                shown[found, other] = False
+    hidden = np.where(shown[:, simple], p[:, simple], np.nan)
+    adjusted[:, simple] = np.fmax(holm(hidden, shown[:, simple].sum(-1)), gate[:, simple])
+
+
+def estimate(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
+    """The effects table of `plan` from its confirm runs (columns of the trials table); columns of `schema("effects")`.
+
+    One-factor plans: the swap of each level at the incumbent. Cubes: main effects averaged over the cube, two-factor
+    interactions (differences of differences), and simple effects in place of a main effect whose interaction is found.
+    Fractions of test accuracy. What cannot be estimated is a row that says why. Raises BadData where rows contradict
+    the plan.
+    """
+    runs = Runs.of(plan, confirm)
+    asked = questions(plan)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
+    rows = [_row(plan, runs, found, i) for i in range(len(asked.items)) if found.shown[0, i]]
+    rows += [_left_out(plan, name, why) for name, why in plan.not_compared.items()]
+    kinds = {field.name: field.type.to_pandas_dtype() for field in schema("effects")}
+    numbers = {name: kind for name, kind in kinds.items() if kind in (np.float64, np.int64)}
+    return pd.DataFrame(rows, columns=list(kinds)).astype(numbers)
+
+
+def _row(plan: Plan, runs: Runs, found: Analysis, i: int) -> dict:
+    item = found.questions.items[i]
+    sides = _sides(found.questions, i)
+    low, high = found.estimates.interval()
+    verdict, notes = _judge(plan, runs, found, i, sides)
+    n = found.cells.n[0]
+    return {
+        "name": item.name,
+        "factor": item.factor,
+        "level": item.level,
+        "reference": item.reference,
+        "estimand": item.estimand,
+        "estimate": found.estimates.estimate[0, i],
+        "low": low[0, i],
+        "high": high[0, i],
+        "standard_error": found.estimates.standard_error[0, i],
+        "df": found.estimates.df[0, i],
+        "n": int(n[sides[0]].sum()),
+        "n_reference": int(n[sides[1]].sum()),
+        "p": found.estimates.p[0, i],
+        "p_adjusted": found.p_adjusted[0, i],
+        "verdict": verdict,
+        "note": "; ".join([*notes, *runs.notes]),
+        "method": _method(plan, item.kind),
+        "plan_hash": plan.plan_hash,
+    }
+
+
+def _sides(asked: Questions, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Design rows that count for and against question `i` when every arm has run."""
+    weights = np.nan_to_num(asked.weights(np.ones(len(asked.model), dtype=bool))[i])
+    return np.flatnonzero(weights > 0), np.flatnonzero(weights < 0)
+
+
+def _judge(plan: Plan, runs: Runs, found: Analysis, i: int, sides: tuple) -> tuple[str, list[str]]:
+    """The verdict with what the runs themselves have to say about it, and the sentences a reader must see."""
+    item, verdict = found.questions.items[i], str(found.verdict[0, i])
+    used = np.union1d(*sides)
+    notes = [runs.describe(used)]
+    if verdict == "not estimable":
+        notes.insert(0, _why_not(plan, found, i, used))
+    elif not runs.finished:
+        verdict = "inconclusive"
+        notes.insert(0, "no verdict before every planned run has ended")
+    elif verdict == "equivalent" and _lost(runs, sides[0]) != _lost(runs, sides[1]):
+        verdict = "inconclusive"
+        notes.insert(0, "alike among the runs that trained, but one side lost more runs to divergence or collapse")
+    elif verdict == "effect":
+        notes.insert(0, _small(plan, found.estimates, i))
+    if found.questions.cube and verdict != "not estimable":
+        notes += _assumptions(plan, found.cells.n[0])
+    if item.kind == "simple":
+        notes.append(
+            f"in place of the average over the cube, because {_interaction(found, i)} was found; chosen for that, so "
+            "its size tends to be overstated"
+        )
+    notes.append(_companions(plan, used))
+    return verdict, [note for note in notes if note]
+
+
+def _lost(runs: Runs, rows: np.ndarray) -> int:
+    return int(np.isin(runs.state[rows], ["diverged", "collapsed"]).sum())
+
+
+def _small(plan: Plan, estimates: Estimates, i: int) -> str:
+    low, high = estimates.interval(0.90)
+    small = max(-low[0, i], high[0, i]) < plan.delta / 100
+    return f"smaller than the smallest effect of interest, {plan.delta:g} points" if small else ""
+
+
+def _why_not(plan: Plan, found: Analysis, i: int, used: np.ndarray) -> str:
+    item, n = found.questions.items[i], found.cells.n[0]
+    if np.isnan(found.estimates.estimate[0, i]):
+        laid = {arm.name for arm in plan.arms}
+        if item.kind == "swap" and f"{item.factor}={item.level}" not in laid:
+            reasons = [line for line in plan.infeasible if line.startswith(f"{item.factor}={item.level}: ")]
+            return f"cannot be run: {reasons[0]}" if reasons else "the plan has no arm with this level"
+        if "incumbent" not in laid:
+            return "the incumbent itself cannot be run: " + "; ".join(plan.infeasible)
+        without = [plan.arms[row].name for row in used if n[row] == 0]
+        if without:
+            return f"no run of {' and of '.join(without[:3])} gave a value, and this comparison needs one"
+        return "arms that it needs cannot be run: " + "; ".join(plan.infeasible)
+    if n[used].max() < 2 or (item.kind == "swap" and n[used].min() < 2):
+        return "an arm with a single run has no measure of seed-to-seed spread, so no interval (needs 2 seeds or more)"
+    return "the runs of an arm agree to the last digit, which leaves no measure of spread"
+
+
+def _assumptions(plan: Plan, n: np.ndarray) -> list[str]:
+    single = [plan.arms[row].name for row in np.flatnonzero(n == 1)]
+    absent = [plan.arms[row].name for row in np.flatnonzero(n == 0)]
+    notes = []
+    if single:
+        notes.append(f"arms with a single run take the others' pooled variance: {', '.join(single[:3])}")
+    if absent:
+        notes.append(f"rests on there being no three-factor interaction, for want of {', '.join(absent[:3])}")
+    return notes
+
+
+def _interaction(found: Analysis, i: int) -> str:
+    pair = found.questions.items[i].pair
+    return next(item.factor for item in found.questions.items if item.kind == "interaction" and item.pair == pair)
+
+
+def _companions(plan: Plan, used: np.ndarray) -> str:
+    """Tuned settings that go with the levels and so are part of what is compared."""
+    found = {name: set() for row in used for name in plan.arms[row].companions}
+    for row in used:
+        for name in found:
+            found[name].add(plan.arms[row].values.get(name))
+    parts = [f"{name} ({', '.join(map(_short, sorted(values, key=str)))})" for name, values in found.items()]
+    return f"tuned settings go with the levels: {' and '.join(parts)}" if parts else ""
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _method(plan: Plan, kind: str) -> str:
+    if kind == "swap":
+        return "difference of means, Welch's t, Holm over all swaps"
+    family = {"main": "all main effects", "interaction": "all interactions", "simple": "the simple effects shown"}[kind]
+    negligible = ", three-factor interactions taken as zero" if plan.design == "fractional" else ""
+    interval = "contrast of arm means, each arm's own variance (pure error), Welch-Satterthwaite t"
+    return f"{interval}, Holm over {family}{negligible}"
+
+
+def _left_out(plan: Plan, name: str, why: str) -> dict:
+    factor, _, level = name.partition("=")
+    reference = plan.incumbent.get(factor)
+    return {
+        "name": name,
+        "factor": factor,
+        "level": level,
+        "reference": "" if reference is None else str(reference),
+        "estimand": "not in the plan",
+        "n": 0,
+        "n_reference": 0,
+        "verdict": "not estimable",
+        "note": why,
+        "method": "none",
+        "plan_hash": plan.plan_hash,
+    }
+
+
+def performance(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy of each arm on fresh seeds, the incumbent first: arm, mean, low, high (95% t interval), sd, n,
+    planned, note. Fractions; the incumbent's exploration score is not used: it was chosen for its luck."""
+    runs = Runs.of(plan, confirm)
+    cells = Cells.of(runs.values)
+    sd = np.sqrt(cells.variance)
+    half = stats.t.ppf(0.975, np.where(cells.df > 0, cells.df, np.nan)) * sd / np.sqrt(np.maximum(cells.n, 1))
+    return pd.DataFrame(
+        {
+            "arm": [arm.name for arm in plan.arms],
+            "mean": cells.mean,
+            "low": cells.mean - half,
+            "high": cells.mean + half,
+            "sd": sd,
+            "n": cells.n,
+            "planned": plan.seeds,
+            "note": [runs.describe(np.array([row])) for row in range(len(plan.arms))],
+        }
+    )

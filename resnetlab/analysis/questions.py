@@ -1,0 +1,216 @@
+"""What a plan's design can be asked: each question as a weighted sum of arm means, and what it is an average over.
+
+One-factor designs ask for swaps at the incumbent. Cubes (full and fractional) ask for main effects, averages over the
+settings of the other factors, and for two-factor interactions; the simple effects stand ready to replace a main effect
+whose interaction is found.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from resnetlab.design import show
+from resnetlab.plan import Plan
+
+SWAP = "swap at the incumbent"
+CUBE = "average over the cube"
+INTERACTION = "interaction"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One comparison. `terms` are coefficients of model columns; `pair` names the factors of an interaction or of
+    the simple effect that it would bring in."""
+
+    kind: str  # swap, main, interaction or simple
+    name: str
+    factor: str
+    level: str
+    reference: str
+    estimand: str
+    terms: Mapping[int, float]
+    pair: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A plan's questions and the model they are asked in.
+
+    model: (arms, columns), the columns' values at each arm; an effect is a row of `asked` (questions, columns) times
+    the coefficients. Treatment coding with the incumbent's level as zero (Box, Hunter & Hunter 2005, chapters 5 to 8,
+    code -1 and +1 and so report half of these interactions).
+    """
+
+    items: tuple[Question, ...]
+    model: np.ndarray
+    asked: np.ndarray
+    cube: bool
+
+    def of_kind(self, *kinds: str) -> np.ndarray:
+        """Positions of the questions of these kinds."""
+        return np.flatnonzero([item.kind in kinds for item in self.items])
+
+    def weights(self, ran: np.ndarray) -> np.ndarray:
+        """(questions, arms): what each arm's mean counts for, by least squares over the arms with `ran` (arms,) true.
+
+        In a complete cube these are plain averages of arm means. NaN in the row of a question that the arms cannot
+        answer. Where arms are absent, what remains rests on there being no three-factor interaction.
+        """
+        rows = np.flatnonzero(ran)
+        found = np.zeros((len(self.items), len(ran)))
+        if len(rows) == 0 or len(self.items) == 0:
+            return found * np.nan
+        model = self.model[rows]
+        solution = np.round(self.asked @ np.linalg.pinv(model), 12)  # exact zeros where an arm does not count
+        found[:, rows] = solution
+        answered = np.isclose(solution @ model, self.asked, atol=1e-7).all(-1)
+        found[~answered] = np.nan
+        return found
+
+
+def questions(plan: Plan) -> Questions:
+    """All that `plan`'s design was laid out to answer, arms that cannot be run included."""
+    return _swaps(plan) if plan.design in ("one-factor", "none") else _cube(plan)
+
+
+def contrast_name(factor: str, level: Any, reference: Any) -> str:
+    return f"{factor}: {show(level)} - {show(reference)}"
+
+
+def _swaps(plan: Plan) -> Questions:
+    """Column 0 is the incumbent, one more for each level swapped in; arms that were not laid have no row."""
+    levels = [(factor, level) for factor, found in plan.compared.items() for level in found]
+    column = {swap: position for position, swap in enumerate(levels, start=1)}
+    model = np.zeros((len(plan.arms), len(levels) + 1))
+    model[:, 0] = 1
+    for row, arm in enumerate(plan.arms):
+        for swap in arm.changed.items():
+            model[row, column[swap]] = 1
+    items = tuple(
+        Question(
+            "swap",
+            contrast_name(factor, level, plan.incumbent[factor]),
+            factor,
+            show(level),
+            show(plan.incumbent[factor]),
+            SWAP,
+            {column[factor, level]: 1.0},
+        )
+        for factor, level in levels
+    )
+    return Questions(items, model, _asked(items, model.shape[1]), cube=False)
+
+
+class _Columns:
+    """The model's columns: intercept, (factor, level) for each alternative, and their two-factor products."""
+
+    def __init__(self, plan: Plan):
+        self.levels = {factor: (plan.incumbent[factor], *found) for factor, found in plan.compared.items()}
+        self.alternatives = [(factor, level) for factor, found in plan.compared.items() for level in found]
+        self.products = [
+            (one, other) for one, other in itertools.combinations(self.alternatives, 2) if one[0] != other[0]
+        ]
+        keys = [frozenset(), *(frozenset([one]) for one in self.alternatives), *map(frozenset, self.products)]
+        self._position = {key: i for i, key in enumerate(keys)}
+        self.model = np.array([[self._holds(arm.values, key) for key in keys] for arm in plan.arms], dtype=float)
+        self.model = self.model.reshape(len(plan.arms), len(keys))
+        self._planned = [arm.values for arm in plan.arms]
+
+    @staticmethod
+    def _holds(values: Mapping[str, Any], key: frozenset) -> bool:
+        return all(values.get(factor) == level for factor, level in key)
+
+    def at(self, *levels: tuple[str, Any]) -> int:
+        return self._position[frozenset(levels)]
+
+    def shared(self, factor: str, level: Any, other: str) -> list[Any]:
+        """The levels of `other` at which the plan runs both `level` and the incumbent's level of `factor`."""
+        both = (level, self.levels[factor][0])
+        return [
+            setting
+            for setting in self.levels[other]
+            if all(any(v.get(factor) == x and v.get(other) == setting for v in self._planned) for x in both)
+        ]
+
+
+def _cube(plan: Plan) -> Questions:
+    columns = _Columns(plan)
+    items = [_main(columns, factor, level) for factor, level in columns.alternatives]
+    items += [_interaction(columns, one, other) for one, other in columns.products]
+    for factor, other in itertools.permutations(plan.compared, 2):
+        items += [
+            _main(columns, factor, level, at=(other, setting))
+            for level in plan.compared[factor]
+            for setting in columns.levels[other]
+        ]
+    return Questions(tuple(items), columns.model, _asked(items, columns.model.shape[1]), cube=True)
+
+
+def _main(columns: _Columns, factor: str, level: Any, at: tuple[str, Any] | None = None) -> Question:
+    """The effect of `level` averaged over the settings of the other factors; with `at`, where one of them is fixed.
+
+    Averages take only settings at which both levels can be run; the estimand says so where that is not the whole cube.
+    """
+    terms = {columns.at((factor, level)): 1.0}
+    limits = []
+    for other, levels in columns.levels.items():
+        if other == factor:
+            continue
+        if at is not None and other == at[0]:
+            settings = [at[1]]
+        else:
+            settings = columns.shared(factor, level, other) or list(levels)
+            if len(settings) < len(levels):
+                limits.append(f"{other}={' or '.join(map(show, settings))}")
+        for setting in settings:
+            if setting != levels[0]:
+                terms[columns.at((factor, level), (other, setting))] = 1 / len(settings)
+    if at is not None:
+        limits.insert(0, f"{at[0]}={show(at[1])}")
+    where = f" where {', '.join(limits)}" if limits else ""
+    question = Question(
+        "main",
+        contrast_name(factor, level, columns.levels[factor][0]),
+        factor,
+        show(level),
+        show(columns.levels[factor][0]),
+        CUBE + where,
+        terms,
+    )
+    if at is None:
+        return question
+    return replace(
+        question,
+        kind="simple",
+        name=f"{question.name} where {at[0]}={show(at[1])}",
+        pair=frozenset((factor, at[0])),
+    )
+
+
+def _interaction(columns: _Columns, one: tuple[str, Any], other: tuple[str, Any]) -> Question:
+    """How much more `one` does at the level of `other` than at the incumbent's: a difference of differences."""
+    swaps = [(factor, level, columns.levels[factor][0]) for factor, level in (one, other)]
+    factor = " × ".join(name for name, _, _ in swaps)
+    return Question(
+        "interaction",
+        f"{factor}: " + " × ".join(f"({show(level)} - {show(reference)})" for _, level, reference in swaps),
+        factor,
+        ", ".join(show(level) for _, level, _ in swaps),
+        ", ".join(show(reference) for _, _, reference in swaps),
+        INTERACTION,
+        {columns.at(one, other): 1.0},
+        frozenset((one[0], other[0])),
+    )
+
+
+def _asked(items: Sequence[Question], columns: int) -> np.ndarray:
+    asked = np.zeros((len(items), columns))
+    for row, item in enumerate(items):
+        for column, value in item.terms.items():
+            asked[row, column] = value
+    return asked
