@@ -1,0 +1,88 @@
+"""CIFAR-10 and CIFAR-100 as their authors publish them, read by torchvision."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnetlab.config import DataConfig
+from resnetlab.data.cache import locked
+from resnetlab.data.source import Append, Contents
+from resnetlab.errors import BadData
+
+FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+FILES = {
+    "cifar10": (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
+    "cifar100": ("train", "test", "meta"),
+}
+
+
+class Cifar:
+    """60,000 images (32, 32, 3); the published test images are the test split, val is drawn from the others.
+
+    `root` holds the unpacked folder under its published name; without it, `downloads` in the cache does.
+    """
+
+    def __init__(self, config: DataConfig, cache: Path) -> None:
+        self.name = config.name
+        self.cache = cache
+        self.download = config.download
+        self.root = Path(config.root).expanduser() if config.root else cache / "downloads"
+        self.labels: tuple[str, ...] = ("fine", "coarse") if config.name == "cifar100" else ("class",)
+        self.label = config.label or self.labels[0]
+        self.reads = frozenset({"root", "download"} | ({"label"} if config.name == "cifar100" else set()))
+        self.folder = self.root / FOLDERS[config.name]
+
+    def check(self) -> None:
+        missing = self._missing()
+        if missing and not self.download:
+            raise BadData(
+                f"dataset.root: {self.folder} lacks {', '.join(missing)}: put the unpacked folder "
+                f"{FOLDERS[self.name]} (https://www.cs.toronto.edu/~kriz/cifar.html) into {self.root}, "
+                "or set dataset.download: true"
+            )
+
+    def fetch(self) -> None:
+        if self.download and self._missing():
+            with locked(self.cache, f"{self.name}-download"):
+                self._open(train=True, download=bool(self._missing()))
+
+    def fingerprint(self) -> Any:
+        stats = {name: (self.folder / name).stat() for name in FILES[self.name]}
+        return [str(self.folder.resolve()), {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}]
+
+    def write(self, append: Append) -> Contents:
+        parts = [self._open(train=train) for train in (True, False)]
+        for part in parts:
+            append(part.data)
+        labels = {self.labels[0]: (np.concatenate([part.targets for part in parts]), tuple(parts[0].classes))}
+        if self.name == "cifar100":
+            labels["coarse"] = self._coarse()
+        first = len(parts[0].data)
+        return Contents(labels, {"test": np.arange(first, first + len(parts[1].data))})
+
+    def _missing(self) -> list[str]:
+        return [name for name in FILES[self.name] if not (self.folder / name).is_file()]
+
+    def _open(self, train: bool, download: bool = False) -> Any:
+        """torchvision's dataset, which compares the files with the published checksums."""
+        from torchvision.datasets import CIFAR10, CIFAR100  # slow to import, and needed only to fill the cache
+
+        reader = {"cifar10": CIFAR10, "cifar100": CIFAR100}[self.name]
+        try:
+            return reader(str(self.root), train=train, download=download)
+        except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            advice = "it could not be downloaded" if download else "delete it and unpack the published archive again"
+            raise BadData(f"{self.folder}: {error}: {advice}") from None
+
+    def _coarse(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The 20 superclasses, which torchvision does not read, from the files that it has just checked."""
+        content = {}
+        for name in FILES["cifar100"]:
+            with (self.folder / name).open("rb") as file:
+                content[name] = pickle.load(file, encoding="latin1")
+        numbers = np.concatenate([content["train"]["coarse_labels"], content["test"]["coarse_labels"]])
+        return numbers.astype(np.int64), tuple(content["meta"]["coarse_label_names"])

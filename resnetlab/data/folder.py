@@ -1,0 +1,167 @@
+"""Any tree of image files: `train/<class>/*`, optionally `val/<class>/*` and `test/<class>/*`."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from resnetlab.config import DataConfig
+from resnetlab.data.decode import Decoder
+from resnetlab.data.source import Append, Contents
+from resnetlab.data.split import SPLITS
+from resnetlab.errors import BadData, BadRequest
+
+VERSION = 1  # raise it where decoding changes: what is in caches is then made again
+CHUNK = 128  # files that a thread decodes at a time
+LOOK = 20  # images that `check` decodes at most
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    path: str
+    split: str
+    label: str
+    size: int  # bytes
+    mtime: int  # nanoseconds
+
+
+class Folder:
+    """Images in folders named after their classes; classes are numbered in the order of their names.
+
+    Every image becomes (size, size), or keeps its size where all have the same. Every one becomes RGB or grey as `mode`
+    says, or by what all have in common. Hidden files are ignored; any other file that is not an image is an error.
+    """
+
+    labels: tuple[str, ...] = ("class",)
+    label: str = "class"
+    reads = frozenset({"root", "size", "mode"})
+
+    def __init__(self, config: DataConfig, cache: Path) -> None:
+        if not config.root:
+            raise BadRequest("dataset.root: folder needs it (a folder with train/<class>/ in it)")
+        self.root = Path(config.root).expanduser().absolute()
+        self.size = config.size
+        self.mode = config.mode
+
+    def check(self) -> None:
+        """The folders, and the first image of each class (of LOOK classes at most)."""
+        first = []
+        for classes in self._tree().values():
+            for folder in classes.values():
+                entry = min(_entries(folder), key=lambda entry: entry.name, default=None)
+                if entry is None:
+                    raise BadData(f"{folder}: this class folder is empty (dataset.root: {self.root})")
+                first.append(entry.path)
+        Decoder(self.size, self.mode, first[0]).many(first[:: -(-len(first) // LOOK)])
+
+    def fetch(self) -> None:
+        """Nothing to get: the files are the user's."""
+
+    def fingerprint(self) -> Any:
+        root = len(str(self.root))
+        files = [[file.path[root:], file.size, file.mtime] for file in self.files]
+        return [VERSION, PIL.__version__, str(self.root.resolve()), self.size, self.mode, files]
+
+    def write(self, append: Append) -> Contents:
+        """Decode with a thread for each core: most of the time is in Pillow's decoders, which run side by side."""
+        paths = [file.path for file in self.files]
+        decoder = Decoder(self.size, self.mode, paths[0])
+        for images in _in_threads(decoder.many, [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]):
+            append(images)
+        classes = tuple(self._tree()["train"])
+        number = {name: i for i, name in enumerate(classes)}
+        labels = np.array([number[file.label] for file in self.files], np.int64)
+        split = np.array([file.split for file in self.files])
+        fixed = {name: np.flatnonzero(split == name) for name in ("val", "test") if (split == name).any()}
+        return Contents({"class": (labels, classes)}, fixed)
+
+    @cached_property
+    def files(self) -> list[ImageFile]:
+        """All image files, ordered by split, class and name."""
+        found = []
+        for split, classes in self._tree().items():
+            for label, folder in classes.items():
+                for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+                    stat = _stat(entry)
+                    found.append(ImageFile(entry.path, split, label, stat.st_size, stat.st_mtime_ns))
+        return found
+
+    def _tree(self) -> dict[str, dict[str, Path]]:
+        """Split -> class -> folder, both in order. BadData where this is not such a tree."""
+        if not self.root.is_dir():
+            raise BadData(f"dataset.root: {self.root} is not a folder")
+        tree = {split: _classes(self.root / split) for split in SPLITS if (self.root / split).is_dir()}
+        if "train" not in tree:
+            raise BadData(f"dataset.root: {self.root} has no folder train/ (need train/<class>/ with images)")
+        known = tree["train"]
+        if len(known) < 2:
+            raise BadData(f"{self.root / 'train'}: need two class folders or more, found {', '.join(known) or 'none'}")
+        for classes in tree.values():
+            for label, folder in classes.items():
+                if label not in known:
+                    raise BadData(f"{folder}: {label!r} is not a class of train/ ({_listed(known)})")
+        return tree
+
+
+def _classes(folder: Path) -> dict[str, Path]:
+    """Class -> folder for one split's folder."""
+    found = {}
+    for entry in sorted(_visible(folder), key=lambda entry: entry.name):
+        if not entry.is_dir():
+            raise BadData(f"{entry.path}: a file between class folders (need {folder.name}/<class>/<image>)")
+        found[entry.name] = Path(entry.path)
+    return found
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """The files of a class folder, in no order."""
+    for entry in _visible(folder):
+        if entry.is_dir():
+            raise BadData(f"{entry.path}: a folder inside a class folder (need {folder.parent.name}/<class>/<image>)")
+        yield entry
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise BadData(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError as error:
+        raise BadData(f"{entry.path}: cannot be read ({error.strerror})") from None
+
+
+def _listed(names: Any, most: int = 10) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f", … {len(names)} in all" if len(names) > most else "")
+
+
+def _in_threads(function: Any, items: list[Any]) -> Iterator[Any]:
+    """function(item) of each item in order, with little more than one item a thread begun ahead of its turn."""
+    threads = len(os.sched_getaffinity(0))
+    waiting: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,71 @@
+"""What a reader of one kind of data must offer, and what it hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import numpy as np
+
+Append = Callable[[np.ndarray], None]
+
+
+@dataclass
+class Contents:
+    """What a source's images are.
+
+    labels: for each label its numbers (N,) int64 and class names; splits are stratified by the first.
+    fixed: the splits that the source itself prescribes (val, test), as image numbers (n,) int64.
+    notes: JSON-like, for people.
+    """
+
+    labels: dict[str, tuple[np.ndarray, tuple[str, ...]]]
+    fixed: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def check(self, n: int) -> None:
+        """ValueError where this cannot describe `n` images."""
+        for name, (labels, classes) in self.labels.items():
+            if labels.shape != (n,) or not n or labels.min() < 0 or labels.max() >= len(classes):
+                raise ValueError(f"label {name!r}: need {n} numbers from 0 to {len(classes) - 1}")
+        taken = np.concatenate([np.empty(0, np.int64), *self.fixed.values()])
+        if not self.fixed.keys() <= {"val", "test"}:
+            raise ValueError(f"fixed splits can be val and test, got {sorted(self.fixed)}")
+        if len(np.unique(taken)) != len(taken) or (len(taken) and (taken.min() < 0 or taken.max() >= n)):
+            raise ValueError(f"fixed splits must be disjoint image numbers below {n}")
+
+    def digest(self) -> str:
+        """16 hexadecimal digits over labels, class names and fixed splits."""
+        state = blake2b(digest_size=8)
+        for name, (labels, classes) in self.labels.items():
+            state.update(repr((name, labels.shape, classes)).encode())
+            state.update(labels.astype("<i8").tobytes())
+        for name, index in sorted(self.fixed.items()):
+            state.update(repr((name, index.shape)).encode())
+            state.update(index.astype("<i8").tobytes())
+        return state.hexdigest()
+
+
+class Source(Protocol):
+    """A reader of one kind of data. `label` is the chosen one of `labels`, `reads` the DataConfig fields it uses."""
+
+    labels: tuple[str, ...]
+    label: str
+    reads: frozenset[str]
+
+    def check(self) -> None:
+        """BadRequest or BadData for what can be found at once."""
+
+    def fetch(self) -> None:
+        """Get the source's files, where they are absent and that was asked for."""
+
+    def fingerprint(self) -> Any:
+        """A JSON-like value that differs wherever the decoded arrays may."""
+
+    def write(self, append: Append) -> Contents:
+        """Decode: hand over all images in order, in chunks (n, H, W, C) uint8, then say what they are.
+
+        Turns every failure to read the source into BadData, but lets what `append` raises pass.
+        """
