@@ -98,7 +98,7 @@ class TrialConfig(Frozen):
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
     label_smoothing: Fraction = 0.0
     schedule: Schedule = "constant"
-    step_at: Fraction | None = Field(None, description="step: parts of the run between two drops")
+    step_at: float | None = Field(None, gt=0.0, lt=1.0, description="step: part of the run between two drops")
     step_factor: Fraction | None = Field(None, description="step: multiply by this at each drop")
     constant_part: Fraction | None = Field(None, description="constant-exponential: part at the peak rate")
     warmup_part: Fraction | None = Field(None, description="one-cycle: part of the run that rises")

@@ -73,7 +73,9 @@ class ResidualBlock(nn.Module):
     bias (the BN after each has one). Stride 2 takes a map of n pixels to ceil(n / 2), so none falls below 1x1.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, shortcut: bool = True, se: bool = False):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, shortcut: bool = True, se: bool = False
+    ):
         super().__init__()
         padding = kernel // 2
         self.conv1 = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
@@ -120,16 +122,15 @@ def head(inputs: int, hidden: Iterable[int], classes: int, pool: nn.Module, drop
 def he_initialise(model: Staged) -> Staged:
     """He et al. 2015: normal weights that keep the variance through ReLU (convolutions by fan-out, linear by fan-in).
 
-    What ReLU does not follow, the logits and the gates of squeeze-excitation, has gain 1. Biases start at 0, batch norm at
-    scale 1. Draws from torch's global generator, which the caller seeds.
+    What ReLU does not follow, the logits and the gates of squeeze-excitation, has gain 1. Biases start at 0, batch norm
+    at scale 1. Draws from torch's global generator, which the caller seeds.
     """
-    last = [module for module in model.head.modules() if isinstance(module, nn.Linear)][-1:]
-    last += [module.excite for module in model.modules() if isinstance(module, SqueezeExcitation)]
+    *_, logits = (module for module in model.head.modules() if isinstance(module, nn.Linear))
+    linear = {logits} | {module.excite for module in model.modules() if isinstance(module, SqueezeExcitation)}
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Linear):
-            gain = "linear" if any(module is other for other in last) else "relu"
-            nn.init.kaiming_normal_(module.weight, nonlinearity=gain)
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module in linear else "relu")
             nn.init.zeros_(module.bias)
     return model

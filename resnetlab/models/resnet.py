@@ -10,11 +10,11 @@ from resnetlab.models.blocks import ResidualBlock, Staged, he_initialise, head, 
 
 
 def halving_blocks(blocks: int, downsample: int) -> frozenset[int]:
-    """The blocks (0 is the first) that halve the map and double the channels: those at floor(j·blocks / (downsample + 1)).
+    """The blocks (0 is the first) that halve the map and double the channels.
 
-    They cut the network into downsample + 1 runs of blocks as equal as can be, each but the first beginning with a
-    halving block, as in He et al.: 9 blocks and 2 halvings give the 3 + 3 + 3 of ResNet-20. With downsample == blocks
-    every block halves.
+    Those at floor(j·blocks / (downsample + 1)), j = 1 … downsample. They cut the network into downsample + 1 runs of
+    blocks as equal as can be, each but the first beginning with a halving block, as in He et al. 2016: 9 blocks and 2
+    halvings give the 3 + 3 + 3 of ResNet-20. With downsample == blocks every block halves.
     """
     return frozenset(j * blocks // (downsample + 1) for j in range(1, downsample + 1))
 
@@ -34,7 +34,7 @@ def resnet(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> St
         outputs = channels * stride
         stages.append(ResidualBlock(channels, outputs, config.kernel, stride, config.shortcut, config.se))
         channels, height, width = outputs, -(-height // stride), -(-width // stride)
-    if config.batch == 1 and height * width == 1:
+    if config.batch == 1 and height * width == 1 and config.frozen <= config.blocks:
         raise BadRequest(
             f"batch=1 with a last map of 1x1 leaves batch norm nothing to normalise by (images {shape[0]}x{shape[1]}, "
             f"downsample={config.downsample}; allowed: batch >= 2, or fewer halvings)"

@@ -1,0 +1,1 @@
+"""Training one trial: `loop.Training`, its optimizer and its checkpoints. Needs neither Ray nor Optuna."""

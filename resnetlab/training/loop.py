@@ -1,0 +1,214 @@
+"""One trial's training, epoch by epoch, on data that is resident where the model is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnetlab.config import TrialConfig
+from resnetlab.data.augment import Augment
+from resnetlab.errors import BadData, BadRequest, ResnetlabError
+from resnetlab.models import build, facts
+from resnetlab.records import EpochRecord, TestResult
+from resnetlab.seeding import stream
+from resnetlab.training import machine
+from resnetlab.training.checkpoint import CheckpointDamaged
+from resnetlab.training.optim import make_optimizer, multiplier, set_lr
+
+if TYPE_CHECKING:
+    from resnetlab.data import Dataset
+
+
+class Diverged(ResnetlabError):
+    """The loss became NaN or infinite; the message says in which trial, when, and under which learning rate."""
+
+
+class Training:
+    """A trial that can be run an epoch at a time, left, and gone on with exactly.
+
+    Every random choice comes from a stream of `config.seed`: `init`, and per epoch `order`, `augment` and `dropout`. So
+    on a CPU the same config, data and threads give the same numbers to the last bit, whether run through or resumed
+    from `state()`, and whatever ran in the process before.
+
+    threads: for CPU work, set for the whole process. state: from `state()`, to go on after its last epoch.
+    Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
+    state was trained on other data, CheckpointDamaged where it does not fit.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        dataset: Dataset,
+        device: str | torch.device = "cpu",
+        threads: int = 1,
+        state: dict[str, Any] | None = None,
+    ):
+        self.config = config
+        self.device = torch.device(device)
+        self.history: list[EpochRecord] = []
+        self._threads = threads
+        self._data_hash = dataset.hash
+        machine.prepare(threads)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
+        images = len(self._rows["train"])
+        if config.batch > images:
+            raise BadRequest(f"batch={config.batch} is more than the training split has (allowed: 1 to {images})")
+        # A last batch of one image is left out: batch norm cannot train on it.
+        self._used = images - 1 if config.batch > 1 and images % config.batch == 1 else images
+        self._steps = math.ceil(self._used / config.batch)
+        self._images, self._labels = machine.resident(dataset, self.device)
+        mean, std = dataset.statistics(config.split_seed)
+        self._augment = Augment(
+            dataset.shape, mean, std, config.crop, config.flip, config.rotation, device=str(self.device)
+        )
+        with machine.seeded(stream(config.seed, "init"), torch.device("cpu")):
+            model = build(config, dataset.shape, dataset.n_classes)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.facts = facts(self.model, config, dataset.shape)
+        self._optimizer = make_optimizer(config, self.model)
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history)
+
+    def run_epoch(self) -> EpochRecord:
+        """Train on the training split once, then evaluate on the validation split. Raises Diverged."""
+        machine.prepare(self._threads)
+        epoch, start = self.epoch + 1, perf_counter()
+        with machine.seeded(stream(self.config.seed, "dropout", epoch), self.device):
+            loss, accuracy = self._train(epoch)
+        trained = perf_counter()
+        self._check("loss", loss, epoch)
+        val_loss, val_accuracy, _ = self._evaluate("val")
+        self._check("validation loss", val_loss, epoch)
+        record = EpochRecord(
+            epoch=epoch,
+            train_loss=loss,
+            train_accuracy=accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            lr=self._optimizer.param_groups[0]["lr"],
+            train_seconds=trained - start,
+            eval_seconds=perf_counter() - trained,
+            images_per_second=self._used / (trained - start),
+            peak_memory=machine.peak_memory(self.device),
+        )
+        self.history.append(record)
+        return record
+
+    def test(self) -> TestResult:
+        """The model as it stands on the test split."""
+        machine.prepare(self._threads)
+        loss, accuracy, predictions = self._evaluate("test")
+        rows = self._rows["test"]
+        return TestResult(
+            accuracy=accuracy,
+            loss=loss,
+            predictions=predictions.cpu().numpy(),
+            labels=self._labels[rows.to(self.device)].cpu().numpy(),
+            image=rows.numpy().copy(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that is needed to go on exactly: plain values, and tensors on the CPU.
+
+        No random state is in it, because each epoch's streams follow from the seed and the number of epochs done.
+        """
+        return {
+            "trial_id": self.config.trial_id,
+            "data": self._data_hash,
+            "history": [asdict(record) for record in self.history],
+            "model": _copied(self.model.state_dict()),
+            "optimizer": _copied(self._optimizer.state_dict()["state"]),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            trial_id, data, history = state["trial_id"], state["data"], state["history"]
+            if trial_id != self.config.trial_id:
+                raise BadRequest(f"checkpoint is of trial {trial_id}, not of trial {self.config.trial_id}")
+            if data != self._data_hash:
+                raise BadData(
+                    f"trial {trial_id}: checkpoint was trained on data {data}, but the data is now {self._data_hash}"
+                )
+            self.model.load_state_dict(state["model"])
+            groups = self._optimizer.state_dict()["param_groups"]  # ours: the settings are the config's, not the file's
+            self._optimizer.load_state_dict({"state": _copied(state["optimizer"]), "param_groups": groups})
+            self.history = [EpochRecord(**row) for row in history]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            problem = str(error).splitlines()[0]
+            raise CheckpointDamaged(f"trial {self.config.trial_id}: checkpoint does not fit: {problem}") from None
+
+    def _train(self, epoch: int) -> tuple[float, float]:
+        """Mean loss and accuracy over the images of one epoch's steps; the device is read only at the end."""
+        config, model, optimizer = self.config, self.model, self._optimizer
+        order = self._order(epoch)
+        augment = torch.Generator(self.device).manual_seed(stream(config.seed, "augment", epoch))
+        total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        total_correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        model.train()
+        for step, rows in enumerate(order.split(config.batch)):
+            images = self._augment(self._images.index_select(0, rows), augment)
+            labels = self._labels.index_select(0, rows)
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            set_lr(optimizer, multiplier(config, ((epoch - 1) * self._steps + step) / (config.epochs * self._steps)))
+            optimizer.step()
+            total_loss.add_(loss.detach(), alpha=len(rows))
+            total_correct.add_((logits.detach().argmax(1) == labels).sum())
+        optimizer.zero_grad()
+        return _means(total_loss, total_correct, self._used)
+
+    def _order(self, epoch: int) -> Tensor:
+        """The rows of the training split in this epoch's order; the same on every device."""
+        generator = torch.Generator().manual_seed(stream(self.config.seed, "order", epoch))
+        rows = self._rows["train"]
+        return rows[torch.randperm(len(rows), generator=generator)[: self._used]].to(self.device)
+
+    @torch.inference_mode()
+    def _evaluate(self, split: str) -> tuple[float, float, Tensor]:
+        """Mean cross entropy, accuracy and (n,) predicted classes over a split, without augmentation."""
+        self.model.eval()
+        rows = self._rows[split].to(self.device)
+        total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        predictions = []
+        for part in rows.split(machine.evaluation_batch(self.device, self._images.shape)):
+            logits = self.model(self._augment.plain(self._images.index_select(0, part)))
+            labels = self._labels.index_select(0, part)
+            total_loss += F.cross_entropy(logits, labels, reduction="sum")
+            predictions.append(logits.argmax(1))
+        predicted = torch.cat(predictions)
+        correct = (predicted == self._labels.index_select(0, rows)).sum()
+        return *_means(total_loss, correct, len(rows)), predicted
+
+    def _check(self, name: str, loss: float, epoch: int) -> None:
+        if not math.isfinite(loss):
+            config = self.config
+            settings = f"lr={config.lr:g}, optimizer={config.optimizer}"
+            raise Diverged(f"trial {config.trial_id}, epoch {epoch}: {name} is {loss} ({settings})")
+
+
+def _means(loss: Tensor, correct: Tensor, images: int) -> tuple[float, float]:
+    """Of the sums, read from the device at once."""
+    total_loss, total_correct = torch.stack([loss, correct.double()]).tolist()
+    return total_loss / images, total_correct / images
+
+
+def _copied(value: Any) -> Any:
+    """The same nest of dicts with every tensor copied to the CPU, memory layout kept."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
