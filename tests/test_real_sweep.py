@@ -208,13 +208,9 @@ def two_nodes(tmp_path_factory):
         )
         time.sleep(4)
     yield address, bool(apart)
-    for process in processes:
-        os.killpg(process.pid, signal.SIGTERM)
-    for process in processes:
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+    for process in reversed(processes):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
     log.close()
     shutil.rmtree(temp, ignore_errors=True)
 

@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,7 +117,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
 
     study, folder = sweep.study, sweep.store.folder
     session = _Session(folder)
-    with watch.screen(folder), _signals(), cluster.connect(options.address, study.resources) as slots:
+    with watch.screen(folder), _Signals() as signals, cluster.connect(options.address, study.resources) as slots:
         cluster.check_storage(folder)
         session.cluster_up(slots)
         context = {
@@ -129,9 +128,11 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
         }
 
         def tick() -> None:
+            signals.check()
             sweep.store.tick()
             watch.update()
 
+        signals.wait = True
         try:
             engine.run(sweep, context, tick)
         except Interrupted:
@@ -146,22 +147,37 @@ def continue_hint() -> str:
     return "run the same command again to continue"
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP end the sweep in order: what ran is kept and goes on when the sweep is continued."""
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP end the sweep in order: what ran is kept and goes on when the sweep is continued.
 
-    def stop(number: int, frame: Any) -> None:
-        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(name, signal.SIG_IGN)
-        raise Interrupted(f"interrupted by {signal.Signals(number).name}; {continue_hint()}")
+    While Tune's loop runs, a signal is kept until the next round: an exception in the midst of Ray's compiled code
+    comes out as something else. A second signal does not wait.
+    """
 
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {name: signal.signal(name, stop) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
+    NAMES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.wait = False
+        self._caught: signal.Signals | None = None
+
+    def __enter__(self) -> _Signals:
+        self._before = {name: signal.signal(name, self._catch) for name in self.NAMES}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for name, handler in self._before.items():
             signal.signal(name, handler)
+
+    def _catch(self, number: int, frame: Any) -> None:
+        again = self._caught is not None
+        self._caught = signal.Signals(number)
+        if again or not self.wait:
+            self.check()
+
+    def check(self) -> None:
+        """Raise Interrupted where a signal has come."""
+        if self._caught is not None:
+            raise Interrupted(f"interrupted by {self._caught.name}; {continue_hint()}")
 
 
 def _check_sizes(study: Study, dataset: Dataset) -> None:
