@@ -1,0 +1,136 @@
+"""A results folder opened for reading: the study, the plan and the tables as data frames."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import ValidationError
+
+from resnetlab.errors import BadRequest, FolderRefused
+from resnetlab.plan import Plan
+from resnetlab.records import Phase
+from resnetlab.study import Study, build_study
+from resnetlab.tables.folder import Folder
+from resnetlab.tables.schema import factor_type, schema
+from resnetlab.tables.store import read_table
+
+TABLES = ("trials", "epochs", "rungs", "classes", "predictions")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a sweep left, or has left so far.
+
+    An absent table is an empty frame with the right columns, named in `missing`. Columns are those of
+    `tables.schema`; a factor column holds plain Python values with None where the factor is inactive (ranges: float64
+    with NaN). `notes` are sentences that a reader of any analysis must see.
+    """
+
+    folder: Folder
+    study: Study
+    plan: Plan | None
+    sweep: dict[str, Any]
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    rungs: pd.DataFrame
+    classes: pd.DataFrame
+    predictions: pd.DataFrame
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, place: str | Path) -> Results:
+        """Read the folder at a path or URL. BadRequest where there is none, FolderRefused where it is damaged."""
+        folder = Folder.at(place)
+        content = _json(folder, "study.json")
+        if content is None:
+            raise BadRequest(f"{folder.url}: not a results folder: it has no study.json")
+        study = _study(content, f"{folder.url}/study.json")
+        plan, notes = _plan(folder)
+        tables, missing = {}, []
+        for name in TABLES:
+            found = read_table(folder, name)
+            if found is None:
+                missing.append(name)
+                found = schema(name, study.space.names if name == "trials" else ()).empty_table()
+            tables[name] = _frame(found, study.space.names if name == "trials" else ())
+        return cls(
+            folder, study, plan, _json(folder, "sweep.json") or {}, **tables, missing=tuple(missing), notes=notes
+        )
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The study's factors that have a column in `trials`."""
+        return tuple(name for name in self.study.space.names if name in self.trials.columns)
+
+    @property
+    def explore(self) -> pd.DataFrame:
+        """Trials that the sampler proposed, the audit included, in the order in which it did."""
+        return self.trials[self.trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT])]
+
+    @property
+    def confirm(self) -> pd.DataFrame:
+        """Confirm trials of the plan in this folder; none where there is no plan."""
+        return self._confirm(ours=True)
+
+    @property
+    def other_confirm(self) -> pd.DataFrame:
+        """Confirm trials of plans that have since been replaced: kept as rows, used in nothing."""
+        return self._confirm(ours=False)
+
+    def _confirm(self, ours: bool) -> pd.DataFrame:
+        confirm = self.trials["phase"] == Phase.CONFIRM
+        of_plan = self.trials["plan_hash"] == (self.plan.plan_hash if self.plan else "")
+        return self.trials[confirm & (of_plan if ours else ~of_plan)]
+
+
+def _json(folder: Folder, name: str) -> dict[str, Any] | None:
+    raw = folder.read(name)
+    if raw is None:
+        return None
+    try:
+        content = json.loads(raw)
+    except ValueError as error:
+        raise FolderRefused(f"{folder.url}/{name}: damaged: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise FolderRefused(f"{folder.url}/{name}: damaged: need an object, got {type(content).__name__}")
+    return content
+
+
+def _study(content: dict[str, Any], place: str) -> Study:
+    try:
+        return build_study(content, place)
+    except BadRequest as error:  # a bad study in a folder is not a bad request but a folder that cannot be read
+        raise FolderRefused(str(error)) from None
+
+
+def _plan(folder: Folder) -> tuple[Plan | None, tuple[str, ...]]:
+    content = _json(folder, "plan.json")
+    if content is None:
+        return None, ()
+    recorded = content.pop("plan_hash", None)
+    try:
+        plan = Plan(**content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise FolderRefused(f"{folder.url}/plan.json: {key}: {first['msg']}") from None
+    if recorded not in (None, plan.plan_hash):
+        return plan, (
+            f"plan.json was changed after it was written: its hash was {recorded} and is now {plan.plan_hash}. "
+            "Confirm trials of the plan as it was are not used.",
+        )
+    return plan, ()
+
+
+def _frame(table: pa.Table, factors: tuple[str, ...]) -> pd.DataFrame:
+    frame = table.to_pandas()
+    for name in factors:
+        if name in table.column_names and factor_type(name) != pa.float64():
+            frame[name] = pd.Series(table[name].to_pylist(), index=frame.index, dtype=object)
+    return frame

@@ -1,0 +1,130 @@
+"""The answer in words: what is confirmed, what is not, and what that rests on. Text only; the page sets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from resnetlab.analysis.curves import Counts, full_budget
+from resnetlab.analysis.effects import performance
+from resnetlab.analysis.results import Results
+from resnetlab.report.words import asked, missing, percent, sentence, signed
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One comparison: the claim, and the numbers that it rests on."""
+
+    claim: str
+    evidence: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """lead: one or two sentences; best: the incumbent's result. The lists: comparisons by verdict, strongest first.
+    common: what must be known of every one of them.
+    """
+
+    lead: str
+    best: str
+    common: str
+    confirmed: list[Statement]
+    equivalent: list[Statement]
+    inconclusive: list[Statement]
+    not_estimable: list[Statement]
+
+
+def ranked(effects: pd.DataFrame) -> pd.DataFrame:
+    """Effects as people want to read them: confirmed first, then by size; those without an estimate last."""
+    order = {"effect": 0, "equivalent": 1, "inconclusive": 1}
+    keys = pd.DataFrame(
+        {"verdict": effects["verdict"].map(order).fillna(2), "size": -effects["estimate"].astype(float).abs()}
+    )
+    return effects.loc[keys.sort_values(["verdict", "size"], kind="stable").index].reset_index(drop=True)
+
+
+def notes(effects: pd.DataFrame) -> tuple[str, list[str]]:
+    """What the notes of all estimates share, and what is left of each row's own."""
+    parts = [[] if missing(note) else [part for part in note.split("; ") if part] for note in effects["note"]]
+    estimated = [own for own, value in zip(parts, effects["estimate"], strict=True) if not missing(value)]
+    common = [part for part in estimated[0] if all(part in own for own in estimated)] if len(estimated) > 1 else []
+    return "; ".join(common), ["; ".join(part for part in own if part not in common) for own in parts]
+
+
+def answer(results: Results, effects: pd.DataFrame) -> Answer:
+    """`effects`: the effects table (empty where nothing was confirmed yet)."""
+    common, own = notes(effects)
+    rows = list(ranked(effects.assign(note=own)).itertuples(index=False))
+    delta = f"{results.plan.delta:g}" if results.plan else ""
+
+    def of(verdict: str) -> list[Statement]:
+        return [_statement(row, delta) for row in rows if row.verdict == verdict]
+
+    known = ("effect", "equivalent", "inconclusive")
+    rest = [Statement(asked(row), "", row.note) for row in rows if row.verdict not in known]
+    found = of("effect"), of("equivalent"), of("inconclusive"), rest
+    return Answer(_lead(results, effects), _best(results), common, *found)
+
+
+def _statement(row: object, delta: str) -> Statement:
+    size = signed(row.estimate, unit=True)
+    said = {
+        "effect": f"{asked(row)}: {size}",
+        "equivalent": f"{asked(row)}: no effect beyond ±{delta} points (estimate {size})",
+        "inconclusive": f"{asked(row)}: {size}",
+    }
+    return Statement(said[row.verdict], sentence(row), row.note)
+
+
+def _lead(results: Results, effects: pd.DataFrame) -> str:
+    explore = Counts.of(results.explore)
+    if results.plan is None:
+        return (
+            "Nothing is confirmed yet: this folder holds exploration only "
+            f"({explore.words()}). What exploration suggests is listed below as hypotheses."
+        )
+    done = len(full_budget(results.confirm))
+    planned = len(results.plan.arms) * results.plan.seeds
+    rests = f"{done} of {planned} planned confirm runs reached the full budget"
+    if effects.empty or effects["estimate"].isna().all():
+        return f"No comparison can be estimated yet: {rests}."
+    total = len(effects)
+    found = int((effects["verdict"] == "effect").sum())
+    share = {0: "None", 1: "One"}.get(found, str(found))
+    verb = "is a confirmed effect" if found < 2 else "are confirmed effects"
+    return f"{share} of {total} comparison{'' if total == 1 else 's'} {verb}; {rests}, on fresh seeds."
+
+
+def _best(results: Results) -> str:
+    """The incumbent on fresh seeds, or, marked as optimistic, the best that exploration saw."""
+    if results.plan is not None:
+        mean, low, high, n = tested(results)
+        if n:
+            sure = f"95% interval {percent(low)} … {percent(high)}, " if n > 1 else "no interval from one run, "
+            return f"The incumbent reaches {percent(mean)} on the test split ({sure}n = {n} fresh seed{'s' * (n > 1)})."
+    full = full_budget(results.explore)
+    if full.empty:
+        return "No explore trial reached the full budget, so none can be called best."
+    best = full.loc[full["val_accuracy"].astype(float).idxmax()]
+    return (
+        f"The best of {len(full)} full-budget explore trials is trial {best['number']} with "
+        f"{percent(best['val_accuracy'])} validation accuracy: the highest of many, so optimistic, and not confirmed."
+    )
+
+
+def tested(results: Results) -> tuple[float, float, float, int]:
+    """The incumbent's test accuracy on fresh seeds: mean, 95% interval, runs. Collapsed runs are not in it."""
+    arms = performance(results.plan, results.confirm)
+    mine = arms[arms["arm"] == "incumbent"]
+    if mine.empty:
+        return float("nan"), float("nan"), float("nan"), 0
+    row = mine.iloc[0]
+    return float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"])
+
+
+def incumbent_runs(results: Results) -> pd.DataFrame:
+    """The full-budget confirm runs of the incumbent."""
+    confirm = results.confirm
+    return full_budget(confirm[confirm["arm"] == "incumbent"])

@@ -1,0 +1,353 @@
+"""Drawing: each `draw_x(ax, data)` draws computed data on an axes; `render` makes the files. Nothing is computed here.
+
+Labels and units come from `resnetlab.metrics`, everything else of the looks from `style.mplstyle` and PALETTE (Okabe
+and Ito 2008: told apart with any colour vision). Filled marks are results at the full budget, hollow ones are not.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from resnetlab.analysis.curves import Curve, Progress
+from resnetlab.metrics import METRICS
+from resnetlab.records import Status
+from resnetlab.report.words import asked, compact, interval, signed, wrapped
+
+STYLE = files("resnetlab.report") / "style.mplstyle"
+COLUMN, WIDE = 3.5, 7.0  # inches: one and two columns of a paper
+PALETTE = {
+    "ink": "#1b1f24",
+    "muted": "#5b6570",
+    "axis": "#8a929b",
+    "grid": "#e3e6ea",
+    "band": "#eef1f4",
+    "paper": "#ffffff",
+    "blue": "#0072b2",
+    "orange": "#e69f00",
+    "green": "#009e73",
+    "red": "#d55e00",
+}
+C = PALETTE
+VERDICTS = {  # verdict: (marker, edge, face)
+    "effect": ("o", C["blue"], C["blue"]),
+    "equivalent": ("s", C["green"], C["green"]),
+    "inconclusive": ("o", C["axis"], C["paper"]),
+    "not estimable": ("o", C["grid"], C["paper"]),  # an estimate without an interval
+}
+MANY = 400  # marks or lines beyond which an SVG carries them as pixels
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure to be made. foot: what it rests on, printed below it; alt: what it shows, for those who cannot see."""
+
+    name: str
+    size: tuple[float, float]
+    draw: Callable[[Axes], None]
+    foot: str
+    alt: str
+    caption: str = ""
+
+
+def render(drawing: Drawing) -> tuple[bytes, bytes]:
+    """The drawing as (PNG, SVG) files. The same data give the same bytes."""
+    width, _ = drawing.size
+    with matplotlib.style.context(str(STYLE)):
+        figure = Figure(figsize=drawing.size)
+        drawing.draw(figure.subplots())
+        foot = wrapped(drawing.foot, int(width * 23))
+        foot = figure.supxlabel(foot, x=0.01, ha="left", fontsize=6, color=C["muted"])
+        foot.set_gid("foot")  # the page hides it there, having it as text
+        png, svg = io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", metadata={"Software": None, "Description": drawing.alt})
+        figure.set_layout_engine("none")  # as laid out for the PNG
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": drawing.alt})
+    return png.getvalue(), svg.getvalue()
+
+
+def inline(svg: bytes, name: str) -> str:
+    """An SVG file as an element of a page: the page's colours and font, identifiers that clash with no other figure."""
+    text = svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<title>.*?</title>", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    for role, colour in PALETTE.items():
+        text = text.replace(colour, f"var(--{role})")
+    head, rest = text.split(">", 1)
+    box = re.search(r'viewBox="[^"]*"', head)
+    return f'<svg {box.group() if box else ""} class="drawing" aria-hidden="true">{rest}'
+
+
+def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float, narrow: bool = False) -> None:
+    """Estimates with intervals, one row each, from the top. Wide: labels at the left, numbers at the right; narrow:
+    both above the interval.
+
+    delta: half-width of the band of effects too small to matter, percentage points.
+    """
+    metric = METRICS["effect"]
+    known = effects["estimate"].notna().to_numpy()
+    middle, low, high = (effects[name].to_numpy(float) * metric.scale for name in ("estimate", "low", "high"))
+    left, right = _limits(middle[known], low[known], high[known], delta)
+    ax.axvspan(-delta, delta, color=C["band"], lw=0)
+    ax.axvline(0, color=C["axis"], lw=0.8)
+    for y, row in enumerate(effects.itertuples(index=False)):
+        if known[y]:
+            _estimate(ax, y, row.verdict, middle[y], np.clip([low[y], high[y]], left, right))
+            for cut, end, arrow in ((low[y] < left, left, "<"), (high[y] > right, right, ">")):
+                if cut:  # the interval goes on outside the axes
+                    ax.plot(end, y, arrow, color=VERDICTS[row.verdict][1], ms=3.5, clip_on=False)
+        said = signed(row.estimate) if known[y] else "not estimable"
+        if narrow:
+            place = dict(xycoords=("axes fraction", "data"), xytext=(0, 6), textcoords="offset points")
+            ax.annotate(f"{asked(row)}: {said}", (0, y), **place, fontsize=6.5)
+        elif known[y]:
+            _beside(ax, y, said, interval(row.low, row.high), f"{row.n:.0f} / {row.n_reference:.0f}")
+        else:
+            ax.text(0, y, f" {said}", color=C["muted"], va="center_baseline", fontsize=6.5)
+    ax.set(xlim=(left, right), ylim=(len(effects) - 0.5, -0.9 if narrow else -0.6), xlabel=metric.axis)
+    ax.set_yticks([])
+    if not narrow:
+        _beside(ax, -0.85, metric.unit, "95% interval", "runs", color=C["muted"])
+        ax.set_yticks(range(len(effects)), [asked(row) for row in effects.itertuples(index=False)])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.spines["left"].set_visible(False)
+    _legend_of_effects(ax, effects, delta)
+
+
+def _estimate(ax: Axes, y: float, verdict: str, middle: float, ends: np.ndarray) -> None:
+    marker, edge, face = VERDICTS[verdict]
+    if np.isfinite(ends).all():
+        ax.plot(ends, [y, y], color=edge, lw=1.6, solid_capstyle="butt")
+    ax.plot(middle, y, marker, color=edge, mfc=face, ms=5, mew=1.2)
+
+
+def _beside(ax: Axes, y: float, *texts: str, color: str = C["ink"]) -> None:
+    """Columns of text right of the axes, at offsets in points."""
+    for text, right in zip(texts, (38, 114, 144), strict=True):
+        place = dict(xycoords=("axes fraction", "data"), xytext=(right, 0), textcoords="offset points")
+        ax.annotate(text, (1, y), **place, va="center_baseline", ha="right", fontsize=6.5, color=color)
+
+
+def _limits(middle: np.ndarray, low: np.ndarray, high: np.ndarray, delta: float) -> tuple[float, float]:
+    """The x axis, points: all estimates and intervals, except ends so far out that the others would be dots."""
+    halves = ((high - low) / 2)[np.isfinite(high - low)]
+    widest = min(halves.max(), 2.5 * np.median(halves)) if len(halves) else 0.0
+    left = max(min([-2 * delta, *(middle - widest)]), np.nanmin([-2 * delta, *low]))
+    right = min(max([2 * delta, *(middle + widest)]), np.nanmax([2 * delta, *high]))
+    margin = 0.03 * (right - left)
+    return float(left - margin), float(right + margin)
+
+
+def _legend_of_effects(ax: Axes, effects: pd.DataFrame, delta: float) -> None:
+    words = {"effect": "effect", "equivalent": f"no effect beyond {delta:g}", "inconclusive": "not confirmed"}
+    for verdict, label in words.items():
+        if (effects["verdict"] == verdict).any():
+            marker, edge, face = VERDICTS[verdict]
+            ax.plot([], [], marker, color=edge, mfc=face, ms=4.5, mew=1.2, label=label)
+    ax.fill_between([], [], color=C["band"], label=f"±{delta:g}: too small to matter")
+    _legend(ax)
+
+
+def draw_learning_curves(ax: Axes, curves: Sequence[Curve], chosen: str | None = None) -> None:
+    """Explore: complete trials as lines, stopped ones grey to where they were stopped, lost ones to a cross."""
+    metric = METRICS["val_accuracy"]
+    raster = sum(len(curve.epochs) for curve in curves) > 20 * MANY
+    groups = {
+        "complete": ([Status.COMPLETE], C["blue"], "", 0.9),
+        "stopped by ASHA": ([Status.STOPPED], C["axis"], "o", 0.7),
+        "diverged or failed": ([Status.DIVERGED, Status.OUT_OF_MEMORY, Status.FAILED], C["red"], "x", 0.9),
+        "not ended": ([Status.RUNNING, Status.INTERRUPTED], C["orange"], ">", 0.9),
+    }
+    for label, (statuses, colour, marker, width) in groups.items():
+        some = [curve for curve in curves if curve.status in statuses]
+        if some:
+            _lines(ax, some, colour, width, raster, marker)
+            ax.plot([], [], color=colour, lw=width, marker=marker, mfc="none", ms=3.5, label=f"{label} ({len(some)})")
+    best = [curve for curve in curves if curve.trial_id == chosen]
+    if best:
+        _lines(ax, best, C["ink"], 1.8, False, "")
+        ax.plot([], [], color=C["ink"], lw=1.8, label=f"chosen: trial {best[0].number}")
+    _epoch_axis(ax, metric.axis)
+    _legend(ax)
+
+
+def draw_confirm_curves(ax: Axes, curves: Sequence[Curve]) -> None:
+    """Confirm runs, all at the full budget: the incumbent's against those of the other arms."""
+    groups = {"other arms": (False, C["orange"], 0.8), "incumbent": (True, C["blue"], 1.4)}
+    for label, (incumbent, colour, width) in groups.items():
+        some = [curve for curve in curves if (curve.arm == "incumbent") == incumbent]
+        if some:
+            _lines(ax, some, colour, width, len(curves) > MANY, "")
+            ax.plot([], [], color=colour, lw=width, label=f"{label} ({len(some)} runs)")
+    lost = [curve for curve in curves if curve.status in (Status.DIVERGED, Status.OUT_OF_MEMORY, Status.FAILED)]
+    if lost:
+        ends = [(curve.epochs[-1], 100 * curve.values[-1]) for curve in lost]
+        ax.plot(*zip(*ends, strict=True), "x", color=C["red"], ms=5, label=f"diverged or failed ({len(lost)})")
+    _epoch_axis(ax, METRICS["val_accuracy"].axis)
+    _legend(ax)
+
+
+def _lines(ax: Axes, curves: Sequence[Curve], colour: str, width: float, raster: bool, marker: str) -> None:
+    scale = METRICS["val_accuracy"].scale
+    paths = [np.column_stack([curve.epochs, scale * curve.values]) for curve in curves]
+    alpha = float(np.clip(12 / len(curves), 0.25, 0.9))
+    ax.add_collection(LineCollection(paths, colors=colour, linewidths=width, alpha=alpha, rasterized=raster))
+    ends = np.array([path[-1] for path in paths])
+    shown = marker or "."
+    face = colour if shown == "." else "none"
+    size = 3.5 if marker else 2.5
+    ax.plot(*ends.T, shown, color=colour, mfc=face, ms=size, mew=0.7, alpha=max(alpha, 0.4), rasterized=raster)
+    ax.autoscale_view()
+
+
+def draw_pareto(ax: Axes, points: pd.DataFrame, cost: str, numbers: Mapping[str, int]) -> None:
+    """Full-budget trials with their front; stopped trials in a strip below, where height says nothing.
+
+    numbers: trial_id to the trial's number, written beside the points of the front.
+    """
+    full, stopped = points[points["full"]], points[~points["full"]]
+    scale = METRICS["val_accuracy"].scale
+    front = full[full["front"]]
+    rest = full[~full["front"]]
+    style = dict(color=C["blue"], alpha=0.75, ms=3.5, mew=0)
+    ax.plot(rest["cost"], scale * rest["accuracy"], "o", label="full budget", **style)
+    if len(front):
+        ax.step(front["cost"], scale * front["accuracy"], where="post", color=C["red"], lw=1)
+        ax.plot(front["cost"], scale * front["accuracy"], "D", color=C["red"], ms=4, label="full budget, on the front")
+    _cost_axis(ax, points["cost"], cost)
+    _strip(ax, [("o", C["axis"], "stopped at a lower budget", stopped["cost"])], len(full))
+    _name_front(ax, front["cost"], scale * front["accuracy"], [numbers[trial] for trial in front["trial_id"]])
+    _legend(ax)
+
+
+def _name_front(ax: Axes, x: pd.Series, y: pd.Series, names: Sequence[int]) -> None:
+    """Trial numbers above the points of the front, the best first, those left out that would cover another."""
+    ax.autoscale_view()
+    taken: list[np.ndarray] = []
+    for x_, y_, name in reversed(list(zip(x, y, names, strict=True))):
+        at = ax.transAxes.inverted().transform(ax.transData.transform((x_, y_)))
+        if all(abs(at - other)[0] > 0.08 or abs(at - other)[1] > 0.08 for other in taken):
+            taken.append(at)
+            place = dict(xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6)
+            ax.annotate(str(name), (x_, y_), **place)
+
+
+def draw_rungs(ax: Axes, rungs: pd.DataFrame, summary: pd.DataFrame) -> None:
+    """One band a rung, trials from left to right as they arrived, the cutoff that each met as a step."""
+    scale = METRICS["val_accuracy"].scale
+    kinds = {
+        "continue": ("o", C["blue"], C["blue"], "went on"),
+        "stop": ("o", C["axis"], "none", "stopped"),
+        "exempt": ("D", C["orange"], C["orange"], "below the cutoff, exempt (audit)"),
+    }
+    size = 3.2 if len(rungs) < MANY else 2.0
+    for band, row in enumerate(summary.itertuples(index=False)):
+        here = rungs[rungs["rung"] == row.rung].sort_values("recorded")
+        x = band - 0.42 + 0.84 * (np.arange(len(here)) + 0.5) / len(here)
+        if band % 2 == 0:
+            ax.axvspan(band - 0.5, band + 0.5, color=C["band"], lw=0)
+        for decision, (marker, edge, face, label) in kinds.items():
+            which = (here["decision"] == decision).to_numpy()
+            style = dict(color=edge, mfc=face, ms=size, mew=0.7, rasterized=len(rungs) > MANY)
+            first = label if decision not in ax.get_legend_handles_labels()[1] and band == 0 else None
+            ax.plot(x[which], scale * here["value"].to_numpy()[which], marker, label=first, **style)
+        ax.step(x, scale * here["cutoff"], where="mid", color=C["red"], lw=1.1, label=None if band else "cutoff")
+    ticks = [f"epoch {r.epoch}\n{r.arrived} arrived\n{r.stopped} stopped" for r in summary.itertuples(index=False)]
+    ax.set_xticks(range(len(summary)), ticks)
+    ax.set(ylabel=METRICS["val_accuracy"].axis, xlim=(-0.5, max(len(summary), 1) - 0.5))
+    ax.tick_params(axis="x", length=0)
+    ax.grid(visible=False, axis="x")
+    _legend(ax)
+
+
+def draw_search(ax: Axes, progress: Progress, by: str) -> None:
+    """Best so far against the trial's number or the epochs spent; trials without a full-budget result in a strip.
+
+    by: `number` or `spent`.
+    """
+    scale = METRICS["val_accuracy"].scale
+    points = progress.points
+    best = progress.by_number if by == "number" else progress.by_epochs
+    full = points[points["full"]]
+    ax.plot(full[by], scale * full["accuracy"], "o", color=C["blue"], ms=3.5, mew=0, alpha=0.7, label="full budget")
+    if len(best):
+        ax.step(best["at"], scale * best["best"], where="post", color=C["red"], label="best so far")
+    stopped = points[points["status"] == Status.STOPPED]
+    lost = points[~points["full"] & (points["status"] != Status.STOPPED)]
+    marks = [("o", C["axis"], "stopped by ASHA", stopped[by]), ("x", C["red"], "diverged or failed", lost[by])]
+    ax.set(xlabel="Trial, in the order proposed" if by == "number" else "Epochs spent by all explore trials")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    _strip(ax, marks, len(full))
+    _legend(ax)
+
+
+def _strip(ax: Axes, marks: Sequence[tuple[str, str, str, pd.Series]], ranked: int) -> None:
+    """A band below the data for trials that have an x but no accuracy that could be compared."""
+    ax.set_ylabel(METRICS["val_accuracy"].axis)
+    marks = [mark for mark in marks if len(mark[3])]
+    if not ranked:
+        ax.text(0.5, 0.6, "no trial reached the full budget", ha="center", transform=ax.transAxes, color=C["muted"])
+        ax.set_yticks([])
+    if not marks:
+        return
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.19 * (high - low), high)
+    ax.add_patch(Rectangle((0, 0), 1, 0.135, transform=ax.transAxes, color=C["band"], lw=0, zorder=0.5))
+    for at, (marker, colour, label, x) in enumerate(marks):
+        spread = 0.02 + 0.09 * ((np.arange(len(x)) * 0.618) % 1)
+        alpha = float(np.clip(200 / len(x), 0.3, 1.0))
+        style = dict(color=colour, mfc="none", ms=3, mew=0.7, alpha=alpha, zorder=2 + at)
+        style["transform"] = ax.get_xaxis_transform()
+        ax.plot(x, spread, marker, rasterized=len(x) > MANY, **style)
+        ax.plot([], [], marker, color=colour, mfc="none", ms=3, mew=0.7, label=label)
+
+
+def _epoch_axis(ax: Axes, label: str) -> None:
+    ax.set(xlabel=METRICS["epoch"].axis, ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+
+def _cost_axis(ax: Axes, values: pd.Series, name: str) -> None:
+    ax.set_xlabel(METRICS[name].axis)
+    positive = values[values > 0]
+    if len(positive) and positive.max() > 8 * positive.min():
+        ax.set_xscale("log")
+        decades = np.log10(positive.max() / positive.min())
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+
+
+def _legend(ax: Axes) -> None:
+    """Above the axes, in as many columns as the figure has room for."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        widths = [26 + 3.9 * len(label) for label in labels]  # points, at the style's legend size
+        room = 72 * ax.figure.get_figwidth()
+        fits = [n for n in range(1, len(labels) + 1) if _columns_width(widths, n) <= room]
+        ncols = max(fits, default=1)
+        ax.figure.legend(handles, labels, loc="outside upper left", ncols=ncols, columnspacing=1.2)
+
+
+def _columns_width(widths: Sequence[float], columns: int) -> float:
+    """The width of a legend whose entries fill `columns` columns from the top."""
+    return sum(max(column) for column in np.array_split(widths, columns))

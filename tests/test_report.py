@@ -1,0 +1,342 @@
+"""The report: one file from the tables alone, true to them, whatever is missing or strange in them."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import typer
+from made_results import default_study, make_results
+from matplotlib.figure import Figure
+
+from resnetlab.analysis.results import Results
+from resnetlab.report.answer import answer
+from resnetlab.report.build import build_report, estimates
+from resnetlab.report.figures import PALETTE, draw_effects, inline, render
+from resnetlab.report.gallery import NAMES, gallery
+from resnetlab.report.html import page
+from resnetlab.report.words import asked, compact, duration, p_value, settings, signed
+from resnetlab.tables.schema import schema
+
+ROOT = Path(__file__).parent.parent
+MARKUP = "<script>alert('x')</script> & \"q\""
+
+
+class Page(HTMLParser):
+    """The tags, attributes and visible text of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.parts: list[str] = []
+        self.scripts: list[tuple[dict, str]] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        elif self._inside != "style":
+            self.parts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.parts).split())
+
+    @property
+    def data(self) -> dict:
+        """The table of all trials, as the page's script reads it."""
+        return json.loads(next(body for attributes, body in self.scripts if attributes.get("id") == "data"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("made")
+    make_results(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def built(place) -> Page:
+    assert build_report(place) == place / "report.html"
+    return Page((place / "report.html").read_text(encoding="utf-8"))
+
+
+def quick(results: Results) -> Page:
+    """The page without its pictures; the figures are drawn, but not written."""
+    found = estimates(results)
+    for drawing in gallery(results, found):
+        drawing.draw(Figure(figsize=drawing.size).subplots())
+        assert drawing.alt and drawing.caption and "trial" in drawing.foot
+    return Page(page(results, found, {}))
+
+
+def rewrite(place: Path, **columns: list) -> None:
+    """Replace columns of `trials.parquet`."""
+    trials = pq.read_table(place / "trials.parquet")
+    for name, values in columns.items():
+        at = trials.column_names.index(name)
+        field = trials.schema.field(at)
+        trials = trials.set_column(at, field, pa.array(values, field.type))
+    pq.write_table(trials, place / "trials.parquet")
+
+
+def copy(place: Path, to: Path, *without: str) -> None:
+    for file in place.glob("*.*"):
+        if file.name not in without:
+            (to / file.name).write_bytes(file.read_bytes())
+
+
+def test_the_script_needs_no_torch_ray_or_optuna(place):
+    """In a fresh process, with none of them loaded at its end."""
+    code = (
+        "import atexit, runpy, sys\n"
+        "heavy = {'torch', 'torchvision', 'ray', 'optuna', 'matplotlib.pyplot'}\n"
+        "atexit.register(lambda: print(sorted(heavy & set(sys.modules))))\n"
+        "runpy.run_path('sweeps/report.py', run_name='__main__')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, place]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(place / "report.html"), "[]"] and done.stderr == ""
+
+
+def test_the_script_names_what_is_wrong(tmp_path, capsys):
+    def run(where):
+        app = typer.Typer()
+        app.command()(runpy.run_path(str(ROOT / "sweeps" / "report.py"))["main"])
+        with pytest.raises(SystemExit) as left:
+            app([str(where)])
+        return left.value.code, capsys.readouterr()
+
+    code, said = run(tmp_path / "nowhere")
+    assert code == 2 and "nowhere" in said.err and said.out == "" and not (tmp_path / "nowhere").exists()
+    (tmp_path / "study.json").write_text("{")
+    code, said = run(tmp_path)
+    assert code == 4 and "study.json" in said.err and said.err.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_every_figure_is_there_as_png_and_svg_and_says_what_it_rests_on(place, built):
+    import matplotlib.image
+
+    for name in NAMES:
+        pixels = matplotlib.image.imread(place / "figures" / f"{name}.png")
+        assert pixels.shape[1] in (1050, 2100)  # 300 dpi at one and two columns
+        svg = (place / "figures" / f"{name}.svg").read_text()
+        assert re.search(r"(explore|confirm) trials: \d+ complete", svg)
+        assert ("stopped by ASHA" in svg) == ("explore trials" in svg)
+    captions = re.findall(r"Rests on (\d+) (explore|confirm) trials: \d+ complete", built.text)
+    assert len(captions) == len(NAMES) and {kind for _, kind in captions} == {"explore", "confirm"}
+    labels = [value for tag, name, value in built.attributes if tag == "figure" and name == "aria-label"]
+    assert len(labels) == len(NAMES) and all(len(label) > 40 for label in labels)
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(place, built):
+    text = (place / "report.html").read_text()
+    policy = next(
+        value for tag, name, value in built.attributes if tag == "meta" and name == "content" and "src" in value
+    )
+    assert policy.startswith("default-src 'none'") and "script-src 'sha256-" in policy
+    loads = [value for tag, name, value in built.attributes if name in ("src", "srcset", "action", "data")]
+    links = [value for _, name, value in built.attributes if name in ("href", "xlink:href")]
+    assert loads == [] and all(link.startswith(("#", "data:")) for link in links)
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    identifiers = [value for _, name, value in built.attributes if name == "id"]
+    assert len(identifiers) == len(set(identifiers))
+    assert all(link[1:] in identifiers for link in links if link.startswith("#"))
+    assert len(text) < 400_000
+
+
+def test_the_same_tables_give_the_same_bytes(place, built):
+    names = ["report.html", "effects.parquet", "figures/effects.png", "figures/learning-curves.svg"]
+    before = [(place / name).read_bytes() for name in names]
+    build_report(place)
+    assert [(place / name).read_bytes() for name in names] == before
+
+
+def test_the_answer_comes_first_with_interval_and_n(place, built):
+    results = Results.open(place)
+    effects = pq.read_table(place / "effects.parquet")
+    assert effects.schema.equals(schema("effects"))
+    found = effects.to_pandas()
+    worst = found[found["name"] == "blocks: 1 - 3"].iloc[0]
+    assert worst["verdict"] == "effect" and worst["estimate"] < -0.02  # planted: 3.8 points below
+    said = answer(results, found)
+    assert said.confirmed[0].claim == f"blocks 1 instead of 3: {signed(worst['estimate'], unit=True)}"
+    assert re.fullmatch(
+        r"95% interval −\d\.\d\d … −\d\.\d\d, n = 3 against 3, adjusted p [=<] 0\.\d+", said.confirmed[0].evidence
+    )
+    text = built.text
+    assert text.index("The answer") < text.index(said.confirmed[0].claim) < text.index("The incumbent")
+    every = said.confirmed + said.equivalent + said.inconclusive + said.not_estimable
+    assert len(every) == len(found) and all(statement.claim in text for statement in every)
+    assert f"{len(said.confirmed)} of {len(found)} comparisons are confirmed effects; 20 of 21 planned" in text
+    assert "exploration: hypotheses, not effects" in text
+
+
+def test_all_trials_are_in_the_table_with_their_config_and_curve(place, built):
+    trials = Results.open(place).trials
+    data = built.data
+    keys = [column[0] for column in data["columns"]]
+    assert len(data["rows"]) == len(data["ends"]) == len(data["configs"]) == len(trials)
+    rows = [dict(zip(keys, row, strict=True)) for row in data["rows"]]
+    for row, trial, end, own in zip(rows, trials.to_dict("records"), data["ends"], data["configs"], strict=True):
+        config = data["shared"] | own
+        whole = json.loads(trial["config"])
+        assert end[0] == trial["trial_id"] and row["status"] == trial["status"]
+        assert config["kernel"] == whole["kernel"] and config["seed"] == str(whole["seed"])
+        assert set(config) == set(whole) - {"data"} | {f"data.{name}" for name in whole["data"]}
+        assert (row["momentum"] is None) == (trial["optimizer"] == "adamw")
+        curve = data["curves"].get(trial["trial_id"], [])
+        assert len(curve) == trial["epochs_run"]
+        if curve:
+            assert curve[-1] == round(10_000 * trial["val_accuracy"])
+
+
+def test_markup_in_names_stays_text(tmp_path):
+    study = default_study(title=MARKUP, question=MARKUP)
+    make_results(tmp_path, study, classes=(MARKUP, "字", "אבג", "</td>"))
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    command = f"python sweeps/ablation.py --storage s3://user:secret@bucket/x {MARKUP}"
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"command": command}))
+    found = quick(Results.open(tmp_path))
+    assert found.tags.count("script") == 2 and "alert" not in "".join(body for _, body in found.scripts[1:])
+    assert found.text.count(MARKUP) >= 4 and "字" in found.text and "אבג" in found.text
+    assert "secret" not in found.text and "s3://…@bucket/x" in found.text
+    reasons = [end[1] for end in found.data["ends"]]
+    assert "worker died: <SIGKILL>" in reasons
+
+
+def test_exploration_alone_is_called_hypotheses(tmp_path):
+    make_results(tmp_path, confirm=False)
+    results = Results.open(tmp_path)
+    found = quick(results)
+    assert "Nothing is confirmed yet" in found.text and "so optimistic, and not confirmed" in found.text
+    assert "Effects on fresh seeds" not in found.text and "No plan was made yet" in found.text
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "effects.png").write_bytes(b"of an older plan")
+    build_report(tmp_path)
+    drawn = {file.stem for file in (tmp_path / "figures").iterdir()}
+    assert drawn == set(NAMES) - {"effects", "effects-narrow", "confirm-curves"}
+    assert not (tmp_path / "effects.parquet").exists()
+
+
+def test_without_clear_effects_nothing_is_claimed(tmp_path):
+    make_results(tmp_path, seed_sd=0.05, faults=False)
+    results = Results.open(tmp_path)
+    found = estimates(results)
+    said = answer(results, found)
+    assert (found["verdict"] != "effect").all() and said.confirmed == []
+    assert said.lead.startswith("None of 6 comparisons is a confirmed effect; 21 of 21 planned")
+    assert "Not confirmed" in quick(results).text
+
+
+def test_confirm_runs_that_have_not_ended_are_said_so(tmp_path, place):
+    copy(place, tmp_path)
+    trials = pq.read_table(place / "trials.parquet")
+    pq.write_table(trials.filter(pc.field("phase") != "confirm"), tmp_path / "trials.parquet")
+    text = quick(Results.open(tmp_path)).text
+    assert "No comparison can be estimated yet: 0 of 21 planned confirm runs" in text
+    copy(place, tmp_path)
+    phases, statuses = trials["phase"].to_pylist(), trials["status"].to_pylist()
+    rewrite(tmp_path, status=["running" if p == "confirm" else s for p, s in zip(phases, statuses, strict=True)])
+    text = quick(Results.open(tmp_path)).text
+    assert "had not ended when this report was made: 21 trials" in text
+
+
+@pytest.mark.parametrize("absent", ["epochs", "rungs", "classes", "predictions", "trials"])
+def test_an_absent_table_is_named_and_the_rest_is_shown(place, tmp_path, absent):
+    copy(place, tmp_path, f"{absent}.parquet")
+    found = quick(Results.open(tmp_path))
+    assert f"Absent tables: {absent}." in found.text and "The plan" in found.text
+
+
+def test_one_trial_one_seed_makes_a_report_without_intervals(tmp_path):
+    study = default_study(search={"trials": 1, "epochs": 2}, confirm={"seeds": 1, "design": "one-factor"})
+    make_results(tmp_path, study, faults=False)
+    results = Results.open(tmp_path)
+    said = answer(results, estimates(results))
+    assert said.confirmed == [] and len(said.not_estimable) == 6
+    text = quick(results).text
+    assert "1 explore trial: 1 complete" in text and "no interval from one run" in text
+
+
+def test_all_trials_lost_still_makes_a_report(tmp_path):
+    make_results(tmp_path, default_study(search={"trials": 4, "epochs": 2}), confirm=False)
+    nulls = [None] * 4
+    rewrite(
+        tmp_path, status=["failed"] * 4, val_accuracy=nulls, parameters=nulls, multiply_adds=nulls, epochs_run=[0] * 4
+    )
+    text = quick(Results.open(tmp_path)).text
+    assert "No explore trial reached the full budget" in text and "4 failed" in text
+
+
+def test_an_svg_in_the_page_takes_its_colours_and_keeps_its_own_identifiers(place):
+    results = Results.open(place)
+    drawing = next(drawing for drawing in gallery(results, estimates(results)) if drawing.name == "rungs")
+    text = inline(render(drawing)[1], "one")
+    assert text.startswith("<svg viewBox=") and text.rstrip().endswith("</svg>")
+    assert all(colour not in text for colour in PALETTE.values()) and "var(--ink)" in text
+    assert all(name.startswith("one-") for name in re.findall(r'\bid="([^"]+)"', text))
+
+
+def test_the_effects_figure_cuts_intervals_that_would_hide_the_others():
+    rows = [(f"f: {i} - 0", "f", str(i), "0", "swap at the incumbent", 0.01, 0.008, 0.012) for i in range(4)]
+    rows.append(("g: 1 - 0", "g", "1", "0", "swap at the incumbent", 0.02, -0.5, 0.54))
+    effects = pd.DataFrame(
+        rows, columns=["name", "factor", "level", "reference", "estimand", "estimate", "low", "high"]
+    )
+    effects = effects.assign(verdict="inconclusive", n=3, n_reference=3)
+    ax = Figure().subplots()
+    draw_effects(ax, effects, delta=0.5)
+    left, right = ax.get_xlim()
+    assert right < 10 and left > -10  # not ±54 points
+    assert [line.get_marker() for line in ax.lines if line.get_marker() in "<>"] == ["<", ">"]
+    assert ax.get_xlabel() == "Effect on test accuracy (points)"
+
+
+def test_words():
+    row = next(
+        pd.DataFrame(
+            {
+                "name": ["n"],
+                "factor": ["a × b"],
+                "level": ["5, on"],
+                "reference": ["3, off"],
+                "estimand": ["interaction"],
+            }
+        ).itertuples()
+    )
+    assert asked(row) == "a 5 × b on (interaction)"
+    simple = row._replace(factor="kernel", level="5", reference="3", estimand="average over the cube where blocks=2")
+    assert asked(simple) == "kernel 5 instead of 3 where blocks 2"
+    assert signed(-0.0123) == "−1.23" and signed(0.004, unit=True) == "+0.40 points" and signed(None) == "–"
+    assert [compact(v) for v in (950, 33_900, 11_181_642, None)] == ["950", "33.9k", "11.2M", "–"]
+    assert [duration(s) for s in (0.81, 42, 725, 12_000)] == ["0.8 s", "42 s", "12 min 05 s", "3 h 20 min"]
+    assert p_value(0.0001) == "<0.001" and p_value(float("nan")) == "–"
+    assert (
+        settings({"kernel": 5, "momentum": None, "shortcut": True, "lr": 0.02082})
+        == "kernel 5, shortcut on, lr 0.02082"
+    )
