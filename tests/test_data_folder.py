@@ -236,3 +236,17 @@ def test_check_reads_few_files_of_a_large_folder(tmp_path):
         patch.setattr("resnetlab.data.decode.decode", lambda *a: calls.append(a) or decode(*a))
         check(DataConfig(name="folder", root=str(root)))
     assert 0 < len(calls) <= 21
+
+
+def test_files_that_change_while_they_are_read(pets, monkeypatch):
+    many = Decoder.many
+
+    def meddle(decoder, paths):
+        if len(paths) > 2:  # not the few that `check` looks at
+            (pets / "train/cat/011.png").touch()
+        return many(decoder, paths)
+
+    monkeypatch.setattr(Decoder, "many", meddle)
+    with pytest.raises(BadData, match="pets: files changed while they were read"):
+        opened(pets)
+    assert list((pets.parent / "cache").iterdir()) == []

@@ -175,7 +175,7 @@ class _Writer:
         tables |= {f"label/{name}": labels for name, (labels, _) in contents.labels.items()}
         tables |= {f"split/{name}": index.astype(np.int64) for name, index in contents.fixed.items()}
         packed = io.BytesIO()
-        np.savez(packed, **tables)
+        np.savez(packed, **tables)  # type: ignore[arg-type]
         images_hash = self.hash.hexdigest()
         meta = {
             "format": FORMAT,

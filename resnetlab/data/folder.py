@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -67,33 +67,39 @@ class Folder:
         """Nothing to get: the files are the user's."""
 
     def fingerprint(self) -> Any:
-        root = len(str(self.root))
-        files = [[file.path[root:], file.size, file.mtime] for file in self.files]
-        return [VERSION, PIL.__version__, str(self.root.resolve()), self.size, self.mode, files]
+        files = blake2b(digest_size=16)
+        for (
+            file
+        ) in self._files():  # hashed one by one: every worker does this, and lists of a million files stay with it
+            files.update(
+                f"{file.path[len(str(self.root)) :]}\0{file.size}\0{file.mtime}\0".encode("utf-8", "surrogateescape")
+            )
+        return [VERSION, PIL.__version__, str(self.root.resolve()), self.size, self.mode, files.hexdigest()]
 
     def write(self, append: Append) -> Contents:
         """Decode with a thread for each core: most of the time is in Pillow's decoders, which run side by side."""
-        paths = [file.path for file in self.files]
+        before = self.fingerprint()
+        files = list(self._files())
+        paths = [file.path for file in files]
         decoder = Decoder(self.size, self.mode, paths[0])
         for images in _in_threads(decoder.many, [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]):
             append(images)
+        if self.fingerprint() != before:
+            raise BadData(f"{self.root}: files changed while they were read")
         classes = tuple(self._tree()["train"])
         number = {name: i for i, name in enumerate(classes)}
-        labels = np.array([number[file.label] for file in self.files], np.int64)
-        split = np.array([file.split for file in self.files])
+        labels = np.array([number[file.label] for file in files], np.int64)
+        split = np.array([file.split for file in files])
         fixed = {name: np.flatnonzero(split == name) for name in ("val", "test") if (split == name).any()}
         return Contents({"class": (labels, classes)}, fixed)
 
-    @cached_property
-    def files(self) -> list[ImageFile]:
+    def _files(self) -> Iterator[ImageFile]:
         """All image files, ordered by split, class and name."""
-        found = []
         for split, classes in self._tree().items():
             for label, folder in classes.items():
                 for entry in sorted(_entries(folder), key=lambda entry: entry.name):
                     stat = _stat(entry)
-                    found.append(ImageFile(entry.path, split, label, stat.st_size, stat.st_mtime_ns))
-        return found
+                    yield ImageFile(entry.path, split, label, stat.st_size, stat.st_mtime_ns)
 
     def _tree(self) -> dict[str, dict[str, Path]]:
         """Split -> class -> folder, both in order. BadData where this is not such a tree."""
