@@ -132,8 +132,8 @@ def _alternatives(
         elif kind != "one-factor" and parents:
             left_out[name] = f"applies only at some levels of {parents[0]}, so a {kind} design cannot cross the two"
         else:
-            branch = factor.branches[factor.branch(incumbent)]
-            compared[name] = [level for level in branch.levels if level != incumbent[name]]
+            branch = next(branch for branch in factor.branches if branch.holds(incumbent))
+            compared[name] = [level for level in branch.levels or () if level != incumbent[name]]
     if kind == "fractional" and not 2 <= len(compared) <= 8:
         left_out["interactions"] = (
             f"a two-level fraction needs 2 to 8 factors, here are {len(compared)}: one factor at a time instead"

@@ -9,14 +9,17 @@ what it emits is in fractions, as the tables are.
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import stream
+from resnetlab.tables.schema import KEYS, schema
 
 Levels = Mapping[str, Mapping[Any, float]]
 _RISE = 4.0  # a run is (1 - exp(-4 e/E)) / (1 - exp(-4)) of the way from chance to its plateau after e of E epochs
@@ -142,6 +145,49 @@ def confirm_rows(plan: Any, values: np.ndarray, epochs: int = 15) -> list[dict[s
             }
         )
     return rows
+
+
+class Memory:
+    """Stands in for `tables.store.Store` where hundreds of sweeps are simulated and none need outlive the process.
+
+    Keeps trials, epochs, rungs and the folder's files; predictions and classes are dropped.
+    """
+
+    def __init__(self) -> None:
+        self.trials: dict[str, dict[str, Any]] = {}
+        self.folder = _Files()
+        self._rows: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {"epochs": {}, "rungs": {}}
+
+    def add(self, table: str, row: Mapping[str, Any]) -> bool:
+        if table == "trials":
+            self.trials.setdefault(row["trial_id"], defaultdict(lambda: None)).update(row)
+            return True
+        return self._rows[table].setdefault(tuple(row[name] for name in KEYS[table]), dict(row)) is not None
+
+    def add_all(self, table: str, trial_id: str, columns: Mapping[str, Any]) -> None: ...
+
+    def read(self, table: str) -> pa.Table:
+        return pa.Table.from_pylist(list(self._rows[table].values()), schema=schema(table))
+
+    def flush(self) -> None: ...
+
+    def tick(self) -> None: ...
+
+
+class _Files:
+    url = "memory"
+
+    def __init__(self) -> None:
+        self._content: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes | None:
+        return self._content.get(name)
+
+    def write(self, name: str, content: bytes) -> None:
+        self._content[name] = content
+
+    def delete(self, name: str) -> None:
+        self._content.pop(name, None)
 
 
 @dataclass(order=True)

@@ -15,7 +15,7 @@ from resnetlab.analysis.questions import Questions, questions
 from resnetlab.analysis.runs import collapsed
 from resnetlab.plan import Plan, PlannedArm
 from resnetlab.seeding import stream
-from resnetlab.simulate import Truth, confirm_values
+from resnetlab.simulate import Levels, Truth, confirm_values
 
 EPOCHS = 15
 SD = 0.74
@@ -34,7 +34,7 @@ PLANTED = Truth(
     sd=SD,
 )
 NULL = Truth(sd=SD)
-UNEQUAL = {"kernel": {5: 2.0}, "optimizer": {"adamw": 1.5}, "se": {True: 0.5}}
+UNEQUAL: Levels = {"kernel": {5: 2.0}, "optimizer": {"adamw": 1.5}, "se": {True: 0.5}}
 
 
 @dataclass(frozen=True)

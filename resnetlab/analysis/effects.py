@@ -19,6 +19,7 @@ from resnetlab.plan import Plan
 from resnetlab.tables.schema import schema
 
 FAMILIES = ("swap", "main", "interaction")  # Holm's adjustment runs over each on its own
+Sides = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,16 @@ def estimate(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
     runs = Runs.of(plan, confirm)
     asked = questions(plan)
     found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
-    rows = [_row(plan, runs, found, i) for i in range(len(asked.items)) if found.shown[0, i]]
+    sides = _sides(asked)
+    rows = [_row(plan, runs, found, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
     rows += [_left_out(plan, name, why) for name, why in plan.not_compared.items()]
     kinds = {field.name: field.type.to_pandas_dtype() for field in schema("effects")}
     numbers = {name: kind for name, kind in kinds.items() if kind in (np.float64, np.int64)}
     return pd.DataFrame(rows, columns=list(kinds)).astype(numbers)
 
 
-def _row(plan: Plan, runs: Runs, found: Analysis, i: int) -> dict:
+def _row(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> dict:
     item = found.questions.items[i]
-    sides = _sides(found.questions, i)
     low, high = found.estimates.interval()
     verdict, notes = _judge(plan, runs, found, i, sides)
     n = found.cells.n[0]
@@ -133,13 +134,13 @@ def _row(plan: Plan, runs: Runs, found: Analysis, i: int) -> dict:
     }
 
 
-def _sides(asked: Questions, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Design rows that count for and against question `i` when every arm has run."""
-    weights = np.nan_to_num(asked.weights(np.ones(len(asked.model), dtype=bool))[i])
-    return np.flatnonzero(weights > 0), np.flatnonzero(weights < 0)
+def _sides(asked: Questions) -> list[Sides]:
+    """For each question the design rows that count for it and against it when every arm has run."""
+    weights = np.nan_to_num(asked.weights(np.ones(len(asked.model), dtype=bool)))
+    return [(np.flatnonzero(row > 0), np.flatnonzero(row < 0)) for row in weights]
 
 
-def _judge(plan: Plan, runs: Runs, found: Analysis, i: int, sides: tuple) -> tuple[str, list[str]]:
+def _judge(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> tuple[str, list[str]]:
     """The verdict with what the runs themselves have to say about it, and the sentences a reader must see."""
     item, verdict = found.questions.items[i], str(found.verdict[0, i])
     used = np.union1d(*sides)
@@ -211,10 +212,8 @@ def _interaction(found: Analysis, i: int) -> str:
 
 def _companions(plan: Plan, used: np.ndarray) -> str:
     """Tuned settings that go with the levels and so are part of what is compared."""
-    found = {name: set() for row in used for name in plan.arms[row].companions}
-    for row in used:
-        for name in found:
-            found[name].add(plan.arms[row].values.get(name))
+    names = {name for row in used for name in plan.arms[row].companions}
+    found = {name: {plan.arms[row].values.get(name) for row in used} for name in sorted(names)}
     parts = [f"{name} ({', '.join(map(_short, sorted(values, key=str)))})" for name, values in found.items()]
     return f"tuned settings go with the levels: {' and '.join(parts)}" if parts else ""
 
