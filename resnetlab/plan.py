@@ -112,6 +112,14 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
     )
 
 
+def sketch(study: Study) -> Plan:
+    """The plan as it would be if the baseline were chosen: what the confirm stage costs and can find, said before
+    anything runs. Its hash names nothing."""
+    row: dict[str, Any] = dict.fromkeys(study.space.names) | study.baseline_values()
+    row |= {"trial_id": "baseline", "number": 0, "phase": Phase.EXPLORE, "status": Status.COMPLETE, "val_accuracy": 0.0}
+    return make_plan(study, [row | {"epochs_run": study.search.epochs}], data_hash="", code="")
+
+
 def _alternatives(
     study: Study, incumbent: Mapping[str, Any], finished: list[Mapping[str, Any]]
 ) -> tuple[str, dict[str, list[Any]], dict[str, str]]:

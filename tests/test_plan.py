@@ -3,7 +3,7 @@
 import pytest
 
 from resnetlab.errors import TrialsFailed
-from resnetlab.plan import Plan, make_plan
+from resnetlab.plan import Plan, make_plan, sketch
 from resnetlab.study import build_study
 
 FACTORS = {
@@ -117,3 +117,9 @@ def test_every_arm_runs_on_the_same_fresh_seeds():
     for _, block, _, config in plan.trials(study_):
         seeds.setdefault(block, set()).add(config.seed)
     assert [len(found) for found in seeds.values()] == [1, 1, 1] and len(set.union(*seeds.values())) == 3
+
+
+@pytest.mark.parametrize("design, arms", [("one-factor", 5), ("factorial", 12), ("fractional", 8), ("none", 1)])
+def test_the_sketch_has_the_size_of_the_plan_to_come(design, arms):
+    study_ = study(design)
+    assert len(sketch(study_).arms) == arms == len(plan_of(study_).arms)

@@ -159,8 +159,8 @@ def _judge(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> tup
         notes += _assumptions(plan, found.cells.n[0])
     if item.kind == "simple":
         notes.append(
-            f"in place of the average over the cube, because {_interaction(found, i)} was found; chosen for that, so "
-            "its size tends to be overstated"
+            f"in place of the average over the cube, because {_interaction(found, i)} was found (chosen for that, its "
+            "size tends to be overstated)"
         )
     notes.append(_companions(plan, used))
     return verdict, [note for note in notes if note]
@@ -184,11 +184,11 @@ def _why_not(plan: Plan, found: Analysis, i: int, used: np.ndarray) -> str:
             reasons = [line for line in plan.infeasible if line.startswith(f"{item.factor}={item.level}: ")]
             return f"cannot be run: {reasons[0]}" if reasons else "the plan has no arm with this level"
         if "incumbent" not in laid:
-            return "the incumbent itself cannot be run: " + "; ".join(plan.infeasible)
+            return "the incumbent itself cannot be run: " + ", ".join(plan.infeasible)
         without = [plan.arms[row].name for row in used if n[row] == 0]
         if without:
             return f"no run of {' and of '.join(without[:3])} gave a value, and this comparison needs one"
-        return "arms that it needs cannot be run: " + "; ".join(plan.infeasible)
+        return "arms that it needs cannot be run: " + ", ".join(plan.infeasible)
     if n[used].max() < 2 or (item.kind == "swap" and n[used].min() < 2):
         return "an arm with a single run has no measure of seed-to-seed spread, so no interval (needs 2 seeds or more)"
     return "the runs of an arm agree to the last digit, which leaves no measure of spread"

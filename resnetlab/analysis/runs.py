@@ -117,7 +117,7 @@ def _others(plan: Plan, confirm: pd.DataFrame, ours: pd.DataFrame) -> tuple[str,
     other = confirm.loc[confirm["plan_hash"] != plan.plan_hash, "plan_hash"]
     if not other.empty:
         hashes = ", ".join(sorted(map(str, other.unique())))
-        rest = "" if len(ours) else "; of this plan there are none"
+        rest = "" if len(ours) else ", and of this plan there are none"
         notes.append(
             f"{len(other)} confirm runs of another plan ({hashes}) are not used: each has its own evidence{rest}"
         )
