@@ -17,6 +17,7 @@ from resnetlab.analysis.power import (
     outlook,
     pooled_sd,
 )
+from resnetlab.analysis.runs import Runs
 from resnetlab.simulate import Truth, confirm_rows, confirm_values
 
 
@@ -74,16 +75,15 @@ def test_the_noise_floor_covers_the_true_sd():
     assert 0.93 < covered < 0.97 and floors[0].df == 12 and floors[0].runs == 18
 
 
-def test_the_noise_floor_takes_replicates_of_complete_confirm_runs_only():
+def test_the_noise_floor_takes_replicates_of_runs_that_trained_only():
     plan = simulated_plan("one-factor", 3)
     values = confirm_values(Truth(), [arm.values for arm in plan.arms], 3, 1, np.random.default_rng(0))[0]
-    rows = pd.DataFrame(confirm_rows(plan, values))
-    explore = rows.assign(plan_hash=None, design_row=np.nan, test_accuracy=np.nan)
-    rows.loc[0, ["status", "test_accuracy"]] = ["diverged", np.nan]
-    floor = noise_floor(pd.concat([rows, explore], ignore_index=True))
-    assert (floor.df, floor.arms, floor.runs) == (11, 6, 17)
+    values[0, 0], values[1, 1] = np.nan, 0.1
+    runs = Runs.of(plan, pd.DataFrame(confirm_rows(plan, values)))
+    floor = noise_floor(runs.values)
+    assert (floor.df, floor.arms, floor.runs) == (10, 6, 16)
     assert floor.sd == pytest.approx(0.0074, rel=0.6) and floor.smallest <= floor.sd <= floor.largest
-    assert not noise_floor(rows[rows["seed_block"] == 0]).known
+    assert not noise_floor(values[:, :1]).known
 
 
 def test_the_correlation_within_seed_blocks_is_measured():

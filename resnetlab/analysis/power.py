@@ -13,10 +13,9 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
 
-from resnetlab.analysis.contrasts import CONFIDENCE, Cells
+from resnetlab.analysis.contrasts import CONFIDENCE
 from resnetlab.analysis.questions import questions
 from resnetlab.plan import Plan
-from resnetlab.records import Status
 
 POWER = 0.80
 MOST_SEEDS = 10_000
@@ -111,14 +110,10 @@ def interaction(arms: int) -> Contrast:
     return Contrast(arms=arms, spread=16.0 / arms)
 
 
-def noise_floor(trials: pd.DataFrame, metric: str = "test_accuracy") -> NoiseFloor:
-    """From replicates in `trials` (rows of that table): complete runs of one plan hash and design row.
-
-    Without two runs of any arm there is no noise floor: sd NaN, df 0.
-    """
-    rows = trials[(trials["status"] == Status.COMPLETE) & trials[metric].notna()]
-    groups = rows.groupby(["plan_hash", "design_row"], dropna=True)[metric]
-    return pooled_sd([group.to_numpy(dtype=float) for _, group in groups])
+def noise_floor(values: np.ndarray) -> NoiseFloor:
+    """From replicates: `values` (arms, seeds), fractions, NaN where a run gave none, as `Runs.of(plan, confirm).values`
+    has them (diverged and collapsed runs left out). Without two runs of any arm: sd NaN, df 0."""
+    return pooled_sd([row[~np.isnan(row)] for row in values])
 
 
 def pooled_sd(groups: list[np.ndarray]) -> NoiseFloor:
@@ -198,9 +193,3 @@ def outlook(plan: Plan, sd: float, epochs: int) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def measured(values: np.ndarray) -> NoiseFloor:
-    """The noise floor of `values` (arms, seeds), NaN where a run gave none."""
-    cells = Cells.of(values)
-    return pooled_sd([row[~np.isnan(row)] for row, n in zip(values, cells.n, strict=True) if n > 1])
