@@ -22,8 +22,7 @@ def facts(model: nn.Module, config: TrialConfig, shape: tuple[int, int, int]) ->
 def multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """Of the convolutions and linear layers in one forward pass of one image, biases not counted.
 
-    Counted by hooks on a real forward pass, on the device where the model is. On the meta device nothing is computed,
-    but its first forward in a process imports a second's worth of torch, which is why trials do not go there.
+    Counted by hooks on a forward pass where the model is; on the meta device nothing is computed.
     """
     total = 0
 

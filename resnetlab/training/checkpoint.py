@@ -45,7 +45,7 @@ def load(raw: bytes) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers raise whatever the bytes led them to
-        raise CheckpointDamaged(f"checkpoint cannot be read: {str(error).splitlines()[0]}") from None
+        raise CheckpointDamaged(f"checkpoint cannot be read ({type(error).__name__})") from None
     if not isinstance(state, dict):
         raise CheckpointDamaged(f"checkpoint holds a {type(state).__name__}, not a state")
     return state

@@ -55,8 +55,6 @@ class Training:
         self._threads = threads
         self._data_hash = dataset.hash
         machine.prepare(threads)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
         self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
         images = len(self._rows["train"])
         if config.batch > images:
@@ -72,6 +70,8 @@ class Training:
         with machine.seeded(stream(config.seed, "init"), torch.device("cpu")):
             model = build(config, dataset.shape, dataset.n_classes)
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.facts = facts(self.model, config, dataset.shape)
         self._optimizer = make_optimizer(config, self.model)
         if state is not None:
@@ -84,6 +84,8 @@ class Training:
 
     def run_epoch(self) -> EpochRecord:
         """Train on the training split once, then evaluate on the validation split. Raises Diverged."""
+        if self.epoch >= self.config.epochs:
+            raise RuntimeError(f"trial {self.config.trial_id} has had all its {self.config.epochs} epochs")
         machine.prepare(self._threads)
         epoch, start = self.epoch + 1, perf_counter()
         with machine.seeded(stream(self.config.seed, "dropout", epoch), self.device):
@@ -147,8 +149,7 @@ class Training:
             self._optimizer.load_state_dict({"state": _copied(state["optimizer"]), "param_groups": groups})
             self.history = [EpochRecord(**row) for row in history]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            problem = str(error).splitlines()[0]
-            raise CheckpointDamaged(f"trial {self.config.trial_id}: checkpoint does not fit: {problem}") from None
+            raise CheckpointDamaged(f"trial {self.config.trial_id}: checkpoint does not fit: {error!r}") from None
 
     def _train(self, epoch: int) -> tuple[float, float]:
         """Mean loss and accuracy over the images of one epoch's steps; the device is read only at the end."""
