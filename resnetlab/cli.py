@@ -61,11 +61,11 @@ def print_plan(study: Study) -> None:
         print(line)
 
 
-def run(study: Study, storage: str, address: str | None) -> None:
+def run(study: Study, storage: str, address: str | None, stage: str) -> None:
     """Run or continue `study`, then write and announce its report."""
     from resnetlab.tuning.run import Options, run_study, summary
 
-    folder = run_study(study, Options(storage=storage, address=address))
+    folder = run_study(study, Options(storage=storage, address=address, stage=stage))
     failure = summary(folder, study)
     report(folder)
     if failure is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from resnetlab import design
 from resnetlab.config import Frozen, TrialConfig, digest
-from resnetlab.errors import TrialsFailed
+from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import stream
 from resnetlab.study import Study
@@ -43,6 +44,7 @@ class Plan(Frozen):
     seeds: int
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, percentage points
+    asked: dict[str, Any] = Field(default_factory=dict)  # the study's confirm section, from which this was made
     collapse: float = 0.5  # a run below this share of the incumbent's explored accuracy counts as collapsed
     metric: str = "test_accuracy"
 
@@ -68,6 +70,21 @@ class Plan(Frozen):
             seed = stream(study.seed, "confirm", self.plan_hash, block)
             for row, arm in enumerate(self.arms):
                 yield row, block, arm, study.config(arm.values, seed=seed)
+
+
+def read_plan(raw: bytes, place: str) -> Plan:
+    """The plan in a plan.json. FolderRefused, naming `place`, where it is damaged or was changed after it was made."""
+    try:
+        content = json.loads(raw)
+        expected = content.pop("plan_hash")
+        plan = Plan.model_validate(content)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
+    if plan.plan_hash != expected:
+        raise FolderRefused(
+            f"{place}: changed after it was made: its content has hash {plan.plan_hash}, not {expected}"
+        )
+    return plan
 
 
 def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str, code: str) -> Plan:
@@ -109,7 +126,13 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         seeds=study.confirm.seeds,
         alpha=study.confirm.alpha,
         delta=study.confirm.delta,
+        asked=asked(study),
     )
+
+
+def asked(study: Study) -> dict[str, Any]:
+    """What a plan answers to: where this changes, a new plan is needed, with fresh runs for all its arms."""
+    return study.confirm.model_dump(mode="json")
 
 
 def sketch(study: Study) -> Plan:

@@ -171,8 +171,8 @@ class Study(Frozen):
         return [f.name for f in self.space.factors if f.compared and f.name in (self.confirm.factors or f.name)]
 
     def identity(self) -> dict[str, Any]:
-        """What may not change while results of this name exist."""
-        return self.model_dump(mode="json", exclude={"resources", "title", "question", "dataset"}) | {
+        """What may not change while results of this name exist. A changed `confirm` section leads to a new plan."""
+        return self.model_dump(mode="json", exclude={"resources", "title", "question", "dataset", "confirm"}) | {
             "dataset": self.dataset.identity()
         }
 

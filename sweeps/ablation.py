@@ -5,6 +5,7 @@ The same command on an existing results folder continues it.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ import typer
 from resnetlab import cli
 
 STUDIES = Path(__file__).resolve().parent / "studies"
+
+Phase = StrEnum("Phase", ["explore", "plan", "confirm", "all"])
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,6 +35,7 @@ def main(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key of the study")
     ] = None,
+    phase: Annotated[Phase, typer.Option(help="how far to go; `confirm` explores no further")] = Phase.all,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
 ) -> None:
     changes = {
@@ -48,7 +52,7 @@ def main(
         if dry_run:
             cli.print_plan(chosen)
         else:
-            cli.run(chosen, storage=storage, address=address)
+            cli.run(chosen, storage=storage, address=address, stage=phase.value)
 
 
 if __name__ == "__main__":

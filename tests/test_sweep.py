@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from resnetlab.errors import FolderRefused, TrialsFailed
+from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.records import Phase, Status
 from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
@@ -215,3 +215,50 @@ def test_a_plan_that_was_changed_is_refused(tmp_path):
 def test_explore_only(tmp_path):
     sweep = start(tmp_path, confirm={"design": "none"})
     assert drive(sweep, Trainer()) and sweep.plan is None and sweep.error is None
+
+
+def test_stages_stop_where_they_are_told(tmp_path):
+    def at(stage):
+        s = study()
+        store = Store(Folder.at(tmp_path), s.space.names)
+        return Sweep(s, store, FACTS, ["a", "b"], stage)
+
+    trainer = Trainer()
+    sweep = at("explore")
+    assert sweep.needs_workers and drive(sweep, trainer) and sweep.plan is None
+    sweep.store.close()
+    sweep = at("plan")
+    assert not sweep.needs_workers and sweep.next() is None and sweep.finished and sweep.plan is not None
+    sweep.store.close()
+    sweep = at("plan")
+    assert not sweep.needs_workers and drive(sweep, trainer) and len(sweep.store.trials) == 12
+    sweep.store.close()
+    sweep = at("confirm")
+    assert sweep.needs_workers and drive(sweep, trainer) and len(sweep.store.trials) == 12 + 8
+
+
+def test_confirming_needs_an_explore_stage_that_has_ended(tmp_path):
+    sweep = start(tmp_path)
+    drive(sweep, Trainer(), steps=3)
+    sweep.store.flush()
+    sweep.store.lease.release()
+    s = study()
+    with pytest.raises(BadRequest, match="--phase confirm: 2 explore trials have not ended"):
+        Sweep(s, Store(Folder.at(tmp_path), s.space.names), FACTS, ["a", "b"], "confirm")
+
+
+def test_more_seeds_are_a_new_plan_with_fresh_runs(tmp_path):
+    trainer = Trainer()
+    sweep = start(tmp_path)
+    drive(sweep, trainer, steps=100)
+    first = sweep.plan.plan_hash
+    sweep.store.flush()
+    sweep.store.lease.release()
+    again = start(tmp_path, confirm={"seeds": 3})
+    assert again.plan is None and drive(again, trainer)
+    assert again.plan.plan_hash != first and (tmp_path / "plans" / f"{first}.json").exists()
+    rows = list(again.store.trials.values())
+    old, new = ([r for r in rows if r["plan_hash"] == h] for h in (first, again.plan.plan_hash))
+    assert old and len(new) == 4 * 3 and not {r["seed"] for r in old} & {r["seed"] for r in new}
+    assert all(Status(r["status"]).ended for r in rows)
+    assert len({r["number"] for r in rows}) == len(rows)

@@ -16,12 +16,12 @@ from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
 from resnetlab.errors import BadRequest, FolderRefused, Interrupted, ResnetlabError, TrialsFailed
 from resnetlab.provenance import provenance
-from resnetlab.records import Phase, Status
+from resnetlab.records import Status
 from resnetlab.seeding import stream
 from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
-from resnetlab.tuning.sweep import Sweep
+from resnetlab.tuning.sweep import Stage, Sweep
 from resnetlab.tuning.watch import Watch
 
 
@@ -32,6 +32,7 @@ class Options:
     storage: str = "results"
     address: str | None = None  # of a Ray cluster, or `auto`; None starts Ray on this machine
     cache: Path | None = None
+    stage: Stage = "all"
 
 
 def results_folder(study: Study, storage: str) -> Folder:
@@ -43,6 +44,13 @@ def results_folder(study: Study, storage: str) -> Folder:
         if not place.is_dir() or not os.access(place, os.W_OK):
             raise BadRequest(f"--storage {storage}: {place} cannot be written")
     return folder
+
+
+def _absolute(study: Study) -> Study:
+    """The study with the places of its data made absolute: workers run in folders of their own."""
+    names = [name for name in ("root", "font_dir") if getattr(study.dataset, name) is not None]
+    places = {name: str(Path(getattr(study.dataset, name)).expanduser().absolute()) for name in names}
+    return study.model_copy(update={"dataset": study.dataset.model_copy(update=places)})
 
 
 def check_identity(study: Study, folder: Folder) -> None:
@@ -81,6 +89,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
 
     Raises a ResnetlabError that says what happened: Interrupted (with what was done kept), TrialsFailed, BadRequest, …
     """
+    study = _absolute(study)
     folder = results_folder(study, options.storage)
     check_identity(study, folder)
     check_data(study.dataset)
@@ -91,24 +100,16 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     try:
         _write_study(folder, study, dataset)
         facts = _facts(dataset)
-        sweep = Sweep(study, store, facts, dataset.classes)
-        if _anything_to_do(sweep):
+        sweep = Sweep(study, store, facts, dataset.classes, options.stage)
+        if sweep.needs_workers:
             _drive(sweep, options, cache, watch(sweep))
+        else:
+            sweep.next()
         if sweep.error is not None:
             raise sweep.error
         return folder
     finally:
         store.close()
-
-
-def _anything_to_do(sweep: Sweep) -> bool:
-    """False where a continued sweep has ended already: then Ray need not start."""
-    plan = sweep.plan
-    if plan is None:
-        return True
-    rows = sweep.store.trials.values()
-    ended = [row for row in rows if row["phase"] == Phase.CONFIRM and Status(row["status"]).ended]
-    return len(ended) < sweep.progress.confirm_planned
 
 
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
@@ -122,7 +123,8 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
         session.cluster_up(slots)
         context = {
             "folder": folder.url,
-            "cache": str(cache),
+            "cache": str(cache.absolute()),
+            "data_hash": sweep.data_hash,
             "cpus": study.resources.cpus,
             "gpus": study.resources.gpus,
         }

@@ -15,14 +15,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from resnetlab.asha import Asha
 from resnetlab.config import TrialConfig
-from resnetlab.errors import BadRequest, FolderRefused, ResnetlabError
-from resnetlab.plan import Plan, make_plan
+from resnetlab.errors import BadRequest, ResnetlabError
+from resnetlab.plan import Plan, asked, make_plan, read_plan
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
@@ -30,6 +30,7 @@ from resnetlab.tables.store import Store
 from resnetlab.tuning.search import Search
 
 CHECKPOINTS = "checkpoints"
+Stage = Literal["explore", "plan", "confirm", "all"]
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,16 @@ class Progress:
 
 
 class Sweep:
-    """A study being run into a store. `facts` are columns that all trials share: data hash, revision, versions."""
+    """A study being run into a store. `facts` are columns that all trials share: data hash, revision, versions.
 
-    def __init__(self, study: Study, store: Store, facts: Mapping[str, Any], classes: Sequence[str] = ()):
+    stage: how far to go. `explore` ends before the plan, `plan` after it, `confirm` explores no further, `all`.
+    """
+
+    def __init__(
+        self, study: Study, store: Store, facts: Mapping[str, Any], classes: Sequence[str] = (), stage: Stage = "all"
+    ):
         self.study, self.store = study, store
-        self._facts, self._classes = dict(facts), list(classes)
+        self._facts, self._classes, self._stage = dict(facts), list(classes), stage
         self._asha = Asha(study.search.grace, study.search.reduction, study.search.epochs)
         self._search = Search(study)
         self._proposed = 0
@@ -77,7 +83,8 @@ class Sweep:
         self._confirm: deque[tuple[dict[str, Any], Task]] = deque()
         self._obsolete: list[str] = []
         self.plan: Plan | None = None
-        self.running: dict[str, Task] = {}
+        self.running: dict[str, Task] = {}  # handed out and not over; of these …
+        self.working: set[str] = set()  # … have reported; the others wait for a slot or are being set up
         self.busy_seconds = 0.0  # that workers say they spent in steps
         self.finished = False
         self.error: ResnetlabError | None = None
@@ -107,9 +114,22 @@ class Sweep:
                 self._note_best(row)
             else:
                 self._again.append(self._task(row))
+        self._find_plan()
+
+    def _find_plan(self) -> None:
+        """Take the folder's plan, or set it aside where the study now asks for something else."""
         raw = self.store.folder.read("plan.json")
         if raw is not None:
-            self._adopt(_read_plan(raw, f"{self.store.folder.url}/plan.json"))
+            plan = read_plan(raw, f"{self.store.folder.url}/plan.json")
+            if plan.asked == asked(self.study):
+                self._adopt(plan)
+                return
+            self.store.folder.write(f"plans/{plan.plan_hash}.json", raw)
+            for trial_id, row in list(self.store.trials.items()):
+                if row["plan_hash"] == plan.plan_hash and not Status(row["status"]).ended:
+                    self._close(trial_id, Status.FAILED, "its plan was replaced by another")
+        if self._stage == "confirm" and self._again:
+            raise BadRequest(f"--phase confirm: {len(self._again)} explore trials have not ended; use --phase all")
 
     def _task(self, row: Mapping[str, Any]) -> Task:
         config = TrialConfig.model_validate_json(row["config"])
@@ -131,11 +151,28 @@ class Sweep:
             self.store.flush()
         return task
 
+    @property
+    def data_hash(self) -> str:
+        """Content hash of the dataset that every trial must see."""
+        return self._facts["data_hash"]
+
+    @property
+    def needs_workers(self) -> bool:
+        """False where all that is left, if anything, is to write a plan: then Ray need not start."""
+        if self.plan is not None:
+            return self._stage in ("confirm", "all") and bool(self._again or self._confirm)
+        exploring = self._again or self._proposed < self.study.search.trials
+        confirming = self._stage in ("confirm", "all") and self.study.confirm.design != "none"
+        return bool(exploring or confirming)
+
     def _next(self) -> Task | None:
+        if self.plan is not None and self._stage in ("explore", "plan"):
+            self.finished = not self.running
+            return None
         if self._again:
             return self._again.popleft()
         if self.plan is None:
-            if not self._exhausted and self._proposed < self.study.search.trials:
+            if self._stage != "confirm" and not self._exhausted and self._proposed < self.study.search.trials:
                 task = self._propose()
                 if task is not None:
                     return task
@@ -143,8 +180,12 @@ class Sweep:
                 self.progress.explore_planned = self._proposed
             if self.running:
                 return None
+            if self._stage == "explore" or self.study.confirm.design == "none":
+                self.finished = True
+                return None
             self._make_plan()
-        while self._confirm:
+            return self._next()
+        if self._confirm:
             row, task = self._confirm.popleft()
             self._open(task, row)
             return task
@@ -168,9 +209,6 @@ class Sweep:
         return task
 
     def _make_plan(self) -> None:
-        if self.study.confirm.design == "none":
-            self.finished = True
-            return
         self.store.flush()
         plan = make_plan(
             self.study, self.store.trials.values(), self._facts["data_hash"], self._facts["git_revision"] or "unknown"
@@ -182,7 +220,9 @@ class Sweep:
     def _adopt(self, plan: Plan) -> None:
         """Queue the plan's runs, except those that have ended."""
         self.plan = plan
-        for number, (row, block, arm, config) in enumerate(plan.trials(self.study), start=self._proposed):
+        others = [row["number"] for row in self.store.trials.values() if row["plan_hash"] != plan.plan_hash]
+        first = 1 + max(others, default=-1)
+        for number, (row, block, arm, config) in enumerate(plan.trials(self.study), start=first):
             known = self.store.trials.get(config.trial_id)
             self.progress.confirm_planned += 1
             if known is not None and Status(known["status"]).ended:
@@ -230,6 +270,7 @@ class Sweep:
         task = self.running.get(trial_id)
         if task is None:
             return False
+        self.working.add(trial_id)
         columns = dict(message.get("columns", {}))
         if message.get("restarted"):
             columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
@@ -299,6 +340,7 @@ class Sweep:
         task = self.running.pop(trial_id, None)
         if task is None:
             return
+        self.working.discard(trial_id)
         row = self._close(trial_id, status, reason)
         if task.phase is not Phase.CONFIRM:
             against = self.study.search.against
@@ -333,7 +375,7 @@ class Sweep:
 
     def _note_speed(self, row: Mapping[str, Any]) -> None:
         seconds = max(row["train_seconds"] + row["eval_seconds"], 1e-9)
-        rate = row["images_per_second"] * row["train_seconds"] / seconds * max(len(self.running), 1)
+        rate = row["images_per_second"] * row["train_seconds"] / seconds * max(len(self.working), 1)
         old = self.progress.images_per_second
         self.progress.images_per_second = rate if not old else 0.8 * old + 0.2 * rate
 
@@ -348,17 +390,3 @@ class Sweep:
 def _places(study: Study) -> dict[str, Any]:
     """Where the data lies is taken from this run's study, not from the recorded config."""
     return {name: getattr(study.dataset, name) for name in ("root", "font_dir", "download")}
-
-
-def _read_plan(raw: bytes, place: str) -> Plan:
-    try:
-        content = json.loads(raw)
-        expected = content.pop("plan_hash")
-        plan = Plan.model_validate(content)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
-    if plan.plan_hash != expected:
-        raise FolderRefused(
-            f"{place}: changed after it was made: its content has hash {plan.plan_hash}, not {expected}"
-        )
-    return plan

@@ -18,7 +18,7 @@ from typing import Any
 from ray import tune
 
 from resnetlab.config import TrialConfig
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import BadData, ResnetlabError
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
 from resnetlab.tuning.sweep import CHECKPOINTS
@@ -27,7 +27,7 @@ CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkp
 
 
 class TrialWorker(tune.Trainable):
-    """config: {"task": Task.as_message(), "context": {"folder", "cache", "gpus", "cpus"}}."""
+    """config: {"task": Task.as_message(), "context": {"folder", "cache", "data_hash", "gpus", "cpus"}}."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._run: _Run | None = None
@@ -65,6 +65,10 @@ class _Run:
         self._name = f"{CHECKPOINTS}/{task['trial_id']}.pt"
         config = TrialConfig.model_validate(task["config"])
         dataset = prepare(config.data, Path(context["cache"]))
+        if dataset.hash != context["data_hash"]:
+            raise BadData(
+                f"{config.data.name}: this node sees data {dataset.hash}, the sweep's is {context['data_hash']}"
+            )
         device = "cuda" if context["gpus"] > 0 else "cpu"
         threads = max(1, int(context["cpus"]))
         raw = self._folder.read(self._name)

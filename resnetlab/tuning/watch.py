@@ -92,13 +92,18 @@ class Watch:
         more = "" if self._sweep.plan is not None or self._sweep.study.confirm.design == "none" else ", then confirming"
         return f"about {duration(seconds)} left{more}"
 
+    def _under_way(self) -> list[str]:
+        working = len(self._sweep.working)
+        waiting = len(self._sweep.running) - working
+        return [f"{working} running"] + ([f"{waiting} starting"] if waiting else [])
+
     def _line(self) -> str:
         counts, ended, planned = self._numbers()
         progress = self._sweep.progress
         failed = sum(counts.get(status, 0) for status in (Status.DIVERGED, Status.OUT_OF_MEMORY, Status.FAILED))
         parts = [
             f"{self._phase()}: {ended} of {planned} trials ended",
-            f"{len(self._sweep.running)} running",
+            *self._under_way(),
             f"{counts.get(Status.COMPLETE, 0)} complete",
             f"{counts.get(Status.STOPPED, 0)} stopped",
             *([f"{failed} failed"] if failed else []),
@@ -129,7 +134,7 @@ class Watch:
         return Group(bar, grid)
 
     def _status_text(self, counts: dict[str, int]) -> Text:
-        text = Text(f"{len(self._sweep.running)} running", style="bold")
+        text = Text("  ".join(self._under_way()), style="bold")
         styles = {Status.COMPLETE: "green", Status.STOPPED: "yellow"}
         for status, number in sorted(counts.items()):
             if status != Status.RUNNING:
