@@ -159,6 +159,18 @@ def test_resumed_on_a_gpu_and_on_a_cpu():
         assert [record.epoch for record in resumed.history] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.5}, {"rotation": 90.0}], ids=["none", "dropout", "augment"])
+def test_each_epoch_has_its_own_draws(settings):
+    """One image over and over, and weights that stay: the loss moves if and only if the draws do."""
+    images = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8), 60, axis=0)
+    data = Dataset.from_arrays(
+        images, np.zeros(60, np.int64), ["a", "b"], {"val": np.arange(9), "test": np.arange(9, 20)}
+    )
+    c = config(batch=40, epochs=2, lr=1e-30, pool="flatten", **settings)
+    one, other = (record.train_loss for record in run(Training(c, data)).history)
+    assert (one == pytest.approx(other, rel=1e-6)) == (not settings)
+
+
 def test_epochs_draw_differently():
     training = Training(config(), made())
     assert not torch.equal(training._order(1), training._order(2))
