@@ -3,24 +3,24 @@
 python sweeps/report.py results/default
 """
 
-import sys
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer
 
-from resnetlab.errors import ResnetlabError
+from resnetlab import cli
 from resnetlab.report.build import build_report
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+
+@app.command()
 def main(place: Annotated[str, typer.Argument(metavar="RESULTS", help="a results folder, or its URL")]) -> None:
     """Remake the figures and report.html of a results folder from its tables alone."""
-    try:
-        report = build_report(place)
-    except ResnetlabError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
-    print(report)
+    with cli.endings():
+        print(build_report(place))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

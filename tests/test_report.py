@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import typer
 from made_results import default_study, make_results
 from matplotlib.figure import Figure
 
@@ -24,7 +23,7 @@ from resnetlab.report.build import build_report, estimates
 from resnetlab.report.figures import PALETTE, draw_effects, inline, render
 from resnetlab.report.gallery import NAMES, gallery
 from resnetlab.report.html import page
-from resnetlab.report.words import asked, compact, duration, p_value, settings, signed
+from resnetlab.report.words import asked, compact, duration, p_value, percents, settings, signed
 from resnetlab.tables.schema import schema
 
 ROOT = Path(__file__).parent.parent
@@ -124,10 +123,8 @@ def test_the_script_needs_no_torch_ray_or_optuna(place):
 
 def test_the_script_names_what_is_wrong(tmp_path, capsys):
     def run(where):
-        app = typer.Typer()
-        app.command()(runpy.run_path(str(ROOT / "sweeps" / "report.py"))["main"])
         with pytest.raises(SystemExit) as left:
-            app([str(where)])
+            runpy.run_path(str(ROOT / "sweeps" / "report.py"))["app"]([str(where)])
         return left.value.code, capsys.readouterr()
 
     code, said = run(tmp_path / "nowhere")
@@ -189,10 +186,11 @@ def test_the_answer_comes_first_with_interval_and_n(place, built):
         r"95% interval −\d\.\d\d … −\d\.\d\d, n = 3 against 3, adjusted p [=<] 0\.\d+", said.confirmed[0].evidence
     )
     text = built.text
-    assert text.index("The answer") < text.index(said.confirmed[0].claim) < text.index("The incumbent")
+    assert text.index("The answer") < text.index(said.confirmed[0].claim) < text.index("Effects on fresh seeds")
     every = said.confirmed + said.equivalent + said.inconclusive + said.not_estimable
     assert len(every) == len(found) and all(statement.claim in text for statement in every)
-    assert f"{len(said.confirmed)} of {len(found)} comparisons are confirmed effects; 20 of 21 planned" in text
+    number = {1: "One of 6 comparisons is a"}.get(len(said.confirmed), f"{len(said.confirmed)} of 6 comparisons are")
+    assert f"{number} confirmed effect" in text and "20 of 21 planned confirm runs reached the full budget" in text
     assert "exploration: hypotheses, not effects" in text
 
 
@@ -335,6 +333,7 @@ def test_words():
     assert signed(-0.0123) == "−1.23" and signed(0.004, unit=True) == "+0.40 points" and signed(None) == "–"
     assert [compact(v) for v in (950, 33_900, 11_181_642, None)] == ["950", "33.9k", "11.2M", "–"]
     assert [duration(s) for s in (0.81, 42, 725, 12_000)] == ["0.8 s", "42 s", "12 min 05 s", "3 h 20 min"]
+    assert percents(0.816, 1.0106) == "81.60\u202f% … 100.00\u202f%" and percents(float("nan"), 1.0) == "–"
     assert p_value(0.0001) == "<0.001" and p_value(float("nan")) == "–"
     assert (
         settings({"kernel": 5, "momentum": None, "shortcut": True, "lr": 0.02082})

@@ -201,8 +201,12 @@ def test_cost_counts_every_trial_and_epoch(results):
     assert found["train_seconds"].sum() == pytest.approx(results.trials["train_seconds"].sum())
     stopped = results.explore[results.explore["status"] == Status.STOPPED]
     assert epochs_saved(results.explore) == 9 * len(stopped) - stopped["epochs_run"].sum()
-    assert efficiency({"busy_seconds": 90, "slots": 2, "wall_seconds": 50}) == 0.9
-    assert efficiency({"busy_seconds": 90}) is None
+    session = {"busy_seconds": 90, "slots": 2, "wall_seconds": 50, "ended": "2026-03-02T09:30:00+00:00"}
+    killed = {"busy_seconds": 0, "slots": 2, "wall_seconds": 1e-5, "ended": None}
+    assert efficiency(session).share == 0.9
+    both = efficiency(killed | {"sessions": [session, session, killed]})
+    assert (both.share, both.sessions) == (0.9, 2)
+    assert efficiency(killed) is None and efficiency({}) is None
 
 
 def test_a_study_of_one_trial_has_curves_and_no_interval(tmp_path):

@@ -252,9 +252,25 @@ def epochs_saved(explore: pd.DataFrame) -> int:
     return int((stopped["epochs_allowed"] - stopped["epochs_run"]).sum())
 
 
-def efficiency(sweep: Mapping[str, Any]) -> float | None:
-    """Time in which slots trained over slots x wall time; None where the sweep did not record it."""
-    busy, slots, wall = (sweep.get(key) for key in ("busy_seconds", "slots", "wall_seconds"))
-    if busy is None or not slots or not wall:
-        return None
-    return busy / (slots * wall)
+@dataclass(frozen=True)
+class Efficiency:
+    """busy: seconds in which slots trained; offered: slots x wall seconds, over all sessions of a sweep that ended."""
+
+    busy: float
+    offered: float
+    sessions: int
+
+    @property
+    def share(self) -> float:
+        return self.busy / self.offered
+
+
+def efficiency(sweep: Mapping[str, Any]) -> Efficiency | None:
+    """How much of the slots' time was training; None where the sweep did not record it (yet).
+
+    A sweep that was continued has several sessions; one that was killed left no times and is not counted.
+    """
+    sessions = [s for s in sweep.get("sessions") or [sweep] if s.get("ended") and s.get("slots")]
+    busy = sum(s.get("busy_seconds") or 0.0 for s in sessions)
+    offered = sum(s["slots"] * (s.get("wall_seconds") or 0.0) for s in sessions)
+    return Efficiency(busy, offered, len(sessions)) if offered > 0 else None

@@ -9,7 +9,7 @@ import pandas as pd
 from resnetlab.analysis.curves import Counts, full_budget
 from resnetlab.analysis.effects import performance
 from resnetlab.analysis.results import Results
-from resnetlab.report.words import asked, missing, percent, sentence, signed
+from resnetlab.report.words import asked, missing, percent, percents, sentence, signed
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def ranked(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes(effects: pd.DataFrame) -> tuple[str, list[str]]:
-    """What the notes of all estimates share, and what is left of each row's own."""
+    """What the notes of all estimates share (where there is none: of all rows), and what is left of each row's own."""
     parts = [[] if missing(note) else [part for part in note.split("; ") if part] for note in effects["note"]]
-    estimated = [own for own, value in zip(parts, effects["estimate"], strict=True) if not missing(value)]
+    estimated = [own for own, value in zip(parts, effects["estimate"], strict=True) if not missing(value)] or parts
     common = [part for part in estimated[0] if all(part in own for own in estimated)] if len(estimated) > 1 else []
     return "; ".join(common), ["; ".join(part for part in own if part not in common) for own in parts]
 
@@ -102,7 +102,7 @@ def _best(results: Results) -> str:
     if results.plan is not None:
         mean, low, high, n = tested(results)
         if n:
-            sure = f"95% interval {percent(low)} … {percent(high)}, " if n > 1 else "no interval from one run, "
+            sure = f"95% interval {percents(low, high)}, " if n > 1 else "no interval from one run, "
             return f"The incumbent reaches {percent(mean)} on the test split ({sure}n = {n} fresh seed{'s' * (n > 1)})."
     full = full_budget(results.explore)
     if full.empty:

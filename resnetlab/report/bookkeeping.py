@@ -82,15 +82,15 @@ def costs(results: Results) -> Section | None:
     )
     columns = ["Phase", "Ended", "Trials", "Epochs", "Training", "Evaluation", "Set-up", "Checkpoints"]
     text = [_spent(results, found)]
-    share = efficiency(results.sweep)
-    if share is not None:
-        sweep = results.sweep
-        text.append(
-            f"Sweep efficiency {share:.0%}: slots trained for {duration(sweep['busy_seconds'])} of "
-            f"{sweep['slots']} slot{'s' * (sweep['slots'] != 1)} × {duration(sweep['wall_seconds'])} of wall time."
-        )
+    found = efficiency(results.sweep)
+    if found is None:
+        text.append("Sweep efficiency: not recorded (sweep.json has no session that ended).")
     else:
-        text.append("Sweep efficiency: not recorded (sweep.json has no busy_seconds, slots and wall_seconds).")
+        times = f" over {found.sessions} sessions" if found.sessions > 1 else ""
+        text.append(
+            f"Sweep efficiency {found.share:.0%}: slots trained for {duration(found.busy)} of the "
+            f"{duration(found.offered)} (slots × wall time) that they were there{times}."
+        )
     foot = Counts.of(results.trials).words("") + "."
     return Section("cost", "What it cost", text, [Table(columns, ["text", "text", *["number"] * 6], rows, foot)])
 
@@ -118,11 +118,13 @@ def provenance(results: Results) -> Section:
     classes = data.get("classes")
     number = classes if isinstance(classes, int) else len(classes or ())
     facts: list[tuple[str, Any]] = [
+        ("Sessions", len(sweep.get("sessions") or ()) or None),
         ("Command", _no_password(sweep.get("command"))),
         ("Started", _minute(sweep.get("started"))),
         ("Ended", _minute(sweep.get("ended"))),
         ("Code", _distinct(trials, "git_revision")),
         ("Versions", _versions(sweep.get("versions"))),
+        ("Platform", sweep.get("platform")),
         ("Hosts", _distinct(trials, "host")),
         ("Devices", _distinct(trials, "device")),
         ("Threads a trial", _distinct(trials, "threads")),

@@ -45,7 +45,7 @@ VERDICTS = {  # verdict: (marker, edge, face)
     "effect": ("o", C["blue"], C["blue"]),
     "equivalent": ("s", C["green"], C["green"]),
     "inconclusive": ("o", C["axis"], C["paper"]),
-    "not estimable": ("o", C["grid"], C["paper"]),  # an estimate without an interval
+    "not estimable": ("x", C["axis"], C["paper"]),  # an estimate without an interval
 }
 MANY = 400  # marks or lines beyond which an SVG carries them as pixels
 
@@ -147,9 +147,10 @@ def _beside(ax: Axes, y: float, *texts: str, color: str = C["ink"]) -> None:
 def _limits(middle: np.ndarray, low: np.ndarray, high: np.ndarray, delta: float) -> tuple[float, float]:
     """The x axis, points: all estimates and intervals, except ends so far out that the others would be dots."""
     halves = ((high - low) / 2)[np.isfinite(high - low)]
+    low, high = np.where(np.isnan(low), middle, low), np.where(np.isnan(high), middle, high)  # one run: no interval
     widest = min(halves.max(), 2.5 * np.median(halves)) if len(halves) else 0.0
-    left = max(min([-2 * delta, *(middle - widest)]), np.nanmin([-2 * delta, *low]))
-    right = min(max([2 * delta, *(middle + widest)]), np.nanmax([2 * delta, *high]))
+    left = max(min([-2 * delta, *(middle - widest)]), min([-2 * delta, *low]))
+    right = min(max([2 * delta, *(middle + widest)]), max([2 * delta, *high]))
     margin = 0.03 * (right - left)
     return float(left - margin), float(right + margin)
 

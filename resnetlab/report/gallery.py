@@ -38,7 +38,7 @@ ROWS = 40  # comparisons in one figure; the table has them all
 def gallery(results: Results, effects: pd.DataFrame) -> list[Drawing]:
     """All figures that the tables allow, in the order of NAMES."""
     drawings = []
-    if results.plan is not None and not effects.empty:
+    if results.plan is not None and effects["estimate"].notna().any():
         drawings += _effects(results, effects)
     if not results.epochs.empty:
         drawings += _curves(results)

@@ -38,6 +38,8 @@
     ...row.map((value, c) => data.columns[c][0] + "=" + show(value, data.columns[c][2])),
   ].join("\n").toLowerCase());
 
+  const full = i => data.rows[i][key.epochs_run] === data.ends[i][2];
+
   const select = () => {
     const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const phase = form.elements.phase.value, status = form.elements.status.value;
@@ -46,8 +48,9 @@
       if (phase && row[key.phase] !== phase || status && row[key.status] !== status) return;
       if (words.every(word => texts[i].includes(word))) order.push(i);
     });
-    const c = sort.column, sign = sort.down ? -1 : 1;
+    const c = sort.column, sign = sort.down ? -1 : 1, accuracy = data.columns[c][2] === "percent";
     order.sort((i, j) => {
+      if (accuracy && full(i) !== full(j)) return full(j) - full(i); // unequal budgets are not compared
       const a = data.rows[i][c], b = data.rows[j][c];
       if (a === null || b === null) return (a === null) - (b === null) || i - j; // no value: last, either way
       return sign * (a < b ? -1 : a > b ? 1 : 0) || i - j;
@@ -84,6 +87,7 @@
         if (c === 0) cell.append(make("button", show(value, kind), {type: "button", "aria-expanded": "false"}));
         else if (data.columns[c][0] === "epochs_run") cell.textContent = value + " of " + data.ends[i][2];
         else cell.textContent = show(value, kind);
+        if (kind === "percent" && value !== null && !full(i)) cell.classList.add("short");
         row.append(cell);
       });
       row.addEventListener("click", () => toggle(row, i));
@@ -111,7 +115,9 @@
       line.append(make("span", name + " "), String(value === true ? "on" : value === false ? "off" : value));
       settings.append(line);
     }
-    inner.append(facts, curve(data.curves[id]), settings);
+    const left = make("div");
+    left.append(facts, curve(data.curves[id]));
+    inner.append(left, settings);
     cell.append(inner);
     detail.append(cell);
     row.after(detail);

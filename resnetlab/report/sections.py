@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -21,9 +21,9 @@ from resnetlab.analysis.curves import (
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.runs import Runs
 from resnetlab.metrics import METRICS
+from resnetlab.records import Status
 from resnetlab.report.answer import incumbent_runs, notes, ranked, tested
 from resnetlab.report.words import (
-    DASH,
     asked,
     compact,
     duration,
@@ -32,6 +32,7 @@ from resnetlab.report.words import (
     missing,
     p_value,
     percent,
+    percents,
     settings,
     signed,
 )
@@ -68,12 +69,17 @@ def incumbent(results: Results) -> Section | None:
     if plan is None:
         return None
     runs = incumbent_runs(results)
-    test, validation = tested(results), mean_interval(runs["val_accuracy"])
+    test, validated = tested(results), mean_interval(runs["val_accuracy"])
     chosen = results.explore[results.explore["trial_id"] == plan.chosen_trial]
     number = f"trial {chosen['number'].iloc[0]}" if len(chosen) else plan.chosen_trial
     rows = [
-        ["Test accuracy, fresh seeds", percent(test[0]), _range(test), test[3]],
-        ["Validation accuracy, fresh seeds", percent(validation[0]), _range(validation), validation[3]],
+        ["Test accuracy, fresh seeds", percent(test[0]), percents(test[1], test[2]), test[3]],
+        [
+            "Validation accuracy, fresh seeds",
+            percent(validation[0]),
+            percents(validation[1], validation[2]),
+            validation[3],
+        ],
         [
             f"Validation accuracy when chosen ({number})",
             percent(plan.chosen_val_accuracy),
@@ -103,10 +109,6 @@ def _facts(runs: pd.DataFrame) -> str:
     )
 
 
-def _range(values: tuple[float, float, float, int]) -> str:
-    return DASH if missing(values[1]) else f"{percent(values[1])} … {percent(values[2])}"
-
-
 def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
     """Every comparison of the plan with its evidence, and the arms that they are made of."""
     plan = results.plan
@@ -132,7 +134,7 @@ def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
     methods = sorted({str(method) for method in found["method"].dropna()} - {"none"})
     foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
     foot += f" In all comparisons: {common}." if common else ""
-    tables = [Table(columns, kinds, rows, foot)] if rows else []
+    tables = [_without_empty(Table(columns, kinds, rows, foot))] if rows else []
     if results.plan.arms:
         tables.append(_arms(results))
     text = [
@@ -145,10 +147,17 @@ def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
     return Section("effects", "Effects on fresh seeds", text, tables)
 
 
+def _without_empty(table: Table) -> Table:
+    """The table without its last column where that says nothing."""
+    if any(row[-1] for row in table.rows):
+        return table
+    return replace(table, headings=table.headings[:-1], kinds=table.kinds[:-1], rows=[row[:-1] for row in table.rows])
+
+
 def noise(results: Results) -> list[str]:
     """How far seeds alone spread, and what so many seeds could have found; nothing where no arm has two runs."""
     plan = results.plan
-    floor = power.measured(Runs.of(plan, results.confirm).values)
+    floor = power.noise_floor(Runs.of(plan, results.confirm).values)
     if not floor.known or not floor.sd > 0:
         return []
     sd = [signed(value).lstrip("+") for value in (floor.sd, floor.low, floor.high)]
@@ -175,7 +184,7 @@ def _arms(results: Results) -> Table:
             row.arm,
             f"{row.n} of {row.planned}",
             percent(row.mean),
-            _range((row.mean, row.low, row.high, row.n)),
+            percents(row.low, row.high),
             signed(row.sd).lstrip("+"),
             compact(size.get(row.arm)),
             duration(seconds.get(row.arm)),
@@ -186,7 +195,7 @@ def _arms(results: Results) -> Table:
     sd = "Seed-to-seed sd (points)"
     columns = ["Arm", "Runs", "Test accuracy", "95% interval", sd, "Parameters", "Training time", "Note"]
     foot = f"{Counts.of(results.confirm).words('confirm')}."
-    return Table(columns, ["name", *["number"] * 6, "long"], rows, foot, "The arms")
+    return _without_empty(Table(columns, ["name", *["number"] * 6, "long"], rows, foot, "The arms"))
 
 
 def hypotheses(results: Results) -> Section | None:
@@ -215,12 +224,14 @@ def hypotheses(results: Results) -> Section | None:
         ["Trial", METRICS["val_accuracy"].label, "Parameters", "Training time", "Setting"],
         ["number", "number", "number", "number", "long"],
         top,
-        f"{len(full)} full-budget trials of {counts}. One seed each, and the highest of many: optimistic.",
+        f"{len(full)} at the full budget, of {counts}. One seed each, and the highest of many: optimistic.",
         "Best full-budget trials",
     )
+    stopped = Counts.of(explore).by_status[Status.STOPPED]
     text = [
-        "The search chose where to look next by what it had seen, and ASHA stopped most trials early. So these are "
-        "hypotheses and not effects: a level with few full-budget trials was hardly tried, not shown to be worse."
+        f"Trials were proposed by a sampler ({results.study.search.sampler}), and ASHA "
+        f"stopped {stopped} of {len(explore)} early. So these are hypotheses and not effects: a level with few "
+        "full-budget trials was hardly tried, not shown to be worse."
     ]
     return Section("hypotheses", "What exploration suggests", text, [best, tried], hypothesis=True)
 
@@ -263,7 +274,7 @@ def classes(results: Results) -> Section | None:
     if found.empty:
         return None
     rows = [
-        [r.name or f"class {r[0]}", r.recall, f"{percent(r.low)} … {percent(r.high)}", percent(r.precision),
+        [r.name or f"class {r[0]}", r.recall, percents(r.low, r.high), percent(r.precision),
          percent(r.f1), r.support]
         for r in found.head(MOST).itertuples(index=False)
     ]  # fmt: skip

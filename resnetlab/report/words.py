@@ -38,6 +38,13 @@ def percent(fraction: float | None) -> str:
     return METRICS["test_accuracy"].show(None if missing(fraction) else fraction).replace(" ", "\u202f")
 
 
+def percents(low: float | None, high: float | None) -> str:
+    """The interval of an accuracy, `82.58 % … 83.72 %`, cut at 0 and 100%; a dash where there is none."""
+    if missing(low) or missing(high):
+        return DASH
+    return f"{percent(max(low, 0.0))} … {percent(min(high, 1.0))}"
+
+
 def p_value(p: float | None) -> str:
     """`0.013`, `<0.001`"""
     if missing(p):
