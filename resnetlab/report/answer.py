@@ -108,10 +108,11 @@ def _best(results: Results) -> str:
     if full.empty:
         return "No explore trial reached the full budget, so none can be called best."
     best = full.loc[full["val_accuracy"].astype(float).idxmax()]
-    return (
-        f"The best of {len(full)} full-budget explore trials is trial {best['number']} with "
-        f"{percent(best['val_accuracy'])} validation accuracy: the highest of many, so optimistic, and not confirmed."
+    which = (
+        f"The best of {len(full)} full-budget explore trials" if len(full) > 1 else "The one full-budget explore trial"
     )
+    why = "the highest of many, so optimistic, and not confirmed" if len(full) > 1 else "one seed, not confirmed"
+    return f"{which} is trial {best['number']} with {percent(best['val_accuracy'])} validation accuracy: {why}."
 
 
 def tested(results: Results) -> tuple[float, float, float, int]:

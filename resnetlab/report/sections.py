@@ -76,9 +76,9 @@ def incumbent(results: Results) -> Section | None:
         ["Test accuracy, fresh seeds", percent(test[0]), percents(test[1], test[2]), test[3]],
         [
             "Validation accuracy, fresh seeds",
-            percent(validation[0]),
-            percents(validation[1], validation[2]),
-            validation[3],
+            percent(validated[0]),
+            percents(validated[1], validated[2]),
+            validated[3],
         ],
         [
             f"Validation accuracy when chosen ({number})",
