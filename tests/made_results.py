@@ -85,7 +85,7 @@ def make_results(
     if confirm:
         store.flush()
         plan = make_plan(study, store.trials.values(), data_hash="0123456789abcdef", code="abc1234")
-        folder.write("plan.json", _bytes(plan.model_dump(mode="json") | {"plan_hash": plan.plan_hash}))
+        folder.write("plan.json", _bytes(plan.content() | {"plan_hash": plan.plan_hash}))
         sweep.confirm(plan, classes, test_images)
     store.close()
     folder.write("study.json", _bytes(study.model_dump(mode="json")))

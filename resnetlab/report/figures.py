@@ -157,8 +157,9 @@ def _limits(middle: np.ndarray, low: np.ndarray, high: np.ndarray, delta: float)
 
 def _legend_of_effects(ax: Axes, effects: pd.DataFrame, delta: float) -> None:
     words = {"effect": "effect", "equivalent": f"no effect beyond {delta:g}", "inconclusive": "not confirmed"}
+    words["not estimable"] = "no interval from these runs"
     for verdict, label in words.items():
-        if (effects["verdict"] == verdict).any():
+        if (effects["estimate"].notna() & (effects["verdict"] == verdict)).any():
             marker, edge, face = VERDICTS[verdict]
             ax.plot([], [], marker, color=edge, mfc=face, ms=4.5, mew=1.2, label=label)
     ax.fill_between([], [], color=C["band"], label=f"±{delta:g}: too small to matter")
