@@ -62,7 +62,12 @@ class Plan(Frozen):
 
     @property
     def plan_hash(self) -> str:
-        return digest(self.model_dump(mode="json"))[:16]
+        return digest(self.content())[:16]
+
+    def content(self) -> dict[str, Any]:
+        """What plan.json holds, and what the hash is over: only fields that were set, so that a plan written before
+        a field existed keeps its hash."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
     def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, TrialConfig]]:
         """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced."""
@@ -111,6 +116,7 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         kind = "one-factor"
         arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
     return Plan(
+        version=1,
         study=study.name,
         study_hash=study.study_hash,
         data_hash=data_hash,

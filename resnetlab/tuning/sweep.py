@@ -213,7 +213,7 @@ class Sweep:
         plan = make_plan(
             self.study, self.store.trials.values(), self._facts["data_hash"], self._facts["git_revision"] or "unknown"
         )
-        content = plan.model_dump(mode="json") | {"plan_hash": plan.plan_hash}
+        content = plan.content() | {"plan_hash": plan.plan_hash}
         self.store.folder.write("plan.json", json.dumps(content, indent=2).encode())
         self._adopt(plan)
 
