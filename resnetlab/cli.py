@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnetlab.errors import BadRequest, ResnetlabError
+from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
 from resnetlab.study import Study, load_study
 from resnetlab.yamlfile import parse_value
 
@@ -62,20 +62,30 @@ def print_plan(study: Study) -> None:
 
 
 def run(study: Study, storage: str, address: str | None, stage: str) -> None:
-    """Run or continue `study`, then write and announce its report."""
-    from resnetlab.tuning.run import Options, run_study, summary
+    """Run or continue `study`, then write and announce its report, also where every trial failed."""
+    from resnetlab.tuning.run import Options, results_folder, run_study
 
-    folder = run_study(study, Options(storage=storage, address=address, stage=stage))
-    failure = summary(folder, study)
+    try:
+        folder = run_study(study, Options(storage=storage, address=address, stage=stage))
+    except TrialsFailed:
+        report(results_folder(study, storage))
+        raise
     report(folder)
-    if failure is not None:
-        raise failure
 
 
 def report(folder: Folder) -> None:
-    from resnetlab.report.build import build_report
+    """Write the report; print its answer and where it lies."""
+    from resnetlab.analysis.results import Results
+    from resnetlab.report.answer import answer
+    from resnetlab.report.build import build_report, estimates
 
-    print(f"\nreport: {_short(str(build_report(folder.url)))}")
+    place = build_report(folder.url)
+    results = Results.open(folder.url)
+    found = answer(results, estimates(results))
+    print(f"\n{found.lead}")
+    for statement in found.confirmed:
+        print(f"  {statement.claim}  ({statement.evidence})")
+    print(f"{found.best}\n\nreport: {_short(str(place))}")
 
 
 def _short(path: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
-from resnetlab.errors import BadRequest, FolderRefused, Interrupted, ResnetlabError, TrialsFailed
+from resnetlab.errors import BadRequest, FolderRefused, Interrupted, TrialsFailed
 from resnetlab.provenance import provenance
 from resnetlab.records import Status
 from resnetlab.seeding import stream
@@ -107,6 +107,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
             sweep.next()
         if sweep.error is not None:
             raise sweep.error
+        if not sweep.counts().get(Status.COMPLETE):
+            raise TrialsFailed(f"{study.name}: none of {len(store.trials)} trials reached the full budget")
         return folder
     finally:
         store.close()
@@ -247,14 +249,3 @@ class _Session:
         data = _read_json(self._folder, "data.json")
         content = self._content | totals | {"started": sessions[0]["started"], "data": data, "sessions": sessions}
         self._folder.write("sweep.json", json.dumps(content, indent=2).encode())
-
-
-def summary(folder: Folder, study: Study) -> ResnetlabError | None:
-    """TrialsFailed where not one trial reached the full budget."""
-    from resnetlab.tables.store import read_table
-
-    trials = read_table(folder, "trials")
-    statuses = trials["status"].to_pylist() if trials is not None else []
-    if Status.COMPLETE in statuses:
-        return None
-    return TrialsFailed(f"{study.name}: none of {len(statuses)} trials reached the full budget")
