@@ -16,7 +16,7 @@ from resnetlab import __version__
 from resnetlab.analysis.curves import WORDS, Counts
 from resnetlab.analysis.results import Results
 from resnetlab.records import Status
-from resnetlab.report import bookkeeping, sections
+from resnetlab.report import bookkeeping, explored, sections
 from resnetlab.report.answer import answer
 from resnetlab.report.figures import Drawing
 from resnetlab.report.sections import Section
@@ -58,6 +58,7 @@ def _sections(results: Results, effects: pd.DataFrame) -> list[Section]:
         sections.confirmed(results, effects),
         sections.classes(results),
         sections.hypotheses(results),
+        explored.believed(results, effects),
         _figures("curves", "Learning curves", ["learning-curves", "confirm-curves"], hypothesis=False),
         _figures("trade", "Accuracy against size and time", ["accuracy-parameters", "accuracy-time"]),
         sections.stopping(results),

@@ -1,0 +1,73 @@
+"""What exploration alone would have had people believe, beside what was confirmed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from resnetlab.analysis.naive import AUDIT, FINISHED, LAST, flips, naive
+from resnetlab.analysis.results import Results
+from resnetlab.report.sections import Section, Table
+from resnetlab.report.words import interval, level, missing, signed
+
+
+def believed(results: Results, effects: pd.DataFrame) -> Section | None:
+    """Three naive analyses of the explore stage and where each would have misled; hypotheses, never effects.
+
+    Last-reported accuracies are of unequal epochs, so only what they would have made people say is shown, no size.
+    """
+    plan = results.plan
+    if plan is None or not plan.compared or results.explore.empty:
+        return None
+    levels = {name: results.study.space[name].levels for name in plan.compared if name in results.factors}
+    found = flips(naive(results.trials, results.rungs, levels, plan.incumbent), effects)
+    rows, misled = [], 0
+    for _, group in found.groupby(["factor", "level", "reference"], sort=False):
+        by = {row.method: row for row in group.itertuples(index=False)}
+        flipped = [method for method, row in by.items() if row.flips]
+        misled += bool(flipped)
+        first = by[LAST]
+        rows.append(
+            [
+                f"{first.factor} {level(first.level)} instead of {level(first.reference)}",
+                _said(first),
+                _sized(by[FINISHED]),
+                _sized(by[AUDIT]),
+                "–" if missing(first.confirmed) else signed(first.confirmed),
+                ", ".join(flipped) if flipped else "no",
+            ]
+        )
+    table = Table(
+        ["Comparison", "Last reported says", "Finished only", "Audit, weighted", "Confirmed (points)", "Flips under"],
+        ["text", "text", "long", "long", "number", "text"],
+        rows,
+        "Validation accuracy of explore trials, in points with naive 95% intervals. Last reported compares trials at "
+        "unequal epochs, so no size is shown. Finished only keeps those that ASHA let through. The audit weights the "
+        "exempt trials by their known chance. A conclusion flips where the confirmed effect has the other sign or is "
+        "equivalent to none.",
+        "Had the explore stage been believed",
+    )
+    lead = (
+        f"Of {len(rows)} comparisons, {misled} would have been drawn wrongly from the explore stage alone."
+        if misled
+        else f"None of {len(rows)} naive conclusions from the explore stage is contradicted by the confirmed effects."
+    )
+    return Section("flips", "Flips under naive analysis", [lead], [table], hypothesis=True)
+
+
+def _said(row: Any) -> str:
+    """What the interval would have made a reader say."""
+    if missing(row.estimate):
+        return "not estimable"
+    if row.low > 0:
+        return f"{level(row.level)} is better"
+    if row.high < 0:
+        return f"{level(row.level)} is worse"
+    return "nothing"
+
+
+def _sized(row: Any) -> str:
+    if missing(row.estimate):
+        return f"not estimable: {row.n} of {row.of} and {row.n_reference} of {row.of_reference} reached the full budget"
+    return f"{signed(row.estimate)} ({interval(row.low, row.high)}, n = {row.n} against {row.n_reference})"
