@@ -7,9 +7,15 @@ A design is a list of arms; an arm gives a value to every factor of the incumben
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from resnetlab.optimal import choose, good_size, main_effects
+
+MOST_CANDIDATES = 1000  # combinations that a D-optimal design chooses from; of more, so many drawn at random
 
 # Generators of two-level fractions of resolution V or higher: added factor = product of basic factors (by position).
 # Box, Hunter & Hunter, Statistics for Experimenters, table of minimum-aberration fractions.
@@ -75,6 +81,36 @@ def fractional(incumbent: Mapping[str, Any], alternatives: Mapping[str, Any]) ->
         )
         for row in signs
     ]
+
+
+def candidates(incumbent: Mapping[str, Any], alternatives: Mapping[str, Sequence[Any]], seed: int) -> Iterable[Arm]:
+    """The incumbent, and the other combinations of levels in an order drawn by `seed`: all, or as many as can be
+    looked through where there are very many."""
+    choices = [(incumbent[factor], *levels) for factor, levels in alternatives.items()]
+    total, rng = math.prod(map(len, choices)), random.Random(seed)
+    yield _arm(incumbent, {})
+    for number in rng.sample(range(1, total), min(total - 1, 20 * MOST_CANDIDATES)):
+        row = []
+        for levels in reversed(choices):
+            number, position = divmod(number, len(levels))
+            row.append(levels[position])
+        yield _arm(incumbent, dict(zip(alternatives, reversed(row), strict=True)))
+
+
+def d_optimal(
+    arms: Sequence[Arm], alternatives: Mapping[str, Sequence[Any]], size: int | None, seed: int
+) -> tuple[list[Arm], float]:
+    """What does each choice do, by itself, where factors have three or more levels or not all combinations can be run?
+
+    `size` of `arms` (those that can be run, the incumbent first, which is kept), chosen so that all main effects
+    together are known best, with the D-efficiency against running them all. Factors are taken not to interact; a
+    default size leaves arms over to test that. ValueError where main effects cannot be told apart.
+    """
+    incumbent = arms[0].values
+    levels = [(incumbent[factor], *found) for factor, found in alternatives.items()]
+    model = main_effects(levels, [[arm.values[factor] for factor in alternatives] for arm in arms])
+    rows, efficiency = choose(model, size or good_size(model, seed), seed)
+    return [arms[row] for row in rows], efficiency
 
 
 def fraction(factors: int) -> list[tuple[int, ...]]:

@@ -45,6 +45,7 @@ class Plan(Frozen):
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, percentage points
     asked: dict[str, Any] = Field(default_factory=dict)  # the study's confirm section, from which this was made
+    efficiency: float | None = None  # d-optimal: D-efficiency against running every combination that can be run
     collapse: float = 0.5  # a run below this share of the incumbent's explored accuracy counts as collapsed
     metric: str = "test_accuracy"
 
@@ -108,11 +109,16 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
     best = max(finished, key=lambda row: (row["val_accuracy"], -row["number"]))
     incumbent = study.space.active({name: best[name] for name in study.space.names if best[name] is not None})
     kind, alternatives, not_compared = _alternatives(study, incumbent, finished)
-    arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
-    if kind == "fractional" and infeasible:  # every arm of a fraction is needed for every effect
-        not_compared["interactions"] = (
-            f"the fraction cannot be run whole ({infeasible[0]}): one factor at a time instead"
-        )
+    found: dict[str, Any] = {}
+    try:
+        if kind == "d-optimal":
+            arms, infeasible, found["efficiency"] = _optimal(study, incumbent, alternatives, rows)
+        else:
+            arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
+            if kind == "fractional" and infeasible:  # every arm of a fraction is needed for every effect
+                raise ValueError(f"the fraction cannot be run whole ({infeasible[0]})")
+    except ValueError as error:
+        not_compared["interactions" if kind == "fractional" else kind] = f"{error}: one factor at a time instead"
         kind = "one-factor"
         arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
     return Plan(
@@ -133,12 +139,17 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         alpha=study.confirm.alpha,
         delta=study.confirm.delta,
         asked=asked(study),
+        **found,
     )
 
 
 def asked(study: Study) -> dict[str, Any]:
-    """What a plan answers to: where this changes, a new plan is needed, with fresh runs for all its arms."""
-    return study.confirm.model_dump(mode="json")
+    """What a plan answers to: where this changes, a new plan is needed, with fresh runs for all its arms.
+
+    Keys that were added since the first plans stand here only where they are set, so that those plans still hold.
+    """
+    content = study.confirm.model_dump(mode="json", exclude={"arms"} if study.confirm.arms is None else None)
+    return content | ({"hypotheses": list(study.hypotheses)} if study.hypotheses else {})
 
 
 def sketch(study: Study) -> Plan:
@@ -154,9 +165,9 @@ def _alternatives(
 ) -> tuple[str, dict[str, list[Any]], dict[str, str]]:
     """The design that can be laid, the levels that it compares with the incumbent's, and what it leaves out and why.
 
-    A cube crosses its factors, so it takes none that applies only at some levels of another; a two-level fraction
-    takes one alternative a factor. A level that no explore trial carried to the full budget comes first: it is what
-    early stopping may have got wrong.
+    All but one factor at a time cross the factors, so they take none that applies only at some levels of another; a
+    two-level fraction takes one alternative a factor. The level of a hypothesis comes first, then one that no explore
+    trial carried to the full budget: it is what early stopping may have got wrong.
     """
     kind = study.confirm.design
     compared, left_out = {}, {}
@@ -180,7 +191,8 @@ def _alternatives(
         baseline = study.baseline_values()
         for name, levels in compared.items():
             reached = {row[name] for row in finished}
-            chosen = min(levels, key=lambda level: (level in reached, level != baseline.get(name)))
+            asked_for = _asked_for(study, name, incumbent[name])
+            chosen = min(levels, key=lambda x: (_place(asked_for, x), x in reached, x != baseline.get(name)))
             left_out |= {
                 f"{name}={design.show(level)}": "a two-level fraction compares one alternative a factor, "
                 f"here {design.show(chosen)}"
@@ -189,6 +201,16 @@ def _alternatives(
             }
             compared[name] = [chosen]
     return kind, compared, left_out
+
+
+def _asked_for(study: Study, factor: str, incumbent: Any) -> list[Any]:
+    """The levels that hypotheses compare with the incumbent's, in the order in which they are declared."""
+    pairs = [(found.level, found.reference) for found in study.declared if found.factor == factor]
+    return [one if other == incumbent else other for one, other in pairs if incumbent in (one, other)]
+
+
+def _place(levels: list[Any], level: Any) -> int:
+    return levels.index(level) if level in levels else len(levels)
 
 
 def _arms(
@@ -205,17 +227,52 @@ def _arms(
     infeasible = []
     for arm in lay(incumbent, levels):
         planned = _companions(study, arm, rows)
-        try:
-            trial_id = study.config(planned.values, seed=0).trial_id
-        except ValidationError as error:
-            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
-            infeasible.append(f"{planned.name}: {rule}")
-            continue
-        if trial_id in arms:
-            infeasible.append(f"{planned.name}: trains the same network as {arms[trial_id].name}")
-        else:
+        trial_id, problem = _feasible(study, planned)
+        if problem is None and trial_id in arms:
+            problem = f"trains the same network as {arms[trial_id].name}"
+        if problem is None:
             arms[trial_id] = planned
+        else:
+            infeasible.append(f"{planned.name}: {problem}")
     return list(arms.values()), infeasible
+
+
+def _optimal(
+    study: Study, incumbent: Mapping[str, Any], alternatives: Mapping[str, list[Any]], rows: list[Mapping[str, Any]]
+) -> tuple[list[PlannedArm], list[str], float]:
+    """The arms of a D-optimal design among the combinations that can be run, how many cannot and why, its efficiency.
+
+    ValueError where main effects cannot be told apart.
+    """
+    seed = stream(study.seed, "d-optimal")
+    kept: dict[str, design.Arm] = {}
+    problems: dict[str, list[str]] = {}
+    for arm in design.candidates(incumbent, alternatives, seed):
+        trial_id, problem = _feasible(study, _companions(study, arm, []))
+        if problem is None and trial_id in kept:
+            problem = "trains the same network as another arm"
+        if problem is not None:
+            problems.setdefault(problem.partition(", got ")[0], []).append(arm.name)
+        else:
+            kept[trial_id] = arm
+        if len(kept) == design.MOST_CANDIDATES:
+            break
+    if "incumbent" not in {arm.name for arm in kept.values()}:
+        raise ValueError("the incumbent cannot be run")
+    chosen, efficiency = design.d_optimal(list(kept.values()), alternatives, study.confirm.arms, seed)
+    infeasible = [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {problem}"
+        for problem, names in problems.items()
+    ]
+    return [_companions(study, arm, rows) for arm in chosen], infeasible, efficiency
+
+
+def _feasible(study: Study, arm: PlannedArm) -> tuple[str, str | None]:
+    """The id of the network that `arm` trains, or the rule by which it cannot be run."""
+    try:
+        return study.config(arm.values, seed=0).trial_id, None
+    except ValidationError as error:
+        return "", error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 def _companions(study: Study, arm: design.Arm, rows: list[Mapping[str, Any]]) -> PlannedArm:

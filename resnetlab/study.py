@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from resnetlab.asha import rung_epochs
 from resnetlab.config import DataConfig, Frozen, TrialConfig, digest
 from resnetlab.errors import BadRequest
+from resnetlab.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.space import Space
 from resnetlab.yamlfile import explain, read_yaml, suggestion
@@ -48,7 +49,8 @@ class Confirm(Frozen):
     """How to confirm: fresh seeds, a fixed balanced design around the incumbent, full budget, the test split."""
 
     seeds: int = Field(3, ge=1, le=1000, description="replicates of each arm")
-    design: Literal["one-factor", "factorial", "fractional", "none"] = "one-factor"
+    design: Literal["one-factor", "factorial", "fractional", "d-optimal", "none"] = "one-factor"
+    arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
     factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
     alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
     delta: float = Field(0.5, gt=0.0, le=100.0, description="smallest effect of interest, percentage points")
@@ -70,6 +72,7 @@ class Study(Frozen):
     dataset: DataConfig
     baseline: dict[str, Any] = Field(default_factory=dict)
     factors: dict[str, Any]
+    hypotheses: tuple[str, ...] = ()
     search: Search = Search()
     confirm: Confirm = Confirm()
     resources: Resources = Resources()
@@ -123,6 +126,7 @@ class Study(Frozen):
                 allowed = ", ".join(f.name for f in space.factors if f.compared) or "none"
                 raise ValueError(f"confirm.factors: {name!r} has no levels to compare (allowed: {allowed})")
         self._check_design()
+        self._check_hypotheses()
         if self.search.sampler == "grid":
             for factor in space.factors:
                 if not factor.compared:
@@ -135,6 +139,23 @@ class Study(Frozen):
             raise ValueError(f"confirm.design: fractional takes 2 to 8 factors with levels, got {compared}")
         if self.confirm.design != "none" and not compared:
             raise ValueError("confirm: no factor has levels to compare; give one levels, or set confirm.design: none")
+        if self.confirm.arms is not None and self.confirm.design != "d-optimal":
+            raise ValueError(f"confirm.arms: only design: d-optimal takes it, got design: {self.confirm.design}")
+
+    def _check_hypotheses(self) -> None:
+        seen: dict[tuple[Any, ...], str] = {}
+        for found in self.declared:
+            if found.factor not in self.compared_factors():
+                allowed = ", ".join(self.compared_factors()) or "none"
+                raise ValueError(
+                    f"hypotheses: {found.text!r}: {found.factor} is not in confirm.factors (allowed: {allowed})"
+                )
+            pair = [repr(found.level), repr(found.reference)]
+            pair = sorted(pair) if found.relation == "within" else pair
+            key = found.factor, *pair, found.relation, found.margin
+            if key in seen:
+                raise ValueError(f"hypotheses: {found.text!r} says the same as {seen[key]!r}")
+            seen[key] = found.text
 
     def _check_level(self, name: str, value: Any) -> None:
         """One level on its own must be valid for its field; combinations are checked as they are proposed."""
@@ -149,6 +170,12 @@ class Study(Frozen):
     @property
     def space(self) -> Space:
         return Space.of(self.factors)
+
+    @property
+    def declared(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses, read."""
+        space = self.space
+        return tuple(read_hypothesis(line, space) for line in self.hypotheses)
 
     def baseline_values(self) -> dict[str, Any]:
         """The factor values of the baseline: what it sets, else TrialConfig's default."""
@@ -171,10 +198,9 @@ class Study(Frozen):
         return [f.name for f in self.space.factors if f.compared and f.name in (self.confirm.factors or f.name)]
 
     def identity(self) -> dict[str, Any]:
-        """What may not change while results of this name exist. A changed `confirm` section leads to a new plan."""
-        return self.model_dump(mode="json", exclude={"resources", "title", "question", "dataset", "confirm"}) | {
-            "dataset": self.dataset.identity()
-        }
+        """What may not change while results of this name exist. Changed confirm or hypotheses lead to a new plan."""
+        left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses"}
+        return self.model_dump(mode="json", exclude=left_out) | {"dataset": self.dataset.identity()}
 
     @property
     def study_hash(self) -> str:

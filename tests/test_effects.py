@@ -364,7 +364,7 @@ def test_performance_of_each_arm():
 
 def test_a_plan_survives_json_with_its_hash_and_effects():
     plan = simulated_plan("fractional", 2)
-    again = Plan(**json.loads(plan.model_dump_json()))
+    again = Plan(**json.loads(json.dumps(plan.content())))
     assert again.plan_hash == plan.plan_hash and again.incumbent == INCUMBENT
     rows = confirmed(plan)
     pd.testing.assert_frame_equal(estimate(plan, rows), estimate(again, rows))

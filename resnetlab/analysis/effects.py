@@ -15,6 +15,7 @@ from scipy import stats
 from resnetlab.analysis.contrasts import Cells, Estimates, contrast, holm, verdicts
 from resnetlab.analysis.questions import Questions, questions
 from resnetlab.analysis.runs import Runs
+from resnetlab.design import show
 from resnetlab.plan import Plan
 from resnetlab.tables.schema import schema
 
@@ -88,6 +89,24 @@ def _simple_effects(asked: Questions, p: np.ndarray, adjusted: np.ndarray, shown
     adjusted[:, simple] = np.fmax(holm(hidden, shown[:, simple].sum(-1)), gate[:, simple])
 
 
+def lack_of_fit(asked: Questions, cells: Cells) -> float:
+    """p of the arms differing only by main effects, where `asked` takes that for granted; cells: (arms,).
+
+    F test of what the model leaves of the arm means against pure error (Box, Hunter & Hunter 2005, chapter 9), which
+    takes variances as equal. NaN where the model is not additive, no arm is left over, or none has two runs.
+    """
+    ran = np.flatnonzero(cells.n > 0)
+    model, n = asked.model[ran], cells.n[ran]
+    over, df = len(ran) - np.linalg.matrix_rank(model), int(cells.df.sum())
+    if not asked.additive or over < 1 or df < 1:
+        return float("nan")
+    root = np.sqrt(n)
+    fitted = model @ np.linalg.lstsq(model * root[:, None], cells.mean[ran] * root, rcond=None)[0]
+    error = float((np.where(cells.df > 0, cells.variance, 0.0) * cells.df).sum() / df)
+    left = float((n * (cells.mean[ran] - fitted) ** 2).sum() / over)
+    return float(stats.f.sf(left / error, over, df)) if error > 1e-24 else float("nan")
+
+
 def estimate(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
     """The effects table of `plan` from its confirm runs (columns of the trials table); columns of `schema("effects")`.
 
@@ -99,7 +118,7 @@ def estimate(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
     runs = Runs.of(plan, confirm)
     asked = questions(plan)
     found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
-    sides = _sides(asked)
+    sides = sides_of(plan, asked)
     rows = [_row(plan, runs, found, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
     rows += [_left_out(plan, name, why) for name, why in plan.not_compared.items()]
     kinds = {field.name: field.type.to_pandas_dtype() for field in schema("effects")}
@@ -134,8 +153,15 @@ def _row(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> dict:
     }
 
 
-def _sides(asked: Questions) -> list[Sides]:
-    """For each question the design rows that count for it and against it when every arm has run."""
+def sides_of(plan: Plan, asked: Questions) -> list[Sides]:
+    """For each question the design rows that count for it and against it when every arm has run; in an additive
+    model, where least squares draws a little on all, those with the level and with the reference."""
+    if asked.additive:
+        levels = {name: np.array([show(arm.values[name]) for arm in plan.arms]) for name in plan.compared}
+        return [
+            (np.flatnonzero(levels[q.factor] == q.level), np.flatnonzero(levels[q.factor] == q.reference))
+            for q in asked.items
+        ]
     weights = np.nan_to_num(asked.weights(np.ones(len(asked.model), dtype=bool)))
     return [(np.flatnonzero(row > 0), np.flatnonzero(row < 0)) for row in weights]
 
@@ -143,27 +169,56 @@ def _sides(asked: Questions) -> list[Sides]:
 def _judge(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> tuple[str, list[str]]:
     """The verdict with what the runs themselves have to say about it, and the sentences a reader must see."""
     item, verdict = found.questions.items[i], str(found.verdict[0, i])
-    used = np.union1d(*sides)
-    notes = [runs.describe(used)]
+    notes = cautions(plan, runs, found, i, sides)
+    against = objection(plan, runs, found, i, sides)
     if verdict == "not estimable":
-        notes.insert(0, _why_not(plan, found, i, used))
-    elif not runs.finished:
+        notes.insert(0, against)
+    elif against:
         verdict = "inconclusive"
-        notes.insert(0, "no verdict before every planned run has ended")
-    elif verdict == "equivalent" and _lost(runs, sides[0]) != _lost(runs, sides[1]):
+        notes.insert(0, against)
+    elif verdict == "equivalent" and (unlike := lost_unlike(runs, sides)):
         verdict = "inconclusive"
-        notes.insert(0, "alike among the runs that trained, but one side lost more runs to divergence or collapse")
+        notes.insert(0, unlike)
     elif verdict == "effect":
         notes.insert(0, _small(plan, found.estimates, i))
-    if found.questions.cube and verdict != "not estimable":
-        notes += _assumptions(plan, found.cells.n[0])
     if item.kind == "simple":
         notes.append(
             f"in place of the average over the cube, because {_interaction(found, i)} was found (chosen for that, its "
             "size tends to be overstated)"
         )
-    notes.append(_companions(plan, used))
     return verdict, [note for note in notes if note]
+
+
+def objection(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> str:
+    """Why question `i` of a single repeat can have no verdict whatever the numbers say; empty where it can."""
+    if np.isnan(found.estimates.standard_error[0, i]):
+        return _why_not(plan, found, i, np.union1d(*sides))
+    if not runs.finished:
+        return "no verdict before every planned run has ended"
+    cells = found.cells
+    p = lack_of_fit(found.questions, Cells(cells.mean[0], cells.variance[0], cells.n[0]))
+    if p <= plan.alpha:
+        return (
+            f"the arms differ by more than main effects (lack of fit p = {p:.2g}): factors interact, and this design "
+            "cannot say which; a fractional or full factorial can"
+        )
+    return ""
+
+
+def cautions(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> list[str]:
+    """What a reader must know of the runs that question `i` rests on, whatever its verdict."""
+    used = np.union1d(*sides)
+    notes = [runs.describe(used)]
+    if found.questions.cube and not np.isnan(found.estimates.standard_error[0, i]):
+        notes += _assumptions(found, plan)
+    return [*notes, _companions(plan, used)]
+
+
+def lost_unlike(runs: Runs, sides: Sides) -> str:
+    """Why levels that come out alike may not be: one side lost more runs."""
+    if _lost(runs, sides[0]) == _lost(runs, sides[1]):
+        return ""
+    return "alike among the runs that trained, but one side lost more runs to divergence or collapse"
 
 
 def _lost(runs: Runs, rows: np.ndarray) -> int:
@@ -194,13 +249,14 @@ def _why_not(plan: Plan, found: Analysis, i: int, used: np.ndarray) -> str:
     return "the runs of an arm agree to the last digit, which leaves no measure of spread"
 
 
-def _assumptions(plan: Plan, n: np.ndarray) -> list[str]:
+def _assumptions(found: Analysis, plan: Plan) -> list[str]:
+    n = found.cells.n[0]
     single = [plan.arms[row].name for row in np.flatnonzero(n == 1)]
     absent = [plan.arms[row].name for row in np.flatnonzero(n == 0)]
     notes = []
     if single:
         notes.append(f"arms with a single run take the others' pooled variance: {', '.join(single[:3])}")
-    if absent:
+    if absent and not found.questions.additive:
         notes.append(f"rests on there being no three-factor interaction, for want of {', '.join(absent[:3])}")
     return notes
 
@@ -226,6 +282,11 @@ def _method(plan: Plan, kind: str) -> str:
     if kind == "swap":
         return "difference of means, Welch's t, Holm over all swaps"
     family = {"main": "all main effects", "interaction": "all interactions", "simple": "the simple effects shown"}[kind]
+    if plan.design == "d-optimal":
+        return (
+            "least squares over the arms, interactions taken as zero, each arm's own variance (pure error), "
+            f"Welch-Satterthwaite t, Holm over {family}"
+        )
     negligible = ", three-factor interactions taken as zero" if plan.design == "fractional" else ""
     interval = "contrast of arm means, each arm's own variance (pure error), Welch-Satterthwaite t"
     return f"{interval}, Holm over {family}{negligible}"

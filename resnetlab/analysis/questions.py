@@ -2,7 +2,7 @@
 
 One-factor designs ask for swaps at the incumbent. Cubes (full and fractional) ask for main effects, averages over the
 settings of the other factors, and for two-factor interactions; the simple effects stand ready to replace a main effect
-whose interaction is found.
+whose interaction is found. D-optimal designs ask for main effects of a model without interactions.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from resnetlab.plan import Plan
 SWAP = "swap at the incumbent"
 CUBE = "average over the cube"
 INTERACTION = "interaction"
+ADDITIVE = "main effect, if factors do not interact"
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ class Questions:
 
     model: (arms, columns), the columns' values at each arm; an effect is a row of `asked` (questions, columns) times
     the coefficients. Treatment coding with the incumbent's level as zero (Box, Hunter & Hunter 2005, chapters 5 to 8,
-    code -1 and +1 and so report half of these interactions).
+    code -1 and +1 and so report half of these interactions). cube: errors are pooled over arms; additive: the model
+    has no interactions, which arms beyond its columns can refute.
     """
 
     items: tuple[Question, ...]
     model: np.ndarray
     asked: np.ndarray
     cube: bool
+    additive: bool = False
 
     def of_kind(self, *kinds: str) -> np.ndarray:
         """Positions of the questions of these kinds."""
@@ -75,46 +78,57 @@ class Questions:
 
 def questions(plan: Plan) -> Questions:
     """All that `plan`'s design was laid out to answer, arms that cannot be run included."""
-    return _swaps(plan) if plan.design in ("one-factor", "none") else _cube(plan)
+    if _one_factor(plan):
+        pairs = [(factor, level, plan.incumbent[factor]) for factor, found in plan.compared.items() for level in found]
+        return between(plan, pairs)
+    columns = _Columns(plan)
+    items = [_main(columns, factor, level, columns.levels[factor][0]) for factor, level in columns.alternatives]
+    items += [_interaction(columns, one, other) for one, other in columns.products]
+    if not columns.additive:
+        for factor, other in itertools.permutations(plan.compared, 2):
+            items += [
+                _main(columns, factor, level, columns.levels[factor][0], at=(other, setting))
+                for level in plan.compared[factor]
+                for setting in columns.levels[other]
+            ]
+    return columns.questions(items)
+
+
+def between(plan: Plan, pairs: Sequence[tuple[str, Any, Any]]) -> Questions:
+    """One question for each (factor, level, reference), both of them the incumbent's or compared by `plan`: the swap
+    at the incumbent, or the main effect."""
+    if not _one_factor(plan):
+        columns = _Columns(plan)
+        return columns.questions([_main(columns, *pair) for pair in pairs])
+    levels = [(factor, level) for factor, found in plan.compared.items() for level in found]
+    model = np.array([[1.0, *(arm.changed.get(f) == x for f, x in levels)] for arm in plan.arms], dtype=float)
+    items = []
+    for factor, level, reference in pairs:
+        signs = ((level, 1.0), (reference, -1.0))
+        terms = {1 + levels.index((factor, x)): sign for x, sign in signs if x != plan.incumbent[factor]}
+        name = contrast_name(factor, level, reference)
+        items.append(Question("swap", name, factor, show(level), show(reference), SWAP, terms))
+    return Questions(tuple(items), model, _asked(items, len(levels) + 1), cube=False)
+
+
+def _one_factor(plan: Plan) -> bool:
+    return plan.design in ("one-factor", "none")
 
 
 def contrast_name(factor: str, level: Any, reference: Any) -> str:
     return f"{factor}: {show(level)} - {show(reference)}"
 
 
-def _swaps(plan: Plan) -> Questions:
-    """Column 0 is the incumbent, one more for each level swapped in; arms that were not laid have no row."""
-    levels = [(factor, level) for factor, found in plan.compared.items() for level in found]
-    column = {swap: position for position, swap in enumerate(levels, start=1)}
-    model = np.zeros((len(plan.arms), len(levels) + 1))
-    model[:, 0] = 1
-    for row, arm in enumerate(plan.arms):
-        for swap in arm.changed.items():
-            model[row, column[swap]] = 1
-    items = tuple(
-        Question(
-            "swap",
-            contrast_name(factor, level, plan.incumbent[factor]),
-            factor,
-            show(level),
-            show(plan.incumbent[factor]),
-            SWAP,
-            {column[factor, level]: 1.0},
-        )
-        for factor, level in levels
-    )
-    return Questions(items, model, _asked(items, model.shape[1]), cube=False)
-
-
 class _Columns:
-    """The model's columns: intercept, (factor, level) for each alternative, and their two-factor products."""
+    """The model's columns: intercept, (factor, level) for each alternative, and their two-factor products, which a
+    D-optimal plan takes as none."""
 
     def __init__(self, plan: Plan):
+        self.additive = plan.design == "d-optimal"
         self.levels = {factor: (plan.incumbent[factor], *found) for factor, found in plan.compared.items()}
         self.alternatives = [(factor, level) for factor, found in plan.compared.items() for level in found]
-        self.products = [
-            (one, other) for one, other in itertools.combinations(self.alternatives, 2) if one[0] != other[0]
-        ]
+        pairs = [] if self.additive else itertools.combinations(self.alternatives, 2)
+        self.products = [(one, other) for one, other in pairs if one[0] != other[0]]
         keys = [frozenset(), *(frozenset([one]) for one in self.alternatives), *map(frozenset, self.products)]
         self._position = {key: i for i, key in enumerate(keys)}
         self.model = np.array([[self._holds(arm.values, key) for key in keys] for arm in plan.arms], dtype=float)
@@ -128,9 +142,12 @@ class _Columns:
     def at(self, *levels: tuple[str, Any]) -> int:
         return self._position[frozenset(levels)]
 
-    def shared(self, factor: str, level: Any, other: str) -> list[Any]:
-        """The levels of `other` at which the plan runs both `level` and the incumbent's level of `factor`."""
-        both = (level, self.levels[factor][0])
+    def questions(self, items: Sequence[Question]) -> Questions:
+        asked = _asked(items, self.model.shape[1])
+        return Questions(tuple(items), self.model, asked, cube=True, additive=self.additive)
+
+    def shared(self, factor: str, both: tuple[Any, Any], other: str) -> list[Any]:
+        """The levels of `other` at which the plan runs `both` levels of `factor`."""
         return [
             setting
             for setting in self.levels[other]
@@ -138,58 +155,34 @@ class _Columns:
         ]
 
 
-def _cube(plan: Plan) -> Questions:
-    columns = _Columns(plan)
-    items = [_main(columns, factor, level) for factor, level in columns.alternatives]
-    items += [_interaction(columns, one, other) for one, other in columns.products]
-    for factor, other in itertools.permutations(plan.compared, 2):
-        items += [
-            _main(columns, factor, level, at=(other, setting))
-            for level in plan.compared[factor]
-            for setting in columns.levels[other]
-        ]
-    return Questions(tuple(items), columns.model, _asked(items, columns.model.shape[1]), cube=True)
-
-
-def _main(columns: _Columns, factor: str, level: Any, at: tuple[str, Any] | None = None) -> Question:
+def _main(columns: _Columns, factor: str, level: Any, reference: Any, at: tuple[str, Any] | None = None) -> Question:
     """The effect of `level` averaged over the settings of the other factors; with `at`, where one of them is fixed.
 
     Averages take only settings at which both levels can be run; the estimand says so where that is not the whole cube.
     """
-    terms = {columns.at((factor, level)): 1.0}
-    limits = []
+    sides = [(x, sign) for x, sign in ((level, 1.0), (reference, -1.0)) if x != columns.levels[factor][0]]
+    terms = {columns.at((factor, x)): sign for x, sign in sides}
+    limits = [] if at is None else [f"{at[0]}={show(at[1])}"]
     for other, levels in columns.levels.items():
-        if other == factor:
+        if other == factor or columns.additive:
             continue
         if at is not None and other == at[0]:
             settings = [at[1]]
         else:
-            settings = columns.shared(factor, level, other) or list(levels)
+            settings = columns.shared(factor, (level, reference), other) or list(levels)
             if len(settings) < len(levels):
                 limits.append(f"{other}={' or '.join(map(show, settings))}")
         for setting in settings:
             if setting != levels[0]:
-                terms[columns.at((factor, level), (other, setting))] = 1 / len(settings)
-    if at is not None:
-        limits.insert(0, f"{at[0]}={show(at[1])}")
+                terms |= {columns.at((factor, x), (other, setting)): sign / len(settings) for x, sign in sides}
     where = f" where {', '.join(limits)}" if limits else ""
-    question = Question(
-        "main",
-        contrast_name(factor, level, columns.levels[factor][0]),
-        factor,
-        show(level),
-        show(columns.levels[factor][0]),
-        CUBE + where,
-        terms,
-    )
+    name = contrast_name(factor, level, reference)
+    estimand = ADDITIVE if columns.additive else CUBE + where
+    question = Question("main", name, factor, show(level), show(reference), estimand, terms)
     if at is None:
         return question
-    return replace(
-        question,
-        kind="simple",
-        name=f"{question.name} where {at[0]}={show(at[1])}",
-        pair=frozenset((factor, at[0])),
-    )
+    pair = frozenset((factor, at[0]))
+    return replace(question, kind="simple", name=f"{name} where {at[0]}={show(at[1])}", pair=pair)
 
 
 def _interaction(columns: _Columns, one: tuple[str, Any], other: tuple[str, Any]) -> Question:
