@@ -6,13 +6,17 @@ Not here, because they change only how fast the answer comes: device, number of 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-Dataset = Literal["glyphs", "cifar10", "cifar100", "folder"]
+Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts"]
+Model = Literal[
+    "resnet", "cnn", "cnn-resnet", "mlp", "conv2", "scratch-cnn", "flat-resnet", "resnet18", "resnet34", "resnet50"
+]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step", "constant-exponential"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -23,6 +27,42 @@ def _odd(value: int) -> int:
         raise ValueError(f"must be odd, got {value}")
     return value
 
+
+# What each model reads, with the value that it takes where none is given. A setting that a model does not read is None.
+_LIBRARY: dict[str, Any] = {"head_depth": 1, "dropout": 0.0, "input_size": None, "resize": None}
+READS: dict[str, dict[str, Any]] = {
+    "resnet": {
+        "blocks": 3,
+        "kernel": 3,
+        "width": 16,
+        "downsample": 2,
+        "shortcut": True,
+        "se": False,
+        "pool": "average",
+        "head_depth": 1,
+        "head_width": 128,
+        "dropout": 0.0,
+    },
+    "cnn": {"width": 32, "dropout": 0.0},
+    "cnn-resnet": {"width": 32, "shortcut": True, "se": False, "dropout": 0.0},
+    "mlp": {"head_depth": 2, "head_width": 4000, "dropout": 0.0},
+    "conv2": {"dropout": 0.0},
+    "scratch-cnn": {"dropout": 0.25},
+    "flat-resnet": {
+        "blocks": 4,
+        "kernel": 3,
+        "padding": 1,
+        "shortcut": True,
+        "se": False,
+        "head_depth": 2,
+        "dropout": 0.0,
+    },
+    "resnet18": _LIBRARY,
+    "resnet34": _LIBRARY,
+    "resnet50": _LIBRARY,
+}
+MODEL_SETTINGS = tuple(dict.fromkeys(name for reads in READS.values() for name in reads))
+LIBRARY = frozenset(name for name, reads in READS.items() if reads is _LIBRARY)  # torchvision's
 
 # Settings that only one optimizer, schedule or other choice reads. Elsewhere they are None, so that two configs that
 # train the same network alike are one config.
@@ -56,8 +96,10 @@ class DataConfig(Frozen):
     """Which images, which label, which split. `root`, `font_dir` and `download` say only where the bytes lie."""
 
     name: Dataset
-    root: str | None = Field(None, description="folder of the data, where the dataset is read from files")
-    label: str | None = Field(None, description="glyphs: `character` or `font`; cifar100: `fine` or `coarse`")
+    root: str | None = Field(None, description="folder or archive of the data, where it is read from files")
+    label: str | None = Field(
+        None, description="glyphs, character-fonts: `character` or `font`; cifar100: `fine` or `coarse`"
+    )
     font_dir: str | None = Field(None, description="glyphs: further fonts, besides those that matplotlib ships")
     variants: int = Field(24, ge=1, le=1000, description="glyphs: images per font and character")
     size: int | None = Field(None, ge=4, le=1024, description="folder: resize to size x size pixels")
@@ -77,18 +119,41 @@ class TrialConfig(Frozen):
 
     data: DataConfig
 
-    model: Literal["resnet"] = "resnet"
-    blocks: int = Field(3, ge=1, le=64, description="residual blocks")
-    kernel: Annotated[int, AfterValidator(_odd)] = Field(3, ge=1, le=11, description="of the blocks' convolutions, odd")
-    width: int = Field(16, ge=1, le=2048, description="channels of the stem")
-    downsample: int = Field(2, ge=0, le=6, description="blocks that halve the map and double the channels")
-    shortcut: bool = Field(True, description="add each block's input to its output")
-    se: bool = Field(False, description="squeeze-excitation in each block")
-    pool: Literal["average", "flatten"] = Field("average", description="from the last map to the head's input")
-    head_depth: int = Field(1, ge=1, le=8, description="linear layers of the head")
-    head_width: int = Field(128, ge=1, le=16384, description="hidden units of the head, where head_depth > 1")
-    dropout: Fraction = Field(0.0, description="before each linear layer of the head")
+    model: Model = Field(
+        "resnet", description="which family; READS says what each reads, docs of resnetlab.models what it is"
+    )
+    blocks: int | None = Field(None, ge=1, le=64, description="residual blocks")
+    kernel: Annotated[int, AfterValidator(_odd)] | None = Field(
+        None, ge=1, le=11, description="of the blocks' convolutions, odd"
+    )
+    padding: int | None = Field(
+        None, ge=0, le=5, description="of the blocks' convolutions; below kernel // 2 each of them shrinks the map"
+    )
+    width: int | None = Field(None, ge=1, le=2048, description="channels of the stem or first convolution")
+    downsample: int | None = Field(None, ge=0, le=6, description="blocks that halve the map and double the channels")
+    shortcut: bool | None = Field(None, description="add each block's input to its output")
+    se: bool | None = Field(None, description="squeeze-excitation in each block")
+    pool: Literal["average", "flatten"] | None = Field(None, description="from the last map to the head's input")
+    head_depth: int | None = Field(None, ge=1, le=8, description="linear layers of the head")
+    head_width: int | None = Field(None, ge=1, le=16384, description="hidden units of the head, where head_depth > 1")
+    dropout: Fraction | None = Field(
+        None, description="before each linear layer of the head (scratch-cnn: after each pool; twice that in the head)"
+    )
+    input_size: int | None = Field(
+        None, ge=8, le=1024, description="enlarge images to so many pixels a side on the device; none: as they are"
+    )
+    resize: Literal["nearest", "bilinear"] | None = Field(None, description="how input_size enlarges")
     frozen: int = Field(0, ge=0, description="leading stages not trained: 1 is the stem, 2 the first block too, …")
+    weights: str = Field(
+        "none",
+        pattern=r"^(none|[A-Z][A-Z0-9_]*|file:[0-9a-f]{32}|trial:[0-9a-f]{12})$",
+        description="what the stages start from: none (random), torchvision's weights by name, file:<content hash>, "
+        "trial:<trial_id of a source task>; the head is always new",
+    )
+    backbone_lr_ratio: float = Field(
+        1.0, gt=0.0, le=100.0, description="learning rate of the stages over the head's, which is lr"
+    )
+    data_fraction: float = Field(1.0, gt=0.0, le=1.0, description="of the training split that is trained on")
 
     optimizer: Optimizer = "sgd"
     lr: float = Field(0.1, gt=0.0, le=100.0, description="peak learning rate")
@@ -107,6 +172,7 @@ class TrialConfig(Frozen):
     epochs: int = Field(10, ge=1, le=100_000, description="the full budget; schedules end here")
     crop: int = Field(0, ge=0, le=64, description="pad by so many pixels and crop at random")
     flip: bool = Field(False, description="mirror half of the images left to right")
+    flip_vertical: bool = Field(False, description="mirror half of the images top to bottom")
     rotation: float = Field(0.0, ge=0.0, le=180.0, description="rotate by up to so many degrees either way")
 
     seed: int = Field(0, ge=0, description="root of the streams init, order, augment, dropout")
@@ -124,19 +190,48 @@ class TrialConfig(Frozen):
                 values[name] = None
             elif values.get(name) is None:
                 values[name] = DEFAULTS[name]
-        if values.get("head_depth", 1) == 1:
-            values.pop("head_width", None)  # a single linear layer has no hidden units
+        reads = READS.get(str(values.get("model", "resnet")))
+        if reads is None:
+            return values  # an unknown model, which its own field refuses
+        for name in MODEL_SETTINGS:
+            if name not in reads:
+                values[name] = None
+            elif values.get(name) is None:
+                values[name] = reads[name]
+        if "head_width" in reads and values["head_depth"] == 1:
+            values["head_width"] = reads["head_width"]  # a single linear layer has no hidden units
+        values["resize"] = (values["resize"] or "bilinear") if values["input_size"] is not None else None
+        if _nothing_to_train(values):
+            values["backbone_lr_ratio"] = 1.0
         return values
 
     @model_validator(mode="after")
     def _feasible(self) -> TrialConfig:
-        if self.downsample > self.blocks:
-            raise ValueError(f"need downsample <= blocks, got downsample={self.downsample}, blocks={self.blocks}")
-        if self.frozen > self.blocks + 1:
-            raise ValueError(f"need frozen <= blocks + 1 (the stem), got frozen={self.frozen}, blocks={self.blocks}")
-        if self.nesterov and not self.momentum:
-            raise ValueError(f"nesterov needs momentum > 0, got momentum={self.momentum}")
+        def need(allowed: bool, rule: str, *names: str) -> None:
+            if not allowed:
+                got = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+                raise ValueError(f"need {rule}, got {got}")
+
+        if self.model == "resnet":
+            need(self.downsample <= self.blocks, "downsample <= blocks", "downsample", "blocks")
+        if self.model == "flat-resnet":
+            need(self.blocks <= 4, "blocks <= 4 where model=flat-resnet", "blocks")
+            need(self.padding <= self.kernel // 2, "padding <= kernel // 2", "padding", "kernel")
+        if self.model == "flat-resnet" or self.model in LIBRARY:
+            need(self.head_depth <= 3, f"head_depth <= 3 where model={self.model}", "head_depth")
+        if self.model == "scratch-cnn":
+            need(self.dropout < 0.5, "dropout < 0.5 where model=scratch-cnn (the head has twice that)", "dropout")
+        if self.model not in LIBRARY:
+            names = " or ".join(sorted(LIBRARY))
+            need(not self.weights.isupper(), f"model {names} where weights are torchvision's", "weights", "model")
+        need(self.frozen <= self.stages, f"frozen <= {self.stages} (the stages of {self.model})", "frozen")
+        need(not self.nesterov or bool(self.momentum), "momentum > 0 where nesterov is true", "momentum")
         return self
+
+    @property
+    def stages(self) -> int:
+        """Stages before the head: the most that can be frozen."""
+        return _stages(self.__dict__)
 
     @classmethod
     def factor_fields(cls) -> frozenset[str]:
@@ -158,6 +253,28 @@ class TrialConfig(Frozen):
     def trial_id(self) -> str:
         """12 hexadecimal digits of a hash over the whole config, never only what differs from the baseline."""
         return digest(self.identity())[:12]
+
+
+def _stages(values: Mapping[str, Any]) -> Any:
+    match values.get("model", "resnet"):
+        case "resnet" | "flat-resnet":
+            return values["blocks"] + 1
+        case "cnn" | "cnn-resnet":
+            return 3
+        case "conv2" | "scratch-cnn":
+            return 2
+        case "mlp":
+            return values["head_depth"] - 1
+        case _:
+            return 5
+
+
+def _nothing_to_train(values: Mapping[str, Any]) -> bool:
+    """True where every stage is frozen. The values are as they were given, of any type."""
+    try:
+        return values.get("frozen", 0) == _stages(values)
+    except TypeError:
+        return False
 
 
 def digest(value: Any) -> str:

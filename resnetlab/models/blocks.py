@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 SQUEEZE = 16  # squeeze-excitation: channels per hidden unit (Hu et al. 2018, arXiv:1709.01507) …
 SQUEEZE_LEAST = 8  # … but never fewer hidden units than this, which narrow nets would otherwise be left with
+NECK = (nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)  # parts of a head that learn nothing and draw nothing
 
 
 class Staged(nn.Module):
@@ -17,10 +19,11 @@ class Staged(nn.Module):
 
     Frozen means that the parameters have requires_grad False and that the stage stays in evaluation mode whatever
     `train()` says, so that batch norm neither uses nor updates batch statistics. `forward` is `suffix(prefix(x))`:
-    the prefix is the frozen part, whose output depends on nothing that training changes.
+    the prefix is the frozen part, whose output depends on nothing that training changes. Where all stages are frozen,
+    the pooling and flattening that the head begins with belong to it too.
     """
 
-    def __init__(self, stages: Iterable[nn.Module], head: nn.Module, frozen: int = 0):
+    def __init__(self, stages: Iterable[nn.Module], head: nn.Sequential, frozen: int = 0):
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.head = head
@@ -29,6 +32,8 @@ class Staged(nn.Module):
         self.frozen = frozen
         for stage in self.stages[:frozen]:
             stage.requires_grad_(False)
+        neck = sum(1 for _ in takewhile(lambda part: isinstance(part, NECK), head))
+        self._neck = neck if frozen == len(self.stages) else 0
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Staged:
@@ -38,14 +43,19 @@ class Staged(nn.Module):
         return self
 
     def prefix(self, x: Tensor) -> Tensor:
-        for stage in self.stages[: self.frozen]:
-            x = stage(x)
+        for part in self.frozen_parts:
+            x = part(x)
         return x
 
     def suffix(self, x: Tensor) -> Tensor:
-        for stage in self.stages[self.frozen :]:
-            x = stage(x)
-        return self.head(x)
+        for part in (*list(self.stages)[self.frozen :], *list(self.head)[self._neck :]):
+            x = part(x)
+        return x
+
+    @property
+    def frozen_parts(self) -> list[nn.Module]:
+        """What `prefix` runs through."""
+        return [*list(self.stages)[: self.frozen], *list(self.head)[: self._neck]]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) float -> (B, classes) logits."""
@@ -69,23 +79,33 @@ class SqueezeExcitation(nn.Module):
 class ResidualBlock(nn.Module):
     """conv-BN-ReLU-conv-BN (+ squeeze-excitation) (+ shortcut) - ReLU: the basic block of He et al. 2016.
 
-    The shortcut is the identity where the block keeps the shape, else a 1x1 convolution and BN. Convolutions have no
-    bias (the BN after each has one). Stride 2 takes a map of n pixels to ceil(n / 2), so none falls below 1x1.
+    The shortcut is the identity where the block keeps the shape, else a 1x1 convolution and BN. Stride 2 takes a map of
+    n pixels to ceil(n / 2), so none falls below 1x1. `padding` is by default what keeps the map; with less, each
+    convolution shrinks it, and what the shortcut adds is the centre of its map. `bias` is that of all convolutions (the
+    BN after each makes it superfluous).
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, shortcut: bool = True, se: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        shortcut: bool = True,
+        se: bool = False,
+        padding: int | None = None,
+        bias: bool = False,
     ):
         super().__init__()
-        padding = kernel // 2
-        self.conv1 = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        padding = kernel // 2 if padding is None else padding
+        self.conv1 = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
         self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, kernel, 1, padding, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, kernel, 1, padding, bias=bias)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.se = SqueezeExcitation(outputs) if se else None
         self.shortcut: nn.Module | None = None
         if shortcut and (stride != 1 or inputs != outputs):
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=bias), nn.BatchNorm2d(outputs))
         elif shortcut:
             self.shortcut = nn.Identity()
 
@@ -95,8 +115,16 @@ class ResidualBlock(nn.Module):
         if self.se is not None:
             y = self.se(y)
         if self.shortcut is not None:
-            y = y + self.shortcut(x)
+            y = y + _centre(self.shortcut(x), y.shape[2], y.shape[3])
         return F.relu(y, inplace=True)
+
+
+def _centre(x: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, height, width)"""
+    if x.shape[2:] == (height, width):
+        return x
+    top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
+    return x[:, :, top : top + height, left : left + width]
 
 
 def stem(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
@@ -116,6 +144,11 @@ def head(inputs: int, hidden: Iterable[int], classes: int, pool: nn.Module, drop
             layers.append(nn.Dropout(dropout))
         layers.append(nn.Linear(sizes[i], sizes[i + 1]))
     return nn.Sequential(*layers)
+
+
+def shrunk(side: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
+    """Pixels that a convolution or pooling leaves of `side`."""
+    return (side + 2 * padding - kernel) // stride + 1
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,34 @@ def facts(model: nn.Module, config: TrialConfig, shape: tuple[int, int, int]) ->
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         multiply_adds=multiply_adds(model, shape),
     )
+
+
+@dataclass(frozen=True)
+class KerasCount:
+    """Parameters as Keras's summary would count a network whose convolutions all have biases, as its ResNets do."""
+
+    total: int
+    trainable: int
+    biases: int  # that our convolutions lack
+    statistics: int  # running means and variances of batch norm, which Keras counts as parameters not trained
+
+    @property
+    def reason(self) -> str:
+        ours = self.total - self.biases - self.statistics
+        return (
+            f"{self.total:,} in Keras, {ours:,} here: Keras's ResNets give every convolution a bias, which the batch "
+            f"norm behind it makes superfluous ({self.biases:,}), and its summary counts batch norm's running means "
+            f"and variances as parameters that are not trained ({self.statistics:,})"
+        )
+
+
+def keras_count(model: nn.Module) -> KerasCount:
+    """Study 003 prints 26,215,818 and 26,162,698 for its ResNet-50; torchvision's network has 26,136,138."""
+    modules = list(model.modules())
+    biases = sum(m.out_channels for m in modules if isinstance(m, nn.Conv2d) and m.bias is None)
+    statistics = sum(2 * m.num_features for m in modules if isinstance(m, nn.BatchNorm2d))
+    trainable = sum(p.numel() for p in model.parameters()) + biases
+    return KerasCount(trainable + statistics, trainable, biases, statistics)
 
 
 def multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:

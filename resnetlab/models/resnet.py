@@ -1,4 +1,4 @@
-"""The parametric family that an ablation varies: one stem, residual blocks, a head."""
+"""Residual networks: the parametric family that an ablation varies, and the one of study 004."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from torch import nn
 
 from resnetlab.config import TrialConfig
 from resnetlab.errors import BadRequest
-from resnetlab.models.blocks import ResidualBlock, Staged, he_initialise, head, stem
+from resnetlab.models.blocks import ResidualBlock, Staged, he_initialise, head, shrunk, stem
+
+FLAT_BLOCKS = ((16, 1), (32, 1), (32, 1), (64, 2))  # channels and stride of flat-resnet's blocks: the first `blocks`
+FLAT_HIDDEN = (1208, 608)  # of its head: the last head_depth - 1 of these
 
 
 def halving_blocks(blocks: int, downsample: int) -> frozenset[int]:
@@ -22,8 +25,7 @@ def halving_blocks(blocks: int, downsample: int) -> frozenset[int]:
 def resnet(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Staged:
     """Stages: the stem, then one per block. shape: (H, W, C) of the images.
 
-    A map of n pixels is halved to ceil(n / 2); one of a single pixel stays, and only the channels double. Raises
-    BadRequest where batch=1 meets a last map of 1x1: batch norm then has one value per channel and no variance.
+    A map of n pixels is halved to ceil(n / 2); one of a single pixel stays, and only the channels double.
     """
     height, width, inputs = shape
     channels = config.width
@@ -34,14 +36,38 @@ def resnet(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> St
         outputs = channels * stride
         stages.append(ResidualBlock(channels, outputs, config.kernel, stride, config.shortcut, config.se))
         channels, height, width = outputs, -(-height // stride), -(-width // stride)
-    if config.batch == 1 and height * width == 1 and config.frozen <= config.blocks:
-        raise BadRequest(
-            f"batch=1 with a last map of 1x1 leaves batch norm nothing to normalise by (images {shape[0]}x{shape[1]}, "
-            f"downsample={config.downsample}; allowed: batch >= 2, or fewer halvings)"
-        )
     hidden = [config.head_width] * (config.head_depth - 1)
     if config.pool == "average":
         top = head(channels, hidden, classes, nn.AdaptiveAvgPool2d(1), config.dropout)
     else:
         top = head(channels * height * width, hidden, classes, nn.Identity(), config.dropout)
     return he_initialise(Staged(stages, top, config.frozen))
+
+
+def flat_resnet(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Staged:
+    """7x7 stem, up to four blocks, the whole last map flattened into linear layers (study 004).
+
+    Stages: the stem, then one per block. Text: the 7x7 stem, four blocks, two linear layers, and four parameter counts.
+    Inferred from those counts, to which it rounds, but not the only network that does: stem of 16 channels with padding
+    2 (32 pixels become 30), blocks of 16, 32, 32 and 64 channels, stride 2 in the last, hidden layers of 1208 and 608
+    units. With 5x5 kernels the padding of the blocks stayed 1 by the same inference, so that the map, and the linear
+    layers with it, shrink; padding=2 is the fair test of the kernel. Ours: PyTorch's initialisation.
+    """
+    height, width, inputs = shape
+    height, width, channels = shrunk(height, 7, padding=2), shrunk(width, 7, padding=2), FLAT_BLOCKS[0][0]
+    conv = nn.Conv2d(inputs, channels, 7, padding=2, bias=False)
+    stages: list[nn.Module] = [nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))]
+    kernel, padding = config.kernel, config.padding
+    for outputs, stride in FLAT_BLOCKS[: config.blocks]:
+        stages.append(ResidualBlock(channels, outputs, kernel, stride, config.shortcut, config.se, padding))
+        height, width = (shrunk(shrunk(side, kernel, stride, padding), kernel, 1, padding) for side in (height, width))
+        channels = outputs
+        if min(height, width) < 1:
+            raise BadRequest(
+                f"blocks={config.blocks} with kernel={kernel}, padding={padding} leave no pixel of images of "
+                f"{shape[0]}x{shape[1]} (allowed: padding={kernel // 2}, fewer blocks, or larger images)"
+            )
+    hidden = FLAT_HIDDEN[len(FLAT_HIDDEN) + 1 - config.head_depth :]
+    return Staged(
+        stages, head(channels * height * width, hidden, classes, nn.Identity(), config.dropout), config.frozen
+    )
