@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -114,7 +114,7 @@ class Watch:
         left = self._left(ended, planned)
         return " · ".join(parts + ([left] if left else []))
 
-    def _table(self) -> Group:
+    def _table(self) -> Table:
         counts, ended, planned = self._numbers()
         progress = self._sweep.progress
         elapsed = time.monotonic() - self._began
@@ -122,6 +122,7 @@ class Watch:
         grid.add_column(style="dim")
         grid.add_column()
         stage = "explore (Optuna proposes, ASHA stops)" if self._phase() == "explore" else "confirm (fresh seeds)"
+        grid.add_row(f"{ended} of {planned}", ProgressBar(total=max(planned, 1), completed=ended, width=50))
         grid.add_row("phase", stage)
         grid.add_row("trials", self._status_text(counts))
         best = METRICS["val_accuracy"].show(progress.best)
@@ -130,8 +131,7 @@ class Watch:
         grid.add_row("speed", f"{progress.epochs} epochs, {speed}")
         left = self._left(ended, planned)
         grid.add_row("time", f"{duration(elapsed)}" + (f", {left}" if left else ""))
-        bar = ProgressBar(total=max(planned, 1), completed=ended, width=min(60, self._console.width - 2))
-        return Group(bar, grid)
+        return grid
 
     def _status_text(self, counts: dict[str, int]) -> Text:
         text = Text("  ".join(self._under_way()), style="bold")
