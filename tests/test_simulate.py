@@ -166,7 +166,8 @@ def test_a_level_without_full_budget_runs_is_not_estimable_and_says_of_how_many(
                     ("c", "explore", "stopped", 5, 0.2, 1.0)])  # fmt: skip
     rungs = pd.DataFrame([], columns=["trial_id", "decision"])
     found = naive(trials, rungs, {"kernel": [3, 5]}, {"kernel": 3}).set_index("method")
-    assert found.loc[FINISHED, "note"] == "not estimable: 0 of 1 and 2 of 2 can be used"
+    assert found.loc[FINISHED, "note"] == "not estimable: 0 of 1 reached the full budget with kernel 5"
+    assert found.loc[LAST, "note"] == "not estimable: 1 of 1 have a value with kernel 5"
     assert np.isnan(found.loc[FINISHED, "estimate"])
 
 
@@ -180,3 +181,21 @@ def test_flips_are_naive_claims_that_confirming_overturned():
     columns = ["factor", "level", "reference", "estimate", "low", "high"]
     found = flips(pd.DataFrame(rows, columns=columns), effects).set_index("factor")
     assert found["flips"].to_dict() == {"kernel": True, "se": False, "head_depth": True, "optimizer": False}
+
+
+def test_flips_are_seen_where_an_interaction_put_simple_effects_in_place_of_the_average():
+    plan = simulated_plan("fractional", 4)
+    meeting = Truth(main={"kernel": {5: 1.1}}, together=(({"blocks": 4, "kernel": 5}, -2.2),), sd=0.1)
+    values = confirm_values(meeting, [arm.values for arm in plan.arms], 4, 1, np.random.default_rng(0))
+    effects = estimate(plan, pd.DataFrame(confirm_rows(plan, values[0])))
+    assert "kernel: 5 - 3" not in set(effects["name"])
+    columns = ["factor", "level", "reference", "estimate", "low", "high"]
+    rows = [
+        ("kernel", "5", "3", -0.2, -0.3, -0.1),
+        ("kernel", "5", "3", 0.2, 0.1, 0.3),
+        ("kernel", "5", "3", 0.1, -1, 1),
+    ]
+    found = flips(pd.DataFrame(rows, columns=columns), effects)
+    assert found["flips"].tolist() == [True, True, False] and set(found["verdict"]) == {"depends"}
+    assert found["where"].tolist() == ["blocks=3", "blocks=4", ""]
+    assert found["confirmed"].to_list() == pytest.approx([0.0] * 3, abs=0.002)

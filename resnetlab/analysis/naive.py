@@ -48,24 +48,37 @@ def naive(
             ours = _is(explore[factor], level), _is(explore[factor], reference.get(factor))
             for method, weight in weights.items():
                 row = {"method": method, "factor": factor, "level": show(level), "reference": show(reference[factor])}
-                rows.append(row | _difference(explore["val_accuracy"], ours, weight))
+                row |= _difference(explore["val_accuracy"], ours, weight)
+                rows.append(row | {"note": _note(row)})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def flips(found: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
-    """`found` (from `naive`) beside the confirmed effects of the same comparison: adds confirmed, verdict and flips.
+    """`found` (from `naive`) beside the confirmed effects; adds columns confirmed, verdict, flips and where.
 
-    A naive conclusion (interval without zero) flips where the confirmed effect has the other sign, or where
-    confirming found the levels equivalent.
+    A naive conclusion (interval without zero) flips where a confirmed effect has the other sign, or where confirming
+    found the levels equivalent. Where an interaction put simple effects in the place of the average, confirmed is
+    their mean, verdict `depends`, and where names the settings at which the conclusion is confirmed to be wrong.
     """
-    alone = effects[~effects["estimand"].str.startswith(("interaction", "not in the plan"))]
-    alone = alone[~alone["name"].str.contains(" where ")]
+    single = ~effects["estimand"].str.startswith(("interaction", "not in the plan"))
     keys = ["factor", "level", "reference"]
-    confirmed = alone[[*keys, "estimate", "verdict"]].rename(columns={"estimate": "confirmed"})
-    joined = found.merge(confirmed, on=keys, how="left")
-    claims = (joined["low"] > 0) | (joined["high"] < 0)
-    other_sign = (joined["verdict"] == "effect") & (np.sign(joined["estimate"]) != np.sign(joined["confirmed"]))
-    return joined.assign(flips=claims & (other_sign | (joined["verdict"] == "equivalent")))
+    confirmed = {key: list(part.itertuples(index=False)) for key, part in effects[single].groupby(keys)}
+    rows = [_against(row, confirmed.get((row.factor, row.level, row.reference), []))
+            for row in found.itertuples(index=False)]  # fmt: skip
+    beside = pd.DataFrame(rows, columns=["confirmed", "verdict", "flips", "where"], index=found.index)
+    return pd.concat([found, beside.astype({"flips": bool})], axis=1)
+
+
+def _against(row: Any, confirmed: list[Any]) -> tuple[float, str | None, bool, str]:
+    if not confirmed:
+        return np.nan, None, False, ""
+    mean = float(np.mean([effect.estimate for effect in confirmed]))
+    verdict = confirmed[0].verdict if len(confirmed) == 1 else "depends"
+    if not (row.low > 0 or row.high < 0):
+        return mean, verdict, False, ""
+    wrong = [e for e in confirmed if e.verdict == "effect" and np.sign(e.estimate) != np.sign(row.estimate)]
+    flips = bool(wrong) or all(effect.verdict == "equivalent" for effect in confirmed)
+    return mean, verdict, flips, " and ".join(filter(None, (effect.name.partition(" where ")[2] for effect in wrong)))
 
 
 def _weights(explore: pd.DataFrame, rungs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -86,6 +99,14 @@ def _weights(explore: pd.DataFrame, rungs: pd.DataFrame) -> dict[str, np.ndarray
     }
 
 
+def _note(row: Mapping[str, Any]) -> str:
+    """Which of the two levels has too few trials to say anything."""
+    sides = (row["level"], row["n"], row["of"]), (row["reference"], row["n_reference"], row["of_reference"])
+    reached = "have a value" if row["method"] == LAST else "reached the full budget"
+    short = [f"{n} of {of} {reached} with {row['factor']} {level}" for level, n, of in sides if n < 2]
+    return f"not estimable: {' and '.join(short)}" if short else ""
+
+
 def _is(column: pd.Series, level: Any) -> np.ndarray:
     return np.array([value is not None and value == level for value in column], dtype=bool)
 
@@ -97,8 +118,7 @@ def _difference(values: pd.Series, sides: tuple[np.ndarray, np.ndarray], weight:
     of = [int(side.sum()) for side in sides]
     answer: dict[str, Any] = {"n": n[0], "n_reference": n[1], "of": of[0], "of_reference": of[1]}
     if min(n) < 2:
-        note = f"not estimable: {n[0]} of {of[0]} and {n[1]} of {of[1]} can be used"
-        return answer | {"estimate": np.nan, "low": np.nan, "high": np.nan, "note": note}
+        return answer | {"estimate": np.nan, "low": np.nan, "high": np.nan}
     means, variances, freedoms = [], [], []
     for side in sides:
         w, x = weight[side & (weight > 0)], y[side & (weight > 0)]
@@ -110,4 +130,4 @@ def _difference(values: pd.Series, sides: tuple[np.ndarray, np.ndarray], weight:
     df = total**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True)) if total > 0 else np.nan
     half = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * np.sqrt(total)
     estimate = means[0] - means[1]
-    return answer | {"estimate": estimate, "low": estimate - half, "high": estimate + half, "note": ""}
+    return answer | {"estimate": estimate, "low": estimate - half, "high": estimate + half}
