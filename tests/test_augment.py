@@ -147,3 +147,15 @@ def test_on_a_gpu_the_same_tables_move_the_same_pixels():
     out = augment(batch(64, 32, 32, 3).cuda(), torch.Generator("cuda").manual_seed(0))
     assert out.is_cuda
     assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_flips_either_way_are_independent_and_equally_likely():
+    image = batch(1, 5, 7, 3)
+    out = raw((5, 7, 3), flip=True, flip_vertical=True)(image.expand(4000, 5, 7, 3).contiguous(), generator())
+    expected = [image, image.flip(1), image.flip(2), image.flip(1, 2)]
+    counts = [(out.permute(0, 2, 3, 1).round() == one).all((1, 2, 3)).sum().item() for one in expected]
+    assert sum(counts) == 4000 and all(abs(count - 1000) < 5 * 750**0.5 for count in counts)
+    only = raw((5, 7, 3), flip_vertical=True)(image.expand(64, 5, 7, 3).contiguous(), generator())
+    assert {tuple(one.flatten().tolist()) for one in only.permute(0, 2, 3, 1).round().int()} == {
+        tuple(one.flatten().tolist()) for one in (image.int(), image.flip(1).int())
+    }

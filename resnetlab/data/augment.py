@@ -1,8 +1,8 @@
 """Random crop, flip and rotation of whole batches on their device, in one gather, and normalisation.
 
-The transforms are those of torchvision's `RandomCrop(padding)`, `RandomHorizontalFlip` and `RandomRotation` (nearest),
-one after the other, with zeros where nothing is. All three only move pixels, so together they are one list of source
-pixels for each image: the table of its angle and side, plus the offset of its crop.
+The transforms are those of torchvision's `RandomCrop(padding)`, `RandomHorizontalFlip`, `RandomVerticalFlip` and
+`RandomRotation` (nearest), one after the other, with zeros where nothing is. All of them only move pixels, so together
+they are one list of source pixels for each image: the table of its angle and sides, plus the offset of its crop.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Augment:
     """Turns a batch (B, H, W, C) uint8 into (B, C, H, W) float32, channels_last, normalised.
 
     shape: (H, W, C). mean, std: (C,) in [0, 1] scale, of the training split.
-    crop: pad by so many pixels and crop at random. flip: mirror half of the images left to right.
-    rotation: turn by up to so many degrees either way, uniformly in steps of at most half a degree.
+    crop: pad by so many pixels and crop at random. flip: mirror half of the images left to right; flip_vertical: half
+    of them top to bottom. rotation: turn by up to so many degrees either way, evenly in steps of half a degree or less.
 
     Calling it augments, `plain` does not. Nothing synchronises with the device, and all randomness comes from the
     generator that is passed: one draw of (B,) for the table, one for the crop.
@@ -37,6 +37,7 @@ class Augment:
         flip: bool = False,
         rotation: float = 0.0,
         device: torch.device | str = "cpu",
+        flip_vertical: bool = False,
     ) -> None:
         self.height, self.width, self.channels = shape
         # x / 255 normalised is x * scale + shift; written out for a whole image, which is one fast pass.
@@ -44,12 +45,14 @@ class Augment:
         centre, spread = (torch.as_tensor(values, dtype=torch.float64) for values in (mean, std))
         self.scale = (1 / (255 * spread)).float().repeat(pixels).to(device)
         self.shift = (-centre / spread).float().repeat(pixels).to(device)
-        self.moves = crop > 0 or flip or rotation > 0
+        self.moves = crop > 0 or flip or flip_vertical or rotation > 0
         if not self.moves:
             return
         # Where there may be nothing the batch gets a margin: its first pixel is the zero that is shown there.
         self.margin = max(crop, 1 if rotation > 0 else 0)
-        self.tables = _tables(self.height, self.width, crop, self.margin, flip, float(rotation)).to(device)
+        self.tables = _tables(self.height, self.width, crop, self.margin, flip, flip_vertical, float(rotation)).to(
+            device
+        )
         step = torch.arange(2 * crop + 1, dtype=torch.int32)
         self.offsets = (step[:, None] * (self.width + 2 * self.margin) + step).reshape(-1).to(device)
 
@@ -81,16 +84,20 @@ class Augment:
 
 
 @lru_cache(maxsize=4)
-def _tables(height: int, width: int, crop: int, margin: int, flip: bool, rotation: float) -> Tensor:
+def _tables(
+    height: int, width: int, crop: int, margin: int, flip: bool, flip_vertical: bool, rotation: float
+) -> Tensor:
     """(sides × angles, H·W) int32: for each pixel its source on the padded canvas at crop offset (0, 0).
 
     Where rotation brings in nothing the number is so far below zero that every crop offset leaves it there.
     """
     sources = torch.stack([rotation_table(height, width, angle) for angle in angles(rotation)])
     rows, columns = sources.div(width, rounding_mode="floor"), sources % width
-    sides = [columns, width - 1 - columns] if flip else [columns]
+    across = [columns, width - 1 - columns] if flip else [columns]
+    down = [rows, height - 1 - rows] if flip_vertical else [rows]
+    sides = [(row, column) for row in down for column in across]
     canvas_width = width + 2 * margin
-    place = torch.cat([(rows + margin - crop) * canvas_width + side + margin - crop for side in sides])
+    place = torch.cat([(row + margin - crop) * canvas_width + column + margin - crop for row, column in sides])
     place[(sources < 0).repeat(len(sides), 1)] = -canvas_width * (height + 2 * margin)
     return place.to(torch.int32)
 

@@ -14,11 +14,13 @@ from torch.nn import functional as F
 
 from resnetlab.config import TrialConfig
 from resnetlab.data.augment import Augment
+from resnetlab.data.split import spread
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
 from resnetlab.models import build, facts
+from resnetlab.models.pretrained import Weights
 from resnetlab.records import EpochRecord, TestResult
 from resnetlab.seeding import stream
-from resnetlab.training import machine
+from resnetlab.training import machine, prefix, transfer
 from resnetlab.training.checkpoint import CheckpointDamaged
 from resnetlab.training.optim import make_optimizer, multiplier, set_lr
 
@@ -40,8 +42,12 @@ class Training:
     from `state()`, and whatever ran in the process before.
 
     threads: for CPU work, set for the whole process. state: from `state()`, to go on after its last epoch.
+    weights: what `config.weights` names, where it names a file or a source task. cache_prefix: run images through
+    frozen stages once and train the rest on the result, where no augmentation moves them and memory allows it; equal to
+    running them every time but for float rounding. `prefix_cached` says which way it ran (None before the first epoch),
+    `weights_hash` what it started from (Weights.digest; None from random values).
     Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
-    state was trained on other data, CheckpointDamaged where it does not fit.
+    state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
     """
 
     def __init__(
@@ -51,6 +57,8 @@ class Training:
         device: str | torch.device = "cpu",
         threads: int = 1,
         state: dict[str, Any] | None = None,
+        weights: Weights | None = None,
+        cache_prefix: bool = True,
     ):
         self.config = config
         self.device = torch.device(device)
@@ -59,6 +67,7 @@ class Training:
         self._data_hash = dataset.hash
         machine.prepare(threads)
         self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
+        self._rows["train"] = _part(self._rows["train"], dataset, config)
         images = len(self._rows["train"])
         if config.batch > images:
             raise BadRequest(f"batch={config.batch} is more than the training split has (allowed: 1 to {images})")
@@ -68,15 +77,28 @@ class Training:
         self._images, self._labels = machine.resident(dataset, self.device)
         mean, std = dataset.statistics(config.split_seed)
         self._augment = Augment(
-            dataset.shape, mean, std, config.crop, config.flip, config.rotation, device=str(self.device)
+            dataset.shape,
+            mean,
+            std,
+            config.crop,
+            config.flip,
+            config.rotation,
+            device=str(self.device),
+            flip_vertical=config.flip_vertical,
         )
         with machine.seeded(stream(config.seed, "init"), torch.device("cpu")):
             model = build(config, dataset.shape, dataset.n_classes)
+        self.weights_hash = None
+        if state is None and (start := transfer.starting_weights(config, weights)):
+            transfer.load_backbone(model, start)
+            self.weights_hash = start.digest
         self.model = model.to(self.device, memory_format=torch.channels_last)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.facts = facts(self.model, config, dataset.shape)
         self._optimizer = make_optimizer(config, self.model)
+        self.prefix_cached = None if cache_prefix and config.frozen and not self._augment.moves else False
+        self._features: prefix.Features | None = None
         if state is not None:
             self._restore(state)
 
@@ -91,6 +113,8 @@ class Training:
             raise RuntimeError(f"trial {self.config.trial_id} has had all its {self.config.epochs} epochs")
         machine.prepare(self._threads)
         epoch, start = self.epoch + 1, perf_counter()
+        if self.prefix_cached is None:
+            self._run_prefix()
         with machine.seeded(stream(self.config.seed, "dropout", epoch), self.device):
             loss, accuracy = self._train(epoch)
         trained = perf_counter()
@@ -133,6 +157,7 @@ class Training:
         return {
             "trial_id": self.config.trial_id,
             "data": self._data_hash,
+            "weights": self.weights_hash,
             "history": [asdict(record) for record in self.history],
             "model": _copied(self.model.state_dict()),
             "optimizer": _copied(self._optimizer.state_dict()["state"]),
@@ -147,6 +172,7 @@ class Training:
                 raise BadData(
                     f"trial {trial_id}: checkpoint was trained on data {data}, but the data is now {self._data_hash}"
                 )
+            self.weights_hash = state.get("weights")
             self.model.load_state_dict(state["model"])
             groups = self._optimizer.state_dict()["param_groups"]  # ours: the settings are the config's, not the file's
             self._optimizer.load_state_dict({"state": _copied(state["optimizer"]), "param_groups": groups})
@@ -160,8 +186,9 @@ class Training:
         total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
         total_correct = torch.zeros((), dtype=torch.int64, device=self.device)
         model.train()
-        for step, (images, labels) in enumerate(self._batches(epoch)):
-            logits = model(images)
+        forward = model if self._features is None else model.suffix
+        for step, (inputs, labels) in enumerate(self._batches(epoch)):
+            logits = forward(inputs)
             loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
@@ -173,13 +200,26 @@ class Training:
         return _means(total_loss, total_correct, self._used)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented images (B, C, H, W) and labels (B,); small batches are gathered and augmented several at a time."""
+        """Augmented images (B, C, H, W), or what the frozen stages made of them, and labels (B,).
+
+        Small batches are gathered and augmented several at a time.
+        """
         batch = self.config.batch
         ahead = batch * max(1, AHEAD // (batch * self._images[0].numel()))
         augment = torch.Generator(self.device).manual_seed(stream(self.config.seed, "augment", epoch))
         for rows in self._order(epoch).split(ahead):
-            images = self._augment(self._images.index_select(0, rows), augment)
-            yield from zip(images.split(batch), self._labels.index_select(0, rows).split(batch), strict=True)
+            if self._features is None:
+                inputs = self._augment(self._images.index_select(0, rows), augment)
+            else:
+                inputs = self._features(rows)
+            yield from zip(inputs.split(batch), self._labels.index_select(0, rows).split(batch), strict=True)
+
+    def _run_prefix(self) -> None:
+        """Run the images that every epoch needs through the frozen stages. It counts as training of the first epoch."""
+        rows = torch.cat([self._rows["train"], self._rows["val"]]).to(self.device)
+        data = f"{self._data_hash} {self.config.split_seed}"  # whose training split gives the normalisation
+        self._features = prefix.features(self.model, self.config, self._images, rows, self._augment.plain, data)
+        self.prefix_cached = self._features is not None
 
     def _order(self, epoch: int) -> Tensor:
         """The rows of the training split in this epoch's order; the same on every device."""
@@ -191,11 +231,15 @@ class Training:
     def _evaluate(self, split: str) -> tuple[float, float, Tensor]:
         """Mean cross entropy, accuracy and (n,) predicted classes over a split, without augmentation."""
         self.model.eval()
+        cached = self._features if split != "test" else None
         rows = self._rows[split].to(self.device)
         total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
         predictions = []
         for part in rows.split(machine.evaluation_batch(self.device, self._images.shape)):
-            logits = self.model(self._augment.plain(self._images.index_select(0, part)))
+            if cached is None:
+                logits = self.model(self._augment.plain(self._images.index_select(0, part)))
+            else:
+                logits = self.model.suffix(cached(part))
             labels = self._labels.index_select(0, part)
             total_loss += F.cross_entropy(logits, labels, reduction="sum")
             predictions.append(logits.argmax(1))
@@ -208,6 +252,14 @@ class Training:
             config = self.config
             settings = f"lr={config.lr:g}, optimizer={config.optimizer}"
             raise Diverged(f"trial {config.trial_id}, epoch {epoch}: {name} is {loss} ({settings})")
+
+
+def _part(rows: Tensor, dataset: Dataset, config: TrialConfig) -> Tensor:
+    """`data_fraction` of the training images (n,), spread evenly over the classes and drawn by the split seed."""
+    if config.data_fraction == 1.0:
+        return rows
+    count = max(1, round(config.data_fraction * len(rows)))
+    return rows[spread([dataset.labels[rows.numpy()]], count, stream(config.split_seed, "fraction"))]
 
 
 def _means(loss: Tensor, correct: Tensor, images: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,21 @@ def evaluation_batch(device: torch.device, shape: tuple[int, ...]) -> int:
     if device.type == "cpu":
         return EVALUATION_BATCH
     return max(32, EVALUATION_PIXELS // (shape[1] * shape[2]))
+
+
+def spare_memory(device: torch.device) -> int:
+    """Bytes that one trial may keep beside its network and the data, with as much left free for every other trial.
+
+    On a CPU there may be a trial for every few cores, as many as they have threads; on a GPU up to four are assumed.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 8
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not every system says
+        free = 2**31
+    trials = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
+    return free // (2 * trials)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import cos, floor, pi
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ EXPONENTIAL_END = 0.01  # what constant-exponential falls to by the end of the r
 
 
 def make_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over what is trained.
+    """The optimizer over what is trained: the head, and the stages at `backbone_lr_ratio` times its learning rate.
 
     Weight decay is torch's own: it applies to every trained parameter, biases and batch norm included; as an L2 term of
     the gradient in SGD, Adam and RMSprop, decoupled from it in AdamW. Each group carries `peak_lr`, which `set_lr`
@@ -23,7 +24,7 @@ def make_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimiz
     times faster.
     """
     decay = {"lr": config.lr, "weight_decay": config.weight_decay}
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad], "peak_lr": config.lr}]
+    groups = _groups(config, model)
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True, **decay)
@@ -34,6 +35,19 @@ def make_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimiz
         case "rmsprop":
             return torch.optim.RMSprop(groups, momentum=config.momentum, **decay)
     raise ValueError(f"optimizer={config.optimizer} is not known")
+
+
+def _groups(config: TrialConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """One group where all have the same learning rate; else the head's first, whose rate is the one on record."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if config.backbone_lr_ratio == 1.0:
+        return [{"params": list(trained.values()), "peak_lr": config.lr}]
+    stages = [p for name, p in trained.items() if name.startswith("stages.")]
+    rest = [p for name, p in trained.items() if not name.startswith("stages.")]
+    return [
+        {"params": rest, "peak_lr": config.lr},
+        {"params": stages, "peak_lr": config.lr * config.backbone_lr_ratio},
+    ]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
