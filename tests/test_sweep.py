@@ -262,3 +262,11 @@ def test_more_seeds_are_a_new_plan_with_fresh_runs(tmp_path):
     assert old and len(new) == 4 * 3 and not {r["seed"] for r in old} & {r["seed"] for r in new}
     assert all(Status(r["status"]).ended for r in rows)
     assert len({r["number"] for r in rows}) == len(rows)
+
+
+def test_a_sweep_in_which_nothing_works_ends_early(tmp_path):
+    sweep = start(tmp_path)
+    while (task := sweep.next()) is not None:
+        sweep.ended(task.trial_id, Status.FAILED, "ImportError: no module named x")
+    assert isinstance(sweep.error, TrialsFailed) and "first 4 trials failed" in str(sweep.error)
+    assert "no module named x" in str(sweep.error) and len(sweep.store.trials) == 4

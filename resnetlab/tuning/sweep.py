@@ -21,15 +21,17 @@ import numpy as np
 
 from resnetlab.asha import Asha
 from resnetlab.config import TrialConfig
-from resnetlab.errors import BadRequest, ResnetlabError
+from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
 from resnetlab.plan import Plan, asked, make_plan, read_plan
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
+from resnetlab.tuning.progress import Progress
 from resnetlab.tuning.search import Search
 
 CHECKPOINTS = "checkpoints"
+FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 Stage = Literal["explore", "plan", "confirm", "all"]
 
 
@@ -50,18 +52,6 @@ class Task:
             "phase": str(self.phase),
             "test": self.test,
         }
-
-
-@dataclass
-class Progress:
-    """What the live view shows."""
-
-    explore_planned: int
-    confirm_planned: int = 0
-    epochs: int = 0
-    images_per_second: float = 0.0
-    best: float | None = None
-    best_trial: str = ""
 
 
 class Sweep:
@@ -85,6 +75,7 @@ class Sweep:
         self.plan: Plan | None = None
         self.running: dict[str, Task] = {}  # handed out and not over; of these …
         self.working: set[str] = set()  # … have reported; the others wait for a slot or are being set up
+        self._lost = 0  # trials that ended before any epoch of any trial
         self.busy_seconds = 0.0  # that workers say they spent in steps
         self.finished = False
         self.error: ResnetlabError | None = None
@@ -111,7 +102,7 @@ class Sweep:
             self._proposed = max(self._proposed, row["number"] + 1)
             self._search.replay(row, values.get(row["trial_id"], []))
             if Status(row["status"]).ended:
-                self._note_best(row)
+                self.progress.ended(row)
             else:
                 self._again.append(self._task(row))
         self._find_plan()
@@ -295,7 +286,6 @@ class Sweep:
         """Record one epoch; False where ASHA stops the trial."""
         trial_id, epoch, value = task.trial_id, row["epoch"], row["val_accuracy"]
         if self.store.add("epochs", {"trial_id": trial_id, **row}):
-            self.progress.epochs += 1
             known = self.store.trials[trial_id]
             totals = {name: (known.get(name) or 0.0) + row[name] for name in ("train_seconds", "eval_seconds")}
             best = max(value, known.get("val_accuracy_best") or 0.0)
@@ -303,7 +293,7 @@ class Sweep:
             self.store.add("trials", {"trial_id": trial_id, **last, **totals})
             if task.phase is not Phase.CONFIRM:
                 self._search.reported(trial_id, epoch, value)
-            self._note_speed(row)
+            self.progress.trained(row, len(self.working))
         if task.phase is Phase.CONFIRM or not self.study.search.stopping:
             return True
         decision = self._asha.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
@@ -342,15 +332,23 @@ class Sweep:
             return
         self.working.discard(trial_id)
         row = self._close(trial_id, status, reason)
+        self._fuse(status, reason)
         if task.phase is not Phase.CONFIRM:
             against = self.study.search.against
             self._search.ended(trial_id, status, row.get(against) if against else None)
-            self._note_best(row)
+            self.progress.ended(row)
         self.store.flush()
         for name in self._obsolete:
             self.store.folder.delete(f"{CHECKPOINTS}/{name}")
         self._obsolete = []
         self.store.tick()
+
+    def _fuse(self, status: Status, reason: str) -> None:
+        """End a sweep in which nothing works, rather than let every trial fail alike."""
+        self._lost = 0 if self.progress.epochs else self._lost + 1
+        if status is Status.FAILED and self._lost == FUSE:
+            self.finished = True
+            self.error = TrialsFailed(f"{self.study.name}: the first {FUSE} trials failed, the last with: {reason}")
 
     def interrupt(self) -> None:
         """Mark what runs as interrupted: it goes on when the sweep is continued."""
@@ -364,20 +362,6 @@ class Sweep:
         self.store.add("trials", {"trial_id": trial_id, **ending})
         self._obsolete.append(f"{trial_id}.pt")
         return self.store.trials[trial_id]
-
-    # -- the live view -----------------------------------------------------------------------------------------------
-
-    def _note_best(self, row: Mapping[str, Any]) -> None:
-        value = row.get("val_accuracy")
-        complete = row["status"] == Status.COMPLETE and value is not None
-        if complete and (self.progress.best is None or value > self.progress.best):
-            self.progress.best, self.progress.best_trial = value, row["trial_id"]
-
-    def _note_speed(self, row: Mapping[str, Any]) -> None:
-        seconds = max(row["train_seconds"] + row["eval_seconds"], 1e-9)
-        rate = row["images_per_second"] * row["train_seconds"] / seconds * max(len(self.working), 1)
-        old = self.progress.images_per_second
-        self.progress.images_per_second = rate if not old else 0.8 * old + 0.2 * rate
 
     def counts(self) -> dict[str, int]:
         """How many trials stand how, by status."""

@@ -71,15 +71,13 @@ class _Run:
             )
         device = "cuda" if context["gpus"] > 0 else "cpu"
         threads = max(1, int(context["cpus"]))
-        raw = self._folder.read(self._name)
-        note = ""
-        state = None
-        if raw is not None:
-            try:
-                state = checkpoint.load(raw)
-            except checkpoint.CheckpointDamaged as error:
-                note = f"began again: its checkpoint was damaged ({error})"
-        self._training = Training(config, dataset, device=device, threads=threads, state=state)
+        raw, note = self._folder.read(self._name), ""
+        try:
+            state = None if raw is None else checkpoint.load(raw)
+            self._training = Training(config, dataset, device=device, threads=threads, state=state)
+        except checkpoint.CheckpointDamaged as error:
+            note = f"began again: its checkpoint was damaged ({error})"
+            self._training = Training(config, dataset, device=device, threads=threads)
         self._reported = 0
         self._written = time.perf_counter()
         self._columns: dict[str, Any] = {
@@ -136,22 +134,19 @@ class _Run:
 
 
 def _ending(error: Exception) -> dict[str, str]:
-    """How a trial ends whose epoch raised `error`."""
-    import torch
-
-    from resnetlab.training.loop import Diverged
-
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, Diverged):
+    """How a trial ends whose epoch raised `error`. Imports nothing: what failed may have been an import."""
+    kind = type(error).__name__
+    text = f"{kind}: {error}".splitlines()[0]
+    if kind == "Diverged":
         return {"status": str(Status.DIVERGED), "reason": str(error)}
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
-        return {"status": str(Status.OUT_OF_MEMORY), "reason": text.splitlines()[0]}
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
+        return {"status": str(Status.OUT_OF_MEMORY), "reason": text}
     if isinstance(error, ResnetlabError):
         return {"status": str(Status.FAILED), "reason": str(error)}
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     traceback.print_exc()  # into the worker's log
-    return {"status": str(Status.FAILED), "reason": text.splitlines()[0] + where}
+    return {"status": str(Status.FAILED), "reason": text + where}
 
 
 def _device_name(device: str) -> str:

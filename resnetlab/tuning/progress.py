@@ -1,0 +1,36 @@
+"""How far a sweep is, for the live view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resnetlab.records import Status
+
+
+@dataclass
+class Progress:
+    """best: the highest validation accuracy of an explore trial at the full budget, a fraction."""
+
+    explore_planned: int
+    confirm_planned: int = 0
+    epochs: int = 0
+    images_per_second: float = 0.0  # of all trials together, smoothed, evaluation time counted in
+    best: float | None = None
+    best_trial: str = ""
+
+    def trained(self, epoch: Mapping[str, Any], trials: int) -> None:
+        """One epoch more, while `trials` trials were under way."""
+        self.epochs += 1
+        seconds = max(epoch["train_seconds"] + epoch["eval_seconds"], 1e-9)
+        rate = epoch["images_per_second"] * epoch["train_seconds"] / seconds * max(trials, 1)
+        old = self.images_per_second
+        self.images_per_second = rate if not old else 0.8 * old + 0.2 * rate
+
+    def ended(self, row: Mapping[str, Any]) -> None:
+        """An explore trial is over."""
+        value = row.get("val_accuracy")
+        complete = row["status"] == Status.COMPLETE and value is not None
+        if complete and (self.best is None or value > self.best):
+            self.best, self.best_trial = value, row["trial_id"]
