@@ -7,6 +7,7 @@ value applies, and tables show null.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -63,6 +64,15 @@ class Branch(Frozen):
             return any(value == level and isinstance(value, bool) == isinstance(level, bool) for level in self.levels)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and self.low <= value <= self.high  # type: ignore[operator]
+
+    def position(self, value: Any) -> float:
+        """Where `value` lies in the branch, from 0 to 1: of a log range on the logarithm, of levels by their order."""
+        if self.levels is not None:
+            return self.levels.index(value) / (len(self.levels) - 1)
+        low, high = float(self.low), float(self.high)  # type: ignore[arg-type]
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return min(max((value - low) / (high - low), 0.0), 1.0)
 
     def describe(self) -> str:
         if self.levels is not None:

@@ -110,7 +110,7 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field("factor", _TEXT, "the factor, or two joined by ` × ` for an interaction"),
         _field("level", _TEXT, "the level asked about"),
         _field("reference", _TEXT, "the level it is compared with"),
-        _field("estimand", _TEXT, "what the estimate is of: a swap at the incumbent, an average over the cube, an interaction, …"),
+        _field("estimand", _TEXT, "what is estimated: a swap at the incumbent, an average over the cube, …"),
         _field("estimate", _FLOAT, "difference of mean test accuracy", "fraction"),
         _field("low", _FLOAT, "lower end of the 95% interval", "fraction"),
         _field("high", _FLOAT, "upper end of the 95% interval", "fraction"),
