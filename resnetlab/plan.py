@@ -226,7 +226,7 @@ def _arms(
     arms: dict[str, PlannedArm] = {}
     infeasible = []
     for arm in lay(incumbent, levels):
-        planned = _companions(study, arm, rows)
+        planned = _companions(study, arm, incumbent, rows)
         trial_id, problem = _feasible(study, planned)
         if problem is None and trial_id in arms:
             problem = f"trains the same network as {arms[trial_id].name}"
@@ -248,7 +248,7 @@ def _optimal(
     kept: dict[str, design.Arm] = {}
     problems: dict[str, list[str]] = {}
     for arm in design.candidates(incumbent, alternatives, seed):
-        trial_id, problem = _feasible(study, _companions(study, arm, []))
+        trial_id, problem = _feasible(study, _companions(study, arm, incumbent, []))
         if problem is None and trial_id in kept:
             problem = "trains the same network as another arm"
         if problem is not None:
@@ -264,7 +264,7 @@ def _optimal(
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {problem}"
         for problem, names in problems.items()
     ]
-    return [_companions(study, arm, rows) for arm in chosen], infeasible, efficiency
+    return [_companions(study, arm, incumbent, rows) for arm in chosen], infeasible, efficiency
 
 
 def _feasible(study: Study, arm: PlannedArm) -> tuple[str, str | None]:
@@ -275,7 +275,9 @@ def _feasible(study: Study, arm: PlannedArm) -> tuple[str, str | None]:
         return "", error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
-def _companions(study: Study, arm: design.Arm, rows: list[Mapping[str, Any]]) -> PlannedArm:
+def _companions(
+    study: Study, arm: design.Arm, incumbent: Mapping[str, Any], rows: list[Mapping[str, Any]]
+) -> PlannedArm:
     """Settings that the changed levels switch on, or whose range they change, taken from the search.
 
     Comparing AdamW at SGD's learning rate would compare learning rates. So a factor whose branch changes takes its
@@ -290,7 +292,8 @@ def _companions(study: Study, arm: design.Arm, rows: list[Mapping[str, Any]]) ->
             continue
         branch = factor.branches[index]
         value = arm.values.get(factor.name)
-        if value is None or not branch.contains(value):
+        moved = factor.name not in arm.changed and factor.branch(incumbent) != index
+        if value is None or moved or not branch.contains(value):
             like = [row for row in rows if _matches(row, arm.changed, factor.name, branch)]
             best = max(like, key=lambda row: (row["epochs_run"], row["val_accuracy"]), default=None)
             value = best[factor.name] if best is not None else _middle(branch)

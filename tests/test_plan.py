@@ -123,3 +123,18 @@ def test_every_arm_runs_on_the_same_fresh_seeds():
 def test_the_sketch_has_the_size_of_the_plan_to_come(design, arms):
     study_ = study(design)
     assert len(sketch(study_).arms) == arms == len(plan_of(study_).arms)
+
+
+def test_a_tuned_setting_whose_range_changes_comes_from_the_search_even_where_the_ranges_overlap():
+    """AdamW at SGD's learning rate would be a comparison of learning rates."""
+    factors = {
+        "optimizer": {"levels": ["sgd", "adamw"]},
+        "lr": [{"when": {"optimizer": "sgd"}, "low": 0.01, "high": 1.0, "log": True},
+               {"when": {"optimizer": "adamw"}, "low": 0.0003, "high": 0.1, "log": True}],
+    }  # fmt: skip
+    study_ = study("one-factor", factors)
+    tried = (({"lr": 0.05}, "complete", 0.8), ({"optimizer": "adamw", "lr": 0.002}, "stopped", 0.5))
+    arms = {arm.name: arm for arm in plan_of(study_, *tried).arms}
+    assert arms["optimizer=adamw"].companions == {"lr": 0.002} and arms["incumbent"].values["lr"] == 0.05
+    untried = plan_of(study_, tried[0]).arms[1]
+    assert untried.companions == {"lr": pytest.approx((0.0003 * 0.1) ** 0.5)}
