@@ -10,6 +10,7 @@ from pathlib import Path
 
 from resnetlab.config import DataConfig, digest
 from resnetlab.data.cache import load
+from resnetlab.data.character_fonts import CharacterFonts
 from resnetlab.data.cifar import Cifar
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.folder import Folder
@@ -24,6 +25,7 @@ SOURCES: dict[str, Callable[[DataConfig, Path], Source]] = {
     "cifar10": Cifar,
     "cifar100": Cifar,
     "folder": Folder,
+    "character-fonts": CharacterFonts,
 }
 ALL_READ = {"name", "val_fraction", "test_fraction", "limit"}
 

@@ -1,0 +1,241 @@
+"""The Character Font Images archive: read in a stream, whole or not at all, on small files in the published format."""
+
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+
+import numpy as np
+import pytest
+
+import resnetlab.data as data
+from resnetlab.config import DataConfig
+from resnetlab.data import check, prepare
+from resnetlab.data.character_fonts import PIXELS
+from resnetlab.errors import BadData, BadRequest
+
+HEADER = "font,fontVariant,m_label,strength,italic,orientation,m_top,m_left,originalH,originalW,h,w," + ",".join(PIXELS)
+CODES = [65, 66, 233, 8730, 32]
+
+
+def row(font, code, pixels, h=20):
+    return f"{font},{font} BT,{code},0.400000,0,0.000000,35,21,51,22,{h},20," + ",".join(map(str, pixels))
+
+
+def made(fonts=("AGENCY", "BELL", "ÉLAN"), per=20, seed=0):
+    """File name -> text, and what must come out: images (N, 20, 20), codes, font names, in the order of the files."""
+    rng = np.random.default_rng(seed)
+    files, images, codes, names = {}, [], [], []
+    for font in sorted(fonts):
+        lines = [HEADER]
+        for i in range(per):
+            pixels = rng.integers(0, 256, 400)
+            lines.append(row(font, CODES[i % len(CODES)], pixels))
+            images.append(pixels.reshape(20, 20))
+            codes.append(CODES[i % len(CODES)])
+            names.append(font)
+        files[f"{font}.csv"] = "\n".join(lines) + "\n"
+    return files, np.array(images, np.uint8), codes, names
+
+
+def pack(path, files, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def opened(path, **settings):
+    data._prepared.clear()
+    return prepare(DataConfig(name="character-fonts", root=str(path), **settings), path.parent / "cache")
+
+
+def refused(path, match, **settings):
+    """The message of the refusal, which must leave nothing in the cache."""
+    with pytest.raises(BadData, match=match) as caught:
+        opened(path, **settings)
+    cache = path.parent / "cache"
+    assert not cache.exists() or not list(cache.iterdir()), "half-written"
+    return str(caught.value)
+
+
+def test_images_and_both_labels(tmp_path):
+    files, images, codes, names = made()
+    path = pack(tmp_path / "fonts.zip", files | {"README.txt": "hello", "__MACOSX/._A.csv": "junk"})
+    character, font = opened(path), opened(path, label="font")
+    assert np.array_equal(character.images, images[..., None])
+    assert character.shape == (20, 20, 1) and character.images.dtype == np.uint8
+    assert [character.classes[label] for label in character.labels] == [
+        {65: "U+0041 A", 66: "U+0042 B", 233: "U+00E9 é", 8730: "U+221A √", 32: "U+0020"}[code] for code in codes
+    ]
+    assert [font.classes[label] for label in font.labels] == names
+    assert font.classes == ("AGENCY", "BELL", "ÉLAN")
+    assert character.hash != font.hash
+    assert np.array_equal(character.split("test", 0), font.split("test", 0))
+
+
+def test_seventy_fifteen_fifteen(tmp_path):
+    dataset = opened(pack(tmp_path / "fonts.zip", made(per=100)[0]))
+    sizes = [len(dataset.split(name, 3)) for name in ("train", "val", "test")]
+    assert sizes == [210, 45, 45]
+    other = opened(tmp_path / "fonts.zip", val_fraction=0.1)
+    assert len(other.split("val", 3)) == 26
+
+
+def test_order_of_files_and_columns_does_not_matter(tmp_path):
+    files = made()[0]
+    dataset = opened(pack(tmp_path / "fonts.zip", files))
+    turned = {}
+    for name, text in reversed(files.items()):
+        cells = [line.split(",") for line in text.splitlines()]
+        turned[name] = (
+            "\r\n".join(",".join([*reversed(line), f'"x, {i}"']) for i, line in enumerate(cells)) + "\r\n\r\n"
+        )
+    (tmp_path / "other").mkdir()
+    assert opened(pack(tmp_path / "other/fonts.zip", turned)).hash == dataset.hash
+    assert opened(tmp_path / "other").hash == dataset.hash, "a folder with fonts.zip in it"
+
+
+def test_more_rows_than_are_read_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnetlab.data.character_fonts.ROWS", 7)
+    files, images, _, _ = made()
+    assert np.array_equal(opened(pack(tmp_path / "fonts.zip", files)).images[..., 0], images)
+
+
+def change(text, line, column, value):
+    lines = text.splitlines()
+    cells = lines[line - 1].split(",")
+    cells[HEADER.split(",").index(column)] = value
+    return "\n".join([*lines[: line - 1], ",".join(cells), *lines[line:]]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("r3c4", "x", "r3c4 is 'x', need a whole number"),
+        ("r3c4", "", "r3c4 is '', need a whole number"),
+        ("r0c0", "12.5", "r0c0 is '12.5', need a whole number"),
+        ("r0c0", "12.0", "r0c0 is '12.0', need a whole number"),
+        ("r19c19", "256", "r19c19 is 256, need 0 to 255"),
+        ("r19c19", "-1", "r19c19 is -1, need 0 to 255"),
+        ("r19c19", "99999999999999999999999", "r19c19 is 99999999999999999999, need 0 to 255"),
+        ("m_label", "1114112", "m_label is 1114112, need 0 to 1114111"),
+        ("m_label", "nan", "m_label is 'nan', need a whole number"),
+        ("h", "21", "h is 21, need 20"),
+        ("font", " ", "font is empty"),
+        ("r5c5", "1,2", "413 fields, need 412"),
+    ],
+)
+def test_bad_rows_are_counted_and_named(tmp_path, column, value, why):
+    files = made()[0]
+    files["BELL.csv"] = change(files["BELL.csv"], 9, column, value)
+    message = refused(pack(tmp_path / "fonts.zip", files), "1 bad row: BELL.csv line 9: ")
+    assert message.endswith(why) and str(tmp_path / "fonts.zip") in message
+
+
+def test_all_bad_rows_are_counted_and_the_first_named(tmp_path):
+    files = made()[0]
+    for name in files:
+        for line in (3, 5, 8):
+            files[name] = change(files[name], line, "r1c1", "?")
+    files["BELL.csv"] = files["BELL.csv"].replace("\n", "\n\n")  # blank lines count as lines and as nothing else
+    message = refused(pack(tmp_path / "fonts.zip", files), "9 bad rows: AGENCY.csv line 3: ")
+    assert "AGENCY.csv line 8" in message and "BELL.csv line 5" in message and message.endswith("; and 4 more")
+
+
+def test_missing_columns(tmp_path):
+    files = made()[0]
+    files["BELL.csv"] = files["BELL.csv"].replace("r7c7,", "rXcX,", 1)
+    assert "BELL.csv: no column r7c7" in refused(pack(tmp_path / "fonts.zip", files), "no column")
+    files["AGENCY.csv"] = "a,b,c\n1,2,3\n"
+    message = refused(
+        pack(tmp_path / "fonts.zip", files), "AGENCY.csv: no column font, m_label, h, w, r0c0 and 399 more"
+    )
+    with pytest.raises(BadData, match="no column font"):  # found before anything is decoded
+        check(DataConfig(name="character-fonts", root=str(tmp_path / "fonts.zip")))
+    assert message
+
+
+def test_the_same_column_twice(tmp_path):
+    files = made()[0]
+    files["AGENCY.csv"] = files["AGENCY.csv"].replace("strength", "r0c0", 1)
+    refused(pack(tmp_path / "fonts.zip", files), "two columns have one name")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.98])
+def test_a_truncated_archive(tmp_path, kept):
+    path = pack(tmp_path / "fonts.zip", made()[0])
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(kept * len(raw)) if isinstance(kept, float) else kept])
+    assert "fonts.zip" in refused(path, "truncated, altered or not a zip archive")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.85])
+def test_an_altered_archive(tmp_path, compression, place):
+    """One digit of a stored file, or one byte of a compressed one: the checksum of the file does not fit."""
+    path = pack(tmp_path / "fonts.zip", made()[0], compression)
+    raw = bytearray(path.read_bytes())
+    at = int(place * len(raw))
+    while compression == zipfile.ZIP_STORED and chr(raw[at]) not in "012345678":
+        at += 1
+    raw[at] = raw[at] ^ 1 if compression == zipfile.ZIP_STORED else raw[at] ^ 0xFF
+    path.write_bytes(raw)
+    assert "fonts.zip" in refused(path, r"truncated, altered or not a zip archive|bad row")
+
+
+@pytest.mark.parametrize("name", ["../AGENCY.csv", "/etc/AGENCY.csv", "a/../../b.csv", "C:/x.csv", "..\\x.csv"])
+def test_names_that_lead_outside(tmp_path, name):
+    path = pack(tmp_path / "fonts.zip", made()[0] | {name: "x"})
+    refused(path, "refused: an archive of images has no file")
+
+
+def test_a_bomb(tmp_path):
+    path = pack(tmp_path / "fonts.zip", made()[0] | {"Z.csv": "0" * 50_000_000})
+    refused(path, r"Z\.csv: refused: 50,000,000 bytes from [\d,]+ \(allowed: 200 times as many\)")
+
+
+def test_a_line_without_an_end(tmp_path):
+    text = HEADER + "\n" + "".join(map(str, np.random.default_rng(0).integers(0, 10, 200_000)))
+    refused(pack(tmp_path / "fonts.zip", {"A.csv": text}), r"A\.csv line 2: more than 65,536 characters")
+
+
+def test_other_archives(tmp_path):
+    refused(tmp_path / "absent.zip", "is not a file: need the zip archive")
+    refused(pack(tmp_path / "a.zip", {"x.txt": "hello"}), "no CSV file in it$")
+    inner = BytesIO()
+    pack(inner, made()[0])
+    refused(
+        pack(tmp_path / "b.zip", {"fonts.zip": inner.getvalue()}), r"no CSV file in it: unpack it and give fonts\.zip"
+    )
+    refused(pack(tmp_path / "c.zip", {"A.csv": HEADER + "\n"}), "its CSV files have no rows")
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for _ in range(2):
+            archive.writestr("A.csv", made()[0]["BELL.csv"])
+    refused(tmp_path / "d.zip", "two files in it have one name")
+    with pytest.raises(BadRequest, match=r"dataset\.label: 'letter' is not a label"):
+        opened(tmp_path / "c.zip", label="letter")
+    with pytest.raises(BadRequest, match=r"dataset\.variants"):
+        opened(tmp_path / "c.zip", variants=3)
+
+
+def test_memory_does_not_grow_with_the_archive(tmp_path):
+    """Peak memory of two processes; the larger archive has 12,000 rows more (19 MB of text, 5 MB of pixels)."""
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from resnetlab.config import DataConfig\n"
+        "from resnetlab.data import prepare\n"
+        "root = Path(sys.argv[1])\n"
+        "data = prepare(DataConfig(name='character-fonts', root=str(root)), root.parent / root.stem)\n"
+        "print(len(data.labels), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    peaks = []
+    text = made(("A",), 2000)[0]["A.csv"].split("\n", 1)
+    for name, copies in (("small", 2), ("large", 8)):
+        path = pack(tmp_path / f"{name}.zip", {"A.csv": text[0] + "\n" + text[1] * copies})
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+        rows, peak = map(int, done.stdout.split())
+        assert rows == 2000 * copies
+        peaks.append(peak * (1 if sys.platform == "darwin" else 1024))
+    assert peaks[1] - peaks[0] < 6e6
