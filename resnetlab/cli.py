@@ -53,11 +53,16 @@ def load(name: str, studies: Path, changes: Mapping[str, Any], settings: Sequenc
     return load_study(path, wanted)
 
 
-def print_plan(study: Study) -> None:
-    """The dry run: what would be run and what it would cost."""
+def print_plan(study: Study, storage: str) -> None:
+    """The dry run: what would be run, what it would cost, and what it could find."""
+    from resnetlab.analysis.foresight import foresight
+    from resnetlab.analysis.results import Results
     from resnetlab.tuning.estimate import describe
+    from resnetlab.tuning.run import results_folder
 
-    for line in describe(study):
+    folder = results_folder(study, storage)
+    results = Results.open(folder.url) if folder.read("study.json") is not None else None
+    for line in [*describe(study), *foresight(study, results)]:
         print(line)
 
 

@@ -50,7 +50,7 @@ def main(
     with cli.endings():
         chosen = cli.load(study, STUDIES, changes, set_ or [])
         if dry_run:
-            cli.print_plan(chosen)
+            cli.print_plan(chosen, storage)
         else:
             cli.run(chosen, storage=storage, address=address, stage=phase.value)
 

@@ -43,7 +43,7 @@ def claims(study: Study, plan: Plan | None, confirm: pd.DataFrame) -> pd.DataFra
     lines = study.hypotheses if plan is None else plan.asked.get("hypotheses", [])
     space = study.space
     declared = [read_hypothesis(line, space) for line in lines]
-    absent = {found.text: _not_compared(plan, found) for found in declared}
+    absent = {found.text: not_compared(plan, found) for found in declared}
     compared = [found for found in declared if not absent[found.text]]
     rows = dict(zip((found.text for found in compared), _judge_all(plan, confirm, compared), strict=True))
     for found in declared:
@@ -107,7 +107,7 @@ def _head(found: Hypothesis) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _not_compared(plan: Plan | None, found: Hypothesis) -> str:
+def not_compared(plan: Plan | None, found: Hypothesis) -> str:
     """Why the plan does not hold both levels; empty where it does."""
     if plan is None:
         return "nothing is planned yet"

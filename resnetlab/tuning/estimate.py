@@ -9,6 +9,7 @@ from resnetlab import design
 from resnetlab.asha import rung_epochs
 from resnetlab.config import TrialConfig
 from resnetlab.data import check, default_cache, prepare
+from resnetlab.plan import sketch
 from resnetlab.records import ModelFacts
 from resnetlab.seeding import stream
 from resnetlab.study import Study
@@ -33,7 +34,7 @@ def describe(study: Study) -> Iterator[str]:
         kind = "compared" if factor.name in study.compared_factors() else "tuned"
         yield f"  {factor.name} ({kind}): " + "; ".join(branch.describe() for branch in factor.branches)
     yield from _explore(study)
-    yield from _confirm(study)
+    yield from confirm_stage(study)
     yield from _models(study, dataset)
 
 
@@ -61,31 +62,29 @@ def explore_epochs(study: Study) -> tuple[int, int]:
     return round(low * search.trials), high
 
 
-def _confirm(study: Study) -> Iterator[str]:
+def confirm_stage(study: Study) -> Iterator[str]:
+    """The design around the baseline, because the incumbent is not known yet, and what it leaves out."""
     if study.confirm.design == "none":
         yield "confirm: none, so nothing will be claimed"
         return
-    arms = confirm_arms(study)
-    runs = arms * study.confirm.seeds
+    plan = sketch(study)
+    arms, seeds, epochs = len(plan.arms), plan.seeds, study.search.epochs
+    good = "" if plan.efficiency is None else f", D-efficiency {plan.efficiency:.0%}"
     yield (
-        f"confirm: {study.confirm.design}, {arms} arms × {study.confirm.seeds} seeds = {runs} runs "
-        f"of {study.search.epochs} epochs: {runs * study.search.epochs} epochs"
+        f"confirm: {plan.design}{good}, {arms} arms × {seeds} seeds = {arms * seeds} runs "
+        f"of {epochs} epochs: {arms * seeds * epochs} epochs"
     )
+    for line in plan.infeasible:
+        yield f"  cannot be run: {line}"
+    for name, why in plan.not_compared.items():
+        yield f"  not compared: {name}: {why}"
 
 
-def confirm_arms(study: Study) -> int:
-    """How many arms the design has, laid around the baseline (the incumbent is not known yet)."""
-    base = study.baseline_values()
-    others = {
-        name: [level for level in study.space[name].levels if level != base[name]]
-        for name in study.compared_factors()
-        if name in base
-    }
-    if study.confirm.design == "one-factor":
-        return len(design.one_factor(base, others))
-    if study.confirm.design == "factorial":
-        return len(design.full_factorial(base, others))
-    return len(design.fraction(len(others)))
+def confirm_epochs(study: Study) -> int:
+    """Epochs of the confirm stage, laid around the baseline."""
+    if study.confirm.design == "none":
+        return 0
+    return len(sketch(study).arms) * study.confirm.seeds * study.search.epochs
 
 
 def _models(study: Study, dataset: Any) -> Iterator[str]:
@@ -102,9 +101,7 @@ def _models(study: Study, dataset: Any) -> Iterator[str]:
         )
     baseline = _facts(study.config(study.baseline_values(), seed=0), dataset)
     train = len(dataset.split("train", stream(study.seed, "split")))
-    epochs = explore_epochs(study)[1] + (
-        0 if study.confirm.design == "none" else confirm_arms(study) * study.confirm.seeds * study.search.epochs
-    )
+    epochs = explore_epochs(study)[1] + confirm_epochs(study)
     work = 3 * baseline.multiply_adds * train * epochs
     yield f"cost: at most {epochs:,} epochs, about {work:.1e} multiply-adds of training at the baseline's size"
 

@@ -1,0 +1,93 @@
+"""The dry run says the noise floor, the power, what cannot be run and which hypotheses cannot be put."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_results import default_study, make_results
+
+from resnetlab.analysis.calibration import simulated_plan
+from resnetlab.analysis.foresight import PLAUSIBLE, foresight, replicates
+from resnetlab.analysis.power import cube
+from resnetlab.analysis.results import Results
+from resnetlab.simulate import Truth, confirm_rows, confirm_values
+from resnetlab.study import build_study
+from resnetlab.tuning.estimate import confirm_stage
+
+FACTORS = {"blocks": {"levels": [2, 3]}, "kernel": {"levels": [3, 5]}, "se": {"levels": [False, True]}}
+
+
+def study(factors=FACTORS, **more):
+    content = {
+        "name": "s",
+        "dataset": {"name": "glyphs"},
+        "factors": factors,
+        "baseline": {"blocks": 3, "downsample": 2},
+        "confirm": {"design": "fractional", "seeds": 2},
+    }
+    return build_study(content | more, "test")
+
+
+def test_without_replicates_the_table_is_for_plausible_spreads():
+    lines = list(foresight(study()))
+    assert lines[0].startswith("noise floor: not measured yet; ")
+    mains = [line.split() for line in lines if "average over the cube" in line]
+    assert [float(row[0]) for row in mains] == list(PLAUSIBLE)
+    expected = cube(8).detectable(0.25, 2, alpha=0.05 / 3)
+    assert float(mains[0][6]) == pytest.approx(expected, abs=0.005)
+    needed = cube(8).seeds_needed(0.5, 0.5, alpha=0.05 / 3)
+    assert mains[1][7:11] == [str(needed), "seeds,", f"{needed * 8 * 9}", "epochs"]
+    assert any("another number makes a new plan" in line for line in lines)
+
+
+def test_one_seed_finds_nothing_and_no_design_promises_nothing():
+    lines = list(foresight(study(confirm={"design": "one-factor", "seeds": 1})))
+    assert all("nothing" in line for line in lines if "swap at" in line) and "1 seed finds" in "".join(lines)
+    assert list(foresight(study(confirm={"design": "none"}))) == []
+
+
+def test_the_spread_of_replicates_is_measured_across_plans_without_what_collapsed():
+    rng, rows = np.random.default_rng(0), []
+    for plan, base in ((simulated_plan("one-factor", 40), 80.0), (simulated_plan("fractional", 40), 60.0)):
+        values = confirm_values(Truth(base=base, main={"kernel": {5: 5.0}}, sd=0.6), [a.values for a in plan.arms],
+                                plan.seeds, 1, rng)[0]  # fmt: skip
+        values[0, :3], values[1, 0] = 0.1, np.nan
+        rows += confirm_rows(plan, values)
+    trials = pd.DataFrame(rows)
+    floor = replicates(trials)
+    assert floor.arms == 22 and floor.runs == 22 * 40 - 2 * 4 and floor.sd == pytest.approx(0.006, rel=0.07)
+    assert not replicates(trials[trials["seed_block"] == 1]).known and not replicates(trials.iloc[:0]).known
+
+
+def test_a_folder_with_replicates_gives_its_own_noise_floor(tmp_path):
+    made = default_study()
+    make_results(tmp_path / "made", made, seed_sd=0.01)
+    results = Results.open(tmp_path / "made")
+    lines = list(foresight(made, results))
+    floor = replicates(results.trials)
+    assert lines[0].startswith(f"noise floor: seeds alone spread by {100 * floor.sd:.2f} points ")
+    assert 0.5 < 100 * floor.sd < 1.6 and f"{floor.runs} runs of {floor.arms} arms" in lines[0]
+    assert any(line.split()[0] == f"{100 * floor.sd:.2f}" for line in lines if "swap at" in line)
+    make_results(tmp_path / "explored", made, confirm=False)
+    assert "explored has no arm with two runs" in next(foresight(made, Results.open(tmp_path / "explored")))
+
+
+def test_hypotheses_are_listed_with_those_that_the_plan_cannot_hold():
+    factors = FACTORS | {"blocks": {"levels": [2, 3, 4]}}
+    lines = list(foresight(study(factors, hypotheses=["kernel 5 > kernel 3", "blocks 4 > blocks 2"])))
+    assert lines[-2] == "hypothesis: kernel 5 > kernel 3"
+    assert lines[-1].startswith("hypothesis: blocks 4 > blocks 2: not compared: blocks=4: a two-level fraction")
+
+
+def test_the_dry_run_names_what_cannot_be_run():
+    deep = FACTORS | {"downsample": {"levels": [1, 2, 3]}}
+    lines = list(confirm_stage(study(deep, confirm={"design": "factorial"})))
+    assert lines[0] == "confirm: factorial, 20 arms × 3 seeds = 60 runs of 9 epochs: 540 epochs"
+    assert len(lines) == 5 and all(line.startswith("  cannot be run: ") for line in lines[1:])
+    assert all("need downsample <= blocks" in line for line in lines[1:])
+    shallow = FACTORS | {"blocks": {"levels": [1, 3]}, "downsample": {"levels": [1, 2]}}
+    lines = list(confirm_stage(study(shallow)))
+    assert lines[0].startswith("confirm: one-factor, 4 arms × 2 seeds") and "cannot be run: blocks=1" in lines[1]
+    assert lines[2].startswith("  not compared: interactions: the fraction cannot be run whole")
+    (line,) = confirm_stage(study(confirm={"design": "d-optimal"}))
+    assert line.startswith("confirm: d-optimal, D-efficiency 100%, 8 arms × 3 seeds")
+    assert list(confirm_stage(study(confirm={"design": "none"}))) == ["confirm: none, so nothing will be claimed"]
