@@ -75,7 +75,8 @@ class Plan(Frozen):
         for block in range(self.seeds):
             seed = stream(study.seed, "confirm", self.plan_hash, block)
             for row, arm in enumerate(self.arms):
-                yield row, block, arm, study.config(arm.values, seed=seed)
+                named = study.arms and study.arm_config(arm.name, seed=seed)
+                yield row, block, arm, named or study.config(arm.values, seed=seed)
 
 
 def read_plan(raw: bytes, place: str) -> Plan:
@@ -99,6 +100,8 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
     `trials` are rows of the trials table. The choice uses validation accuracy only. TrialsFailed where no trial
     reached the full budget.
     """
+    if study.arms:
+        return _of_arms(study, data_hash, code)
     rows = [row for row in trials if row["phase"] in (Phase.EXPLORE, Phase.AUDIT)]
     finished = [row for row in rows if row["status"] == Status.COMPLETE]
     if not finished:
@@ -140,6 +143,31 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         delta=study.confirm.delta,
         asked=asked(study),
         **found,
+    )
+
+
+def _of_arms(study: Study, data_hash: str, code: str) -> Plan:
+    """The plan of a study of named arms: nothing was searched, and the first arm is what others are compared with."""
+    arms = [
+        PlannedArm(name=name, values={key: getattr(study.arm_config(name, seed=0), key) for key in study.columns})
+        for name in study.arms
+    ]
+    return Plan(
+        version=1,
+        study=study.name,
+        study_hash=study.study_hash,
+        data_hash=data_hash,
+        code=code,
+        incumbent=arms[0].values,
+        chosen_trial="",
+        chosen_val_accuracy=0.0,
+        design="arms",
+        compared={},
+        arms=arms,
+        seeds=study.confirm.seeds,
+        alpha=study.confirm.alpha,
+        delta=study.confirm.delta,
+        asked=asked(study),
     )
 
 

@@ -17,6 +17,7 @@ from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.space import Space
 from resnetlab.yamlfile import explain, read_yaml, suggestion
 
+ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -49,7 +50,7 @@ class Confirm(Frozen):
     """How to confirm: fresh seeds, a fixed balanced design around the incumbent, full budget, the test split."""
 
     seeds: int = Field(3, ge=1, le=1000, description="replicates of each arm")
-    design: Literal["one-factor", "factorial", "fractional", "d-optimal", "none"] = "one-factor"
+    design: Literal["one-factor", "factorial", "fractional", "d-optimal", "arms", "none"] = "one-factor"
     arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
     factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
     alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
@@ -71,7 +72,10 @@ class Study(Frozen):
     question: str = ""
     dataset: DataConfig
     baseline: dict[str, Any] = Field(default_factory=dict)
-    factors: dict[str, Any]
+    factors: dict[str, Any] = Field(default_factory=dict)
+    arms: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="named trials instead of factors: what each changes in the baseline"
+    )
     hypotheses: tuple[str, ...] = ()
     search: Search = Search()
     confirm: Confirm = Confirm()
@@ -91,8 +95,6 @@ class Study(Frozen):
     @field_validator("factors")
     @classmethod
     def _known_factors(cls, factors: dict[str, Any]) -> dict[str, Any]:
-        if not factors:
-            raise ValueError("need at least one factor")
         known = TrialConfig.factor_fields()
         for name in factors:
             if name not in known:
@@ -105,6 +107,9 @@ class Study(Frozen):
         for name in self.baseline:
             if name not in known:
                 raise ValueError(f"baseline.{name}: not a setting{suggestion(name, known)}")
+        if self.arms or not self.factors:
+            self._check_arms()
+            return self
         space = self.space
         for factor in space.factors:
             for branch in factor.branches:
@@ -133,8 +138,35 @@ class Study(Frozen):
                     raise ValueError(f"search.sampler: grid needs levels, but factors.{factor.name} is a range")
         return self
 
+    def _check_arms(self) -> None:
+        """A study of named arms: nothing is searched, every arm is run on the confirm stage's seeds."""
+        if not self.arms:
+            raise ValueError("need factors (at least one), or arms (at least two)")
+        if self.factors or self.hypotheses or len(self.arms) < 2 or self.confirm.design != "arms":
+            raise ValueError("arms: need at least two, without factors and hypotheses, and confirm.design: arms")
+        known = TrialConfig.factor_fields() | ARM_KEYS
+        for name, changes in self.arms.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"arms: {name!r} is not a name (allowed: letters, digits, '.', '_', '-')")
+            for key in changes:
+                if key not in known:
+                    raise ValueError(f"arms.{name}.{key}: not a setting{suggestion(key, known)}")
+            source = changes.get("source")
+            if source is not None and (source not in self.arms or "source" in self.arms[source]):
+                allowed = ", ".join(arm for arm, other in self.arms.items() if "source" not in other and arm != name)
+                raise ValueError(f"arms.{name}.source: {source!r} is not an arm to start from (allowed: {allowed})")
+            try:
+                self.arm_config(name, seed=0)
+            except ValidationError as error:
+                first = error.errors()[0]
+                rule = first["msg"].removeprefix("Value error, ")
+                key = ".".join(map(str, first["loc"]))
+                raise ValueError(": ".join(part for part in (f"arms.{name}", key, rule) if part)) from None
+
     def _check_design(self) -> None:
         compared = len(self.compared_factors())
+        if self.confirm.design == "arms":
+            raise ValueError("confirm.design: arms needs arms instead of factors")
         if self.confirm.design == "fractional" and not 2 <= compared <= 8:
             raise ValueError(f"confirm.design: fractional takes 2 to 8 factors with levels, got {compared}")
         if self.confirm.design != "none" and not compared:
@@ -185,13 +217,37 @@ class Study(Frozen):
 
     def config(self, values: Mapping[str, Any], *, seed: int) -> TrialConfig:
         """The full config of a trial at `values`; ValidationError where the combination is infeasible."""
-        return TrialConfig(
-            **(self.baseline | dict(values)),
-            data=self.dataset,
-            epochs=self.search.epochs,
-            seed=seed,
-            split_seed=stream(self.seed, "split"),
-        )
+        return TrialConfig(**self._common(seed) | self.baseline | dict(values))
+
+    def arm_config(self, name: str, *, seed: int) -> TrialConfig:
+        """The full config of a named arm; one with a `source` starts from what that arm's run with this seed learned.
+
+        `data` changes the dataset's settings, `epochs` the budget.
+        """
+        changes = dict(self.arms[name])
+        if "data" in changes:
+            changes["data"] = self.dataset.model_dump(exclude_unset=True) | changes["data"]
+        source = changes.pop("source", None)
+        if source is not None:
+            changes["weights"] = f"trial:{self.arm_config(source, seed=seed).trial_id}"
+        return TrialConfig(**self._common(seed) | self.baseline | changes)
+
+    def _common(self, seed: int) -> dict[str, Any]:
+        split = stream(self.seed, "split")
+        return {"data": self.dataset, "epochs": self.search.epochs, "seed": seed, "split_seed": split}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The settings that differ between trials, each a column of the trials table."""
+        if not self.arms:
+            return self.space.names
+        known = TrialConfig.factor_fields()
+        return tuple(dict.fromkeys(key for changes in self.arms.values() for key in changes if key in known))
+
+    @property
+    def explore_trials(self) -> int:
+        """How many trials the sampler proposes: none where the arms are given."""
+        return 0 if self.arms else self.search.trials
 
     def compared_factors(self) -> list[str]:
         """The factors whose levels the confirm stage compares."""
@@ -200,6 +256,7 @@ class Study(Frozen):
     def identity(self) -> dict[str, Any]:
         """What may not change while results of this name exist. Changed confirm or hypotheses lead to a new plan."""
         left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses"}
+        left_out |= {name for name in ("arms",) if not getattr(self, name)}  # newer than the first results
         return self.model_dump(mode="json", exclude=left_out) | {"dataset": self.dataset.identity()}
 
     @property

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from resnetlab import cli
-from resnetlab.analysis.calibration import measure, power_table, scenarios
+from resnetlab.analysis.calibration import measure, measure_claims, power_table, scenarios
 from resnetlab.analysis.calibration_sweeps import measure_sweeps
 from resnetlab.analysis.calibration_table import write
 
@@ -31,12 +31,13 @@ def main(
 ) -> None:
     with cli.endings():
         from resnetlab.tuning.sweep import Sweep
+        from resnetlab.tuning.task import one_dataset
 
         facts = {"data_hash": "simulated", "git_revision": "simulated"}
         confirm = [row for scenario in scenarios() for row in measure(scenario, repeats, seed)]
         print(f"confirm stages: {len(scenarios())} worlds and designs, {repeats:,} repeats each")
-        power = power_table(repeats, seed)
-        whole = measure_sweeps(lambda study, store: Sweep(study, store, facts), sweeps, seed)
+        power, claims = power_table(repeats, seed), measure_claims(repeats, seed)
+        whole = measure_sweeps(lambda study, store: Sweep(study, store, facts, one_dataset(study, "simulated", ())), sweeps, seed)
         versions = {name: version(name) for name in ("numpy", "scipy", "pandas", "optuna")}
         content = {
             "about": "error rates on simulated sweeps with planted truth; shares are fractions, bias and rmse points",
@@ -44,6 +45,7 @@ def main(
             "versions": {"python": platform.python_version(), **versions},
             "confirm": confirm,
             "power": power,
+            "claims": claims,
             "sweeps": whole,
         }
         print(f"table: {write(out, content)}")

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab.analysis.calibration import PLANTED, Scenario, measure, power_table
+from resnetlab.analysis.calibration import PLANTED, Scenario, measure, measure_claims, power_table, scenarios
 from resnetlab.analysis.calibration_sweeps import Way, one_sweep, rates
 from resnetlab.analysis.calibration_table import TARGETS, targets, write
 from resnetlab.simulate import Truth
 from resnetlab.tuning.sweep import Sweep
+from resnetlab.tuning.task import one_dataset
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
 
 
 def make_sweep(study, store):
-    return Sweep(study, store, {"data_hash": "simulated", "git_revision": "simulated"})
+    return Sweep(study, store, {"git_revision": "simulated"}, one_dataset(study, "simulated", ()))
 
 
 def test_the_same_seed_measures_the_same():
@@ -31,9 +32,10 @@ def test_all_that_is_measured_is_written(tmp_path):
     answer, epochs = one_sweep(make_sweep, way, PLANTED, 0)
     sweeps = [{"sampler": "random", "audit": 0.5, "method": method, "sweeps": 1, "epochs": epochs} | rates(part)
               for method, part in answer.groupby("method")]  # fmt: skip
-    content = {"about": "", "seed": 0, "versions": {}, "confirm": confirm, "power": power_table(20), "sweeps": sweeps}
+    content = {"about": "", "seed": 0, "versions": {}, "confirm": confirm, "power": power_table(20), "sweeps": sweeps,
+               "claims": measure_claims(20)}  # fmt: skip
     text = write(tmp_path, content).read_text()
-    assert len(json.loads((tmp_path / "calibration.json").read_text())["targets"]) == len(TARGETS) + 1
+    assert len(json.loads((tmp_path / "calibration.json").read_text())["targets"]) == len(TARGETS) + 2
     for method in ("last reported", "finished only", "audit, weighted"):
         assert f"| random, audit 50% | {method} | 1 |" in text
 
@@ -53,12 +55,34 @@ def test_a_missed_target_is_called_missed():
         assert sum(not row["met"] for row in targets([good, good | {key: bad}], power)) == 1
 
 
+def test_wrong_verdicts_on_hypotheses_are_a_target():
+    good = {
+        "family": "swap",
+        "coverage": 0.95,
+        "false_positive": 0.05,
+        "familywise": 0.04,
+        "wrong_sign": 0.0,
+        "repeats": 9,
+    }
+    power = [{"effect_points": 0.5, "epochs": 480, "sd_points": 0.74, "power": 0.71, "repeats": 9}]
+    claims = [{"wrong_supported": 0.03, "wrong_refuted": 0.06, "repeats": 9}]
+    assert [row["met"] for row in targets([good], power, claims)] == [True] * 4 + [False, True]
+
+
+def test_every_design_is_measured_in_every_world():
+    found = {(scenario.design, scenario.seeds) for scenario in scenarios()}
+    assert found == {("one-factor", 3), ("one-factor", 5), ("fractional", 2), ("d-optimal", 2)}
+    assert len({(s.world, s.design, s.seeds) for s in scenarios()}) == len(scenarios()) == 32
+
+
 def test_the_committed_table_rests_on_enough_and_meets_its_targets():
     """All but the power, which no design of 480 epochs can have; the table says so."""
     content = json.loads((REFERENCE / "calibration.json").read_text())
-    assert all(row["repeats"] >= 1000 for row in content["confirm"] + content["power"])
+    assert all(row["repeats"] >= 1000 for row in content["confirm"] + content["power"] + content["claims"])
     assert all(row["sweeps"] >= 100 for row in content["sweeps"])
-    missed = [row["target"] for row in targets(content["confirm"], content["power"]) if not row["met"]]
+    missed = [
+        row["target"] for row in targets(content["confirm"], content["power"], content["claims"]) if not row["met"]
+    ]
     assert missed == ["power for 0.5 points at sd 0.74 with 480 confirm epochs"]
     assert "**no**" in (REFERENCE / "calibration.md").read_text()
     half = next(r for r in content["power"] if r["effect_points"] == 0.5 and r["epochs"] == 960)

@@ -15,12 +15,13 @@ from resnetlab.simulate import Memory, Truth, confirm_rows, confirm_values, driv
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.tuning.sweep import Sweep
+from resnetlab.tuning.task import one_dataset
 
 FACTS = {"data_hash": "simulated", "git_revision": "simulated"}
 
 
 def make_sweep(study, store):
-    return Sweep(study, store, FACTS, [str(n) for n in range(10)])
+    return Sweep(study, store, FACTS, one_dataset(study, FACTS["data_hash"], [str(n) for n in range(10)]))
 
 
 def test_a_run_repeats_itself_and_others_differ():

@@ -12,8 +12,9 @@ from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store, read_table
 from resnetlab.tuning.sweep import Sweep
+from resnetlab.tuning.task import data_key, one_dataset
 
-FACTS = {"data_hash": "d", "git_revision": "g", "versions": "{}"}
+FACTS = {"git_revision": "g", "versions": "{}"}
 FACTORS = {
     "blocks": {"levels": [2, 3]},
     "kernel": {"levels": [3, 5]},
@@ -97,7 +98,7 @@ def drive(sweep, trainer, slots=2, steps=None, rng=None):
 def start(path, **kwargs):
     s = study(**kwargs)
     store = Store(Folder.at(path), s.space.names)
-    return Sweep(s, store, FACTS, ["a", "b"])
+    return Sweep(s, store, FACTS, one_dataset(s, "d", ["a", "b"]))
 
 
 def tables(path):
@@ -221,7 +222,7 @@ def test_stages_stop_where_they_are_told(tmp_path):
     def at(stage):
         s = study()
         store = Store(Folder.at(tmp_path), s.space.names)
-        return Sweep(s, store, FACTS, ["a", "b"], stage)
+        return Sweep(s, store, FACTS, one_dataset(s, "d", ["a", "b"]), stage)
 
     trainer = Trainer()
     sweep = at("explore")
@@ -244,7 +245,7 @@ def test_confirming_needs_an_explore_stage_that_has_ended(tmp_path):
     sweep.store.lease.release()
     s = study()
     with pytest.raises(BadRequest, match="--phase confirm: 2 explore trials have not ended"):
-        Sweep(s, Store(Folder.at(tmp_path), s.space.names), FACTS, ["a", "b"], "confirm")
+        Sweep(s, Store(Folder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", []), "confirm")
 
 
 def test_more_seeds_are_a_new_plan_with_fresh_runs(tmp_path):
@@ -270,3 +271,70 @@ def test_a_sweep_in_which_nothing_works_ends_early(tmp_path):
         sweep.ended(task.trial_id, Status.FAILED, "ImportError: no module named x")
     assert isinstance(sweep.error, TrialsFailed) and "first 4 trials failed" in str(sweep.error)
     assert "no module named x" in str(sweep.error) and len(sweep.store.trials) == 4
+
+
+def arms_study(**arms):
+    base = {"plain": {"blocks": 2}, "deep": {"blocks": 3}}
+    content = {"name": "a", "dataset": {"name": "glyphs"}, "arms": base | arms, "search": {"epochs": 3}}
+    return build_study(content | {"confirm": {"design": "arms", "seeds": 2}}, "a.yaml")
+
+
+def start_arms(path, **arms):
+    s = arms_study(**arms)
+    data = {data_key(s.arm_config(name, seed=0)): (name, ["a", "b"]) for name in s.arms}
+    return Sweep(s, Store(Folder.at(path), s.columns), FACTS, data)
+
+
+def test_named_arms_are_run_on_every_seed_without_a_search(tmp_path):
+    sweep = start_arms(tmp_path)
+    assert sweep.needs_workers and drive(sweep, Trainer())
+    rows = list(sweep.store.trials.values())
+    assert [(r["arm"], r["seed_block"], r["blocks"]) for r in rows] == [
+        ("plain", 0, 2),
+        ("deep", 0, 3),
+        ("plain", 1, 2),
+        ("deep", 1, 3),
+    ]
+    assert all(r["phase"] == Phase.CONFIRM and r["status"] == "complete" and r["test_accuracy"] for r in rows)
+
+
+def test_an_arm_waits_for_its_source_and_starts_from_its_weights(tmp_path):
+    source = {"data": {"label": "font"}, "epochs": 2}
+    sweep = start_arms(tmp_path, late={"source": "early", "frozen": 2}, early=source)
+    order, trainer = [], Trainer()
+    tasks = {}
+    while not sweep.finished:
+        while (task := sweep.next()) is not None:
+            tasks[task.trial_id] = task
+            order.append(sweep.store.trials[task.trial_id]["arm"])
+        for trial_id in list(sweep.running):
+            while sweep.report(trial_id, trainer.step(tasks[trial_id], 0)):
+                pass
+    assert sorted(order) == sorted(["plain", "deep", "late", "early"] * 2)
+    by = {(r["arm"], r["seed_block"]): r for r in sweep.store.trials.values()}
+    for block in (0, 1):
+        late, early = tasks[by["late", block]["trial_id"]], tasks[by["early", block]["trial_id"]]
+        assert late.source == early.trial_id and early.keep and not late.keep
+        assert list(tasks).index(early.trial_id) < list(tasks).index(late.trial_id)
+        assert (early.data_hash, early.config.epochs, late.config.epochs) == ("early", 2, 3)
+
+
+def test_an_arm_whose_source_failed_is_a_row_that_says_so(tmp_path):
+    sweep = start_arms(tmp_path, late={"source": "early"}, early={"epochs": 2})
+    assert drive(sweep, Trainer(broken=lambda config: config.epochs == 2))
+    late = [r for r in sweep.store.trials.values() if r["arm"] == "late"]
+    assert len(late) == 2 and all(r["status"] == "failed" and "diverged" in r["reason"] for r in late)
+
+
+@pytest.mark.parametrize(
+    "arms, words",
+    [
+        ({"x": {"blocksize": 3}}, "arms.x.blocksize: not a setting"),
+        ({"x": {"blocks": 0}}, "arms.x: blocks: .* greater than or equal to 1"),
+        ({"x": {"source": "nobody"}}, r"arms.x.source: 'nobody' is not an arm .*allowed: plain, deep"),
+        ({"x": {"data": {"label": "size"}, "epochs": 0}}, "arms.x: epochs"),
+    ],
+)
+def test_arms_are_checked(arms, words):
+    with pytest.raises(BadRequest, match=words):
+        arms_study(**arms)

@@ -18,6 +18,7 @@ from resnetlab.design import show
 from resnetlab.plan import Plan
 
 SWAP = "swap at the incumbent"
+ARMS = "difference between two arms"
 CUBE = "average over the cube"
 INTERACTION = "interaction"
 ADDITIVE = "main effect, if factors do not interact"
@@ -78,6 +79,8 @@ class Questions:
 
 def questions(plan: Plan) -> Questions:
     """All that `plan`'s design was laid out to answer, arms that cannot be run included."""
+    if plan.design == "arms":
+        return _against_first(plan)
     if _one_factor(plan):
         pairs = [(factor, level, plan.incumbent[factor]) for factor, found in plan.compared.items() for level in found]
         return between(plan, pairs)
@@ -92,6 +95,18 @@ def questions(plan: Plan) -> Questions:
                 for setting in columns.levels[other]
             ]
     return columns.questions(items)
+
+
+def _against_first(plan: Plan) -> Questions:
+    """Each named arm against the first."""
+    first, *others = [arm.name for arm in plan.arms]
+    items = [
+        Question("swap", contrast_name("arm", name, first), "arm", name, first, ARMS, {i: 1.0})
+        for i, name in enumerate(others, start=1)
+    ]
+    model = np.eye(len(plan.arms))
+    model[:, 0] = 1.0
+    return Questions(tuple(items), model, _asked(items, len(plan.arms)), cube=False)
 
 
 def between(plan: Plan, pairs: Sequence[tuple[str, Any, Any]]) -> Questions:

@@ -57,8 +57,8 @@ class Results:
             found = read_table(folder, name)
             if found is None:
                 missing.append(name)
-                found = schema(name, study.space.names if name == "trials" else ()).empty_table()
-            tables[name] = _frame(found, study.space.names if name == "trials" else ())
+                found = schema(name, study.columns if name == "trials" else ()).empty_table()
+            tables[name] = _frame(found, study.columns if name == "trials" else ())
         return cls(
             folder, study, plan, _json(folder, "sweep.json") or {}, **tables, missing=tuple(missing), notes=notes
         )
@@ -66,7 +66,7 @@ class Results:
     @property
     def factors(self) -> tuple[str, ...]:
         """The study's factors that have a column in `trials`."""
-        return tuple(name for name in self.study.space.names if name in self.trials.columns)
+        return tuple(name for name in self.study.columns if name in self.trials.columns)
 
     @property
     def explore(self) -> pd.DataFrame:

@@ -128,6 +128,8 @@ def _others(plan: Plan, confirm: pd.DataFrame, ours: pd.DataFrame) -> tuple[str,
 
 
 def _check_alike(plan: Plan, ours: pd.DataFrame) -> None:
+    if plan.design == "arms":
+        return  # named arms have budgets and datasets of their own, by the study's hash
     budgets = sorted({int(budget) for budget in ours["epochs_allowed"].dropna()})
     if len(budgets) > 1:
         raise BadData(f"plan {plan.plan_hash}: confirm rows of unequal budgets ({budgets} epochs)")

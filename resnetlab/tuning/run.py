@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from resnetlab.config import TrialConfig
 from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
 from resnetlab.errors import BadRequest, FolderRefused, Interrupted, TrialsFailed
@@ -22,6 +23,7 @@ from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.tuning.sweep import Stage, Sweep
+from resnetlab.tuning.task import data_key
 from resnetlab.tuning.watch import Watch
 
 
@@ -44,6 +46,13 @@ def results_folder(study: Study, storage: str) -> Folder:
         if not place.is_dir() or not os.access(place, os.W_OK):
             raise BadRequest(f"--storage {storage}: {place} cannot be written")
     return folder
+
+
+def _configs(study: Study) -> list[TrialConfig]:
+    """Configs that between them name every dataset of the study."""
+    if study.arms:
+        return [study.arm_config(name, seed=0) for name in study.arms]
+    return [study.config(study.baseline_values(), seed=0)]
 
 
 def _absolute(study: Study) -> Study:
@@ -92,15 +101,18 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     study = _absolute(study)
     folder = results_folder(study, options.storage)
     check_identity(study, folder)
-    check_data(study.dataset)
     cache = options.cache or default_cache()
-    dataset = prepare(study.dataset, cache)
+    configs = _configs(study)
+    for config in configs:
+        check_data(config.data)
+    datasets = {data_key(config): prepare(config.data, cache) for config in configs}
+    dataset = datasets[data_key(configs[0])]
     _check_sizes(study, dataset)
-    store = Store(folder, study.space.names)
+    store = Store(folder, study.columns)
     try:
         _write_study(folder, study, dataset)
-        facts = _facts(dataset)
-        sweep = Sweep(study, store, facts, dataset.classes, options.stage)
+        data = {key: (found.hash, found.classes) for key, found in datasets.items()}
+        sweep = Sweep(study, store, _facts(), data, options.stage)
         if sweep.needs_workers:
             _drive(sweep, options, cache, watch(sweep))
         else:
@@ -126,7 +138,6 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
         context = {
             "folder": folder.url,
             "cache": str(cache.absolute()),
-            "data_hash": sweep.data_hash,
             "cpus": study.resources.cpus,
             "gpus": study.resources.gpus,
         }
@@ -189,8 +200,7 @@ def _check_sizes(study: Study, dataset: Dataset) -> None:
     n = len(dataset.split("train", stream(study.seed, "split")))
     branches = study.space["batch"].branches if "batch" in study.space.names else ()
     wanted = [v for branch in branches for v in branch.levels or (branch.high,)]
-    baseline = study.config(study.baseline_values(), seed=0).batch
-    largest = max([baseline, *wanted])  # type: ignore[type-var]
+    largest = max([*(config.batch for config in _configs(study)), *wanted])  # type: ignore[type-var]
     if largest > n:
         raise BadRequest(
             f"batch: {largest} is more than the {n} training images of {study.dataset.name} (allowed: 1 to {n})"
@@ -216,10 +226,9 @@ def _write_study(folder: Folder, study: Study, dataset: Dataset) -> None:
     folder.write("study.json", json.dumps(study.model_dump(mode="json"), indent=2).encode())
 
 
-def _facts(dataset: Dataset) -> dict[str, Any]:
+def _facts() -> dict[str, Any]:
     found = provenance()
     return {
-        "data_hash": dataset.hash,
         "git_revision": found["git_revision"],
         "versions": json.dumps(found["versions"], sort_keys=True),
     }

@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
 
 from resnetlab.asha import Asha
-from resnetlab.config import TrialConfig
+from resnetlab.config import TrialConfig, digest
 from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
 from resnetlab.plan import Plan, asked, make_plan, read_plan
 from resnetlab.records import Phase, Status
@@ -29,42 +28,29 @@ from resnetlab.study import Study
 from resnetlab.tables.store import Store
 from resnetlab.tuning.progress import Progress
 from resnetlab.tuning.search import Search
+from resnetlab.tuning.task import CHECKPOINTS, Task, data_key, places
 
-CHECKPOINTS = "checkpoints"
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 Stage = Literal["explore", "plan", "confirm", "all"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One trial to run. `test`: it reads the test split at its last epoch."""
-
-    trial_id: str
-    config: TrialConfig
-    phase: Phase
-    test: bool
-
-    def as_message(self) -> dict[str, Any]:
-        """What travels to a worker: JSON-like values only."""
-        return {
-            "trial_id": self.trial_id,
-            "config": self.config.model_dump(mode="json"),
-            "phase": str(self.phase),
-            "test": self.test,
-        }
 
 
 class Sweep:
     """A study being run into a store. `facts` are columns that all trials share: data hash, revision, versions.
 
+    data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
     stage: how far to go. `explore` ends before the plan, `plan` after it, `confirm` explores no further, `all`.
     """
 
     def __init__(
-        self, study: Study, store: Store, facts: Mapping[str, Any], classes: Sequence[str] = (), stage: Stage = "all"
+        self,
+        study: Study,
+        store: Store,
+        facts: Mapping[str, Any],
+        data: Mapping[str, tuple[str, Sequence[str]]],
+        stage: Stage = "all",
     ):
         self.study, self.store = study, store
-        self._facts, self._classes, self._stage = dict(facts), list(classes), stage
+        self._facts, self._data, self._stage = dict(facts), dict(data), stage
         self._asha = Asha(study.search.grace, study.search.reduction, study.search.epochs)
         self._search = Search(study)
         self._proposed = 0
@@ -79,7 +65,7 @@ class Sweep:
         self.busy_seconds = 0.0  # that workers say they spent in steps
         self.finished = False
         self.error: ResnetlabError | None = None
-        self.progress = Progress(study.search.trials)
+        self.progress = Progress(study.explore_trials)
         self._replay()
 
     # -- taking up ---------------------------------------------------------------------------------------------------
@@ -124,10 +110,10 @@ class Sweep:
 
     def _task(self, row: Mapping[str, Any]) -> Task:
         config = TrialConfig.model_validate_json(row["config"])
-        data = config.data.model_copy(update=_places(self.study))
+        data = config.data.model_copy(update=places(self.study))
         config = config.model_copy(update={"data": data})
         phase = Phase(row["phase"])
-        return Task(row["trial_id"], config, phase, test=phase is Phase.CONFIRM)
+        return Task(row["trial_id"], config, phase, test=phase is Phase.CONFIRM, data_hash=self._dataset(config)[0])
 
     # -- what next ---------------------------------------------------------------------------------------------------
 
@@ -142,17 +128,22 @@ class Sweep:
             self.store.flush()
         return task
 
+    def _dataset(self, config: TrialConfig) -> tuple[str, Sequence[str]]:
+        """Content hash and classes of the dataset that a trial reads."""
+        return self._data[data_key(config)]
+
     @property
     def data_hash(self) -> str:
-        """Content hash of the dataset that every trial must see."""
-        return self._facts["data_hash"]
+        """Of the dataset; of all of them together where there are several."""
+        hashes = sorted({found for found, _ in self._data.values()})
+        return hashes[0] if len(hashes) == 1 else digest(hashes)[:16]
 
     @property
     def needs_workers(self) -> bool:
         """False where all that is left, if anything, is to write a plan: then Ray need not start."""
         if self.plan is not None:
             return self._stage in ("confirm", "all") and bool(self._again or self._confirm)
-        exploring = self._again or self._proposed < self.study.search.trials
+        exploring = self._again or self._proposed < self.study.explore_trials
         confirming = self._stage in ("confirm", "all") and self.study.confirm.design != "none"
         return bool(exploring or confirming)
 
@@ -163,7 +154,7 @@ class Sweep:
         if self._again:
             return self._again.popleft()
         if self.plan is None:
-            if self._stage != "confirm" and not self._exhausted and self._proposed < self.study.search.trials:
+            if self._stage != "confirm" and not self._exhausted and self._proposed < self.study.explore_trials:
                 task = self._propose()
                 if task is not None:
                     return task
@@ -176,9 +167,19 @@ class Sweep:
                 return None
             self._make_plan()
             return self._next()
-        if self._confirm:
-            row, task = self._confirm.popleft()
+        return self._next_confirm()
+
+    def _next_confirm(self) -> Task | None:
+        """The first planned run whose source, where it starts from another trial, has ended."""
+        for position, (row, task) in enumerate(self._confirm):
+            source = self.store.trials.get(task.source) if task.source else None
+            if task.source and (source is None or not Status(source["status"]).ended):
+                continue
+            del self._confirm[position]
             self._open(task, row)
+            if source is not None and source["status"] != Status.COMPLETE:
+                self._close(task.trial_id, Status.FAILED, f"its source, trial {task.source}, {source['status']}")
+                return self._next_confirm()
             return task
         self.finished = not self.running
         return None
@@ -193,7 +194,8 @@ class Sweep:
         trial, values = asked
         config = self.study.config(values, seed=stream(self.study.seed, "explore", number))
         audit = stream(self.study.seed, "audit", number) / MAX_SEED < self.study.search.audit
-        task = Task(config.trial_id, config, Phase.AUDIT if audit else Phase.EXPLORE, test=False)
+        phase = Phase.AUDIT if audit else Phase.EXPLORE
+        task = Task(config.trial_id, config, phase, test=False, data_hash=self._dataset(config)[0])
         self._search.started(task.trial_id, trial)
         self._proposed += 1
         self._open(task, {"number": number, "stop_probability": 1 - self.study.search.audit, **values})
@@ -202,7 +204,7 @@ class Sweep:
     def _make_plan(self) -> None:
         self.store.flush()
         plan = make_plan(
-            self.study, self.store.trials.values(), self._facts["data_hash"], self._facts["git_revision"] or "unknown"
+            self.study, self.store.trials.values(), self.data_hash, self._facts["git_revision"] or "unknown"
         )
         content = plan.content() | {"plan_hash": plan.plan_hash}
         self.store.folder.write("plan.json", json.dumps(content, indent=2).encode())
@@ -213,12 +215,15 @@ class Sweep:
         self.plan = plan
         others = [row["number"] for row in self.store.trials.values() if row["plan_hash"] != plan.plan_hash]
         first = 1 + max(others, default=-1)
-        for number, (row, block, arm, config) in enumerate(plan.trials(self.study), start=first):
+        planned = list(plan.trials(self.study))
+        sources = {config.weights.removeprefix("trial:") for _, _, _, config in planned}
+        for number, (row, block, arm, config) in enumerate(planned, start=first):
             known = self.store.trials.get(config.trial_id)
             self.progress.confirm_planned += 1
             if known is not None and Status(known["status"]).ended:
                 continue
-            task = Task(config.trial_id, config, Phase.CONFIRM, test=True)
+            keep = config.trial_id in sources
+            task = Task(config.trial_id, config, Phase.CONFIRM, True, self._dataset(config)[0], keep)
             if known is not None:
                 self._again.append(task)
                 continue
@@ -246,6 +251,7 @@ class Sweep:
             "epochs_allowed": config.epochs,
             "restarts": 0,
             "started": datetime.now(UTC),
+            "data_hash": task.data_hash,
         }
         self.store.add("trials", row | self._facts | dict(columns))
 
@@ -311,14 +317,15 @@ class Sweep:
         images = np.asarray(test["image"])[order].tolist()
         columns = {"image": images, "label": labels[order].tolist(), "predicted": predicted[order].tolist()}
         self.store.add_all("predictions", trial_id, columns)
-        n = len(self._classes)
+        classes = list(self._dataset(self.running[trial_id].config)[1])
+        n = len(classes)
         self.store.add_all(
             "classes",
             trial_id,
             {
                 "split": ["test"] * n,
                 "class": list(range(n)),
-                "name": self._classes,
+                "name": classes,
                 "support": np.bincount(labels, minlength=n).tolist(),
                 "predicted": np.bincount(predicted, minlength=n).tolist(),
                 "correct": np.bincount(labels[labels == predicted], minlength=n).tolist(),
@@ -369,8 +376,3 @@ class Sweep:
         for row in self.store.trials.values():
             found[row["status"]] = found.get(row["status"], 0) + 1
         return found
-
-
-def _places(study: Study) -> dict[str, Any]:
-    """Where the data lies is taken from this run's study, not from the recorded config."""
-    return {name: getattr(study.dataset, name) for name in ("root", "font_dir", "download")}

@@ -21,13 +21,13 @@ from resnetlab.config import TrialConfig
 from resnetlab.errors import BadData, ResnetlabError
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
-from resnetlab.tuning.sweep import CHECKPOINTS
+from resnetlab.tuning.task import CHECKPOINTS, WEIGHTS
 
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
 
 
 class TrialWorker(tune.Trainable):
-    """config: {"task": Task.as_message(), "context": {"folder", "cache", "data_hash", "gpus", "cpus"}}."""
+    """config: {"task": Task.as_message(), "context": {"folder", "cache", "gpus", "cpus"}}."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._run: _Run | None = None
@@ -65,19 +65,18 @@ class _Run:
         self._name = f"{CHECKPOINTS}/{task['trial_id']}.pt"
         config = TrialConfig.model_validate(task["config"])
         dataset = prepare(config.data, Path(context["cache"]))
-        if dataset.hash != context["data_hash"]:
-            raise BadData(
-                f"{config.data.name}: this node sees data {dataset.hash}, the sweep's is {context['data_hash']}"
-            )
+        if dataset.hash != task["data_hash"]:
+            raise BadData(f"{config.data.name}: this node sees data {dataset.hash}, the sweep's is {task['data_hash']}")
+        self._dataset = dataset
         device = "cuda" if context["gpus"] > 0 else "cpu"
         threads = max(1, int(context["cpus"]))
         raw, note = self._folder.read(self._name), ""
         try:
             state = None if raw is None else checkpoint.load(raw)
-            self._training = Training(config, dataset, device=device, threads=threads, state=state)
+            self._training = Training(config, dataset, device, threads, state, self._weights(config))
         except checkpoint.CheckpointDamaged as error:
             note = f"began again: its checkpoint was damaged ({error})"
-            self._training = Training(config, dataset, device=device, threads=threads)
+            self._training = Training(config, dataset, device, threads, None, self._weights(config))
         self._reported = 0
         self._written = time.perf_counter()
         self._columns: dict[str, Any] = {
@@ -96,6 +95,27 @@ class _Run:
         self._checkpoints = 0
         self._checkpoint_seconds = 0.0
 
+    def _weights(self, config: TrialConfig) -> Any:
+        """What the source task's trial left, where this one starts from it."""
+        kind, _, source = config.weights.partition(":")
+        if kind != "trial":
+            return None
+        from resnetlab.models.pretrained import Weights
+
+        raw = self._folder.read(f"{WEIGHTS}/{source}.safetensors")
+        if raw is None:
+            raise BadData(
+                f"{WEIGHTS}/{source}.safetensors: the weights of trial {source} are not in the results folder"
+            )
+        return Weights.unpack(raw, f"trial {source}")
+
+    def _keep(self) -> None:
+        """Leave the stages for the trials that start from them."""
+        from resnetlab.training.transfer import backbone
+
+        left = backbone(self._training.state(), self._training.config, self._dataset)
+        self._folder.write(f"{WEIGHTS}/{self._task['trial_id']}.safetensors", left.pack())
+
     def step(self) -> dict[str, Any]:
         """Train one epoch, or none where the checkpoint was complete, and report what is new."""
         training, config = self._training, self._training.config
@@ -108,6 +128,8 @@ class _Run:
             "restarted": self._restarted,
         }
         self._reported, self._columns, self._restarted = len(training.history), {}, False
+        if training.epoch == config.epochs and self._task["keep"]:
+            self._keep()
         if training.epoch == config.epochs and self._task["test"]:
             result = training.test()
             report["test"] = {

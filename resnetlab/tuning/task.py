@@ -1,0 +1,58 @@
+"""One trial as work to be handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resnetlab.config import TrialConfig, digest
+from resnetlab.records import Phase
+from resnetlab.study import Study
+
+CHECKPOINTS = "checkpoints"  # folders under the results folder
+WEIGHTS = "weights"  # of trials that others start from
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to run. test: it reads the test split at its last epoch. keep: others start from its weights."""
+
+    trial_id: str
+    config: TrialConfig
+    phase: Phase
+    test: bool
+    data_hash: str = ""
+    keep: bool = False
+
+    @property
+    def source(self) -> str | None:
+        """The trial whose weights it starts from."""
+        kind, _, trial_id = self.config.weights.partition(":")
+        return trial_id if kind == "trial" else None
+
+    def as_message(self) -> dict[str, Any]:
+        """What travels to a worker: JSON-like values only."""
+        return {
+            "trial_id": self.trial_id,
+            "config": self.config.model_dump(mode="json"),
+            "phase": str(self.phase),
+            "test": self.test,
+            "data_hash": self.data_hash,
+            "keep": self.keep,
+        }
+
+
+def data_key(config: TrialConfig) -> str:
+    """Names a trial's dataset as its config asks for it."""
+    return digest(config.data.identity())
+
+
+def places(study: Study) -> dict[str, Any]:
+    """Where the data lies is taken from this run's study, not from the recorded config."""
+    return {name: getattr(study.dataset, name) for name in ("root", "font_dir", "download")}
+
+
+def one_dataset(study: Study, content_hash: str, classes: Sequence[str]) -> dict[str, tuple[str, Sequence[str]]]:
+    """The `data` of a Sweep whose trials all read one dataset."""
+    return {data_key(study.config(study.baseline_values(), seed=0)): (content_hash, classes)}
