@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from resnetlab import design
+from resnetlab.analysis.claims import REFUTED, SUPPORTED, decide
 from resnetlab.analysis.effects import Analysis, analyse
 from resnetlab.analysis.power import SWAP, cube
-from resnetlab.analysis.questions import Questions, questions
+from resnetlab.analysis.questions import Questions, between, questions
 from resnetlab.analysis.runs import collapsed
+from resnetlab.hypotheses import Hypothesis
 from resnetlab.plan import Plan, PlannedArm
 from resnetlab.seeding import stream
 from resnetlab.simulate import Levels, Truth, confirm_values
@@ -25,6 +27,10 @@ CHUNK = 500  # repeats analysed at once
 INCUMBENT: Mapping[str, Any] = {"blocks": 3, "kernel": 3, "head_depth": 1, "se": False, "optimizer": "sgd"}
 ALTERNATIVES: Mapping[str, list[Any]] = {
     "blocks": [4], "kernel": [5], "head_depth": [2], "se": [True], "optimizer": ["adamw"],
+}  # fmt: skip
+
+THREE_LEVELS: Mapping[str, list[Any]] = {  # for the D-optimal design: 9 coefficients
+    "blocks": [2, 4], "kernel": [5, 7], "head_depth": [2, 3], "se": [True], "optimizer": ["adamw"],
 }  # fmt: skip
 
 # Averages over the cube: blocks +0.6, kernel +0.5, se +0.8, optimizer -0.9; head_depth does nothing.
@@ -52,29 +58,42 @@ class Scenario:
 
 
 def scenarios() -> list[Scenario]:
-    """Planted effects and nulls alone, each with equal variances, unequal ones, collapsing runs and alike seeds."""
+    """Planted effects and nulls alone, each with equal variances, unequal ones and collapsing runs. The D-optimal
+    design takes factors not to interact, so there they do not."""
+    found = [
+        Scenario(world, kind, seeds, truth)
+        for kind, seeds in (("one-factor", 3), ("one-factor", 5), ("fractional", 2))
+        for world, truth in _worlds(("planted", PLANTED), ("nulls only", NULL))
+    ]
+    alone = ("planted, no interaction", replace(PLANTED, together=())), ("nulls only", NULL)
+    return found + [Scenario(world, "d-optimal", 2, truth) for world, truth in _worlds(*alone)]
+
+
+def _worlds(*truths: tuple[str, Truth]) -> list[tuple[str, Truth]]:
     worlds = []
-    for name, truth in (("planted", PLANTED), ("nulls only", NULL)):
+    for name, truth in truths:
         worlds += [
             (f"{name}, equal variances", truth),
             (f"{name}, unequal variances (sd × 0.5 to 3)", replace(truth, spread=UNEQUAL)),
             (f"{name}, 2% of runs collapse", replace(truth, collapse=0.02)),
             (f"{name}, unequal and 2% collapse", replace(truth, spread=UNEQUAL, collapse=0.02)),
         ]
-    designs = [("one-factor", 3), ("one-factor", 5), ("fractional", 2)]
-    return [Scenario(world, kind, seeds, truth) for kind, seeds in designs for world, truth in worlds]
+    return worlds
 
 
 def simulated_plan(kind: str, seeds: int) -> Plan:
-    """A plan as `make_plan` would lay it around INCUMBENT, with five factors of two levels."""
+    """A plan as `make_plan` would lay it around INCUMBENT, with five factors: of two levels, d-optimal: up to three."""
     lay = {"one-factor": design.one_factor, "factorial": design.full_factorial}
-    if kind == "fractional":
+    compared = THREE_LEVELS if kind == "d-optimal" else ALTERNATIVES
+    if kind == "d-optimal":
+        arms, _ = design.d_optimal(list(design.candidates(INCUMBENT, compared, 0)), compared, None, 0)
+    elif kind == "fractional":
         arms = design.fractional(INCUMBENT, {name: levels[0] for name, levels in ALTERNATIVES.items()})
     else:
         arms = lay[kind](INCUMBENT, ALTERNATIVES)
     return Plan(
         study="simulated", study_hash="simulated", data_hash="simulated", code="simulated", incumbent=dict(INCUMBENT),
-        chosen_trial="simulated", chosen_val_accuracy=0.8, design=kind, compared=dict(ALTERNATIVES),
+        chosen_trial="simulated", chosen_val_accuracy=0.8, design=kind, compared=dict(compared),
         arms=[PlannedArm(name=arm.name, values=dict(arm.values), changed=dict(arm.changed)) for arm in arms],
         seeds=seeds, alpha=ALPHA, delta=DELTA,
     )  # fmt: skip
@@ -86,9 +105,10 @@ def true_effects(asked: Questions, plan: Plan, truth: Truth) -> np.ndarray:
     return asked.weights(np.ones(len(means), dtype=bool)) @ means
 
 
-def repeats(scenario: Scenario, n: int, seed: int) -> Iterable[Analysis]:
-    """`n` simulated confirm stages, analysed; in chunks."""
-    plan, asked = scenario.plan, questions(scenario.plan)
+def repeats(scenario: Scenario, n: int, seed: int, asked: Questions | None = None) -> Iterable[Analysis]:
+    """`n` simulated confirm stages, analysed (by default for all that the plan asks); in chunks."""
+    plan = scenario.plan
+    asked = asked or questions(plan)
     arms = [arm.values for arm in plan.arms]
     rng = np.random.default_rng(stream(seed, "calibrate", scenario.world, scenario.design, scenario.seeds))
     for start in range(0, n, CHUNK):
@@ -186,3 +206,46 @@ def power_table(n: int, seed: int = 0) -> list[dict[str, Any]]:
              "foretold": shape.power(points, SD, seeds, ALPHA)}
         )  # fmt: skip
     return rows
+
+
+def _declared(factor: str, level: Any, reference: Any, relation: Any, margin: float) -> Hypothesis:
+    return Hypothesis(text=factor, factor=factor, level=level, reference=reference, relation=relation, margin=margin)
+
+
+# Declared hypotheses at the very edge of being true, where wrong verdicts are most frequent.
+EDGE = (
+    _declared("kernel", 5, 3, "above", 0.5), _declared("se", True, False, "above", 0.0),
+    _declared("optimizer", "adamw", "sgd", "above", 0.0), _declared("head_depth", 2, 1, "within", 1.0),
+    _declared("blocks", 4, 3, "within", 1.0),
+)  # fmt: skip
+ALONE = (_declared("kernel", 5, 3, "above", 0.0),)
+AT_EDGE = Truth(main={"kernel": {5: 0.5}, "head_depth": {2: 1.0}, "blocks": {4: -1.0}}, sd=SD)
+
+
+def measure_claims(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """How often declared hypotheses end wrong, and how often a true one alone is supported; rates are fractions.
+
+    wrong_supported, wrong_refuted: any of five hypotheses, each at its edge. supported_half, supported_one: a single
+    `kernel 5 > kernel 3` where the effect is 0.5 and 1 points.
+    """
+    rows = []
+    for kind, seeds in (("one-factor", 3), ("one-factor", 5), ("fractional", 2), ("fractional", 4)):
+        for world, truth in (("equal variances", AT_EDGE), ("unequal variances", replace(AT_EDGE, spread=UNEQUAL))):
+            edge = _verdicts(Scenario(world, kind, seeds, truth), EDGE, n, seed)
+            row = {"world": world, "design": kind, "seeds": seeds, "repeats": n, "hypotheses": len(EDGE),
+                   "wrong_supported": float((edge == SUPPORTED).any(-1).mean()),
+                   "wrong_refuted": float((edge == REFUTED).any(-1).mean())}  # fmt: skip
+            for name, points in (("supported_half", 0.5), ("supported_one", 1.0)):
+                alone = replace(truth, main={"kernel": {5: points}})
+                found = _verdicts(Scenario(f"{world}, {name}", kind, seeds, alone), ALONE, n, seed)
+                row[name] = float((found == SUPPORTED).mean())
+            rows.append(row | {"epochs": len(simulated_plan(kind, seeds).arms) * seeds * EPOCHS})
+    return rows
+
+
+def _verdicts(scenario: Scenario, declared: tuple[Hypothesis, ...], n: int, seed: int) -> np.ndarray:
+    """(n, hypotheses) verdicts."""
+    plan = scenario.plan
+    asked = between(plan, [(found.factor, found.level, found.reference) for found in declared])
+    found = repeats(scenario, n, seed, asked)
+    return np.concatenate([decide(analysis.estimates, declared, ALPHA)[0] for analysis in found])
