@@ -23,6 +23,7 @@ class PlannedArm(Frozen):
     values: dict[str, Any]
     changed: dict[str, Any] = Field(default_factory=dict)
     companions: dict[str, Any] = Field(default_factory=dict)
+    task: str = ""  # of a named arm: its dataset and label; only arms of one task are compared
 
 
 class Plan(Frozen):
@@ -148,10 +149,11 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
 
 def _of_arms(study: Study, data_hash: str, code: str) -> Plan:
     """The plan of a study of named arms: nothing was searched, and the first arm is what others are compared with."""
-    arms = [
-        PlannedArm(name=name, values={key: getattr(study.arm_config(name, seed=0), key) for key in study.columns})
-        for name in study.arms
-    ]
+    arms = []
+    for name in study.arms:
+        config = study.arm_config(name, seed=0)
+        task = f"{config.data.name} {config.data.label}" if config.data.label else config.data.name
+        arms.append(PlannedArm(name=name, values={key: getattr(config, key) for key in study.columns}, task=task))
     return Plan(
         version=1,
         study=study.name,

@@ -98,15 +98,16 @@ def questions(plan: Plan) -> Questions:
 
 
 def _against_first(plan: Plan) -> Questions:
-    """Each named arm against the first."""
-    first, *others = [arm.name for arm in plan.arms]
-    items = [
-        Question("swap", contrast_name("arm", name, first), "arm", name, first, ARMS, {i: 1.0})
-        for i, name in enumerate(others, start=1)
-    ]
-    model = np.eye(len(plan.arms))
-    model[:, 0] = 1.0
-    return Questions(tuple(items), model, _asked(items, len(plan.arms)), cube=False)
+    """Each named arm against the first of its task."""
+    first: dict[str, int] = {}
+    items = []
+    for i, arm in enumerate(plan.arms):
+        j = first.setdefault(arm.task, i)
+        if i != j:
+            other = plan.arms[j].name
+            name = contrast_name("arm", arm.name, other)
+            items.append(Question("swap", name, "arm", arm.name, other, ARMS, {i: 1.0, j: -1.0}))
+    return Questions(tuple(items), np.eye(len(plan.arms)), _asked(items, len(plan.arms)), cube=False)
 
 
 def between(plan: Plan, pairs: Sequence[tuple[str, Any, Any]]) -> Questions:

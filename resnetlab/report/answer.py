@@ -99,6 +99,10 @@ def _lead(results: Results, effects: pd.DataFrame) -> str:
 
 def _best(results: Results) -> str:
     """The incumbent on fresh seeds, or, marked as optimistic, the best that exploration saw."""
+    if results.plan is not None and results.plan.design == "arms":
+        arms = performance(results.plan, results.confirm).dropna(subset="mean")
+        said = [f"{row.arm} {percent(row.mean)} (n = {row.n})" for row in arms.itertuples(index=False)]
+        return f"Mean test accuracy on fresh seeds: {', '.join(said)}." if said else "No arm has a result yet."
     if results.plan is not None:
         mean, low, high, n = tested(results)
         if n:

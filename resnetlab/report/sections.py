@@ -66,7 +66,7 @@ class Section:
 def incumbent(results: Results) -> Section | None:
     """The chosen setting, what it was chosen by, and how it does on fresh seeds."""
     plan = results.plan
-    if plan is None:
+    if plan is None or plan.design == "arms":
         return None
     runs = incumbent_runs(results)
     test, validated = tested(results), mean_interval(runs["val_accuracy"])
