@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnetlab.optimal import choose, good_size, main_effects
-
 MOST_CANDIDATES = 1000  # combinations that a D-optimal design chooses from; of more, so many drawn at random
 
 # Generators of two-level fractions of resolution V or higher: added factor = product of basic factors (by position).
@@ -106,6 +104,8 @@ def d_optimal(
     together are known best, with the D-efficiency against running them all. Factors are taken not to interact; a
     default size leaves arms over to test that. ValueError where main effects cannot be told apart.
     """
+    from resnetlab.optimal import choose, good_size, main_effects  # numpy: not for every study that is only read
+
     incumbent = arms[0].values
     levels = [(incumbent[factor], *found) for factor, found in alternatives.items()]
     model = main_effects(levels, [[arm.values[factor] for factor in alternatives] for arm in arms])

@@ -6,9 +6,11 @@ import pytest
 from made_results import default_study, make_results
 
 from resnetlab.analysis.calibration import simulated_plan
+from resnetlab.analysis.fairness import fairness
 from resnetlab.analysis.foresight import PLAUSIBLE, foresight, replicates
 from resnetlab.analysis.power import cube
 from resnetlab.analysis.results import Results
+from resnetlab.plan import sketch
 from resnetlab.simulate import Truth, confirm_rows, confirm_values
 from resnetlab.study import build_study
 from resnetlab.tuning.estimate import confirm_stage
@@ -91,3 +93,17 @@ def test_the_dry_run_names_what_cannot_be_run():
     (line,) = confirm_stage(study(confirm={"design": "d-optimal"}))
     assert line.startswith("confirm: d-optimal, D-efficiency 100%, 8 arms × 3 seeds")
     assert list(confirm_stage(study(confirm={"design": "none"}))) == ["confirm: none, so nothing will be claimed"]
+
+
+def test_a_study_of_named_arms_has_its_power_and_fairness_said_too():
+    arms = {"plain": {"blocks": 2}, "deep": {"blocks": 3}, "late": {"blocks": 3, "epochs": 3}}
+    named = study({}, arms=arms, confirm={"design": "arms", "seeds": 3})
+    lines = list(foresight(named))
+    assert sum("difference between two arms" in line for line in lines) == len(PLAUSIBLE)
+    assert next(confirm_stage(named)).startswith("confirm: arms, 3 arms × 3 seeds = 9 runs of 3 or 9 epochs: 63 epochs")
+    plan = sketch(named)
+    rows = pd.DataFrame(confirm_rows(plan, np.full((3, 3), 0.8), epochs=9))
+    late = rows["arm"] == "late"
+    rows.loc[late, ["epochs_run", "epochs_allowed"]] = 3
+    (finding,) = fairness(named, plan, rows)
+    assert finding.fair is False and finding.text == "runs of 3 and 9 epochs are mixed"

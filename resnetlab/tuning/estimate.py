@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from resnetlab import design
 from resnetlab.asha import rung_epochs
 from resnetlab.config import TrialConfig
 from resnetlab.data import check, default_cache, prepare
-from resnetlab.plan import sketch
+from resnetlab.plan import Plan, sketch
 from resnetlab.records import ModelFacts
 from resnetlab.seeding import stream
 from resnetlab.study import Study
@@ -68,11 +69,12 @@ def confirm_stage(study: Study) -> Iterator[str]:
         yield "confirm: none, so nothing will be claimed"
         return
     plan = sketch(study)
-    arms, seeds, epochs = len(plan.arms), plan.seeds, study.search.epochs
+    arms, seeds = len(plan.arms), plan.seeds
+    budgets = sorted({config.epochs for config in _configs(study, plan)})
     good = "" if plan.efficiency is None else f", D-efficiency {plan.efficiency:.0%}"
     yield (
         f"confirm: {plan.design}{good}, {arms} arms × {seeds} seeds = {arms * seeds} runs "
-        f"of {epochs} epochs: {arms * seeds * epochs} epochs"
+        f"of {' or '.join(map(str, budgets))} epochs: {confirm_epochs(study)} epochs"
     )
     for line in plan.infeasible:
         yield f"  cannot be run: {line}"
@@ -84,7 +86,12 @@ def confirm_epochs(study: Study) -> int:
     """Epochs of the confirm stage, laid around the baseline."""
     if study.confirm.design == "none":
         return 0
-    return len(sketch(study).arms) * study.confirm.seeds * study.search.epochs
+    return study.confirm.seeds * sum(config.epochs for config in _configs(study, sketch(study)))
+
+
+def _configs(study: Study, plan: Plan) -> list[TrialConfig]:
+    """One config for each arm."""
+    return [config for *_, config in islice(plan.trials(study), len(plan.arms))]
 
 
 def _models(study: Study, dataset: Any) -> Iterator[str]:
