@@ -8,7 +8,7 @@ from resnetlab.config import TrialConfig
 from resnetlab.data import Dataset
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.models.pretrained import Weights
-from resnetlab.training import checkpoint, machine, prefix
+from resnetlab.training import checkpoint, loop, machine, prefix
 from resnetlab.training.loop import Training
 from resnetlab.training.optim import make_optimizer
 from resnetlab.training.transfer import backbone, check_source
@@ -194,6 +194,24 @@ def test_only_what_augmentation_leaves_alone_is_run_once(settings, expected):
     training = Training(config(**settings), made())
     training.run_epoch()
     assert training.prefix_cached is expected
+
+
+def test_what_the_prefix_took_is_on_record_for_every_trial_that_uses_it():
+    data = made()
+    first, second, every = (Training(config(frozen=3, **more), data) for more in ({}, {"lr": 0.01}, {"flip": True}))
+    for training in (first, second, every):
+        training.run_epoch()
+    assert first.prefix_seconds > 0 and second.prefix_seconds == first.prefix_seconds
+    assert first.history[0].train_seconds > first.prefix_seconds
+    assert every.prefix_seconds == 0
+
+
+def test_a_gpu_evaluates_fewer_enlarged_images_at_a_time():
+    shape = (1000, 32, 32, 3)
+    sizes = {size: loop._seen(shape, config(model="resnet18", input_size=size)) for size in (None, 224)}
+    assert sizes == {None: shape, 224: (1000, 224, 224, 3)}
+    gpu = torch.device("cuda")
+    assert machine.evaluation_batch(gpu, sizes[None]) == 1024 and machine.evaluation_batch(gpu, sizes[224]) == 32
 
 
 def test_without_memory_it_is_run_every_time(monkeypatch):

@@ -45,7 +45,8 @@ class Training:
     weights: what `config.weights` names, where it names a file or a source task. cache_prefix: run images through
     frozen stages once and train the rest on the result, where no augmentation moves them and memory allows it; equal to
     running them every time but for float rounding. `prefix_cached` says which way it ran (None before the first epoch),
-    `weights_hash` what it started from (Weights.digest; None from random values).
+    `prefix_seconds` what running it once took; that is part of the first epoch's time unless an earlier trial of this
+    process had the same prefix. `weights_hash` is what it started from (Weights.digest; None from random values).
     Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
     state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
     """
@@ -98,7 +99,9 @@ class Training:
         self.facts = facts(self.model, config, dataset.shape)
         self._optimizer = make_optimizer(config, self.model)
         self.prefix_cached = None if cache_prefix and config.frozen and not self._augment.moves else False
+        self.prefix_seconds = 0.0
         self._features: prefix.Features | None = None
+        self._at_a_time = machine.evaluation_batch(self.device, _seen(self._images.shape, config))
         if state is not None:
             self._restore(state)
 
@@ -215,11 +218,14 @@ class Training:
             yield from zip(inputs.split(batch), self._labels.index_select(0, rows).split(batch), strict=True)
 
     def _run_prefix(self) -> None:
-        """Run the images that every epoch needs through the frozen stages. It counts as training of the first epoch."""
+        """Run the images that every epoch needs through the frozen stages."""
         rows = torch.cat([self._rows["train"], self._rows["val"]]).to(self.device)
         data = f"{self._data_hash} {self.config.split_seed}"  # whose training split gives the normalisation
-        self._features = prefix.features(self.model, self.config, self._images, rows, self._augment.plain, data)
+        self._features = prefix.features(
+            self.model, self.config, self._images, rows, self._augment.plain, data, self._at_a_time
+        )
         self.prefix_cached = self._features is not None
+        self.prefix_seconds = self._features.seconds if self._features is not None else 0.0
 
     def _order(self, epoch: int) -> Tensor:
         """The rows of the training split in this epoch's order; the same on every device."""
@@ -235,7 +241,7 @@ class Training:
         rows = self._rows[split].to(self.device)
         total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
         predictions = []
-        for part in rows.split(machine.evaluation_batch(self.device, self._images.shape)):
+        for part in rows.split(self._at_a_time):
             if cached is None:
                 logits = self.model(self._augment.plain(self._images.index_select(0, part)))
             else:
@@ -252,6 +258,12 @@ class Training:
             config = self.config
             settings = f"lr={config.lr:g}, optimizer={config.optimizer}"
             raise Diverged(f"trial {config.trial_id}, epoch {epoch}: {name} is {loss} ({settings})")
+
+
+def _seen(shape: tuple[int, ...], config: TrialConfig) -> tuple[int, ...]:
+    """(N, H, W, C) as the network's convolutions see it: enlarged."""
+    n, height, width, channels = shape
+    return n, config.input_size or height, config.input_size or width, channels
 
 
 def _part(rows: Tensor, dataset: Dataset, config: TrialConfig) -> Tensor:

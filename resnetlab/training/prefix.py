@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -23,11 +24,12 @@ class Features:
     """A prefix's output for some images, resident where the model is.
 
     values: (n, …) float32; maps are kept as (n, H, W, C), so that batches are channels_last as after a convolution.
-    place: (N,) int64, an image's row in `values`, -1 where it has none.
+    place: (N,) int64, an image's row in `values`, -1 where it has none. seconds: that it took.
     """
 
     values: Tensor
     place: Tensor
+    seconds: float
 
     def __call__(self, rows: Tensor) -> Tensor:
         """rows: (B,) int64 image numbers -> (B, C, H, W) or (B, F), what `Staged.suffix` takes."""
@@ -47,15 +49,22 @@ def forget() -> None:
 
 @torch.no_grad()
 def features(
-    model: Staged, config: TrialConfig, images: Tensor, rows: Tensor, plain: Callable[[Tensor], Tensor], data: str
+    model: Staged,
+    config: TrialConfig,
+    images: Tensor,
+    rows: Tensor,
+    plain: Callable[[Tensor], Tensor],
+    data: str,
+    batch: int,
 ) -> Features | None:
     """The prefix's output for the images `rows` (n,) int64; None where it would take too much of the memory.
 
     images: (N, H, W, C) uint8; plain: what turns a batch of them into the network's input; data: everything that the
-    input depends on besides the rows, as text. The last trial's are used again where all that they depend on is equal.
+    input depends on besides the rows, as text; batch: images at a time. The last trial's are used again where all that
+    they depend on is equal.
     """
     model.eval()
-    batch = machine.evaluation_batch(images.device, images.shape)
+    start = perf_counter()
     key = _key(model, config, rows, f"{data} {images.device}")
     if key in _kept:
         return _kept[key]
@@ -65,12 +74,14 @@ def features(
         return None
     values = first.new_empty(len(rows), *first.shape[1:])
     values[: len(first)] = first
-    for start in range(batch, len(rows), batch):
-        part = rows[start : start + batch]
-        values[start : start + len(part)] = _stored(model.prefix(plain(images.index_select(0, part))))
+    for done in range(batch, len(rows), batch):
+        part = rows[done : done + batch]
+        values[done : done + len(part)] = _stored(model.prefix(plain(images.index_select(0, part))))
     place = torch.full((len(images),), -1, dtype=torch.int64, device=images.device)
     place[rows] = torch.arange(len(rows), device=images.device)
-    _kept[key] = Features(values, place)
+    if images.device.type == "cuda":
+        torch.cuda.synchronize(images.device)
+    _kept[key] = Features(values, place, perf_counter() - start)
     return _kept[key]
 
 
