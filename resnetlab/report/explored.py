@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from resnetlab.analysis.importance import importance
 from resnetlab.analysis.naive import AUDIT, FINISHED, LAST, flips, naive
 from resnetlab.analysis.results import Results
 from resnetlab.report.sections import Section, Table
@@ -71,3 +72,22 @@ def _sized(row: Any) -> str:
     if missing(row.estimate):
         return f"not estimable: {row.n} of {row.of} and {row.n_reference} of {row.of_reference} reached the full budget"
     return f"{signed(row.estimate)} ({interval(row.low, row.high)}, n = {row.n} against {row.n_reference})"
+
+
+def important(results: Results) -> Section | None:
+    """Importance for the search; no sign, no interval, no control of error."""
+    if results.study.arms or results.explore.empty:
+        return None
+    found = importance(results.study, results.trials, results.epochs)
+    rows = [
+        [row.factor, f"{row.importance:.0%}", row.method, row.data, row.epoch, row.trials]
+        for row in found.table.itertuples(index=False)
+    ]
+    text = [
+        "Which factors told good explore trials from the rest, at equal epochs only. This helps to choose ranges for a "
+        "next search; it is not an effect, and factors that do nothing can rank above some that do.",
+        *found.notes,
+    ]
+    columns = ["Factor", "Share", "Method", "Trials compared", "Epoch", "Trials"]
+    tables = [Table(columns, ["text", "number", "text", "text", "number", "number"], rows)] if rows else []
+    return Section("importance", "Importance for the search", text, tables, hypothesis=True)

@@ -16,7 +16,7 @@ from resnetlab import __version__
 from resnetlab.analysis.curves import WORDS, Counts
 from resnetlab.analysis.results import Results
 from resnetlab.records import Status
-from resnetlab.report import bookkeeping, explored, sections
+from resnetlab.report import bookkeeping, claimed, explored, sections
 from resnetlab.report.answer import answer
 from resnetlab.report.figures import Drawing
 from resnetlab.report.sections import Section
@@ -54,11 +54,14 @@ def _part(name: str) -> str:
 def _sections(results: Results, effects: pd.DataFrame) -> list[Section]:
     """In the order of reading; those for which there is nothing are left out."""
     found: list[Section | None] = [
+        claimed.declared(results),
         sections.incumbent(results),
         sections.confirmed(results, effects),
         sections.classes(results),
         sections.hypotheses(results),
         explored.believed(results, effects),
+        explored.important(results),
+        claimed.fair(results),
         _figures("curves", "Learning curves", ["learning-curves", "confirm-curves"], hypothesis=False),
         _figures("trade", "Accuracy against size and time", ["accuracy-parameters", "accuracy-time"]),
         sections.stopping(results),

@@ -1,0 +1,61 @@
+"""What the study declared beforehand and how it ended; whether the arms were compared fairly."""
+
+from __future__ import annotations
+
+from resnetlab.analysis.claims import claims
+from resnetlab.analysis.fairness import fairness
+from resnetlab.analysis.results import Results
+from resnetlab.report.sections import Section, Table
+from resnetlab.report.words import interval, missing, p_value, signed
+
+
+def declared(results: Results) -> Section | None:
+    """Each declared hypothesis: supported, refuted or inconclusive, with its numbers and the hash of its rows."""
+    if results.study.arms:
+        return None
+    found = claims(results.study, results.plan, results.confirm)
+    if found.empty:
+        return None
+    rows = [
+        [
+            row.hypothesis,
+            row.verdict,
+            "–" if missing(row.estimate) else signed(row.estimate),
+            "no interval" if missing(row.low) else f"{row.confidence:.0%}: {interval(row.low, row.high)}",
+            f"{row.n} / {row.n_reference}",
+            p_value(row.p_supported),
+            p_value(row.p_refuted),
+            row.estimand,
+            row.rows or "none",
+            row.note,
+        ]
+        for row in found.itertuples(index=False)
+    ]
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in found["verdict"].value_counts().items())
+    table = Table(
+        ["Hypothesis", "Verdict", "Estimate (points)", "Interval", "Runs", "p, supported", "p, refuted", "Estimand",
+         "Rows", "Note"],
+        ["long", "text", "number", "number", "number", "number", "number", "text", "code", "long"],
+        rows,
+        "Declared in the study before the confirm runs, and part of the plan. p values are one-sided, Holm-adjusted "
+        "over all declared hypotheses. Rows: hash of the runs that the verdict rests on. Every other comparison in this "
+        "report is exploratory.",
+    )  # fmt: skip
+    return Section("hypotheses-declared", "Declared hypotheses", [f"{len(found)} declared: {counts}."], [table])
+
+
+def fair(results: Results) -> Section | None:
+    """Tuning budgets, ranges whose best value lies at an edge, equal epochs, size and time."""
+    if results.study.arms or results.trials.empty:
+        return None
+    words = {True: "fair", False: "not fair", None: "cannot be told"}
+    found = fairness(results.study, results.plan, results.trials)
+    rows = [[finding.check, words[finding.fair], finding.text] for finding in found]
+    unfair = sum(finding.fair is False for finding in found)
+    lead = f"{unfair} of {len(found)} checks found the comparison uneven." if unfair else "No check found it uneven."
+    return Section(
+        "fairness",
+        "Was the comparison fair?",
+        [lead],
+        [Table(["Check", "Found", "What"], ["text", "text", "long"], rows)],
+    )

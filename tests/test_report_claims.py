@@ -1,0 +1,49 @@
+"""Declared hypotheses, naive conclusions, importance and fairness as the report shows them."""
+
+import re
+
+from made_results import default_study, make_results
+
+from resnetlab.analysis.results import Results
+from resnetlab.report import claimed, explored
+from resnetlab.report.build import build_report, estimates
+
+LINES = ["kernel 5 > kernel 3", "shortcut on > shortcut off by at least 50 points"]
+
+
+def test_declared_hypotheses_end_with_their_numbers_and_rows(tmp_path):
+    make_results(tmp_path, study=default_study(hypotheses=LINES))
+    results = Results.open(tmp_path)
+    (table,) = claimed.declared(results).tables
+    rows = {row[0]: row for row in table.rows}
+    assert list(rows) == LINES
+    assert rows[LINES[1]][1] in ("refuted", "inconclusive")
+    for row in rows.values():
+        assert row[1] in ("supported", "refuted", "inconclusive")
+        assert re.fullmatch(r"[0-9a-f]{8,}|none", row[8]) and (row[8] == "none") == (row[2] == "–")
+    page = build_report(tmp_path).read_text()
+    assert "Declared hypotheses" in page and "kernel 5 &gt; kernel 3" in page
+
+
+def test_without_hypotheses_the_report_has_no_such_section(tmp_path):
+    make_results(tmp_path)
+    assert claimed.declared(Results.open(tmp_path)) is None
+
+
+def test_last_reported_accuracies_never_show_a_size(tmp_path):
+    """They are of unequal epochs: only what a reader would have said may stand in the report."""
+    make_results(tmp_path)
+    results = Results.open(tmp_path)
+    (table,) = explored.believed(results, estimates(results)).tables
+    said = [row[1] for row in table.rows]
+    assert said and not any(re.search(r"\d\.\d", text) for text in said)
+    assert all(re.fullmatch(r"nothing|not estimable.*|.* is (better|worse)", text) for text in said)
+
+
+def test_importance_and_fairness_are_there_and_marked(tmp_path):
+    make_results(tmp_path)
+    results = Results.open(tmp_path)
+    section = explored.important(results)
+    assert section.hypothesis and "not an effect" in section.text[0]
+    (table,) = claimed.fair(results).tables
+    assert {row[1] for row in table.rows} <= {"fair", "not fair", "cannot be told"} and len(table.rows) >= 3
