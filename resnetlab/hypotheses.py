@@ -60,8 +60,9 @@ def _read(text: str, space: Space) -> Hypothesis:
         raise ValueError(f"compares {factor} {show(one)} with itself")
     if not within and found["sign"] == "<":
         one, other = other, one
-    relation = "within" if within else "above"
-    return Hypothesis(text=text, factor=factor, level=one, reference=other, relation=relation, margin=margin)
+    return Hypothesis(
+        text=text, factor=factor, level=one, reference=other, relation="within" if within else "above", margin=margin
+    )
 
 
 def _side(text: str, space: Space) -> tuple[str, Any]:

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from resnetlab.analysis.calibration import INCUMBENT, PLANTED, simulated_plan
+from resnetlab.analysis.calibration_sweeps import Way, simulated_study
 from resnetlab.analysis.claims import COLUMNS, claims, decide, exploratory
 from resnetlab.analysis.effects import analyse, estimate
 from resnetlab.analysis.questions import between, questions
 from resnetlab.errors import BadRequest
 from resnetlab.hypotheses import read_hypothesis
 from resnetlab.plan import asked, sketch
-from resnetlab.simulate import Truth, confirm_rows, confirm_values
+from resnetlab.simulate import Memory, Truth, confirm_rows, confirm_values, drive
 from resnetlab.study import build_study
+from resnetlab.tuning.sweep import Sweep
+from resnetlab.tuning.task import one_dataset
 
 FACTORS = {
     "blocks": {"levels": [2, 3, 4]},
@@ -317,3 +320,25 @@ def test_a_question_between_two_levels_is_the_difference_of_two():
     weights = main.weights(everything)[[item.name == "kernel: 5 - 3" for item in main.items]]
     assert between(plan, [("kernel", 5, 3)]).weights(everything) == pytest.approx(weights)
     assert between(plan, [("kernel", 3, 5)]).weights(everything) == pytest.approx(-weights)
+
+
+def test_a_changed_hypothesis_is_a_new_plan_with_fresh_runs_and_the_old_one_is_kept():
+    def sweep(one):
+        return Sweep(one, store, {"git_revision": "simulated"}, one_dataset(one, "simulated", ()))
+
+    store, one = Memory(), simulated_study(Way("random", 8, confirm=True), seed=0)
+    one = one.model_copy(update={"hypotheses": ("kernel 5 > kernel 3",)})
+    first = sweep(one)
+    drive(first, PLANTED)
+    again = sweep(one)
+    assert again.plan.plan_hash == first.plan.plan_hash and drive(again, PLANTED) == 0
+    bolder = one.model_copy(update={"hypotheses": ("kernel 5 > kernel 3 by at least 1 point",)})
+    second = sweep(bolder)
+    drive(second, PLANTED)
+    assert second.plan.plan_hash != first.plan.plan_hash
+    assert store.folder.read(f"plans/{first.plan.plan_hash}.json") is not None
+    trials = pd.DataFrame(list(store.trials.values()))
+    confirm = trials[trials["phase"] == "confirm"]
+    assert confirm.groupby("plan_hash").size().tolist() == [32, 32] and confirm["seed"].nunique() == 4
+    found = claims(bolder, second.plan, confirm)
+    assert found["hypothesis"].tolist() == list(bolder.hypotheses) and "another plan" in found["note"][0]

@@ -128,7 +128,7 @@ def _matched(
     nothing = {"pairs": 0, "others": "", "estimate": np.nan, "low": np.nan, "high": np.nan, "n": 0, "n_reference": 0}
     if apart or not len(known[0]) or not len(known[1]):
         return nothing | {"ratio": np.nan, "note": apart or "not every level has runs that tell"}
-    differ = {(a, b): _others(plan, a, b, factor) for a in known[0] for b in known[1]}
+    differ = {(int(a), int(b)): _others(plan, int(a), int(b), factor) for a in known[0] for b in known[1]}
     ratios = {pair: np.log(size[pair[0]] / size[pair[1]]) for pair in differ}
     ratio = float(np.exp(np.mean([x for pair, x in ratios.items() if not differ[pair]] or list(ratios.values()))))
     alike = [pair for pair, x in ratios.items() if abs(x) <= np.log(LIKE)]
