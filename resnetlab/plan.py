@@ -152,8 +152,8 @@ def _of_arms(study: Study, data_hash: str, code: str) -> Plan:
     arms = []
     for name in study.arms:
         config = study.arm_config(name, seed=0)
-        task = f"{config.data.name} {config.data.label}" if config.data.label else config.data.name
-        arms.append(PlannedArm(name=name, values={key: getattr(config, key) for key in study.columns}, task=task))
+        values = {key: getattr(config, key) for key in study.columns}
+        arms.append(PlannedArm(name=name, values=values, task=study.arm_task(name)))
     return Plan(
         version=1,
         study=study.name,

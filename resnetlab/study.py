@@ -142,8 +142,8 @@ class Study(Frozen):
         """A study of named arms: nothing is searched, every arm is run on the confirm stage's seeds."""
         if not self.arms:
             raise ValueError("need factors (at least one), or arms (at least two)")
-        if self.factors or self.hypotheses or len(self.arms) < 2 or self.confirm.design != "arms":
-            raise ValueError("arms: need at least two, without factors and hypotheses, and confirm.design: arms")
+        if self.factors or len(self.arms) < 2 or self.confirm.design != "arms":
+            raise ValueError("arms: need at least two, without factors, and confirm.design: arms")
         known = TrialConfig.factor_fields() | ARM_KEYS
         for name, changes in self.arms.items():
             if not NAME.fullmatch(name):
@@ -162,6 +162,7 @@ class Study(Frozen):
                 rule = first["msg"].removeprefix("Value error, ")
                 key = ".".join(map(str, first["loc"]))
                 raise ValueError(": ".join(part for part in (f"arms.{name}", key, rule) if part)) from None
+        self._check_hypotheses()
 
     def _check_design(self) -> None:
         compared = len(self.compared_factors())
@@ -177,7 +178,10 @@ class Study(Frozen):
     def _check_hypotheses(self) -> None:
         seen: dict[tuple[Any, ...], str] = {}
         for found in self.declared:
-            if found.factor not in self.compared_factors():
+            tasks = [self.arm_task(name) for name in (found.level, found.reference)] if self.arms else []
+            if len(set(tasks)) > 1:
+                raise ValueError(f"hypotheses: {found.text!r}: arms of different tasks ({' and '.join(tasks)})")
+            if not self.arms and found.factor not in self.compared_factors():
                 allowed = ", ".join(self.compared_factors()) or "none"
                 raise ValueError(
                     f"hypotheses: {found.text!r}: {found.factor} is not in confirm.factors (allowed: {allowed})"
@@ -205,8 +209,8 @@ class Study(Frozen):
 
     @property
     def declared(self) -> tuple[Hypothesis, ...]:
-        """The hypotheses, read."""
-        space = self.space
+        """The hypotheses, read. Named arms are the levels of a factor called `arm`."""
+        space = Space.of({"arm": {"levels": list(self.arms)}}) if self.arms else self.space
         return tuple(read_hypothesis(line, space) for line in self.hypotheses)
 
     def baseline_values(self) -> dict[str, Any]:
@@ -231,6 +235,11 @@ class Study(Frozen):
         if source is not None:
             changes["weights"] = f"trial:{self.arm_config(source, seed=seed).trial_id}"
         return TrialConfig(**self._common(seed) | self.baseline | changes)
+
+    def arm_task(self, name: str) -> str:
+        """What a named arm is tested on: accuracies of different tasks are not compared."""
+        data = self.arm_config(name, seed=0).data
+        return f"{data.name} {data.label}" if data.label else data.name
 
     def _common(self, seed: int) -> dict[str, Any]:
         split = stream(self.seed, "split")

@@ -342,3 +342,25 @@ def test_a_changed_hypothesis_is_a_new_plan_with_fresh_runs_and_the_old_one_is_k
     assert confirm.groupby("plan_hash").size().tolist() == [32, 32] and confirm["seed"].nunique() == 4
     found = claims(bolder, second.plan, confirm)
     assert found["hypothesis"].tolist() == list(bolder.hypotheses) and "another plan" in found["note"][0]
+
+
+def test_named_arms_are_compared_with_each_other():
+    """`font→character transfer within 1 point of scratch`, as a study of named arms has it."""
+    arms = {"scratch": {}, "transfer": {"blocks": 4}, "deeper": {"blocks": 6}, "source": {"data": {"label": "font"}}}
+    content = {"name": "s", "dataset": {"name": "glyphs", "label": "character"}, "arms": arms,
+               "confirm": {"design": "arms", "seeds": 4}}  # fmt: skip
+    lines = ["arm transfer within 1 point of arm scratch", "arm deeper > arm transfer by at least 1 point"]
+    one = build_study(content | {"hypotheses": lines}, "arms.yaml")
+    plan = sketch(one)
+    rows = confirmed(plan, Truth(main={"blocks": {4: 0.1, 6: -2.0}}, sd=0.1))
+    found = claims(one, plan, rows)
+    assert found["verdict"].tolist() == ["supported", "refuted"]
+    assert found["estimand"].tolist() == ["difference between two arms"] * 2
+    assert exploratory(estimate(plan, rows), found).tolist() == [False, True]
+    for line, words in [
+        ("arm transfer > arm source", "different tasks"),
+        ("arm transfer > arm nobody", "no level 'nobody'"),
+        ("blocks 4 > blocks 3", "'blocks' is not a factor"),
+    ]:
+        with pytest.raises(BadRequest, match=words):
+            build_study(content | {"hypotheses": [line]}, "arms.yaml")

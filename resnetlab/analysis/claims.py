@@ -22,7 +22,7 @@ from resnetlab.analysis.questions import CUBE, Question, between, questions
 from resnetlab.analysis.runs import NEEDED, Runs
 from resnetlab.config import digest
 from resnetlab.design import show
-from resnetlab.hypotheses import Hypothesis, read_hypothesis
+from resnetlab.hypotheses import Hypothesis
 from resnetlab.plan import Plan
 from resnetlab.study import Study
 
@@ -41,8 +41,7 @@ def claims(study: Study, plan: Plan | None, confirm: pd.DataFrame) -> pd.DataFra
     where it rests on none. A hypothesis whose levels the plan does not compare is inconclusive, and says why.
     """
     lines = study.hypotheses if plan is None else plan.asked.get("hypotheses", [])
-    space = study.space
-    declared = [read_hypothesis(line, space) for line in lines]
+    declared = study.model_copy(update={"hypotheses": tuple(lines)}).declared
     absent = {found.text: not_compared(plan, found) for found in declared}
     compared = [found for found in declared if not absent[found.text]]
     rows = dict(zip((found.text for found in compared), _judge_all(plan, confirm, compared), strict=True))
@@ -111,6 +110,8 @@ def not_compared(plan: Plan | None, found: Hypothesis) -> str:
     """Why the plan does not hold both levels; empty where it does."""
     if plan is None:
         return "nothing is planned yet"
+    if plan.design == "arms":
+        return ""
     if found.factor not in plan.compared:
         default = f"the plan (design: {plan.design}) does not compare {found.factor}"
         return plan.not_compared.get(found.factor, default)

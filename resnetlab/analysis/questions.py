@@ -99,20 +99,21 @@ def questions(plan: Plan) -> Questions:
 
 def _against_first(plan: Plan) -> Questions:
     """Each named arm against the first of its task."""
-    first: dict[str, int] = {}
-    items = []
-    for i, arm in enumerate(plan.arms):
-        j = first.setdefault(arm.task, i)
-        if i != j:
-            other = plan.arms[j].name
-            name = contrast_name("arm", arm.name, other)
-            items.append(Question("swap", name, "arm", arm.name, other, ARMS, {i: 1.0, j: -1.0}))
-    return Questions(tuple(items), np.eye(len(plan.arms)), _asked(items, len(plan.arms)), cube=False)
+    first: dict[str, str] = {}
+    pairs = [(arm.name, first.setdefault(arm.task, arm.name)) for arm in plan.arms]
+    return between(plan, [("arm", name, other) for name, other in pairs if name != other])
 
 
 def between(plan: Plan, pairs: Sequence[tuple[str, Any, Any]]) -> Questions:
     """One question for each (factor, level, reference), both of them the incumbent's or compared by `plan`: the swap
-    at the incumbent, or the main effect."""
+    at the incumbent, or the main effect. Named arms are the levels of a factor called `arm`."""
+    if plan.design == "arms":
+        place = {arm.name: i for i, arm in enumerate(plan.arms)}
+        named = [
+            Question("swap", contrast_name(*pair), *pair, ARMS, {place[pair[1]]: 1.0, place[pair[2]]: -1.0})
+            for pair in pairs
+        ]
+        return Questions(tuple(named), np.eye(len(plan.arms)), _asked(named, len(plan.arms)), cube=False)
     if not _one_factor(plan):
         columns = _Columns(plan)
         return columns.questions([_main(columns, *pair) for pair in pairs])
