@@ -78,6 +78,47 @@ def run(study: Study, storage: str, address: str | None, stage: str) -> None:
     report(folder)
 
 
+def print_published(name: str, study: Study, storage: str, scaled: bool) -> None:
+    """The published numbers and claims of the study `name` beside what its results folder measured."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from resnetlab.analysis.measured import Measured
+    from resnetlab.analysis.published import compare
+    from resnetlab.analysis.results import Results
+    from resnetlab.published import published
+    from resnetlab.tuning.estimate import arm_facts
+    from resnetlab.tuning.run import results_folder
+
+    text = published().studies[name]
+    facts = arm_facts(study, text.data.shape, text.data.classes)
+    results = Results.open(results_folder(study, storage).url)
+    console, reasons = Console(), {}
+    for title, verdicts in zip(("Numbers", "Claims"), compare(text, Measured.of(results, facts), scaled), strict=True):
+        table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        for heading in ("arm", "what", "printed", "measured", "interval", "n", "difference", "verdict"):
+            table.add_column(heading, overflow="fold", no_wrap=heading in ("n", "measured", "difference"))
+        for row in verdicts:
+            why = [str(reasons.setdefault(reason, len(reasons) + 1)) for reason in row.reasons]
+            table.add_row(
+                f"{row.arm} against {row.against}" if row.against else row.arm,
+                row.what if title == "Numbers" else row.printed,
+                row.printed if title == "Numbers" else "",
+                _number(row.mean),
+                f"{row.low:,.2f} … {row.high:,.2f}" if row.low == row.low else "–",
+                str(row.n),
+                _number(row.difference),
+                row.verdict + (f" ({', '.join(why)})" if why else ""),
+            )
+        console.print(table, "")
+    for reason, number in reasons.items():
+        console.print(f"({number}) {reason}", highlight=False)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.2f}" if value == value else "–"
+
+
 def report(folder: Folder) -> None:
     """Write the report; print its answer and where it lies."""
     from resnetlab.analysis.results import Results

@@ -38,7 +38,7 @@ def declared(results: Results) -> Section | None:
         ["long", "text", "number", "number", "number", "number", "number", "text", "code", "long"],
         rows,
         "Declared in the study before the confirm runs, and part of the plan. p values are one-sided, Holm-adjusted "
-        "over all declared hypotheses. Rows: hash of the runs that the verdict rests on. Every other comparison in this "
+        "over all declared hypotheses. Rows: hash of the runs that a verdict rests on. Every other comparison in this "
         "report is exploratory.",
     )  # fmt: skip
     return Section("hypotheses-declared", "Declared hypotheses", [f"{len(found)} declared: {counts}."], [table])

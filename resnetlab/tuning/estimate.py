@@ -138,3 +138,18 @@ def _facts(config: TrialConfig, dataset: Any) -> ModelFacts:
     with torch.device("meta"):
         model = build(config, dataset.shape, len(dataset.classes))
         return facts(model, config, dataset.shape)
+
+
+def arm_facts(study: Study, shape: tuple[int, int, int], classes: int) -> dict[str, dict[str, float]]:
+    """Parameters of each named arm's network for images of `shape` (H, W, C) and so many classes."""
+    import torch
+
+    from resnetlab.models import build, facts
+
+    found = {}
+    for name in study.arms:
+        config = study.arm_config(name, seed=0)
+        with torch.device("meta"):
+            counted = facts(build(config, shape, classes), config, shape)
+        found[name] = {"parameters": counted.parameters, "trainable": counted.trainable}
+    return found

@@ -23,7 +23,7 @@ from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.tuning.sweep import Stage, Sweep
-from resnetlab.tuning.task import data_key
+from resnetlab.tuning.task import PLACES, data_key
 from resnetlab.tuning.watch import Watch
 
 
@@ -223,7 +223,8 @@ def _write_study(folder: Folder, study: Study, dataset: Dataset) -> None:
         **{name: len(dataset.split(name, seed)) for name in ("train", "val", "test")},
     }
     folder.write("data.json", json.dumps(data, indent=2).encode())
-    folder.write("study.json", json.dumps(study.model_dump(mode="json"), indent=2).encode())
+    content = study.model_dump(mode="json", exclude={"dataset": set(PLACES)})
+    folder.write("study.json", json.dumps(content, indent=2).encode())
 
 
 def _facts() -> dict[str, Any]:

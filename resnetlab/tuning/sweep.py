@@ -28,7 +28,7 @@ from resnetlab.study import Study
 from resnetlab.tables.store import Store
 from resnetlab.tuning.progress import Progress
 from resnetlab.tuning.search import Search
-from resnetlab.tuning.task import CHECKPOINTS, Task, data_key, places
+from resnetlab.tuning.task import CHECKPOINTS, PLACES, Task, data_key, places
 
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 Stage = Literal["explore", "plan", "confirm", "all"]
@@ -244,7 +244,7 @@ class Sweep:
             "study": self.study.name,
             "phase": str(task.phase),
             "status": str(Status.RUNNING),
-            "config": config.model_dump_json(),
+            "config": config.model_dump_json(exclude={"data": set(PLACES)}),
             "seed": config.seed,
             "split_seed": config.split_seed,
             "epochs_run": 0,

@@ -12,6 +12,7 @@ from resnetlab.study import Study
 
 CHECKPOINTS = "checkpoints"  # folders under the results folder
 WEIGHTS = "weights"  # of trials that others start from
+PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def data_key(config: TrialConfig) -> str:
 
 def places(study: Study) -> dict[str, Any]:
     """Where the data lies is taken from this run's study, not from the recorded config."""
-    return {name: getattr(study.dataset, name) for name in ("root", "font_dir", "download")}
+    return {name: getattr(study.dataset, name) for name in PLACES}
 
 
 def one_dataset(study: Study, content_hash: str, classes: Sequence[str]) -> dict[str, tuple[str, Sequence[str]]]:

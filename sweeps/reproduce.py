@@ -1,0 +1,40 @@
+"""Rerun a published study and print what was measured beside what was printed. Without a name: list the studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnetlab import cli, reproduce
+
+STUDIES = Path(__file__).resolve().parent / "studies" / "published"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(help=__doc__)
+def main(
+    study: Annotated[str | None, typer.Argument(help="a name from the list")] = None,
+    seeds: Annotated[int | None, typer.Option(help="replicates of each arm; default: 3")] = None,
+    scale: Annotated[float, typer.Option(help="share of the epochs and training images (a smoke run)")] = 1.0,
+    data: Annotated[str | None, typer.Option(help="where the data lies: archive, or folder of images by class")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
+    storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
+) -> None:
+    with cli.endings():
+        if study is None:
+            print("\n".join(reproduce.listed(STUDIES)))
+            return
+        chosen = reproduce.study_of(STUDIES, study, seeds, scale, data)
+        if dry_run:
+            cli.print_plan(chosen)
+            return
+        cli.run(chosen, storage=storage, address=address, stage="all")
+        cli.print_published(study, chosen, storage, scaled=scale < 1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,70 @@
+"""Each published study is one command away, shortened or whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnetlab import reproduce
+from resnetlab.errors import BadRequest
+from resnetlab.published import published
+from resnetlab.tuning.estimate import arm_facts
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDIES = ROOT / "sweeps" / "studies" / "published"
+NAMES = sorted(published().studies)
+
+
+def test_every_published_study_has_a_file_and_is_listed():
+    assert sorted(path.stem for path in STUDIES.glob("*.yaml")) == NAMES
+    done = subprocess.run([sys.executable, ROOT / "sweeps/reproduce.py"], capture_output=True, text=True)
+    assert done.returncode == 0 and all(name in done.stdout for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_arm_of_the_text_can_be_run(name):
+    study = reproduce.study_of(STUDIES, name, None, 1.0, None)
+    text = published().studies[name]
+    assert {arm for arm, found in text.arms.items() if not found.unspecified} <= set(study.arms)
+    for arm, found in text.arms.items():
+        if arm in study.arms and found.epochs is not None:
+            assert study.arm_config(arm, seed=0).epochs == found.epochs
+
+
+def test_parameter_counts_are_the_printed_ones():
+    def counts(name):
+        text = published().studies[name]
+        study = reproduce.study_of(STUDIES, name, None, 1.0, None)
+        return {arm: found["parameters"] for arm, found in arm_facts(study, text.data.shape, text.data.classes).items()}
+
+    assert counts("resnet-vs-cnn") == {"cnn": 558_974, "resnet": 645_150}
+    ablation = counts("structure-ablation")
+    assert (ablation["baseline"], ablation["fc1"], ablation["fc3"]) == (8_914_580, 1_537_972, 18_290_252)
+    assert (ablation["k5"], ablation["k5-fc1"], ablation["blocks2"]) == (1_724_052, 1_701_812, 17_593_492)
+    assert counts("resnet50-vs-scratch")["scratch-cnn"] == 1_250_858
+    assert counts("transfer-resnet18")["resnet18-finetuned"] == 11_181_642
+
+
+def test_scale_shortens_epochs_and_data_and_takes_another_folder():
+    whole = reproduce.study_of(STUDIES, "resnet50-vs-scratch", None, 1.0, None)
+    short = reproduce.study_of(STUDIES, "resnet50-vs-scratch", 2, 0.5, None)
+    assert short.name != whole.name and short.confirm.seeds == 2
+    config = short.arm_config("resnet50", seed=0)
+    assert (config.epochs, config.data_fraction) == (3, 0.5)
+    small = reproduce.study_of(STUDIES, "font-transfer", None, 0.5, None).arm_config("transfer-small", seed=0)
+    assert small.data_fraction == 0.05
+
+
+def test_data_may_be_a_folder_of_images(tmp_path):
+    (tmp_path / "train").mkdir()
+    study = reproduce.study_of(STUDIES, "resnet-vs-cnn", None, 1.0, str(tmp_path))
+    assert (study.dataset.name, study.dataset.root) == ("folder", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name, scale, words", [("nosuch", 1.0, "allowed: font-transfer"), ("font-transfer", 0.0, "scale")]
+)
+def test_bad_requests(name, scale, words):
+    with pytest.raises(BadRequest, match=words):
+        reproduce.study_of(STUDIES, name, None, scale, None)
