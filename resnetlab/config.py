@@ -178,6 +178,11 @@ class TrialConfig(Frozen):
 
     batch: int = Field(128, ge=1, le=65536)
     epochs: int = Field(10, ge=1, le=100_000, description="the full budget; schedules end here")
+    normalise: Literal["train", "half", "unit", "imagenet"] = Field(
+        "train",
+        description="pixels: by the mean and deviation of the training split (train) or of ImageNet, to -1 … 1 (half), "
+        "to 0 … 1 (unit)",
+    )
     crop: int = Field(0, ge=0, le=64, description="pad by so many pixels and crop at random")
     flip: bool = Field(False, description="mirror half of the images left to right")
     flip_vertical: bool = Field(False, description="mirror half of the images top to bottom")

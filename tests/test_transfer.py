@@ -214,6 +214,19 @@ def test_a_gpu_evaluates_fewer_enlarged_images_at_a_time():
     assert machine.evaluation_batch(gpu, sizes[None]) == 1024 and machine.evaluation_batch(gpu, sizes[224]) == 32
 
 
+def test_normalisation():
+    data, images = made(), torch.from_numpy(made().images[:5])
+    plain = images.permute(0, 3, 1, 2) / 255
+    mean, std = (torch.from_numpy(values)[:, None, None] for values in data.statistics(0))
+    imagenet = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    expected = {"train": (plain - mean) / std, "half": 2 * plain - 1, "unit": plain,
+                "imagenet": (plain - imagenet[0]) / imagenet[1]}  # fmt: skip
+    for name, value in expected.items():
+        torch.testing.assert_close(Training(config(normalise=name), data)._augment.plain(images), value)
+    grey = Training(config(normalise="imagenet"), made(channels=1))._augment.plain(images[..., :1])
+    torch.testing.assert_close(grey, (plain[:, :1] - 0.449) / 0.226)
+
+
 def test_without_memory_it_is_run_every_time(monkeypatch):
     c, data = config(frozen=3), made()
     cached = run(Training(c, data))
@@ -238,7 +251,13 @@ def test_trials_share_a_prefix_only_where_it_is_the_same(monkeypatch):
     assert runs()
     assert not runs() and not runs(lr=0.2) and not runs(dropout=0.5) and not runs(optimizer="adam")
     assert runs(seed=1) and runs(seed=0)
-    assert runs(frozen=2) and runs(data_fraction=0.5) and runs(data=made(seed=2)) and runs(model="cnn")
+    assert (
+        runs(normalise="unit")
+        and runs(frozen=2)
+        and runs(data_fraction=0.5)
+        and runs(data=made(seed=2))
+        and runs(model="cnn")
+    )
     base = {"model": "resnet18", "frozen": 1, "input_size": 16}
     assert (
         runs(**base)

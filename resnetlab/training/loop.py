@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from resnetlab.data import Dataset
 
 AHEAD = 2**19  # pixel values augmented at a time: a few batches, little enough to stay in a cache
+
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation, what torchvision's weights expect
 
 
 class Diverged(ResnetlabError):
@@ -76,7 +79,7 @@ class Training:
         self._used = images - 1 if config.batch > 1 and images % config.batch == 1 else images
         self._steps = math.ceil(self._used / config.batch)
         self._images, self._labels = machine.resident(dataset, self.device)
-        mean, std = dataset.statistics(config.split_seed)
+        mean, std = _normalisation(dataset, config)
         self._augment = Augment(
             dataset.shape,
             mean,
@@ -220,7 +223,7 @@ class Training:
     def _run_prefix(self) -> None:
         """Run the images that every epoch needs through the frozen stages."""
         rows = torch.cat([self._rows["train"], self._rows["val"]]).to(self.device)
-        data = f"{self._data_hash} {self.config.split_seed}"  # whose training split gives the normalisation
+        data = f"{self._data_hash} {self.config.split_seed} {self.config.normalise}"
         self._features = prefix.features(
             self.model, self.config, self._images, rows, self._augment.plain, data, self._at_a_time
         )
@@ -258,6 +261,22 @@ class Training:
             config = self.config
             settings = f"lr={config.lr:g}, optimizer={config.optimizer}"
             raise Diverged(f"trial {config.trial_id}, epoch {epoch}: {name} is {loss} ({settings})")
+
+
+def _normalisation(dataset: Dataset, config: TrialConfig) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of each channel, in [0, 1] scale. Grey images have the mean of ImageNet's three."""
+    channels = dataset.shape[2]
+    match config.normalise:
+        case "half":
+            return [0.5] * channels, [0.5] * channels
+        case "unit":
+            return [0.0] * channels, [1.0] * channels
+        case "imagenet":
+            mean, std = IMAGENET
+            grey = [sum(mean) / 3] * channels, [sum(std) / 3] * channels
+            return (mean, std) if channels == 3 else grey
+        case _:
+            return dataset.statistics(config.split_seed)
 
 
 def _seen(shape: tuple[int, ...], config: TrialConfig) -> tuple[int, ...]:
