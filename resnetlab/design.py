@@ -42,6 +42,17 @@ def show(level: Any) -> str:
     return {True: "on", False: "off"}[level] if isinstance(level, bool) else f"{level}"
 
 
+def contrast_name(factor: str, level: Any, reference: Any) -> str:
+    """`kernel: 5 - 3`: what the comparison of two levels is called everywhere."""
+    return f"{factor}: {show(level)} - {show(reference)}"
+
+
+def interaction_name(*swaps: tuple[str, Any, Any]) -> str:
+    """`kernel × blocks: (5 - 3) × (2 - 3)`, from (factor, level, reference) of each."""
+    factors = " × ".join(factor for factor, _, _ in swaps)
+    return f"{factors}: " + " × ".join(f"({show(level)} - {show(reference)})" for _, level, reference in swaps)
+
+
 def one_factor(incumbent: Mapping[str, Any], alternatives: Mapping[str, Sequence[Any]]) -> list[Arm]:
     """What does changing this one choice do, everything else left as the incumbent has it?
 

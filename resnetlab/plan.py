@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
@@ -41,6 +42,7 @@ class Plan(Frozen):
     compared: dict[str, list[Any]]  # factor: alternative levels that arms were laid out for
     not_compared: dict[str, str] = Field(default_factory=dict)  # factor, or factor=level: why
     arms: list[PlannedArm]
+    contrasts: list[str] = Field(default_factory=list)  # the comparisons that the report will make, by name
     infeasible: list[str] = Field(default_factory=list)  # arm: why it cannot be run
     seeds: int
     alpha: float  # familywise error rate
@@ -138,6 +140,7 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         compared=alternatives,
         not_compared=not_compared,
         arms=arms,
+        contrasts=_contrasts(kind, incumbent, alternatives),
         infeasible=infeasible,
         seeds=study.confirm.seeds,
         alpha=study.confirm.alpha,
@@ -166,11 +169,26 @@ def _of_arms(study: Study, data_hash: str, code: str) -> Plan:
         design="arms",
         compared={},
         arms=arms,
+        contrasts=[
+            design.contrast_name("arm", arm.name, first.name)
+            for arm in arms
+            if (first := next(other for other in arms if other.task == arm.task)) is not arm
+        ],
         seeds=study.confirm.seeds,
         alpha=study.confirm.alpha,
         delta=study.confirm.delta,
         asked=asked(study),
     )
+
+
+def _contrasts(kind: str, incumbent: Mapping[str, Any], alternatives: Mapping[str, list[Any]]) -> list[str]:
+    """Each alternative level against the incumbent's, and in a cube each pair of these."""
+    swaps = [(factor, level, incumbent[factor]) for factor, levels in alternatives.items() for level in levels]
+    names = [design.contrast_name(*swap) for swap in swaps]
+    if kind in ("factorial", "fractional"):
+        pairs = combinations(swaps, 2)
+        names += [design.interaction_name(one, other) for one, other in pairs if one[0] != other[0]]
+    return names
 
 
 def asked(study: Study) -> dict[str, Any]:

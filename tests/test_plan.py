@@ -138,3 +138,16 @@ def test_a_tuned_setting_whose_range_changes_comes_from_the_search_even_where_th
     assert arms["optimizer=adamw"].companions == {"lr": 0.002} and arms["incumbent"].values["lr"] == 0.05
     untried = plan_of(study_, tried[0]).arms[1]
     assert untried.companions == {"lr": pytest.approx((0.0003 * 0.1) ** 0.5)}
+
+
+@pytest.mark.parametrize("kind", ["one-factor", "factorial", "fractional", "d-optimal"])
+def test_the_plan_names_its_contrasts_before_the_evidence(kind):
+    from resnetlab.analysis.questions import questions
+    from resnetlab.plan import sketch
+    from resnetlab.study import build_study
+
+    factors = {"blocks": {"levels": [2, 3]}, "kernel": {"levels": [3, 5]}, "se": {"levels": [True, False]}}
+    content = {"name": "s", "dataset": {"name": "glyphs"}, "factors": factors, "confirm": {"design": kind}}
+    plan = sketch(build_study(content, "s.yaml"))
+    asked = [item.name for item in questions(plan).items if item.kind != "simple"]
+    assert plan.contrasts == asked and "kernel: 5 - 3" in asked

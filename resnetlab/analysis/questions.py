@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from resnetlab.design import show
+from resnetlab.design import contrast_name, interaction_name, show
 from resnetlab.plan import Plan
 
 SWAP = "swap at the incumbent"
@@ -132,10 +132,6 @@ def _one_factor(plan: Plan) -> bool:
     return plan.design in ("one-factor", "none")
 
 
-def contrast_name(factor: str, level: Any, reference: Any) -> str:
-    return f"{factor}: {show(level)} - {show(reference)}"
-
-
 class _Columns:
     """The model's columns: intercept, (factor, level) for each alternative, and their two-factor products, which a
     D-optimal plan takes as none."""
@@ -208,7 +204,7 @@ def _interaction(columns: _Columns, one: tuple[str, Any], other: tuple[str, Any]
     factor = " × ".join(name for name, _, _ in swaps)
     return Question(
         "interaction",
-        f"{factor}: " + " × ".join(f"({show(level)} - {show(reference)})" for _, level, reference in swaps),
+        interaction_name(*swaps),
         factor,
         ", ".join(show(level) for _, level, _ in swaps),
         ", ".join(show(reference) for _, _, reference in swaps),

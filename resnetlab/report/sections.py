@@ -165,6 +165,12 @@ def noise(results: Results) -> list[str]:
         f"Noise floor: seeds alone spread by {sd[0]} points (standard deviation over {floor.runs} runs of {floor.arms} "
         f"arms, 95% interval {sd[1]} … {sd[2]})."
     ]
+    shared = power.block_correlation(Runs.of(plan, results.confirm).values)
+    if not missing(shared.correlation):
+        text.append(
+            f"Pairing gain: runs of different arms on the same seed correlate {shared.correlation:+.2f} (95% interval "
+            f"{shared.low:+.2f} … {shared.high:+.2f}, {shared.blocks} seeds); the intervals here assume none."
+        )
     ahead = power.outlook(plan, floor.sd, results.study.search.epochs)
     for row in ahead[ahead["holm"]].itertuples(index=False):
         needs = "no number of seeds" if missing(row.seeds_needed) else f"{row.seeds_needed:,.0f} seeds"
