@@ -63,7 +63,6 @@ def features(
     input depends on besides the rows, as text; batch: images at a time. The last trial's are used again where all that
     they depend on is equal.
     """
-    model.eval()
     start = perf_counter()
     key = _key(model, config, rows, f"{data} {images.device}")
     if key in _kept:
