@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from resnetlab.data import check
 from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
 from resnetlab.study import Study, load_study
 from resnetlab.yamlfile import parse_value
@@ -50,7 +51,42 @@ def load(name: str, studies: Path, changes: Mapping[str, Any], settings: Sequenc
         if not equals or not key:
             raise BadRequest(f"--set {setting}: need key=value, e.g. search.trials=40")
         wanted[key] = parse_value(value)
-    return load_study(path, wanted)
+    study = load_study(path, wanted)
+    try:
+        check(study.dataset)
+    except BadRequest as error:
+        raise BadRequest(f"{path}: {error}") from None
+    return study
+
+
+def print_settings(studies: Path) -> None:
+    """The studies at hand, and what a study file can say, with defaults."""
+    from resnetlab.config import DEFAULTS, READS, DataConfig, TrialConfig
+    from resnetlab.study import Confirm, Resources, Search
+
+    print("studies:", ", ".join(sorted(file.stem for file in studies.glob("*.yaml"))))
+    sections = {"dataset": DataConfig, "search": Search, "confirm": Confirm, "resources": Resources}
+    for section, model in {**sections, "baseline and factors": TrialConfig}.items():
+        print(f"\n{section}:")
+        for name, info in model.model_fields.items():
+            if name in ("data", "seed", "split_seed", "epochs") and model is TrialConfig:
+                continue
+            default = {**READS["resnet"], **DEFAULTS}.get(name, info.default) if model is TrialConfig else info.default
+            shown = "required" if info.is_required() else f"default {default}"
+            kind = _kind(info.annotation)
+            print(f"  {name} ({kind}, {shown}){': ' + info.description if info.description else ''}")
+
+
+def _kind(annotation: Any) -> str:
+    """A field's type as people write its values."""
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    if get_origin(annotation) is tuple:
+        return "list"
+    if inner:
+        return _kind(inner[0])
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}[annotation.__name__]
 
 
 def print_plan(study: Study, storage: str) -> None:

@@ -24,7 +24,7 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
-        raise ValueError(f"must be odd, got {value}")
+        raise ValueError(f"must be odd (allowed: 1, 3, 5, 7, 9, 11), got {value}")
     return value
 
 

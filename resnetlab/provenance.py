@@ -46,13 +46,19 @@ def _git(where: Path, *words: str) -> str:
 def provenance() -> dict[str, Any]:
     """Everything a reader of the results may ask about how they were made. No secret: options that name one are cut."""
     return {
-        "command": shlex.join(_without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "command": command_line(),
         "git_revision": git_revision(),
         "versions": versions(),
         "host": platform.node(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
     }
+
+
+def command_line() -> str:
+    """The command that this process runs, as one would type it."""
+    script = os.path.relpath(sys.argv[0]) if sys.argv[0] else ""
+    return shlex.join(_without_secrets(["python", script, *sys.argv[1:]]))
 
 
 def _without_secrets(words: list[str]) -> list[str]:

@@ -110,6 +110,10 @@ class Study(Frozen):
         if self.arms or not self.factors:
             self._check_arms()
             return self
+        try:
+            self.config({}, seed=0)
+        except ValidationError as error:
+            raise ValueError(f"baseline: {_first(error)}") from None
         space = self.space
         for factor in space.factors:
             for branch in factor.branches:
@@ -125,7 +129,6 @@ class Study(Frozen):
         problem = space.problem(self.baseline_values())
         if problem:
             raise ValueError(f"baseline: {problem}")
-        self.config(self.baseline_values(), seed=0)
         for name in self.confirm.factors or ():
             if name not in space.names or not space[name].compared:
                 allowed = ", ".join(f.name for f in space.factors if f.compared) or "none"
@@ -158,10 +161,7 @@ class Study(Frozen):
             try:
                 self.arm_config(name, seed=0)
             except ValidationError as error:
-                first = error.errors()[0]
-                rule = first["msg"].removeprefix("Value error, ")
-                key = ".".join(map(str, first["loc"]))
-                raise ValueError(": ".join(part for part in (f"arms.{name}", key, rule) if part)) from None
+                raise ValueError(f"arms.{name}: {_first(error)}") from None
         self._check_hypotheses()
 
     def _check_design(self) -> None:
@@ -273,6 +273,16 @@ class Study(Frozen):
         return digest(self.identity())
 
 
+def _first(error: ValidationError) -> str:
+    """The first problem in a config: `kernel: rule, got value`, or a rule that names its settings itself."""
+    item = error.errors(include_url=False)[0]
+    rule = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return rule
+    got = "" if item["type"] == "value_error" else f", got {item['input']!r}"
+    return f"{'.'.join(map(str, item['loc']))}: {rule}{got}"
+
+
 def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
 
@@ -282,7 +292,8 @@ def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     content.setdefault("name", path.stem)
     for key, value in (changes or {}).items():
         _assign(content, key, value)
-    return build_study(content, str(path))
+    said = ", ".join(f"{key}={value}" for key, value in (changes or {}).items())
+    return build_study(content, f"{path} with {said}" if said else str(path))
 
 
 def build_study(content: Mapping[str, Any], source: str) -> Study:

@@ -15,12 +15,16 @@ from resnetlab import cli
 
 STUDIES = Path(__file__).resolve().parent / "studies"
 
+EPILOG = (
+    "Exit codes: 0 done, 1 no trial finished, 2 bad request, 3 bad data, 4 results folder refused, 75 cluster lost, "
+    "130 interrupted. Example: python sweeps/ablation.py --study default --trials 30 --set confirm.seeds=3"
+)
 Phase = StrEnum("Phase", ["explore", "plan", "confirm", "all"])
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(help=__doc__)
+@app.command(help=__doc__, epilog=EPILOG)
 def main(
     study: Annotated[str, typer.Option(help="a name in sweeps/studies, or a YAML file")] = "default",
     address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
@@ -35,7 +39,10 @@ def main(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key of the study")
     ] = None,
-    phase: Annotated[Phase, typer.Option(help="how far to go; `confirm` explores no further")] = Phase.all,
+    phase: Annotated[
+        Phase, typer.Option(metavar="PHASE", help="explore, plan, confirm (explores no further) or all")
+    ] = Phase.all,
+    settings: Annotated[bool, typer.Option("--settings", help="list the studies and every setting, and end")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
 ) -> None:
     changes = {
@@ -48,6 +55,9 @@ def main(
         "dataset.font_dir": font_dir,
     }
     with cli.endings():
+        if settings:
+            cli.print_settings(STUDIES)
+            return
         chosen = cli.load(study, STUDIES, changes, set_ or [])
         if dry_run:
             cli.print_plan(chosen, storage)

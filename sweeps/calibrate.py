@@ -37,7 +37,9 @@ def main(
         confirm = [row for scenario in scenarios() for row in measure(scenario, repeats, seed)]
         print(f"confirm stages: {len(scenarios())} worlds and designs, {repeats:,} repeats each")
         power, claims = power_table(repeats, seed), measure_claims(repeats, seed)
-        whole = measure_sweeps(lambda study, store: Sweep(study, store, facts, one_dataset(study, "simulated", ())), sweeps, seed)
+        whole = measure_sweeps(
+            lambda study, store: Sweep(study, store, facts, one_dataset(study, "simulated", ())), sweeps, seed
+        )
         versions = {name: version(name) for name in ("numpy", "scipy", "pandas", "optuna")}
         content = {
             "about": "error rates on simulated sweeps with planted truth; shares are fractions, bias and rmse points",

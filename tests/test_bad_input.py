@@ -76,7 +76,8 @@ STUDIES = {
     "negative epochs": (GOOD.replace("epochs: 2", "epochs: -1"), ["search.epochs", "got -1"]),
     "grace over epochs": (GOOD.replace("epochs: 2", "epochs: 2, grace: 3"), ["search", "grace <= epochs"]),
     "baseline outside": (GOOD + "baseline: {kernel: 7}", ["baseline", "kernel=7", "3, 5"]),
-    "infeasible baseline": (GOOD + "baseline: {blocks: 1}", ["downsample <= blocks", "blocks=1"]),
+    "infeasible baseline": (GOOD + "baseline: {blocks: 1}", ["baseline", "downsample <= blocks", "blocks=1"]),
+    "baseline of the wrong type": (GOOD + "baseline: {blocks: two}", ["baseline: blocks", "'two'"]),
     "grid over a range": (
         GOOD.replace("[3, 5]}", "[3, 5]}\n  lr: {low: 0.1, high: 1}").replace("trials", "sampler: grid, trials"),
         ["search.sampler", "factors.lr"],
@@ -103,7 +104,9 @@ OPTIONS = {
     "empty name": (["--name", ""], ["name", "''"]),
     "name with newline": (["--name", "a\nb"], ["name"]),
     "long name": (["--name", "x" * 129], ["name", "128"]),
-    "zero trials": (["--trials", "0"], ["search.trials", "got 0"]),
+    "zero trials": (["--trials", "0"], ["with search.trials=0", "got 0"]),
+    "baseline out of range": (["--set", "baseline.lr=.nan"], ["baseline: lr", "baseline.lr=nan"]),
+    "setting that the dataset has not": (["--set", "dataset.size=8"], ["default.yaml", "dataset.size"]),
     "set without value": (["--set", "seed"], ["--set seed", "key=value"]),
     "set unknown": (["--set", "search.trails=3"], ["search.trails", "did you mean"]),
     "set below a value": (["--set", "seed.x=3"], ["seed", "integer"]),
@@ -119,6 +122,23 @@ def test_bad_options(tmp_path, case):
     assert code == 2 and seconds < 2
     for word in words:
         assert word in error, error
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "/sys/x", "/dev/null/x", " "])
+def test_places_that_cannot_hold_results(tmp_path, place):
+    code, error, seconds = ablation(tmp_path, "--storage", place)
+    assert code == 2 and seconds < 4 and "--storage" in error and len(error.splitlines()) == 1
+
+
+def test_a_cluster_address_where_nobody_listens(tmp_path):
+    for address, words in (("127.0.0.1:1", "nobody listens"), ("nonsense", "host:port")):
+        code, error, seconds = ablation(tmp_path, "--address", address)
+        assert code == 2 and seconds < 2 and words in error
+
+
+def test_more_than_this_machine_has(tmp_path):
+    code, error, seconds = ablation(tmp_path, "--cpus-per-trial", "999")
+    assert code == 2 and seconds < 2 and "999 CPUs" in error
 
 
 def test_storage_that_cannot_be_written(tmp_path):

@@ -171,7 +171,7 @@ def test_ctrl_c_says_how_to_continue(place, straight):
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "continue" in err and "Traceback" not in err
+    assert "continue with: python" in err and "--name interrupted" in err and "Traceback" not in err
     statuses = {row["status"] for row in trials(place, "interrupted").values()}
     assert "interrupted" in statuses and "running" not in statuses
     done = sweep(place, "--name", "interrupted")

@@ -104,6 +104,13 @@ class Folder:
         except FileNotFoundError:
             return
 
+    def exists(self) -> bool:
+        return self._fs.get_file_info(self._root).type != fs.FileType.NotFound
+
+    def remove(self) -> None:
+        """Delete the folder and everything in it."""
+        self._fs.delete_dir(self._root)
+
     def clear(self, sub: str) -> None:
         """Delete everything in `sub`."""
         self._fs.delete_dir_contents(f"{self._root}/{sub}", missing_dir_ok=True)

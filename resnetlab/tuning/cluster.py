@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.study import Resources
 from resnetlab.tables.folder import Folder
+
+
+def check_reachable(address: str | None, resources: Resources) -> None:
+    """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small."""
+    if address is None:
+        cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
+        if resources.cpus > cores:
+            raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
+        if resources.gpus and not gpus and sys.platform == "linux":
+            raise BadRequest(f"resources.gpus: a trial needs {resources.gpus:g} GPUs, this machine has none")
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        if address in ("auto", "local"):
+            return
+        raise BadRequest(f"--address {address}: need `auto` or host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise BadRequest(f"--address {address}: nobody listens there: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -33,6 +57,10 @@ def connect(address: str | None, resources: Resources) -> Iterator[int]:
         else:
             ray.init(address=address, runtime_env={"env_vars": variables, "py_modules": [resnetlab]}, **common)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
+        if address == "auto":
+            raise BadRequest(
+                "--address auto: no Ray cluster runs on this machine (cluster/README.md starts one)"
+            ) from None
         where = f"--address {address}" if address else "a local Ray"
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
     try:

@@ -16,12 +16,13 @@ from resnetlab.config import TrialConfig
 from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
 from resnetlab.errors import BadRequest, FolderRefused, Interrupted, TrialsFailed
-from resnetlab.provenance import provenance
+from resnetlab.provenance import command_line, provenance
 from resnetlab.records import Status
 from resnetlab.seeding import stream
 from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
+from resnetlab.tuning import cluster
 from resnetlab.tuning.sweep import Stage, Sweep
 from resnetlab.tuning.task import PLACES, data_key
 from resnetlab.tuning.watch import Watch
@@ -39,6 +40,8 @@ class Options:
 
 def results_folder(study: Study, storage: str) -> Folder:
     """Where the study's results lie. BadRequest where the storage cannot be written."""
+    if not storage.strip():
+        raise BadRequest("--storage: is empty (allowed: a folder or a URL)")
     root = Folder.at(storage)
     folder = root.sub(study.name)
     if root.path is not None:
@@ -46,6 +49,13 @@ def results_folder(study: Study, storage: str) -> Folder:
         if not place.is_dir() or not os.access(place, os.W_OK):
             raise BadRequest(f"--storage {storage}: {place} cannot be written")
     return folder
+
+
+def _open_store(folder: Folder, study: Study, storage: str) -> Store:
+    try:
+        return Store(folder, study.columns)
+    except OSError as error:
+        raise BadRequest(f"--storage {storage}: cannot be written: {error.strerror or error}") from None
 
 
 def _configs(study: Study) -> list[TrialConfig]:
@@ -101,6 +111,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     study = _absolute(study)
     folder = results_folder(study, options.storage)
     check_identity(study, folder)
+    cluster.check_reachable(options.address, study.resources)
     cache = options.cache or default_cache()
     configs = _configs(study)
     for config in configs:
@@ -108,7 +119,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     datasets = {data_key(config): prepare(config.data, cache) for config in configs}
     dataset = datasets[data_key(configs[0])]
     _check_sizes(study, dataset)
-    store = Store(folder, study.columns)
+    fresh = not folder.exists()
+    store = _open_store(folder, study, options.storage)
     try:
         _write_study(folder, study, dataset)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
@@ -124,11 +136,13 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         return folder
     finally:
         store.close()
+        if fresh and not store.trials:  # refused before the first trial: leave nothing behind
+            folder.remove()
 
 
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
     """Connect to Ray and run to the end, with signals turned into an orderly stop."""
-    from resnetlab.tuning import cluster, engine
+    from resnetlab.tuning import engine
 
     study, folder = sweep.study, sweep.store.folder
     session = _Session(folder)
@@ -159,7 +173,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
 
 
 def continue_hint() -> str:
-    return "run the same command again to continue"
+    return f"continue with: {command_line()}"
 
 
 class _Signals:

@@ -144,7 +144,7 @@ class Search:
     def reported(self, trial_id: str, epoch: int, value: float) -> None:
         """An intermediate value: validation accuracy after `epoch`."""
         self._values[trial_id][epoch] = value
-        if not self._against:  # Optuna keeps intermediate values for a single objective only
+        if not self._against:  # Optuna's trials with two objectives have none, and its TPE fails on those that do
             self._asked[trial_id].report(value, epoch)
 
     def ended(self, trial_id: str, status: Status, cost: float | None) -> None:
