@@ -8,7 +8,7 @@ from typing import Any
 
 from resnetlab import design
 from resnetlab.asha import rung_epochs
-from resnetlab.config import TrialConfig
+from resnetlab.config import MODEL_SETTINGS, TrialConfig
 from resnetlab.data import check, default_cache, prepare
 from resnetlab.plan import Plan, sketch
 from resnetlab.records import ModelFacts
@@ -113,9 +113,7 @@ def _models(study: Study, dataset: Any) -> Iterator[str]:
     yield f"cost: at most {epochs:,} epochs, about {work:.1e} multiply-adds of training at the baseline's size"
 
 
-_ARCHITECTURE = frozenset(
-    {"blocks", "kernel", "width", "downsample", "shortcut", "se", "pool", "head_depth", "head_width", "frozen"}
-)
+_ARCHITECTURE = frozenset({"model", "frozen", "input_size", *MODEL_SETTINGS})
 
 
 def _corners(study: Study, most: int = 256) -> Iterator[dict[str, Any]]:
