@@ -28,5 +28,5 @@ def test_trials_are_packed_node_by_node(nodes, cpus, gpus, slots):
 
 
 def test_what_no_node_can_hold_is_refused_with_what_there_is():
-    with pytest.raises(BadRequest, match="needs 1 CPUs and 1 GPUs on one node.*nodes with 8 CPUs and 0 GPUs"):
+    with pytest.raises(BadRequest, match=r"needs 1 CPUs and 1 GPUs on one node.*nodes with 8 CPUs and 0 GPUs"):
         _slots([node(8)], Resources(gpus=1))
