@@ -225,6 +225,17 @@ def test_two_nodes_share_the_work(place, two_nodes):
     assert session["slots"] == 2
 
 
+def test_a_local_sweep_starts_a_ray_of_its_own_beside_a_running_cluster(place, two_nodes):
+    address, _ = two_nodes
+    options = ["--trials", "1", "--epochs", "1", "--set", "confirm.design=none"]
+    done = sweep(place, "--name", "own", *options, RAY_ADDRESS=address)
+    assert done.returncode == 0, done.stderr
+    (row,) = trials(place, "own").values()
+    assert row["status"] == "complete" and row["host"] == socket.gethostname()
+    (session,) = json.loads((place / "results/own/sweep.json").read_text())["sessions"]
+    assert session["slots"] == os.cpu_count()
+
+
 def test_storage_that_nodes_do_not_share_is_refused_before_the_first_trial(place, two_nodes):
     address, apart = two_nodes
     if not apart:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ class Results:
     def open(cls, place: str | Path) -> Results:
         """Read the folder at a path or URL. BadRequest where there is none, FolderRefused where it is damaged."""
         folder = Folder.at(place)
-        content = _json(folder, "study.json")
+        content = folder.read_json("study.json")
         if content is None:
             raise BadRequest(f"{folder.url}: not a results folder: it has no study.json")
         study = _study(content, f"{folder.url}/study.json")
@@ -60,7 +59,7 @@ class Results:
                 found = schema(name, study.columns if name == "trials" else ()).empty_table()
             tables[name] = _frame(found, study.columns if name == "trials" else ())
         return cls(
-            folder, study, plan, _json(folder, "sweep.json") or {}, **tables, missing=tuple(missing), notes=notes
+            folder, study, plan, folder.read_json("sweep.json") or {}, **tables, missing=tuple(missing), notes=notes
         )
 
     @property
@@ -89,19 +88,6 @@ class Results:
         return self.trials[confirm & (of_plan if ours else ~of_plan)]
 
 
-def _json(folder: Folder, name: str) -> dict[str, Any] | None:
-    raw = folder.read(name)
-    if raw is None:
-        return None
-    try:
-        content = json.loads(raw)
-    except ValueError as error:
-        raise FolderRefused(f"{folder.url}/{name}: damaged: not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise FolderRefused(f"{folder.url}/{name}: damaged: need an object, got {type(content).__name__}")
-    return content
-
-
 def _study(content: dict[str, Any], place: str) -> Study:
     try:
         return build_study(content, place)
@@ -110,7 +96,7 @@ def _study(content: dict[str, Any], place: str) -> Study:
 
 
 def _plan(folder: Folder) -> tuple[Plan | None, tuple[str, ...]]:
-    content = _json(folder, "plan.json")
+    content = folder.read_json("plan.json")
     if content is None:
         return None, ()
     recorded = content.pop("plan_hash", None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
 
-from resnetlab.errors import BadRequest
+from resnetlab.errors import BadRequest, FolderRefused
 
 
 class Folder:
@@ -48,6 +50,19 @@ class Folder:
         except FileNotFoundError:
             return None
 
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The JSON object in a blob, None where there is none. FolderRefused, naming it, where it is damaged."""
+        raw = self.read(name)
+        if raw is None:
+            return None
+        try:
+            content = json.loads(raw)
+        except ValueError as error:
+            raise FolderRefused(f"{self.url}/{name}: damaged: not JSON ({error})") from None
+        if not isinstance(content, dict):
+            raise FolderRefused(f"{self.url}/{name}: damaged: need an object, got {type(content).__name__}")
+        return content
+
     def write(self, name: str, data: bytes) -> None:
         """Replace the blob as a whole, durably: on a disk fsync and rename."""
         if self.path is None:
@@ -55,17 +70,11 @@ class Folder:
                 stream.write(data)
             return
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        aside = _write_aside(target, data)
         try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fchmod(stream.fileno(), 0o644)
-                os.fsync(stream.fileno())
-            Path(aside).replace(target)
+            aside.replace(target)
         except BaseException:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             raise
         _sync_directory(target.parent)
 
@@ -77,18 +86,13 @@ class Folder:
             self.write(name, data)
             return True
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        aside = _write_aside(target, data)
         try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
             os.link(aside, target)  # fails where the name exists, and shows the blob whole
         except FileExistsError:
             return False
         finally:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
         _sync_directory(target.parent)
         return True
 
@@ -114,6 +118,22 @@ class Folder:
     def clear(self, sub: str) -> None:
         """Delete everything in `sub`."""
         self._fs.delete_dir_contents(f"{self._root}/{sub}", missing_dir_ok=True)
+
+
+def _write_aside(target: Path, data: bytes) -> Path:
+    """A file beside `target` that holds `data`, durably; the caller gives it its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o644)
+            os.fsync(stream.fileno())
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    return Path(aside)
 
 
 def _sync_directory(path: Path) -> None:

@@ -52,6 +52,7 @@ def connect(address: str | None, resources: Resources) -> Iterator[int]:
     try:
         if address is None:
             ray.init(
+                address="local",  # of its own, whatever else runs on this machine
                 include_dashboard=False, object_store_memory=256 << 20, runtime_env={"env_vars": variables}, **common
             )
         else:

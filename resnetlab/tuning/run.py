@@ -74,7 +74,7 @@ def _absolute(study: Study) -> Study:
 
 def check_identity(study: Study, folder: Folder) -> None:
     """FolderRefused where the folder holds results of another study, naming what differs."""
-    held = _read_json(folder, "study.json")
+    held = folder.read_json("study.json")
     if held is None:
         return
     place = f"{folder.url}/study.json"
@@ -88,19 +88,6 @@ def check_identity(study: Study, folder: Folder) -> None:
             f"{folder.url}: holds results of another study under this name; use another --name, or undo:\n  "
             + "\n  ".join(changed)
         )
-
-
-def _read_json(folder: Folder, name: str) -> dict[str, Any] | None:
-    raw = folder.read(name)
-    if raw is None:
-        return None
-    try:
-        content = json.loads(raw)
-    except ValueError as error:
-        raise FolderRefused(f"{folder.url}/{name}: damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise FolderRefused(f"{folder.url}/{name}: damaged: not an object")
-    return content
 
 
 def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = Watch) -> Folder:
@@ -223,7 +210,7 @@ def _check_sizes(study: Study, dataset: Dataset) -> None:
 
 def _write_study(folder: Folder, study: Study, dataset: Dataset) -> None:
     """study.json and data.json, before the first row. FolderRefused where the folder's rows are of other data."""
-    held = _read_json(folder, "data.json")
+    held = folder.read_json("data.json")
     if held is not None and held.get("hash") != dataset.hash:
         raise FolderRefused(
             f"{folder.url}: was run on data {held.get('hash')}; {study.dataset.name} is now {dataset.hash}"
@@ -255,7 +242,7 @@ class _Session:
     def __init__(self, folder: Folder):
         self._folder = folder
         self._began = time.monotonic()
-        self._earlier = (_read_json(folder, "sweep.json") or {}).get("sessions", [])
+        self._earlier = (folder.read_json("sweep.json") or {}).get("sessions", [])
         self._content: dict[str, Any] = provenance() | {"started": datetime.now(UTC).isoformat(), "ended": None}
 
     def cluster_up(self, slots: int) -> None:
@@ -270,6 +257,6 @@ class _Session:
             self._content["ended"] = datetime.now(UTC).isoformat()
         sessions = [*self._earlier, self._content]
         totals = {name: sum(s.get(name) or 0.0 for s in sessions) for name in ("wall_seconds", "busy_seconds")}
-        data = _read_json(self._folder, "data.json")
+        data = self._folder.read_json("data.json")
         content = self._content | totals | {"started": sessions[0]["started"], "data": data, "sessions": sessions}
         self._folder.write("sweep.json", json.dumps(content, indent=2).encode())
