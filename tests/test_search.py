@@ -114,3 +114,5 @@ def test_two_objectives_run_with_stopped_trials():
     run(search, range(12))
     assert len(search.optuna.best_trials) >= 1
     assert {t.state for t in search.optuna.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in search.optuna.trials:  # two objectives: Optuna has no intermediate values, so they are attributes
+        assert len(trial.user_attrs["val_accuracy"]) == (3 if trial.state is TrialState.PRUNED else 9)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,8 +46,10 @@ def results_folder(study: Study, storage: str) -> Folder:
     folder = root.sub(study.name)
     if root.path is not None:
         place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())  # type: ignore[union-attr]
-        if not place.is_dir() or not os.access(place, os.W_OK):
-            raise BadRequest(f"--storage {storage}: {place} cannot be written")
+        try:
+            tempfile.TemporaryFile(dir=place).close()  # permissions do not tell: root may write anywhere but in /proc
+        except OSError:
+            raise BadRequest(f"--storage {storage}: {place} cannot be written") from None
     return folder
 
 

@@ -151,6 +151,8 @@ class Search:
         """Tell Optuna how the trial ended; `cost` is the second objective's value, where there is one."""
         trial, values = self._asked.pop(trial_id), self._values.pop(trial_id)
         state = _STATES[status]
+        if self._against:
+            trial.set_user_attr("val_accuracy", {str(epoch): value for epoch, value in values.items()})
         if state is TrialState.COMPLETE:
             last = values[max(values)]
             objectives = [last, float(cost or 0.0)] if self._against else [last]
