@@ -30,7 +30,7 @@ def main(
             return
         chosen = reproduce.study_of(STUDIES, study, seeds, scale, data)
         if dry_run:
-            cli.print_plan(chosen)
+            cli.print_plan(chosen, storage)
             return
         cli.run(chosen, storage=storage, address=address, stage="all")
         cli.print_published(study, chosen, storage, scaled=scale < 1)

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,8 +112,25 @@ def test_another_schema_version_is_refused(tmp_path):
     table = schema("epochs").empty_table()
     old = {**table.schema.metadata, b"resnetlab.version": b"0"}
     pq.write_table(table.replace_schema_metadata(old), tmp_path / "epochs.parquet")
-    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 1\)"):
+    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 1 to 2\)"):
         read_table(Folder.at(tmp_path), "epochs")
+
+
+def test_tables_of_the_version_before_are_read_with_nulls_for_what_came_later(tmp_path):
+    later = ["settings", "weights_hash", "prefix_cached", "prefix_seconds", "energy"]
+    now = pa.Table.from_pylist([{"trial_id": "a", "kernel": 3}], schema("trials", ("kernel",)))
+    old = now.drop_columns(later)
+    version = {**old.schema.metadata, b"resnetlab.version": b"1", b"resnetlab.through": b"7"}
+    pq.write_table(old.replace_schema_metadata(version), tmp_path / "trials.parquet")
+    found = read_table(Folder.at(tmp_path), "trials")
+    assert found.schema.equals(now.schema)
+    assert found.select(later).to_pylist() == [dict.fromkeys(later)]
+    assert found.schema.metadata[b"resnetlab.through"] == b"7"
+
+    fewer = now.drop_columns([*later, "host"]).replace_schema_metadata(version)
+    pq.write_table(fewer, tmp_path / "trials.parquet")
+    with pytest.raises(FolderRefused, match="columns differ from schema version 1"):
+        read_table(Folder.at(tmp_path), "trials")
 
 
 def _write_forever(path, acknowledged):

@@ -14,7 +14,8 @@ import pyarrow as pa
 from resnetlab.config import TrialConfig
 from resnetlab.errors import FolderRefused
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDEST = 1  # that is read: columns that came later are null
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -59,6 +60,11 @@ _TRIAL_TAIL = [
     _field("device", _TEXT, "what it trained on"),
     _field("device_share", _FLOAT, "share of the GPU, or CPUs, that it was given", "devices"),
     _field("threads", _INT, "CPU threads", "threads"),
+    _field("settings", _TEXT, "how it ran, as JSON: precision, deterministic, evaluation batch and what else was set"),
+    _field("weights_hash", _TEXT, "content hash of the weights it started from; null from random values"),
+    _field("prefix_cached", _BOOL, "true where the frozen stages ran once for all epochs"),
+    _field("prefix_seconds", _FLOAT, "running the frozen stages once; part of train_seconds", "s"),
+    _field("energy", _FLOAT, "of the GPU over all epochs, where it tells; under sharing the whole device's", "J"),
     _field("host", _TEXT, "name of the machine"),
     _field("started", _TIME, "when first asked for", "UTC"),
     _field("ended", _TIME, "when its last row came", "UTC"),
@@ -127,6 +133,8 @@ _TABLES: dict[str, list[pa.Field]] = {
     ],
 }
 
+_LATER = {2: {"trials": ("settings", "weights_hash", "prefix_cached", "prefix_seconds", "energy")}}
+
 KEYS: dict[str, tuple[str, ...]] = {
     "trials": ("trial_id",),
     "epochs": ("trial_id", "epoch"),
@@ -165,15 +173,23 @@ def factors_of(trials: pa.Schema) -> tuple[str, ...]:
     return tuple(name for name in trials.names if name not in fixed)
 
 
-def check(found: pa.Schema, table: str, place: str) -> None:
-    """Refuse a table that this version does not know, naming the place and what is allowed. Raises FolderRefused."""
-    metadata: Mapping[bytes, bytes] = found.metadata or {}
+def current(found: pa.Table, table: str, place: str) -> pa.Table:
+    """`found` as this version has it: columns that came after its version are null. Raises FolderRefused, naming the
+    place and what is allowed, where it is of another table, of a version that is not known, or of other columns."""
+    metadata: Mapping[bytes, bytes] = found.schema.metadata or {}
     kind = metadata.get(b"resnetlab.table", b"").decode()
     version = metadata.get(b"resnetlab.version", b"").decode()
     if kind != table:
         raise FolderRefused(f"{place}: not a resnetlab table of {table}" + (f", but of {kind}" if kind else ""))
-    if version != str(SCHEMA_VERSION):
-        raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {SCHEMA_VERSION})")
-    wanted = schema(table, factors_of(found) if table == "trials" else ())
-    if not found.equals(wanted):
-        raise FolderRefused(f"{place}: columns or types differ from schema version {SCHEMA_VERSION}")
+    if not version.isdigit() or not OLDEST <= int(version) <= SCHEMA_VERSION:
+        raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {OLDEST} to {SCHEMA_VERSION})")
+    wanted = schema(table, factors_of(found.schema) if table == "trials" else ())
+    later = [name for number in range(int(version) + 1, SCHEMA_VERSION + 1) for name in _LATER[number].get(table, ())]
+    if sorted(found.schema.names) != sorted(set(wanted.names) - set(later)):
+        raise FolderRefused(f"{place}: columns differ from schema version {version}")
+    for name in later:
+        found = found.append_column(wanted.field(name), pa.nulls(len(found), wanted.field(name).type))
+    found = found.select(wanted.names)
+    if not found.schema.equals(wanted):
+        raise FolderRefused(f"{place}: types differ from schema version {version}")
+    return found.replace_schema_metadata(dict(metadata) | dict(wanted.metadata))

@@ -22,7 +22,7 @@ from resnetlab.errors import FolderRefused
 from resnetlab.tables import segment
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.lease import Lease
-from resnetlab.tables.schema import KEYS, check, factors_of, schema
+from resnetlab.tables.schema import KEYS, current, factors_of, schema
 
 WRITTEN = ("trials", "epochs", "rungs", "classes", "predictions")
 _THROUGH = b"resnetlab.through"
@@ -147,8 +147,7 @@ def read_table(folder: Folder, table: str) -> pa.Table | None:
     fresh = [tables[table] for number, tables in segments if number > through and table in tables]
     if not fresh:
         return published
-    for part in fresh:
-        check(part.schema, table, f"{folder.url}/segments")
+    fresh = [current(part, table, f"{folder.url}/segments") for part in fresh]
     wanted = schema(table, factors_of(fresh[0].schema) if table == "trials" else ())
     parts = ([published] if published is not None else []) + fresh
     merged = pa.concat_tables([part.replace_schema_metadata(wanted.metadata) for part in parts])
@@ -179,8 +178,7 @@ def _read_parquet(folder: Folder, table: str) -> pa.Table | None:
         found = pq.read_table(pa.BufferReader(raw))
     except (pa.ArrowException, OSError, EOFError) as error:
         raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
-    check(found.schema, table, place)
-    return found
+    return current(found, table, place)
 
 
 def _segments(folder: Folder) -> list[tuple[int, dict[str, pa.Table]]]:

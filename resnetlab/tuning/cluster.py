@@ -53,7 +53,10 @@ def connect(address: str | None, resources: Resources) -> Iterator[int]:
         if address is None:
             ray.init(
                 address="local",  # of its own, whatever else runs on this machine
-                include_dashboard=False, object_store_memory=256 << 20, runtime_env={"env_vars": variables}, **common
+                include_dashboard=False,
+                object_store_memory=256 << 20,
+                runtime_env={"env_vars": variables},
+                **common,
             )
         else:
             ray.init(address=address, runtime_env={"env_vars": variables, "py_modules": [resnetlab]}, **common)

@@ -86,6 +86,7 @@ class _Run:
             "device": _device_name(device),
             "device_share": context["gpus"] if device == "cuda" else context["cpus"],
             "threads": threads,
+            "weights_hash": self._training.weights_hash,
             "host": platform.node(),
             "setup_seconds": time.perf_counter() - began,
         }
@@ -124,7 +125,7 @@ class _Run:
             self._checkpoint(last=training.epoch == config.epochs)
         report = {
             "epochs": [record.as_row() for record in training.history[self._reported :]],
-            "columns": self._columns | {"checkpoint_seconds": self._checkpoint_seconds},
+            "columns": self._columns | self._cost(),
             "restarted": self._restarted,
         }
         self._reported, self._columns, self._restarted = len(training.history), {}, False
@@ -140,6 +141,16 @@ class _Run:
                 "image": result.image,
             }
         return report
+
+    def _cost(self) -> dict[str, Any]:
+        """Columns that grow, or are known only once an epoch was trained."""
+        columns: dict[str, Any] = {"checkpoint_seconds": self._checkpoint_seconds}
+        if self._training.config.frozen and self._training.prefix_cached is not None:
+            columns |= {
+                "prefix_cached": self._training.prefix_cached,
+                "prefix_seconds": self._training.prefix_seconds,
+            }
+        return columns
 
     def _checkpoint(self, last: bool) -> None:
         """Write the state, unless the last one was so recent that writing would cost more than its share."""
