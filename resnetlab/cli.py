@@ -46,17 +46,23 @@ def load(name: str, studies: Path, changes: Mapping[str, Any], settings: Sequenc
     elif not path.is_file():
         raise BadRequest(f"--study {name}: no such file")
     wanted = {key: value for key, value in changes.items() if value is not None}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise BadRequest(f"--set {setting}: need key=value, e.g. search.trials=40")
-        wanted[key] = parse_value(value)
-    study = load_study(path, wanted)
+    study = load_study(path, wanted | parsed(settings))
     try:
         check(study.dataset)
     except BadRequest as error:
         raise BadRequest(f"{path}: {error}") from None
     return study
+
+
+def parsed(settings: Sequence[str]) -> dict[str, Any]:
+    """`key=value` of each `--set` as dotted key: value. BadRequest."""
+    wanted = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise BadRequest(f"--set {setting}: need key=value, e.g. search.trials=40")
+        wanted[key] = parse_value(value)
+    return wanted
 
 
 def print_settings(studies: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadRequest
-from resnetlab.study import Study, build_study
+from resnetlab.study import Study, assign, build_study
 from resnetlab.yamlfile import read_yaml
 
 
@@ -19,8 +19,16 @@ def listed(studies: Path) -> Iterator[str]:
         yield f"    arms: {', '.join(content['arms'])}"
 
 
-def study_of(studies: Path, name: str, seeds: int | None, scale: float, data: str | None) -> Study:
-    """The study called `name`, shortened to `scale` of its epochs and training images. BadRequest."""
+def study_of(
+    studies: Path,
+    name: str,
+    seeds: int | None,
+    scale: float,
+    data: str | None,
+    changes: Mapping[str, Any] | None = None,
+) -> Study:
+    """The study called `name` with `changes` (dotted key: value), shortened to `scale` of its epochs and training
+    images. BadRequest."""
     path = studies / f"{name}.yaml"
     if "/" in name or not path.is_file():
         known = ", ".join(sorted(found.stem for found in studies.glob("*.yaml")))
@@ -32,6 +40,8 @@ def study_of(studies: Path, name: str, seeds: int | None, scale: float, data: st
         content["confirm"]["seeds"] = seeds
     if data is not None:
         content["dataset"] = _placed(content["dataset"], Path(data))
+    for key, value in (changes or {}).items():
+        assign(content, key, value)
     if scale < 1:
         content["name"] = f"{name}-scale-{scale:g}"
         _shorten(content, scale)
@@ -39,13 +49,14 @@ def study_of(studies: Path, name: str, seeds: int | None, scale: float, data: st
 
 
 def _placed(dataset: Mapping[str, Any], data: Path) -> dict[str, Any]:
-    """The dataset read from `data`: a folder of images by class, an archive of character fonts, or torchvision's."""
+    """The dataset read from `data`: an archive of character fonts, a folder of images by class, of fonts to render, or
+    torchvision's."""
     kept = {key: value for key, value in dataset.items() if key in ("label", "val_fraction")}
     if data.suffix == ".zip":
         return {"name": "character-fonts", "root": str(data)} | kept
     if (data / "train").is_dir():
         return {"name": "folder", "root": str(data)} | {key: kept[key] for key in kept if key != "label"}
-    return dict(dataset) | {"root": str(data)}
+    return dict(dataset) | {"font_dir" if dataset["name"] == "glyphs" else "root": str(data)}
 
 
 def _shorten(content: dict[str, Any], scale: float) -> None:

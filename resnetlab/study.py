@@ -291,7 +291,7 @@ def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     content = read_yaml(path)
     content.setdefault("name", path.stem)
     for key, value in (changes or {}).items():
-        _assign(content, key, value)
+        assign(content, key, value)
     said = ", ".join(f"{key}={value}" for key, value in (changes or {}).items())
     return build_study(content, f"{path} with {said}" if said else str(path))
 
@@ -304,7 +304,8 @@ def build_study(content: Mapping[str, Any], source: str) -> Study:
         raise BadRequest(explain(error, Study, source)) from None
 
 
-def _assign(content: dict[str, Any], key: str, value: Any) -> None:
+def assign(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set the dotted `key` of parsed content. BadRequest where it leads through something that is not a section."""
     *parents, last = key.split(".")
     place: Any = content
     for part in parents:

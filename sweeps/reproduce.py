@@ -19,16 +19,17 @@ def main(
     study: Annotated[str | None, typer.Argument(help="a name from the list")] = None,
     seeds: Annotated[int | None, typer.Option(help="replicates of each arm; default: 3")] = None,
     scale: Annotated[float, typer.Option(help="share of the epochs and training images (a smoke run)")] = 1.0,
-    data: Annotated[str | None, typer.Option(help="where the data lies: archive, or folder of images by class")] = None,
+    data: Annotated[str | None, typer.Option(help="archive, folder of images by class, or folder of fonts")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
     storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, any key of the study")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
 ) -> None:
     with cli.endings():
         if study is None:
             print("\n".join(reproduce.listed(STUDIES)))
             return
-        chosen = reproduce.study_of(STUDIES, study, seeds, scale, data)
+        chosen = reproduce.study_of(STUDIES, study, seeds, scale, data, cli.parsed(settings or []))
         if dry_run:
             cli.print_plan(chosen, storage)
             return

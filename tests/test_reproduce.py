@@ -68,3 +68,10 @@ def test_data_may_be_a_folder_of_images(tmp_path):
 def test_bad_requests(name, scale, words):
     with pytest.raises(BadRequest, match=words):
         reproduce.study_of(STUDIES, name, None, scale, None)
+
+
+def test_fonts_to_render_and_changed_keys(tmp_path):
+    fonts = reproduce.study_of(STUDIES, "font-transfer", None, 1.0, str(tmp_path), {"dataset.variants": 3})
+    assert (fonts.dataset.font_dir, fonts.dataset.variants) == (str(tmp_path), 3)
+    with pytest.raises(BadRequest, match="dataset.varants"):
+        reproduce.study_of(STUDIES, "font-transfer", None, 1.0, None, {"dataset.varants": 3})
