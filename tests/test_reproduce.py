@@ -73,5 +73,5 @@ def test_bad_requests(name, scale, words):
 def test_fonts_to_render_and_changed_keys(tmp_path):
     fonts = reproduce.study_of(STUDIES, "font-transfer", None, 1.0, str(tmp_path), {"dataset.variants": 3})
     assert (fonts.dataset.font_dir, fonts.dataset.variants) == (str(tmp_path), 3)
-    with pytest.raises(BadRequest, match="dataset.varants"):
+    with pytest.raises(BadRequest, match=r"dataset\.varants"):
         reproduce.study_of(STUDIES, "font-transfer", None, 1.0, None, {"dataset.varants": 3})
