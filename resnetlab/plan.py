@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from itertools import combinations
+from statistics import stdev
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
@@ -47,6 +48,7 @@ class Plan(Frozen):
     seeds: int
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, percentage points
+    pilot: dict[str, float] | None = None  # runs and sd (points) of the baseline's seeds, as known when planning
     asked: dict[str, Any] = Field(default_factory=dict)  # the study's confirm section, from which this was made
     efficiency: float | None = None  # d-optimal: D-efficiency against running every combination that can be run
     collapse: float = 0.5  # a run below this share of the incumbent's explored accuracy counts as collapsed
@@ -82,6 +84,14 @@ class Plan(Frozen):
                 yield row, block, arm, named or study.config(arm.values, seed=seed)
 
 
+def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], TrialConfig]]:
+    """The runs of the baseline that come before all else, as (columns of the trials table, config)."""
+    for block in range(study.confirm.pilot):
+        config = study.baseline_config(stream(study.seed, "pilot", block))
+        values = {name: getattr(config, name) for name in study.columns} if study.arms else study.baseline_values()
+        yield {"arm": "baseline", "seed_block": block} | dict(values), config
+
+
 def read_plan(raw: bytes, place: str) -> Plan:
     """The plan in a plan.json. FolderRefused, naming `place`, where it is damaged or was changed after it was made."""
     try:
@@ -103,8 +113,10 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
     `trials` are rows of the trials table. The choice uses validation accuracy only. TrialsFailed where no trial
     reached the full budget.
     """
+    trials = list(trials)
+    known = _pilot(trials)
     if study.arms:
-        return _of_arms(study, data_hash, code)
+        return _of_arms(study, data_hash, code, known)
     rows = [row for row in trials if row["phase"] in (Phase.EXPLORE, Phase.AUDIT)]
     finished = [row for row in rows if row["status"] == Status.COMPLETE]
     if not finished:
@@ -115,7 +127,7 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
     best = max(finished, key=lambda row: (row["val_accuracy"], -row["number"]))
     incumbent = study.space.active({name: best[name] for name in study.space.names if best[name] is not None})
     kind, alternatives, not_compared = _alternatives(study, incumbent, finished)
-    found: dict[str, Any] = {}
+    found = known
     try:
         if kind == "d-optimal":
             arms, infeasible, found["efficiency"] = _optimal(study, incumbent, alternatives, rows)
@@ -150,7 +162,15 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
     )
 
 
-def _of_arms(study: Study, data_hash: str, code: str) -> Plan:
+def _pilot(trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The field `pilot` of a plan; nothing where fewer than two runs of the baseline ended."""
+    ended = [row for row in trials if row["phase"] == Phase.PILOT and row["status"] == Status.COMPLETE]
+    if len(ended) < 2:
+        return {}
+    return {"pilot": {"runs": len(ended), "sd": 100 * stdev(row["test_accuracy"] for row in ended)}}
+
+
+def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) -> Plan:
     """The plan of a study of named arms: nothing was searched, and the first arm is what others are compared with."""
     arms = []
     for name in study.arms:
@@ -178,6 +198,7 @@ def _of_arms(study: Study, data_hash: str, code: str) -> Plan:
         alpha=study.confirm.alpha,
         delta=study.confirm.delta,
         asked=asked(study),
+        **known,
     )
 
 
@@ -196,7 +217,8 @@ def asked(study: Study) -> dict[str, Any]:
 
     Keys that were added since the first plans stand here only where they are set, so that those plans still hold.
     """
-    content = study.confirm.model_dump(mode="json", exclude={"arms"} if study.confirm.arms is None else None)
+    left_out = {"pilot"} | ({"arms"} if study.confirm.arms is None else set())
+    content = study.confirm.model_dump(mode="json", exclude=left_out)
     return content | ({"hypotheses": list(study.hypotheses)} if study.hypotheses else {})
 
 

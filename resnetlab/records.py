@@ -9,8 +9,14 @@ class Phase(StrEnum):
     """Why a trial was run."""
 
     EXPLORE = "explore"  # proposed by the sampler, may be stopped by ASHA
+    PILOT = "pilot"  # the baseline on fresh seeds, full budget: how far seeds alone spread, known before the plan
     AUDIT = "audit"  # proposed by the sampler, exempt from stopping with a known probability
     CONFIRM = "confirm"  # planned: fresh seed, full budget, never stopped, reads the test split
+
+    @property
+    def searched(self) -> bool:
+        """True where the sampler proposed it, learns from it, and ASHA has a say."""
+        return self in (Phase.EXPLORE, Phase.AUDIT)
 
 
 class Status(StrEnum):

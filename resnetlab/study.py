@@ -51,10 +51,18 @@ class Confirm(Frozen):
 
     seeds: int = Field(3, ge=1, le=1000, description="replicates of each arm")
     design: Literal["one-factor", "factorial", "fractional", "d-optimal", "arms", "none"] = "one-factor"
+    pilot: int = Field(0, ge=0, le=1000, description="runs of the baseline before all else: how far seeds alone spread")
     arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
     factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
     alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
     delta: float = Field(0.5, gt=0.0, le=100.0, description="smallest effect of interest, percentage points")
+
+    @field_validator("pilot")
+    @classmethod
+    def _pilot(cls, pilot: int) -> int:
+        if pilot == 1:
+            raise ValueError("one run shows no spread (allowed: 0, or 2 to 1000)")
+        return pilot
 
 
 class Resources(Frozen):
@@ -235,6 +243,12 @@ class Study(Frozen):
         if source is not None:
             changes["weights"] = f"trial:{self.arm_config(source, seed=seed).trial_id}"
         return TrialConfig(**self._common(seed) | self.baseline | changes)
+
+    def baseline_config(self, seed: int) -> TrialConfig:
+        """The full config of the baseline; of named arms the first that starts from no other."""
+        if not self.arms:
+            return self.config(self.baseline_values(), seed=seed)
+        return self.arm_config(next(name for name, arm in self.arms.items() if "source" not in arm), seed=seed)
 
     def arm_task(self, name: str) -> str:
         """What a named arm is tested on: accuracies of different tasks are not compared."""

@@ -19,7 +19,7 @@ EPILOG = (
     "Exit codes: 0 done, 1 no trial finished, 2 bad request, 3 bad data, 4 results folder refused, 75 cluster lost, "
     "130 interrupted. Example: python sweeps/ablation.py --study default --trials 30 --set confirm.seeds=3"
 )
-Phase = StrEnum("Phase", ["explore", "plan", "confirm", "all"])
+Phase = StrEnum("Phase", ["pilot", "explore", "plan", "confirm", "all"])
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -40,7 +40,10 @@ def main(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key of the study")
     ] = None,
     phase: Annotated[
-        Phase, typer.Option(metavar="PHASE", help="explore, plan, confirm (explores no further) or all")
+        Phase,
+        typer.Option(
+            metavar="PHASE", help="pilot (the baseline's seeds), explore, plan, confirm (explores no further) or all"
+        ),
     ] = Phase.all,
     settings: Annotated[bool, typer.Option("--settings", help="list the studies and every setting, and end")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,

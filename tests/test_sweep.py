@@ -6,7 +6,9 @@ import random
 import numpy as np
 import pytest
 
+from resnetlab.analysis.foresight import replicates
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
+from resnetlab.plan import asked
 from resnetlab.records import Phase, Status
 from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
@@ -236,6 +238,48 @@ def test_stages_stop_where_they_are_told(tmp_path):
     sweep.store.close()
     sweep = at("confirm")
     assert sweep.needs_workers and drive(sweep, trainer) and len(sweep.store.trials) == 12 + 8
+
+
+def test_the_pilot_runs_before_all_else_and_the_plan_says_what_it_found(tmp_path):
+    def at(stage, pilot=3):
+        s = study(confirm={"pilot": pilot})
+        return Sweep(s, Store(Folder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", ["a", "b"]), stage)
+
+    trainer = Trainer()
+    sweep = at("pilot")
+    assert sweep.needs_workers and not drive(sweep, trainer, steps=13)  # one run has ended, two have begun
+    sweep.interrupt()
+    sweep.store.close()
+    sweep = at("pilot")
+    assert sweep.needs_workers and drive(sweep, trainer)
+    rows = list(sweep.store.trials.values())
+    assert [row["phase"] for row in rows] == ["pilot"] * 3 and all(row["status"] == "complete" for row in rows)
+    assert len({row["seed"] for row in rows}) == 3 and {row["kernel"] for row in rows} == {3}
+    sweep.store.close()
+    again = at("pilot")
+    assert not again.needs_workers
+    again.store.close()
+
+    sweep = at("all", pilot=4)
+    assert drive(sweep, trainer) and sweep.error is None
+    sweep.store.close()
+    trials = read_table(Folder.at(tmp_path), "trials").to_pylist()
+    pilot = [row["test_accuracy"] for row in trials if row["phase"] == "pilot"]
+    assert len(pilot) == 4 and sweep.plan.pilot == {"runs": 4, "sd": pytest.approx(100 * np.std(pilot, ddof=1))}
+    assert sum(row["phase"] in ("explore", "audit") for row in trials) == 12
+    assert len({row["number"] for row in trials}) == len(trials)
+    assert {row["trial_id"] for row in tables(tmp_path)["predictions"].to_pylist()} == {
+        row["trial_id"] for row in trials if row["phase"] == "confirm"
+    }
+    found = replicates(read_table(Folder.at(tmp_path), "trials").to_pandas())
+    assert (found.arms, found.runs) == (1 + len(sweep.plan.arms), 4 + 2 * len(sweep.plan.arms))
+
+
+def test_a_pilot_changes_neither_the_explore_trials_nor_the_plan(tmp_path):
+    with_pilot, without = (study(confirm={"pilot": n}) for n in (3, 0))
+    assert with_pilot.study_hash == without.study_hash and asked(with_pilot) == asked(without)
+    with pytest.raises(BadRequest, match=r"confirm\.pilot: one run shows no spread"):
+        study(confirm={"pilot": 1})
 
 
 def test_confirming_needs_an_explore_stage_that_has_ended(tmp_path):

@@ -28,6 +28,7 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
     floor = None if results is None else replicates(results.trials)
     if floor is None or not floor.known or not floor.sd > 0:
         where = "" if results is None else f" ({results.folder.url} has no arm with two runs at the full budget)"
+        where += "; --phase pilot measures it" if study.confirm.pilot else ""
         yield f"noise floor: not measured yet{where}; the table below takes the spread of seeds to be …"
         spreads: Sequence[float] = PLAUSIBLE
     else:
@@ -44,11 +45,11 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
 
 
 def replicates(trials: pd.DataFrame) -> NoiseFloor:
-    """The spread of seeds within each arm of each plan in the trials table: test accuracy at the full budget. Runs at
-    less than half of their arm's best have collapsed and are left out, as long as most have not."""
-    runs = full_budget(trials[trials["phase"] == Phase.CONFIRM])
+    """The spread of seeds within the pilot and each arm of each plan in the trials table: test accuracy at the full
+    budget. Runs at less than half of their arm's best have collapsed and are left out, as long as most have not."""
+    runs = full_budget(trials[trials["phase"].isin([Phase.PILOT, Phase.CONFIRM])])
     groups = []
-    for _, part in runs[runs["test_accuracy"].notna()].groupby(["plan_hash", "design_row"]):
+    for _, part in runs[runs["test_accuracy"].notna()].groupby(["plan_hash", "design_row"], dropna=False):
         values = part["test_accuracy"].to_numpy(dtype=float)
         groups.append(values[~collapsed(values, values.max() / 2)])
     return pooled_sd(groups)
@@ -73,3 +74,19 @@ def _table(study: Study, plan: Plan, spreads: Sequence[float]) -> Iterator[str]:
             if not np.isnan(row.seeds_needed):
                 needs = f"{row.seeds_needed:,.0f} seeds, {row.epochs_needed:,.0f} epochs"
             yield f"  {sd:<9.2f}{row.estimand:<46}{row.tests:<7}{least:<16}{needs}"
+    yield from _shorter(study, plan, spreads[len(spreads) // 2])
+
+
+def _shorter(study: Study, plan: Plan, sd: float) -> Iterator[str]:
+    """The same epochs spent on more and shorter runs, which trades what training ends at for what can be told apart."""
+    ahead = outlook(plan, sd / 100, study.search.epochs)
+    if not len(ahead) or study.search.epochs < 4:
+        return
+    more = plan.model_copy(update={"seeds": 2 * plan.seeds})
+    now, then = (outlook(one, sd / 100, study.search.epochs)["detectable"].iloc[0] for one in (plan, more))
+    if np.isfinite(then):
+        found = f"{100 * now:.2f}" if np.isfinite(now) else "nothing"
+        yield (
+            f"  the same epochs as {more.seeds} seeds of {study.search.epochs // 2} epochs would find {100 * then:.2f} "
+            f"instead of {found} at seed sd {sd:.2f}, of effects that show by then"
+        )

@@ -159,11 +159,12 @@ def noise(results: Results) -> list[str]:
     plan = results.plan
     floor = power.noise_floor(Runs.of(plan, results.confirm).values)
     if not floor.known or not floor.sd > 0:
-        return []
+        return _pilot(results)
     sd = [signed(value).lstrip("+") for value in (floor.sd, floor.low, floor.high)]
     text = [
         f"Noise floor: seeds alone spread by {sd[0]} points (standard deviation over {floor.runs} runs of {floor.arms} "
-        f"arms, 95% interval {sd[1]} … {sd[2]})."
+        f"arms, 95% interval {sd[1]} … {sd[2]}).",
+        *_pilot(results),
     ]
     shared = power.block_correlation(Runs.of(plan, results.confirm).values)
     if not missing(shared.correlation):
@@ -180,6 +181,14 @@ def noise(results: Results) -> list[str]:
             f"of five studies, adjusted for {row.tests} tests; {plan.delta:g} points need {needs}."
         )
     return text
+
+
+def _pilot(results: Results) -> list[str]:
+    """What was known of it when the plan was made."""
+    known = results.plan.pilot if results.plan else None
+    if not known:
+        return []
+    return [f"Before the plan, {known['runs']:.0f} runs of the baseline alone spread by {known['sd']:.2f} points."]
 
 
 def _arms(results: Results) -> Table:

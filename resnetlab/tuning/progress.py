@@ -15,10 +15,16 @@ class Progress:
 
     explore_planned: int
     confirm_planned: int = 0
+    pilot_planned: int = 0
     epochs: int = 0
     images_per_second: float = 0.0  # of all trials together, smoothed, evaluation time counted in
     best: float | None = None
     best_trial: str = ""
+
+    @property
+    def planned(self) -> int:
+        """Trials that are planned as yet."""
+        return self.pilot_planned + self.explore_planned + self.confirm_planned
 
     def trained(self, epoch: Mapping[str, Any], trials: int) -> None:
         """One epoch more, while `trials` trials were under way."""

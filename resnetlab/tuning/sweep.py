@@ -16,29 +16,29 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import numpy as np
-
 from resnetlab.asha import Asha
 from resnetlab.config import TrialConfig, digest
 from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
-from resnetlab.plan import Plan, asked, make_plan, read_plan
+from resnetlab.plan import Plan, asked, make_plan, pilot_trials, read_plan
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
+from resnetlab.tuning import tested
 from resnetlab.tuning.progress import Progress
 from resnetlab.tuning.search import Search
 from resnetlab.tuning.task import CHECKPOINTS, PLACES, Task, data_key, places
 
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
-Stage = Literal["explore", "plan", "confirm", "all"]
+Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
 
 
 class Sweep:
     """A study being run into a store. `facts` are columns that all trials share: data hash, revision, versions.
 
     data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
-    stage: how far to go. `explore` ends before the plan, `plan` after it, `confirm` explores no further, `all`.
+    stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
+    `confirm` explores no further, `all`.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Sweep:
         self._proposed = 0
         self._exhausted = False
         self._again: deque[Task] = deque()
+        self._pilot: deque[tuple[dict[str, Any], Task]] = deque()
         self._confirm: deque[tuple[dict[str, Any], Task]] = deque()
         self._obsolete: list[str] = []
         self.plan: Plan | None = None
@@ -83,7 +84,7 @@ class Sweep:
         for row in rows:
             if not Status(row["status"]).ended and row["trial_id"] in stopped:
                 row = self._close(row["trial_id"], Status.STOPPED, "below the cutoff of its rung")
-            if row["phase"] == Phase.CONFIRM:
+            if not Phase(row["phase"]).searched:
                 continue
             self._proposed = max(self._proposed, row["number"] + 1)
             self._search.replay(row, values.get(row["trial_id"], []))
@@ -91,7 +92,22 @@ class Sweep:
                 self.progress.ended(row)
             else:
                 self._again.append(self._task(row))
+        self._queue_pilot()
         self._find_plan()
+
+    def _queue_pilot(self) -> None:
+        """The baseline's runs that have not ended."""
+        numbers = [row["number"] for row in self.store.trials.values()]
+        for number, (row, config) in enumerate(
+            pilot_trials(self.study), max([self.study.explore_trials - 1, *numbers]) + 1
+        ):
+            task = Task(config.trial_id, config, Phase.PILOT, test=True, data_hash=self._dataset(config)[0])
+            known = self.store.trials.get(task.trial_id)
+            self.progress.pilot_planned += 1
+            if known is None:
+                self._pilot.append(({"number": number} | row, task))
+            elif not Status(known["status"]).ended:
+                self._again.append(task)
 
     def _find_plan(self) -> None:
         """Take the folder's plan, or set it aside where the study now asks for something else."""
@@ -105,15 +121,16 @@ class Sweep:
             for trial_id, row in list(self.store.trials.items()):
                 if row["plan_hash"] == plan.plan_hash and not Status(row["status"]).ended:
                     self._close(trial_id, Status.FAILED, "its plan was replaced by another")
-        if self._stage == "confirm" and self._again:
-            raise BadRequest(f"--phase confirm: {len(self._again)} explore trials have not ended; use --phase all")
+        explored = [task for task in self._again if task.phase.searched]
+        if self._stage == "confirm" and explored:
+            raise BadRequest(f"--phase confirm: {len(explored)} explore trials have not ended; use --phase all")
 
     def _task(self, row: Mapping[str, Any]) -> Task:
         config = TrialConfig.model_validate_json(row["config"])
         data = config.data.model_copy(update=places(self.study))
         config = config.model_copy(update={"data": data})
         phase = Phase(row["phase"])
-        return Task(row["trial_id"], config, phase, test=phase is Phase.CONFIRM, data_hash=self._dataset(config)[0])
+        return Task(row["trial_id"], config, phase, test=not phase.searched, data_hash=self._dataset(config)[0])
 
     # -- what next ---------------------------------------------------------------------------------------------------
 
@@ -141,6 +158,10 @@ class Sweep:
     @property
     def needs_workers(self) -> bool:
         """False where all that is left, if anything, is to write a plan: then Ray need not start."""
+        if self._stage == "pilot":
+            return any(task.phase is Phase.PILOT for task in self._again) or bool(self._pilot)
+        if self._pilot and self._stage != "confirm":
+            return True
         if self.plan is not None:
             return self._stage in ("confirm", "all") and bool(self._again or self._confirm)
         exploring = self._again or self._proposed < self.study.explore_trials
@@ -148,6 +169,16 @@ class Sweep:
         return bool(exploring or confirming)
 
     def _next(self) -> Task | None:
+        if self._pilot and self._stage != "confirm":
+            row, task = self._pilot.popleft()
+            self._open(task, row)
+            return task
+        if self._stage == "pilot":
+            while self._again:
+                if (task := self._again.popleft()).phase is Phase.PILOT:
+                    return task
+            self.finished = not self.running
+            return None
         if self.plan is not None and self._stage in ("explore", "plan"):
             self.finished = not self.running
             return None
@@ -297,10 +328,10 @@ class Sweep:
             best = max(value, known.get("val_accuracy_best") or 0.0)
             last = {"epochs_run": epoch, "val_accuracy": value, "val_loss": row["val_loss"], "val_accuracy_best": best}
             self.store.add("trials", {"trial_id": trial_id, **last, **totals})
-            if task.phase is not Phase.CONFIRM:
+            if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)
             self.progress.trained(row, len(self.working))
-        if task.phase is Phase.CONFIRM or not self.study.search.stopping:
+        if not task.phase.searched or not self.study.search.stopping:
             return True
         decision = self._asha.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
         if decision is None:
@@ -309,28 +340,13 @@ class Sweep:
         return decision.decision != "stop"
 
     def _take_test(self, trial_id: str, test: Mapping[str, Any]) -> None:
-        """Record what a confirm trial did on the test split."""
+        """Record what a trial did on the test split; of the pilot its accuracy alone."""
         numbers = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
         self.store.add("trials", {"trial_id": trial_id, **numbers})
-        labels, predicted = np.asarray(test["labels"]), np.asarray(test["predictions"])
-        order = np.argsort(test["image"], kind="stable")
-        images = np.asarray(test["image"])[order].tolist()
-        columns = {"image": images, "label": labels[order].tolist(), "predicted": predicted[order].tolist()}
-        self.store.add_all("predictions", trial_id, columns)
-        classes = list(self._dataset(self.running[trial_id].config)[1])
-        n = len(classes)
-        self.store.add_all(
-            "classes",
-            trial_id,
-            {
-                "split": ["test"] * n,
-                "class": list(range(n)),
-                "name": classes,
-                "support": np.bincount(labels, minlength=n).tolist(),
-                "predicted": np.bincount(predicted, minlength=n).tolist(),
-                "correct": np.bincount(labels[labels == predicted], minlength=n).tolist(),
-            },
-        )
+        task = self.running[trial_id]
+        if task.phase is Phase.CONFIRM:
+            self.store.add_all("predictions", trial_id, tested.predictions(test))
+            self.store.add_all("classes", trial_id, tested.classes(test, self._dataset(task.config)[1]))
 
     def ended(self, trial_id: str, status: Status, reason: str) -> None:
         """The trial is over. Its checkpoint is deleted once this is durable."""
@@ -340,7 +356,7 @@ class Sweep:
         self.working.discard(trial_id)
         row = self._close(trial_id, status, reason)
         self._fuse(status, reason)
-        if task.phase is not Phase.CONFIRM:
+        if task.phase.searched:
             against = self.study.search.against
             self._search.ended(trial_id, status, row.get(against) if against else None)
             self.progress.ended(row)

@@ -82,7 +82,7 @@ class Watch:
         counts = self._sweep.counts()
         progress = self._sweep.progress
         ended = sum(n for status, n in counts.items() if Status(status).ended)
-        return counts, ended, progress.explore_planned + progress.confirm_planned
+        return counts, ended, progress.planned
 
     def _left(self, ended: int, planned: int) -> str:
         done = ended - self._started_with
