@@ -77,13 +77,17 @@ def _table(study: Study, plan: Plan, spreads: Sequence[float]) -> Iterator[str]:
     yield from _shorter(study, plan, spreads[len(spreads) // 2])
 
 
+def _first(ahead: pd.DataFrame) -> float:
+    """What the first kind of comparison detects with Holm's adjustment, a fraction."""
+    return float(ahead[ahead["holm"]]["detectable"].iloc[0])
+
+
 def _shorter(study: Study, plan: Plan, sd: float) -> Iterator[str]:
     """The same epochs spent on more and shorter runs, which trades what training ends at for what can be told apart."""
-    ahead = outlook(plan, sd / 100, study.search.epochs)
-    if not len(ahead) or study.search.epochs < 4:
+    if study.search.epochs < 4 or not len(outlook(plan, sd / 100, study.search.epochs)):
         return
     more = plan.model_copy(update={"seeds": 2 * plan.seeds})
-    now, then = (outlook(one, sd / 100, study.search.epochs)["detectable"].iloc[0] for one in (plan, more))
+    now, then = (_first(outlook(one, sd / 100, study.search.epochs)) for one in (plan, more))
     if np.isfinite(then):
         found = f"{100 * now:.2f}" if np.isfinite(now) else "nothing"
         yield (

@@ -10,7 +10,7 @@ from resnetlab import design
 from resnetlab.asha import rung_epochs
 from resnetlab.config import MODEL_SETTINGS, TrialConfig
 from resnetlab.data import check, default_cache, prepare
-from resnetlab.plan import Plan, sketch
+from resnetlab.plan import Plan, pilot_trials, sketch
 from resnetlab.records import ModelFacts
 from resnetlab.seeding import stream
 from resnetlab.study import Study
@@ -34,6 +34,8 @@ def describe(study: Study) -> Iterator[str]:
     for factor in study.space.factors:
         kind = "compared" if factor.name in study.compared_factors() else "tuned"
         yield f"  {factor.name} ({kind}): " + "; ".join(branch.describe() for branch in factor.branches)
+    if study.confirm.pilot:
+        yield f"pilot: {study.confirm.pilot} runs of the baseline: {pilot_epochs(study)} epochs"
     yield from _explore(study)
     yield from confirm_stage(study)
     yield from _models(study, dataset)
@@ -47,6 +49,11 @@ def _explore(study: Study) -> Iterator[str]:
         f"explore: {search.trials} trials ({search.sampler}), up to {search.epochs} epochs each, "
         f"ASHA decides at epochs {rungs}, {search.audit:.0%} exempt: about {low} to {high} epochs"
     )
+
+
+def pilot_epochs(study: Study) -> int:
+    """Epochs of the baseline's runs."""
+    return sum(config.epochs for _, config in pilot_trials(study))
 
 
 def explore_epochs(study: Study) -> tuple[int, int]:
@@ -108,7 +115,7 @@ def _models(study: Study, dataset: Any) -> Iterator[str]:
         )
     baseline = _facts(study.config(study.baseline_values(), seed=0), dataset)
     train = len(dataset.split("train", stream(study.seed, "split")))
-    epochs = explore_epochs(study)[1] + confirm_epochs(study)
+    epochs = pilot_epochs(study) + explore_epochs(study)[1] + confirm_epochs(study)
     work = 3 * baseline.multiply_adds * train * epochs
     yield f"cost: at most {epochs:,} epochs, about {work:.1e} multiply-adds of training at the baseline's size"
 
