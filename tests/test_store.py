@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from resnetlab.errors import FolderRefused
+from resnetlab.tables.content import content_hash
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.schema import schema
 from resnetlab.tables.store import Store, read_table
@@ -161,3 +162,94 @@ def test_sigkill_at_random_moments_loses_and_doubles_nothing(tmp_path):
         rows = read_table(Folder.at(tmp_path), "epochs")["epoch"].to_pylist()
         assert rows == list(range(1, len(rows) + 1))
         assert len(rows) >= acknowledged.value
+
+
+@pytest.mark.parametrize("lost", ["epochs.parquet", "trials.parquet", "segments/00000002"])
+def test_a_file_whose_rows_stand_nowhere_else_is_missed(tmp_path, lost):
+    store = Store(Folder.at(tmp_path), ("kernel",))
+    store.add("trials", trial_row("a", 0))
+    for epoch in range(1, 5):
+        store.add("epochs", epoch_row("a", epoch))
+        store.flush()
+        if epoch == 2:
+            store.publish()
+    store.lease.release()
+    (tmp_path / lost).unlink()
+    with pytest.raises(FolderRefused, match=rf"{lost}: is missing"):
+        Store(Folder.at(tmp_path), ("kernel",))
+
+
+def test_a_lease_of_another_host_is_judged_by_the_storage_alone(tmp_path, monkeypatch):
+    folder = Folder.at(tmp_path)
+    held = {"host": "elsewhere", "pid": 7, "process": "x", "token": "t", "since": time.time(), "released": False}
+    folder.create("lease/000001.json", json.dumps(held).encode())
+    with pytest.raises(FolderRefused, match="host elsewhere, pid 7, since"):
+        Store(folder)
+    for clock in (-1e9, 1e9):  # what this machine believes the time to be changes nothing
+        monkeypatch.setattr(time, "time", lambda clock=clock: 1.7e9 + clock)
+        with pytest.raises(FolderRefused, match="held by another sweep"):
+            Store(folder)
+    os.utime(tmp_path / "lease/000001.json", (1e9, 1e9))
+    Store(folder).close()
+
+
+def test_a_lease_from_before_the_storages_clock_was_set_back_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.1)
+    folder = Folder.at(tmp_path)
+    held = {"host": "elsewhere", "pid": 7, "process": "x", "token": "t", "since": 0.0, "released": False}
+    folder.create("lease/000001.json", json.dumps(held).encode())
+    os.utime(tmp_path / "lease/000001.json", (4e9, 4e9))
+    Store(folder).close()
+
+
+def test_a_lease_that_was_deleted_and_taken_again_is_noticed(tmp_path):
+    store = Store(Folder.at(tmp_path))
+    (tmp_path / "lease/000001.json").unlink()
+    second = Store(Folder.at(tmp_path))  # takes the same number
+    store.add("epochs", epoch_row("a", 1))
+    with pytest.raises(FolderRefused, match="taken over"):
+        store.flush()
+    second.add("epochs", epoch_row("a", 1))
+    second.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_lease_that_cannot_be_read_holds_nothing(tmp_path, content):
+    (tmp_path / "lease").mkdir()
+    (tmp_path / "lease/000003.json").write_bytes(content)
+    store = Store(Folder.at(tmp_path))
+    assert store.lease.fence == 4
+    store.close()
+
+
+def test_a_silent_driver_renews_its_lease(tmp_path, monkeypatch):
+    store = Store(Folder.at(tmp_path))
+    before = (tmp_path / "lease/000001.json").read_bytes()
+    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.0)
+    store.tick()
+    assert (tmp_path / "lease/000001.json").read_bytes() != before
+
+
+def test_what_killed_writers_left_is_cleared_away(tmp_path):
+    store = Store(Folder.at(tmp_path))
+    store.close()
+    for place in (tmp_path, tmp_path / "segments", tmp_path / "checkpoints"):
+        place.mkdir(exist_ok=True)
+        (place / ".x.abc.aside").write_text("half")
+    Store(Folder.at(tmp_path)).close()
+    assert not list(tmp_path.rglob("*.aside"))
+
+
+def test_content_is_the_same_whatever_the_time_and_the_order(tmp_path):
+    for name, order in (("one", ["a", "b"]), ("other", ["b", "a"])):
+        store = Store(Folder.at(tmp_path / name), ("kernel",))
+        for trial in order:
+            store.add("trials", trial_row(trial, "ab".index(trial), host=name, train_seconds=len(name) / 7))
+            store.add("epochs", {**epoch_row(trial, 1), "train_seconds": len(name) / 7})
+        store.close()
+    one, other = Folder.at(tmp_path / "one"), Folder.at(tmp_path / "other")
+    assert content_hash(one) == content_hash(other)
+    store = Store(other, ("kernel",))
+    store.add("epochs", epoch_row("c", 1))
+    store.close()
+    assert content_hash(one) != content_hash(other)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs
 
 from resnetlab.errors import BadRequest, FolderRefused
+
+MOST = 4 << 30  # bytes of a blob that is read
+ASIDE = ".aside"  # end of the names of blobs that are being written
+CHECKSUM = "sha256"  # key of a JSON blob that holds the hash of the rest
 
 
 class Folder:
@@ -43,10 +49,12 @@ class Folder:
         return Folder(self._fs, f"{self._root}/{name}", f"{self.url}/{name}")
 
     def read(self, name: str) -> bytes | None:
-        """The blob, or None where there is none."""
+        """The blob, or None where there is none. FolderRefused where it is larger than any of ours."""
         try:
-            with self._fs.open_input_stream(f"{self._root}/{name}") as stream:
-                return stream.read()
+            with self._fs.open_input_file(f"{self._root}/{name}") as file:
+                if file.size() > MOST:
+                    raise FolderRefused(f"{self.url}/{name}: has {file.size():,} bytes (allowed: {MOST:,})")
+                return file.read()
         except FileNotFoundError:
             return None
 
@@ -57,11 +65,20 @@ class Folder:
             return None
         try:
             content = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FolderRefused(f"{self.url}/{name}: damaged: not JSON ({error})") from None
         if not isinstance(content, dict):
             raise FolderRefused(f"{self.url}/{name}: damaged: need an object, got {type(content).__name__}")
+        recorded = content.pop(CHECKSUM, None)
+        if recorded is not None and recorded != _checksum(content):
+            raise FolderRefused(
+                f"{self.url}/{name}: damaged, or changed by hand: its content does not match its {CHECKSUM}"
+            )
         return content
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """A JSON object that people can read, with a hash that finds damage."""
+        self.write(name, json.dumps(content | {CHECKSUM: _checksum(content)}, indent=2).encode())
 
     def write(self, name: str, data: bytes) -> None:
         """Replace the blob as a whole, durably: on a disk fsync and rename."""
@@ -96,11 +113,36 @@ class Folder:
         _sync_directory(target.parent)
         return True
 
+    def age(self, name: str) -> float:
+        """Seconds since the blob was written by the clock of the storage, whatever the clocks of machines say.
+
+        Negative where that clock was set back since. FileNotFoundError where there is no such blob.
+        """
+        parent, _, last = name.rpartition("/")
+        probe = f"{parent}/.{last}.{secrets.token_hex(4)}{ASIDE}"
+        self.write(probe, b"")
+        try:
+            now, then = self._fs.get_file_info([f"{self._root}/{probe}", f"{self._root}/{name}"])
+        finally:
+            self.delete(probe)
+        if then.type == fs.FileType.NotFound:
+            raise FileNotFoundError(name)
+        return (now.mtime_ns - then.mtime_ns) / 1e9
+
+    def tidy(self, *subs: str) -> None:
+        """Delete what processes that were killed have left half written in `subs`."""
+        for sub in subs:
+            for name in self._files(sub):
+                if name.startswith(".") and name.endswith(ASIDE):
+                    self.delete(f"{sub}/{name}" if sub else name)
+
     def names(self, sub: str = "") -> list[str]:
         """The blobs directly in `sub`, sorted, without those being written."""
+        return sorted(name for name in self._files(sub) if not name.startswith("."))
+
+    def _files(self, sub: str) -> list[str]:
         selector = fs.FileSelector(f"{self._root}/{sub}" if sub else self._root, allow_not_found=True)
-        files = (info for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File)
-        return sorted(info.base_name for info in files if not info.base_name.startswith("."))
+        return [info.base_name for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
 
     def delete(self, name: str) -> None:
         try:
@@ -122,8 +164,8 @@ class Folder:
 
 def _write_aside(target: Path, data: bytes) -> Path:
     """A file beside `target` that holds `data`, durably; the caller gives it its name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    _make_directory(target.parent)
+    handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=ASIDE)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -134,6 +176,19 @@ def _write_aside(target: Path, data: bytes) -> Path:
         Path(aside).unlink(missing_ok=True)
         raise
     return Path(aside)
+
+
+def _make_directory(path: Path) -> None:
+    """With its parents, durably: a file is as safe as the names on its path."""
+    if path.is_dir():
+        return
+    _make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_directory(path.parent)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sync_directory(path: Path) -> None:

@@ -2,13 +2,15 @@
 
 Each driver that opens the folder takes the next fencing number by creating `lease/<number>.json`, which only one can
 do. It holds the folder until it releases it, until its process is gone (same host), or until it has not renewed for
-`EXPIRES` seconds (another host). A driver that was overtaken finds a higher number before its next write, and stops.
+`EXPIRES` seconds of the storage's clock (another host). No two clocks are compared, and a clock that was set back makes
+nobody a holder for longer. A driver that was overtaken finds that out before its next write, and stops.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import time
 from pathlib import Path
@@ -26,68 +28,96 @@ class Lease:
 
     def __init__(self, folder: Folder):
         self._folder = folder
+        self._token = secrets.token_hex(8)
         self._since = time.time()
+        self._renewals = 0
         while True:
             number, holder = _newest(folder)
-            if holder is not None and _alive(holder):
+            if holder is not None and _alive(folder, number, holder):
                 raise FolderRefused(
                     f"{folder.url}: held by another sweep (host {holder['host']}, pid {holder['pid']}, "
                     f"since {_when(holder['since'])}); wait for it, or stop it, then run again"
                 )
             self.fence = number + 1
-            self._renewed = time.time()
-            if folder.create(self._name(self.fence), self._content(released=False)):
+            if folder.create(_name(self.fence), self._content(released=False)):
                 break
+        self._renewed = time.monotonic()
         for old in folder.names("lease"):
-            if old != Path(self._name(self.fence)).name:
+            if old != Path(_name(self.fence)).name:
                 folder.delete(f"lease/{old}")
-
-    @staticmethod
-    def _name(fence: int) -> str:
-        return f"lease/{fence:06d}.json"
 
     def _content(self, released: bool) -> bytes:
         content = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "process": _process_start(os.getpid()),
+            "token": self._token,
             "since": self._since,
-            "renewed": self._renewed,
+            "renewals": self._renewals,
             "released": released,
         }
         return json.dumps(content).encode()
 
     def check(self) -> None:
-        """Renew from time to time; raise FolderRefused where another driver has taken over."""
+        """Renew where that is due; raise FolderRefused where another driver has taken over."""
         number, holder = _newest(self._folder)
-        if number > self.fence or holder is None:
-            by = f" by host {holder['host']}, pid {holder['pid']}" if holder else ""
-            raise FolderRefused(f"{self._folder.url}: taken over{by}; this sweep stops")
-        if time.time() - self._renewed > RENEW:
-            self._renewed = time.time()
-            self._folder.write(self._name(self.fence), self._content(released=False))
+        if number != self.fence or holder is None or holder["token"] != self._token:
+            by = f"taken over by host {holder['host']}, pid {holder['pid']}" if holder else "its lease was deleted"
+            raise FolderRefused(f"{self._folder.url}: {by}; this sweep stops")
+        if time.monotonic() - self._renewed > RENEW:
+            self._renewed = time.monotonic()
+            self._renewals += 1
+            self._folder.write(_name(self.fence), self._content(released=False))
+
+    def renew(self) -> None:
+        """Call often: checks, and renews, every `RENEW` seconds."""
+        if time.monotonic() - self._renewed > RENEW:
+            self.check()
 
     def release(self) -> None:
-        self._folder.write(self._name(self.fence), self._content(released=True))
+        """Let the next driver in; nothing happens where another has taken over."""
+        number, holder = _newest(self._folder)
+        if number == self.fence and holder is not None and holder["token"] == self._token:
+            self._folder.write(_name(self.fence), self._content(released=True))
+
+
+def _name(fence: int) -> str:
+    return f"lease/{fence:06d}.json"
 
 
 def _newest(folder: Folder) -> tuple[int, dict[str, Any] | None]:
-    names = folder.names("lease")
+    """The highest fencing number and who took it; what cannot be read was left by a power cut, and holds nothing."""
+    names = [name for name in folder.names("lease") if Path(name).stem.isdigit()]
     if not names:
         return 0, None
     number = int(Path(names[-1]).stem)
+    nobody = {"host": "unknown", "pid": 0, "process": None, "token": None, "since": 0.0, "released": True}
     try:
-        return number, json.loads(folder.read(f"lease/{names[-1]}") or b"")
-    except ValueError:
-        return number, {"host": "unknown", "pid": 0, "process": None, "since": 0.0, "renewed": 0.0, "released": True}
+        found = json.loads(folder.read(f"lease/{names[-1]}") or b"")
+        read = {key: found[key] for key, kind in _KINDS.items() if isinstance(found.get(key), kind)}
+    except (ValueError, AttributeError, RecursionError):
+        return number, nobody
+    return number, nobody | {"released": False} | read
 
 
-def _alive(holder: dict[str, Any]) -> bool:
+_KINDS = {"host": str, "pid": int, "process": str, "token": str, "since": float, "released": bool}
+
+
+def _alive(folder: Folder, number: int, holder: dict[str, Any]) -> bool:
     if holder["released"]:
         return False
     if holder["host"] == socket.gethostname():
         return holder["process"] is not None and _process_start(holder["pid"]) == holder["process"]
-    return time.time() - holder["renewed"] < EXPIRES
+    name = _name(number)
+    try:
+        age = folder.age(name)
+    except FileNotFoundError:
+        return False
+    if age >= 0:
+        return age < EXPIRES
+    before = folder.read(name)  # the storage's clock was set back since: see whether the holder renews
+    time.sleep(2.5 * RENEW)
+    return folder.read(name) != before
 
 
 def _process_start(pid: int) -> str | None:

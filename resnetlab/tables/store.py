@@ -9,17 +9,15 @@ and deleting a segment doubles nothing.
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from resnetlab.errors import FolderRefused
-from resnetlab.tables import segment
+from resnetlab.tables import parquet, segment
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.lease import Lease
 from resnetlab.tables.schema import KEYS, current, factors_of, schema
@@ -34,6 +32,7 @@ class Store:
     def __init__(self, folder: Folder, factors: tuple[str, ...] = ()):
         self.folder = folder
         self.lease = Lease(folder)
+        folder.tidy("", "segments", "lease", "checkpoints")
         self._schemas = {table: schema(table, factors if table == "trials" else ()) for table in WRITTEN}
         self._pending: dict[str, list[dict[str, Any]]] = {table: [] for table in WRITTEN}
         self._trials: dict[str, dict[str, Any]] = {}
@@ -45,7 +44,8 @@ class Store:
         self._recover()
 
     def _recover(self) -> None:
-        self._next = max([_number(name) for name in self.folder.names("segments")], default=-1) + 1
+        numbers = {_number(name) for name in self.folder.names("segments")}
+        through = dict.fromkeys(WRITTEN, -1)
         for table in WRITTEN:
             found = read_table(self.folder, table)
             if found is None:
@@ -56,7 +56,14 @@ class Store:
                 self._keys[table] = {(trial,) for trial in pc.unique(found["trial_id"]).to_pylist()}
             else:
                 self._keys[table] = set(zip(*(found[key].to_pylist() for key in KEYS[table]), strict=True))
-            self._next = max(self._next, through_of(found.schema) + 1)
+            through[table] = through_of(found.schema)
+        last = max([*through.values(), *numbers])
+        for table, merged in through.items():
+            lost = set(range(merged + 1, last + 1)) - numbers
+            if lost:
+                what = f"{table}.parquet" if merged < 0 else f"segments/{min(lost):08d}"
+                raise FolderRefused(f"{self.folder.url}/{what}: is missing, and its rows stand nowhere else")
+        self._next = last + 1
 
     @property
     def trials(self) -> Mapping[str, dict[str, Any]]:
@@ -102,7 +109,8 @@ class Store:
         tables = {name: pa.Table.from_pylist(rows, self._schemas[name]) for name, rows in pending.items() if rows}
         if tables:
             self.lease.check()
-            self.folder.write(f"segments/{self._next:08d}", segment.encode(tables))
+            if not self.folder.create(f"segments/{self._next:08d}", segment.encode(tables)):
+                raise FolderRefused(f"{self.folder.url}: another sweep writes here; this one stops")
             self._next += 1
             self._pending = {table: [] for table in WRITTEN}
             self._changed = {}
@@ -111,6 +119,7 @@ class Store:
     def tick(self) -> None:
         """Call often: flushes every half second, publishes every few seconds, at most 2% of the time."""
         now = time.monotonic()
+        self.lease.renew()
         if now - self._flushed > 0.5:
             self.flush()
         if now - self._published > self._publish_every:
@@ -125,6 +134,7 @@ class Store:
         if not names:
             return
         for table in WRITTEN:
+            self.lease.check()
             write_table(self.folder, table, self.read(table), through=_number(names[-1]))
         for name in names:
             self.folder.delete(f"segments/{name}")
@@ -149,13 +159,14 @@ def read_table(folder: Folder, table: str) -> pa.Table | None:
         return published
     fresh = [current(part, table, f"{folder.url}/segments") for part in fresh]
     wanted = schema(table, factors_of(fresh[0].schema) if table == "trials" else ())
+    metadata = dict(wanted.metadata) | {_THROUGH: str(through).encode()}
     parts = ([published] if published is not None else []) + fresh
-    merged = pa.concat_tables([part.replace_schema_metadata(wanted.metadata) for part in parts])
+    merged = pa.concat_tables([part.replace_schema_metadata(metadata) for part in parts])
     return _canonical(merged, table)
 
 
 def through_of(found: pa.Schema) -> int:
-    """The last segment that a published table contains, -1 for none."""
+    """The last segment that the published part of a table contains, -1 for none."""
     return int((found.metadata or {}).get(_THROUGH, b"-1"))
 
 
@@ -164,21 +175,12 @@ def write_table(folder: Folder, table: str, rows: pa.Table, through: int | None 
     metadata = dict(schema(table, factors_of(rows.schema) if table == "trials" else ()).metadata)
     if through is not None:
         metadata[_THROUGH] = str(through).encode()
-    sink = io.BytesIO()
-    pq.write_table(rows.replace_schema_metadata(metadata), sink, compression="zstd")
-    folder.write(f"{table}.parquet", sink.getvalue())
+    folder.write(f"{table}.parquet", parquet.encode(rows.replace_schema_metadata(metadata)))
 
 
 def _read_parquet(folder: Folder, table: str) -> pa.Table | None:
     raw = folder.read(f"{table}.parquet")
-    if raw is None:
-        return None
-    place = f"{folder.url}/{table}.parquet"
-    try:
-        found = pq.read_table(pa.BufferReader(raw))
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
-    return current(found, table, place)
+    return None if raw is None else parquet.decode(raw, table, f"{folder.url}/{table}.parquet")
 
 
 def _segments(folder: Folder) -> list[tuple[int, dict[str, pa.Table]]]:

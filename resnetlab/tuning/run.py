@@ -225,9 +225,9 @@ def _write_study(folder: Folder, study: Study, dataset: Dataset) -> None:
         "shape": list(dataset.shape),
         **{name: len(dataset.split(name, seed)) for name in ("train", "val", "test")},
     }
-    folder.write("data.json", json.dumps(data, indent=2).encode())
+    folder.write_json("data.json", data)
     content = study.model_dump(mode="json", exclude={"dataset": set(PLACES)})
-    folder.write("study.json", json.dumps(content, indent=2).encode())
+    folder.write_json("study.json", content)
 
 
 def _facts() -> dict[str, Any]:
@@ -261,4 +261,4 @@ class _Session:
         totals = {name: sum(s.get(name) or 0.0 for s in sessions) for name in ("wall_seconds", "busy_seconds")}
         data = self._folder.read_json("data.json")
         content = self._content | totals | {"started": sessions[0]["started"], "data": data, "sessions": sessions}
-        self._folder.write("sweep.json", json.dumps(content, indent=2).encode())
+        self._folder.write_json("sweep.json", content)
