@@ -20,6 +20,8 @@ from resnetlab.yamlfile import parse_value
 if TYPE_CHECKING:
     from resnetlab.tables.folder import Folder
 
+WEIGHTS = "file of weights (safetensors or torch), for trials that ask for torchvision's weights by name"
+
 
 @contextmanager
 def endings() -> Iterator[None]:
@@ -95,25 +97,27 @@ def _kind(annotation: Any) -> str:
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}[annotation.__name__]
 
 
-def print_plan(study: Study, storage: str) -> None:
+def print_plan(study: Study, storage: str, weights: Path | None = None) -> None:
     """The dry run: what would be run, what it would cost, and what it could find."""
     from resnetlab.analysis.foresight import foresight
     from resnetlab.analysis.results import Results
+    from resnetlab.tuning import given
     from resnetlab.tuning.estimate import describe
     from resnetlab.tuning.run import results_folder
 
+    study, found = given.asked(study, weights)
     folder = results_folder(study, storage)
     results = Results.open(folder.url) if folder.read("study.json") is not None else None
-    for line in [*describe(study), *foresight(study, results)]:
+    for line in [*describe(study, folder, found), *foresight(study, results)]:
         print(line)
 
 
-def run(study: Study, storage: str, address: str | None, stage: str) -> None:
+def run(study: Study, storage: str, address: str | None, stage: str, weights: Path | None = None) -> None:
     """Run or continue `study`, then write and announce its report, also where every trial failed."""
     from resnetlab.tuning.run import Options, results_folder, run_study
 
     try:
-        folder = run_study(study, Options(storage=storage, address=address, stage=stage))
+        folder = run_study(study, Options(storage=storage, address=address, stage=stage, weights=weights))
     except TrialsFailed:
         report(results_folder(study, storage))
         raise

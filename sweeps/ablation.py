@@ -36,6 +36,7 @@ def main(
     seed: Annotated[int | None, typer.Option(help="root of all seeds")] = None,
     name: Annotated[str | None, typer.Option(help="name of the results folder; default: the study's name")] = None,
     font_dir: Annotated[str | None, typer.Option(help="glyphs: a folder of further fonts")] = None,
+    weights: Annotated[Path | None, typer.Option(help=cli.WEIGHTS)] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key of the study")
     ] = None,
@@ -63,9 +64,9 @@ def main(
             return
         chosen = cli.load(study, STUDIES, changes, set_ or [])
         if dry_run:
-            cli.print_plan(chosen, storage)
+            cli.print_plan(chosen, storage, weights)
         else:
-            cli.run(chosen, storage=storage, address=address, stage=phase.value)
+            cli.run(chosen, storage=storage, address=address, stage=phase.value, weights=weights)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def main(
     data: Annotated[str | None, typer.Option(help="archive, folder of images by class, or folder of fonts")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
     storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
+    weights: Annotated[Path | None, typer.Option(help=cli.WEIGHTS)] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, any key of the study")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
 ) -> None:
@@ -31,9 +32,9 @@ def main(
             return
         chosen = reproduce.study_of(STUDIES, study, seeds, scale, data, cli.parsed(settings or []))
         if dry_run:
-            cli.print_plan(chosen, storage)
+            cli.print_plan(chosen, storage, weights)
             return
-        cli.run(chosen, storage=storage, address=address, stage="all")
+        cli.run(chosen, storage=storage, address=address, stage="all", weights=weights)
         cli.print_published(study, chosen, storage, scaled=scale < 1)
 
 

@@ -208,6 +208,19 @@ def test_pretrained_weights():
     assert verdict(with_them, "sgd", name="resnet18-finetune").verdict == "agrees"
 
 
+def test_weights_from_a_file_are_taken_as_the_texts_and_said_so():
+    given = result({"sgd": [0.949, 0.951]}, epochs=50, config={"weights": "file:" + "a" * 32})
+    found = verdict(given, "sgd", name="resnet18-finetune")
+    assert found.verdict == "agrees" and "sgd started from a file of weights (file:aaa" in found.note
+
+
+def test_a_failed_arm_says_why():
+    failed = result({"sgd": {"accuracy": [0.1], "status": "failed"}}, epochs=50)
+    failed.trials["reason"] = "weights X of resnet18 are neither here nor to be downloaded (no network): put them there"
+    why = "1 failed: weights X of resnet18 are neither here nor to be downloaded (no network)"
+    assert reasons(failed, "sgd", name="resnet18-finetune") == f"no complete run of sgd ({why})"
+
+
 def test_a_network_that_the_text_does_not_describe():
     measured = result({"resnet18-finetuned": [0.82, 0.82]}, epochs=10)
     message = reasons(measured, "custom-cnn", name="transfer-resnet18", what="validation accuracy, last epoch")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from resnetlab import reproduce
+from resnetlab.cli import print_plan
 from resnetlab.errors import BadRequest
 from resnetlab.published import published
 from resnetlab.tuning.estimate import arm_facts
@@ -75,3 +76,18 @@ def test_fonts_to_render_and_changed_keys(tmp_path):
     assert (fonts.dataset.font_dir, fonts.dataset.variants) == (str(tmp_path), 3)
     with pytest.raises(BadRequest, match=r"dataset\.varants"):
         reproduce.study_of(STUDIES, "font-transfer", None, 1.0, None, {"dataset.varants": 3})
+
+
+def test_the_dry_run_describes_each_arm(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path))
+    study = reproduce.study_of(STUDIES, "font-transfer", None, 0.1, None, {"dataset.variants": 2})
+    print_plan(study, str(tmp_path / "results"))
+    said = capsys.readouterr().out
+    lines = {line.split(":")[0].strip(): line for line in said.splitlines() if line.startswith("  ")}
+    assert set(study.arms) <= set(lines) and "explore" not in said and "factors:" not in said
+    assert "47 classes" in said and "22 classes" in said, "both labels are described"
+    assert "206,279 of 262,023 parameters trained" in lines["transfer"] and "1 epoch of 158 " in lines["transfer"]
+    assert lines["transfer"].endswith("from the stages of font-source, 3 of 3 stages frozen")
+    assert "from" not in lines["scratch"] and "1 epoch of 16 images" in lines["scratch-small"]
+    assert "8 arms × 3 seeds = 24 runs of 1 epochs: 24 epochs" in said and "cost: 24 epochs" in said
+    assert not (tmp_path / "results").exists()

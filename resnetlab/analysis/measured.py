@@ -52,10 +52,13 @@ class Measured:
         return ours[ours["epochs_run"] == ours["epochs_allowed"]].set_index("seed_block").sort_index()
 
     def lost(self, arm: str) -> str:
-        """How the arm's other runs ended: `1 diverged, 1 failed`."""
+        """How the arm's other runs ended: `1 diverged, 1 failed: weights … are not here`."""
         ours = self.trials[self.trials["arm"] == arm]
         ended = ours.loc[ours["status"] != Status.COMPLETE, "status"].value_counts()
-        return ", ".join(f"{n} {str(status).replace('_', ' ')}" for status, n in ended.items())
+        why = ours.loc[ours["status"] == Status.FAILED, "reason"].dropna() if "reason" in ours else ()
+        return ", ".join(f"{n} {str(status).replace('_', ' ')}" for status, n in ended.items()) + (
+            f": {why.iloc[0].partition(': ')[0]}" if len(why) else ""
+        )
 
     def values(self, what: What, arm: str, against: str | None = None) -> pd.Series:
         """One value per seed block, in base units (fractions, seconds, nats); empty where no table has it.

@@ -97,7 +97,7 @@ class _Judge:
         else:
             verdict = AGREES if least - number.rounding <= high and low <= top + number.rounding else DIFFERS
         nearest = np.clip(mean, least if np.isfinite(least) else min(mean, top), top)
-        notes = [number.note, self._note(number)]
+        notes = [number.note, self._note(number, arm)]
         return Verdict(
             arm=arm,
             against=number.against or "",
@@ -124,7 +124,7 @@ class _Judge:
         if not reasons and np.isnan(low):
             reasons = ["a single seed of an arm gives no interval (needs 2 or more)"]
         verdict = NOT_COMPARABLE if reasons else _stands(claim, low, high)
-        note = self._note(claim)
+        note = self._note(claim, str(claim.arm))
         if verdict == AGREES and claim.most_ratio is not None:
             ratio = samples[0].mean() / samples[1].mean()
             note = "; ".join(part for part in (note, f"{ratio:.2f} times as much") if part)
@@ -210,10 +210,18 @@ class _Judge:
         found = {tuple(row) for name in arms for row in self.measured.runs(name)[columns].itertuples(index=False)}
         return ["the arms ran on different machines or devices"] if len(found) > 1 else []
 
-    def _note(self, what: What) -> str:
-        if _is_outcome(what.metric) and self.measured.data.get("name") == "folder":
-            return f"read from a folder of images, taken as a copy of {self.study.data.name}"
-        return ""
+    def _note(self, what: What, arm: str) -> str:
+        if not _is_outcome(what.metric):
+            return ""
+        notes = []
+        if self.measured.data.get("name") == "folder":
+            notes.append(f"read from a folder of images, taken as a copy of {self.study.data.name}")
+        for name in filter(None, (arm, what.against)):
+            runs = self.measured.runs(name)
+            weights = "" if runs.empty else json.loads(runs.iloc[0]["config"]).get("weights", "none")
+            if self.study.arms[name].pretrained and weights.startswith("file:"):
+                notes.append(f"{name} started from a file of weights ({weights}), taken as the text's")
+        return "; ".join(notes)
 
 
 def _stands(claim: Claim, low: float, high: float) -> str:

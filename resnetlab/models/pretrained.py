@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,7 +84,9 @@ def read(path: str | Path) -> Weights:
 
 def _torch_file(path: Path) -> Any:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is refused is refused with one message
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers raise whatever the bytes led them to
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, UnpicklingError):
@@ -109,6 +112,8 @@ def _plain(content: Any, source: str) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise BadData(f"{source}: {key} is a {type(value).__name__}, need tensors by name")
+        if value.layout != torch.strided or value.is_quantized:
+            raise BadData(f"{source}: {key} is sparse or quantized, need plain tensors")
         if value.is_floating_point() and not value.isfinite().all():
             raise BadData(f"{source}: {key} has values that are not finite")
     return dict(content)
@@ -135,8 +140,8 @@ def named(model: str, name: str) -> Weights:
             torch.hub.download_url_to_file(url, str(path), prefix, progress=False)
         except (OSError, RuntimeError) as error:
             raise BadData(
-                f"weights {name} of {model}: not in {path.parent}, and they could not be downloaded "
-                f"({_first_line(error)}): put {path.name} there (from {url}), or give a file of weights"
+                f"weights {name} of {model} are neither here nor to be downloaded ({_first_line(error)}): put "
+                f"{path.name} (from {url}) into {path.parent}, or give a file of weights with --weights"
             ) from None
     if not _sha256(path).startswith(prefix):
         raise BadData(f"{path}: damaged: its SHA-256 does not begin with {prefix}; delete it and run again")

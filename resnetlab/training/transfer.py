@@ -99,7 +99,7 @@ def load_backbone(model: Staged, weights: Weights) -> None:
         if name in wanted and value.shape != wanted[name].shape
     ]
     problems = [
-        f"{len(keys)} {what}: {_some(keys)}"
+        f"{len(keys)} {what}: {_some(sorted(keys))}"
         for keys, what in ((missing, "missing"), (unknown, "not known"), (shapes, "of another shape"))
         if keys
     ]

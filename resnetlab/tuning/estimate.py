@@ -4,41 +4,107 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnetlab import design
 from resnetlab.asha import rung_epochs
 from resnetlab.config import MODEL_SETTINGS, TrialConfig
-from resnetlab.data import check, default_cache, prepare
+from resnetlab.data import Dataset, check, default_cache, prepare
 from resnetlab.plan import Plan, pilot_trials, sketch
 from resnetlab.records import ModelFacts
 from resnetlab.seeding import stream
 from resnetlab.study import Study
+from resnetlab.tables.folder import Folder
+from resnetlab.tuning import given
 from resnetlab.tuning.search import Search
+from resnetlab.tuning.task import data_key
+
+if TYPE_CHECKING:
+    from resnetlab.models.pretrained import Weights
 
 
-def describe(study: Study) -> Iterator[str]:
-    """The plan as lines: factors, trials, largest and smallest model, cost. Prepares the data, trains nothing."""
-    check(study.dataset)
+def describe(study: Study, folder: Folder, weights: Weights | None = None) -> Iterator[str]:
+    """The plan as lines: data, factors or arms, trials, size of the models, cost. Prepares the data, trains nothing.
+
+    folder: where the results would lie; weights: a file's, which are held against every network that starts from them.
+    """
+    configs = _starts(study)
+    for config in configs.values():
+        check(config.data)
     yield f"{study.name}: {study.title}"
     if study.question:
         yield f"  {study.question}"
-    dataset = prepare(study.dataset, default_cache())
-    sizes = {name: len(dataset.split(name, stream(study.seed, "split"))) for name in ("train", "val", "test")}
-    shape = "×".join(map(str, dataset.shape))
-    yield (
-        f"data: {study.dataset.name}, {shape}, {len(dataset.classes)} classes, "
-        f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
-    )
-    yield "factors:"
+    datasets = {data_key(config): prepare(config.data, default_cache()) for config in configs.values()}
+    given.check(study, datasets, weights, folder)
+    for config in {data_key(config): config for config in configs.values()}.values():
+        yield _data(study, config, datasets[data_key(config)])
+    if not study.arms:
+        yield "factors:"
     for factor in study.space.factors:
         kind = "compared" if factor.name in study.compared_factors() else "tuned"
         yield f"  {factor.name} ({kind}): " + "; ".join(branch.describe() for branch in factor.branches)
     if study.confirm.pilot:
         yield f"pilot: {study.confirm.pilot} runs of the baseline: {pilot_epochs(study)} epochs"
-    yield from _explore(study)
+    if study.arms:
+        yield from _arms(study, configs, datasets)
+    else:
+        yield from _explore(study)
     yield from confirm_stage(study)
-    yield from _models(study, dataset)
+    if study.arms:
+        yield _cost_of_arms(study, configs, datasets)
+    else:
+        yield from _models(study, datasets[data_key(configs[""])])
+
+
+def _starts(study: Study) -> dict[str, TrialConfig]:
+    """The config of each named arm, or of the baseline under no name."""
+    names = tuple(study.arms) or ("",)
+    return {name: study.arm_config(name, seed=0) if name else study.baseline_config(seed=0) for name in names}
+
+
+def _data(study: Study, config: TrialConfig, dataset: Dataset) -> str:
+    sizes = {name: len(dataset.split(name, stream(study.seed, "split"))) for name in ("train", "val", "test")}
+    label = f" ({config.data.label})" if config.data.label else ""
+    return (
+        f"data: {config.data.name}{label}, {'×'.join(map(str, dataset.shape))}, {len(dataset.classes)} classes, "
+        f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
+    )
+
+
+def _arms(study: Study, configs: dict[str, TrialConfig], datasets: dict[str, Dataset]) -> Iterator[str]:
+    """A line for each named arm: its network, what it starts from, and its budget."""
+    yield "arms:"
+    for name, config in configs.items():
+        dataset = datasets[data_key(config)]
+        facts = _facts(config, dataset)
+        trained = f"{facts.trainable:,} of " if facts.trainable < facts.parameters else ""
+        source = study.arms[name].get("source")
+        start = f"the stages of {source}" if source else f"weights {config.weights}" if config.weights != "none" else ""
+        frozen = f", {config.frozen} of {config.stages} stages frozen" if config.frozen else ""
+        yield (
+            f"  {name}: {config.model}, {trained}{facts.parameters:,} parameters{' trained' * bool(trained)}, "
+            f"{facts.multiply_adds:,} multiply-adds an image, {config.epochs} "
+            f"epoch{'s' * (config.epochs > 1)} of {_images(study, config, dataset):,} images"
+            + (f", from {start}" if start else "")
+            + frozen
+        )
+
+
+def _images(study: Study, config: TrialConfig, dataset: Dataset) -> int:
+    """Images that one epoch of a trial trains on."""
+    return round(config.data_fraction * len(dataset.split("train", stream(study.seed, "split"))))
+
+
+def _cost_of_arms(study: Study, configs: dict[str, TrialConfig], datasets: dict[str, Dataset]) -> str:
+    work = 0.0
+    for config in configs.values():
+        dataset = datasets[data_key(config)]
+        work += 3 * _facts(config, dataset).multiply_adds * _images(study, config, dataset) * config.epochs
+    epochs = pilot_epochs(study) + confirm_epochs(study)
+    return (
+        f"cost: {epochs:,} epochs, at most about {study.confirm.seeds * work:.1e} multiply-adds of training (fewer "
+        "where stages are frozen)"
+    )
 
 
 def _explore(study: Study) -> Iterator[str]:
@@ -59,7 +125,7 @@ def pilot_epochs(study: Study) -> int:
 def explore_epochs(study: Study) -> tuple[int, int]:
     """Epochs of the explore stage: where every rung lets one in `reduction` go on, and where nothing is stopped."""
     search = study.search
-    high = search.trials * search.epochs
+    high = study.explore_trials * search.epochs
     if not search.stopping:
         return high, high
     at, alive, before, low = [*rung_epochs(search.grace, search.reduction, search.epochs), search.epochs], 1.0, 0, 0.0
@@ -67,7 +133,7 @@ def explore_epochs(study: Study) -> tuple[int, int]:
         low += alive * (epoch - before)
         before, alive = epoch, alive / search.reduction
     low = search.audit * search.epochs + (1 - search.audit) * low
-    return round(low * search.trials), high
+    return round(low * study.explore_trials), high
 
 
 def confirm_stage(study: Study) -> Iterator[str]:
@@ -101,7 +167,7 @@ def _configs(study: Study, plan: Plan) -> list[TrialConfig]:
     return [config for *_, config in islice(plan.trials(study), len(plan.arms))]
 
 
-def _models(study: Study, dataset: Any) -> Iterator[str]:
+def _models(study: Study, dataset: Dataset) -> Iterator[str]:
     shapes: dict[str, dict[str, Any]] = {}
     for values in _corners(study):
         shapes.setdefault(str({name: value for name, value in values.items() if name in _ARCHITECTURE}), values)
@@ -113,7 +179,7 @@ def _models(study: Study, dataset: Any) -> Iterator[str]:
             f"{word} model: {facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds an image"
             + (f" ({levels})" if levels else "")
         )
-    baseline = _facts(study.config(study.baseline_values(), seed=0), dataset)
+    baseline = _facts(study.baseline_config(seed=0), dataset)
     train = len(dataset.split("train", stream(study.seed, "split")))
     epochs = pilot_epochs(study) + explore_epochs(study)[1] + confirm_epochs(study)
     work = 3 * baseline.multiply_adds * train * epochs
@@ -135,7 +201,7 @@ def _corners(study: Study, most: int = 256) -> Iterator[dict[str, Any]]:
         yield asked[1]
 
 
-def _facts(config: TrialConfig, dataset: Any) -> ModelFacts:
+def _facts(config: TrialConfig, dataset: Dataset) -> ModelFacts:
     import torch
 
     from resnetlab.models import build, facts

@@ -22,7 +22,7 @@ from resnetlab.seeding import stream
 from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
-from resnetlab.tuning import cluster
+from resnetlab.tuning import cluster, given
 from resnetlab.tuning.sweep import Stage, Sweep
 from resnetlab.tuning.task import PLACES, data_key
 from resnetlab.tuning.watch import Watch
@@ -36,6 +36,7 @@ class Options:
     address: str | None = None  # of a Ray cluster, or `auto`; None starts Ray on this machine
     cache: Path | None = None
     stage: Stage = "all"
+    weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
 
 
 def results_folder(study: Study, storage: str) -> Folder:
@@ -97,7 +98,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
 
     Raises a ResnetlabError that says what happened: Interrupted (with what was done kept), TrialsFailed, BadRequest, …
     """
-    study = _absolute(study)
+    study, weights = given.asked(_absolute(study), options.weights)
     folder = results_folder(study, options.storage)
     check_identity(study, folder)
     cluster.check_reachable(options.address, study.resources)
@@ -108,10 +109,12 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     datasets = {data_key(config): prepare(config.data, cache) for config in configs}
     dataset = datasets[data_key(configs[0])]
     _check_sizes(study, dataset)
+    given.check(study, datasets, weights, folder)
     fresh = not folder.exists()
     store = _open_store(folder, study, options.storage)
     try:
         _write_study(folder, study, dataset)
+        given.keep(folder, weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         sweep = Sweep(study, store, _facts(), data, options.stage)
         if sweep.needs_workers:

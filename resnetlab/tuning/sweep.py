@@ -367,11 +367,13 @@ class Sweep:
         self.store.tick()
 
     def _fuse(self, status: Status, reason: str) -> None:
-        """End a sweep in which nothing works, rather than let every trial fail alike."""
+        """End a sweep in which nothing works, rather than let every trial fail alike. Each named arm has its try: some
+        may lack weights that the others do not need."""
+        most = max(FUSE, len(self.study.arms))
         self._lost = 0 if self.progress.epochs else self._lost + 1
-        if status is Status.FAILED and self._lost == FUSE:
+        if status is Status.FAILED and self._lost == most:
             self.finished = True
-            self.error = TrialsFailed(f"{self.study.name}: the first {FUSE} trials failed, the last with: {reason}")
+            self.error = TrialsFailed(f"{self.study.name}: the first {most} trials failed, the last with: {reason}")
 
     def interrupt(self) -> None:
         """Mark what runs as interrupted: it goes on when the sweep is continued."""

@@ -21,6 +21,7 @@ from resnetlab.config import TrialConfig
 from resnetlab.errors import BadData, ResnetlabError
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
+from resnetlab.tuning.given import kept
 from resnetlab.tuning.task import CHECKPOINTS, WEIGHTS
 
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
@@ -97,8 +98,10 @@ class _Run:
         self._checkpoint_seconds = 0.0
 
     def _weights(self, config: TrialConfig) -> Any:
-        """What the source task's trial left, where this one starts from it."""
+        """What this trial starts from: what the source task's trial left, or the file that was given."""
         kind, _, source = config.weights.partition(":")
+        if kind == "file":
+            return kept(self._folder, source)
         if kind != "trial":
             return None
         from resnetlab.models.pretrained import Weights

@@ -1,0 +1,34 @@
+"""Drive a sweep with its real workers in this process: what tests of a trial's start need, without a Ray cluster."""
+
+from pathlib import Path
+
+from resnetlab.data import prepare
+from resnetlab.study import Study
+from resnetlab.tables.folder import Folder
+from resnetlab.tables.store import Store
+from resnetlab.tuning.sweep import Sweep
+from resnetlab.tuning.task import data_key
+from resnetlab.tuning.trial import TrialWorker
+
+FACTS = {"git_revision": "g", "versions": "{}"}
+
+
+def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -> list[dict]:
+    """Run `study` into the folder `place`, one trial after another, or `until` so many trials have ended; its rows."""
+    folder = Folder.at(place)
+    configs = [study.arm_config(name, seed=0) for name in study.arms] or [study.baseline_config(seed=0)]
+    datasets = {data_key(config): prepare(config.data, cache) for config in configs}
+    store = Store(folder, study.columns)
+    sweep = Sweep(study, store, FACTS, {key: (found.hash, found.classes) for key, found in datasets.items()})
+    context = {"folder": folder.url, "cache": str(cache), "cpus": 1, "gpus": 0}
+    ended = 0
+    while (until is None or ended < until) and (task := sweep.next()) is not None:
+        worker = TrialWorker({"task": task.as_message(), "context": context})
+        while sweep.report(task.trial_id, worker.step()["report"][0]):
+            pass
+        ended += 1
+    if sweep.error is not None:
+        store.close()
+        raise sweep.error
+    store.close()
+    return list(store.trials.values())

@@ -1,0 +1,190 @@
+"""`--weights FILE`: asked for, held against every network before anything runs, kept, and started from."""
+
+import os
+import pickle
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sweeps_here import run_here
+
+from resnetlab.data import prepare
+from resnetlab.errors import BadData, BadRequest, TrialsFailed
+from resnetlab.models import build
+from resnetlab.models.pretrained import Weights
+from resnetlab.study import build_study
+from resnetlab.tables.folder import Folder
+from resnetlab.tuning import given
+from resnetlab.tuning.task import data_key
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"model": "resnet18", "weights": "IMAGENET1K_V1", "frozen": 5, "batch": 16}
+STUDY = """
+dataset: {name: glyphs, variants: 1, limit: 40}
+baseline: {batch: 16, lr: 0.01}
+arms:
+  plain: {model: resnet, blocks: 1, downsample: 1, width: 4}
+  started: {model: resnet18, weights: IMAGENET1K_V1, frozen: 5}
+search: {epochs: 1}
+confirm: {design: arms, seeds: 1}
+"""
+
+
+def study(baseline=None, **arms):
+    content = {"name": "s", "dataset": {"name": "glyphs", "variants": 1, "limit": 40}, "search": {"epochs": 1}}
+    arms = arms or {
+        "plain": {"model": "resnet", "blocks": 1, "downsample": 1, "width": 4, "batch": 16},
+        "started": SMALL,
+    }
+    content |= {"arms": arms, "baseline": baseline or {}, "confirm": {"design": "arms", "seeds": 1}}
+    return build_study(content, "s.yaml")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A torch file of a ResNet-18 with another head, one of a ResNet-34, and a pickle that wants to run code."""
+    from torchvision import models
+
+    place = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    for name in ("resnet18", "resnet34"):
+        torch.save(getattr(models, name)(weights=None).state_dict(), place / f"{name}.pt")
+    (place / "evil.pt").write_bytes(pickle.dumps(Evil(place / "owned")))
+    return place
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def script(name, tmp_path, *arguments, **more):
+    """A script of sweeps/ without any way to the network, as (code, stdout, stderr)."""
+    nowhere = {key: "http://127.0.0.1:9" for key in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")}
+    environment = os.environ | nowhere | {"TORCH_HOME": str(tmp_path / "torch"), "COLUMNS": "200", "RAY_TMPDIR": "/tmp"}
+    environment |= {"PYTHONPATH": str(ROOT), **more}
+    command = [sys.executable, str(ROOT / "sweeps" / name), *map(str, arguments), "--storage", str(tmp_path / "r")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_trials_that_asked_by_name_start_from_the_file(files, cache, tmp_path):
+    asked, weights = given.asked(study(), files / "resnet18.pt")
+    assert asked.arms["started"]["weights"] == f"file:{weights.digest}" and "weights" not in asked.arms["plain"]
+    given.keep(Folder.at(tmp_path), weights)
+    rows = {row["arm"]: row for row in run_here(asked, tmp_path, cache)}
+    assert {row["status"] for row in rows.values()} == {"complete"}
+    assert rows["started"]["weights_hash"] == weights.digest and rows["plain"]["weights_hash"] is None
+    assert rows["started"]["weights"] == f"file:{weights.digest}"
+    assert given.kept(Folder.at(tmp_path), weights.digest).digest == weights.digest
+
+
+def test_names_are_replaced_in_baseline_factors_and_hypotheses(files):
+    content = {"name": "f", "dataset": {"name": "glyphs"}, "baseline": {"model": "resnet18", "weights": "none"}}
+    content |= {"factors": {"weights": {"levels": ["none", "IMAGENET1K_V1"]}, "frozen": {"levels": [0, 5]}}}
+    content |= {"hypotheses": ["weights IMAGENET1K_V1 > weights none"]}
+    asked, weights = given.asked(build_study(content, "f.yaml"), files / "resnet18.pt")
+    mine = f"file:{weights.digest}"
+    assert asked.space["weights"].levels == ("none", mine) and asked.declared[0].level == mine
+    asked, _ = given.asked(study(baseline={"model": "resnet18", "weights": "IMAGENET1K_V1"}, a={}, b={"frozen": 1}),
+                           files / "resnet18.pt")  # fmt: skip
+    assert {asked.arm_config(name, seed=0).weights for name in asked.arms} == {mine}
+
+
+def test_a_file_from_which_nothing_starts_is_refused_with_what_to_say(files):
+    plain = study(a={"model": "cnn"}, b={"model": "mlp"})
+    with pytest.raises(BadRequest, match=r"nothing in s starts from weights by name.*weights: file:[0-9a-f]{32}"):
+        given.asked(plain, files / "resnet18.pt")
+
+
+def test_our_own_networks_start_from_a_file_that_the_study_names(cache, tmp_path):
+    dataset = prepare(study().dataset, cache)
+    first = study(a={"model": "cnn", "width": 4}, b={"model": "cnn", "width": 8})
+    network = build(first.arm_config("a", seed=0), dataset.shape, dataset.n_classes)
+    stages = {key: value for key, value in network.state_dict().items() if key.startswith("stages.")}
+    weights = Weights(stages, "cnn")
+    (tmp_path / "cnn.safetensors").write_bytes(weights.pack())
+    mine = {"model": "cnn", "width": 4, "weights": f"file:{weights.digest}"}
+    asked, found = given.asked(study(a=mine, b={"model": "cnn"}), tmp_path / "cnn.safetensors")
+    given.check(asked, {data_key(asked.arm_config("a", seed=0)): dataset}, found, Folder.at(tmp_path))
+    wider, _ = given.asked(study(a=mine | {"width": 8}, b={}), tmp_path / "cnn.safetensors")
+    with pytest.raises(BadData, match=r"arm a \(cnn\): .*of another shape: stages\.0"):
+        given.check(wider, {data_key(wider.arm_config("a", seed=0)): dataset}, found, Folder.at(tmp_path))
+
+
+def test_weights_that_are_no_longer_in_the_folder_or_were_altered(files, cache, tmp_path):
+    asked, weights = given.asked(study(), files / "resnet18.pt")
+    data = {data_key(asked.arm_config("started", seed=0)): prepare(asked.dataset, cache)}
+    folder = Folder.at(tmp_path)
+    with pytest.raises(BadData, match=r"weights: give the file with --weights"):
+        given.check(asked, data, None, folder)
+    given.keep(folder, weights)
+    given.check(asked, data, None, folder)  # as a continued sweep does without the option
+    other = Weights({key: value + 1 for key, value in weights.tensors.items()}, "other")
+    folder.write(f"weights/{weights.digest}.safetensors", other.pack())
+    with pytest.raises(BadData, match=f"altered: its content is {other.digest}"):
+        given.check(asked, data, None, folder)
+    given.keep(folder, weights)
+    given.check(asked, data, None, folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("resnet34.pt", ["arm resnet18-finetuned (resnet18)", "resnet34.pt", "another network", "not known: layer1.2"]),
+        ("evil.pt", ["evil.pt", "refused: this pickle"]),
+        ("absent.pt", ["absent.pt", "cannot be read"]),
+    ],
+)
+def test_a_file_that_cannot_be_taken_ends_before_anything_runs(
+    files, tmp_path, cache, file, words, monkeypatch, capsys
+):
+    monkeypatch.setenv("RESNETLAB_CACHE", str(cache))
+    app = runpy.run_path(str(ROOT / "sweeps/reproduce.py"))["app"]
+    options = ["transfer-resnet18", "--set", "dataset.name=glyphs", "--set", "dataset.variants=1"]
+    options += ["--storage", str(tmp_path / "r"), "--weights", str(files / file)]
+    for more in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit) as left:
+            app(options + more)
+        said = capsys.readouterr()
+        assert left.value.code == 3 and len(said.err.splitlines()) == 1, said.err
+        assert all(word in said.err for word in words), said.err
+        assert "starting Ray" not in said.out and not (tmp_path / "r").exists() and not (files / "owned").exists()
+
+
+@pytest.mark.slow
+def test_without_weights_and_network_an_arm_says_so_and_the_others_run(tmp_path, cache):
+    (tmp_path / "arms.yaml").write_text(STUDY)
+    code, _, error = script("ablation.py", tmp_path, "--study", tmp_path / "arms.yaml", RESNETLAB_CACHE=str(cache))
+    assert code == 0, error
+    rows = {row["arm"]: row for row in pq.read_table(tmp_path / "r/arms/trials.parquet").to_pylist()}
+    assert rows["plain"]["status"] == "complete" and rows["started"]["status"] == "failed"
+    for word in ("weights IMAGENET1K_V1 of resnet18 are neither here nor", "resnet18-f37072fd.pth", "--weights"):
+        assert word in rows["started"]["reason"]
+    assert not list((tmp_path / "torch").rglob("*.pth*"))
+
+
+def test_every_arm_has_its_try_before_a_sweep_in_which_nothing_works_ends(cache, tmp_path, monkeypatch):
+    """Five arms without weights come first; the sixth needs none."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(
+        torch.hub, "download_url_to_file", lambda *_, **__: (_ for _ in ()).throw(OSError("no network"))
+    )
+    needy = {f"needy{i}": SMALL | {"lr": 0.01 * (i + 1)} for i in range(5)}
+    rows = run_here(study(**needy, plain={"model": "mlp", "head_width": 8, "batch": 16}), tmp_path / "r", cache)
+    assert [row["status"] for row in rows] == ["failed"] * 5 + ["complete"]
+    with pytest.raises(TrialsFailed, match="first 5 trials failed, the last with: weights IMAGENET1K_V1"):
+        run_here(study(**needy), tmp_path / "all", cache)
