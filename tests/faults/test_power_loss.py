@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from test_store import epoch_row, trial_row
 
 from resnetlab.tables import lease
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store, read_table
-from tests.test_store import epoch_row, trial_row
 
 REMAINS = {
     "only what was synced": (False, lambda data: b""),
@@ -49,7 +49,7 @@ class Disk:
         return watched
 
     def _lasts(self, handle: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        path = Path(f"/proc/self/fd/{handle}").readlink()
         if stat.S_ISDIR(os.fstat(handle).st_mode):
             self._names[path] = {
                 p.name: None if p.is_dir() else self._synced(p, lambda data: b"") for p in path.iterdir()
