@@ -6,6 +6,7 @@ from resnetlab.data import prepare
 from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
+from resnetlab.tuning.seen import compared, starts
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.task import data_key
 from resnetlab.tuning.trial import TrialWorker
@@ -16,8 +17,8 @@ FACTS = {"git_revision": "g", "versions": "{}"}
 def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -> list[dict]:
     """Run `study` into the folder `place`, one trial after another, or `until` so many trials have ended; its rows."""
     folder = Folder.at(place)
-    configs = [study.arm_config(name, seed=0) for name in study.arms] or [study.baseline_config(seed=0)]
-    datasets = {data_key(config): prepare(config.data, cache) for config in configs}
+    datasets = {data_key(config): prepare(config.data, cache) for config in starts(study).values()}
+    folder.write_json("data.json", compared(folder, study, datasets))
     store = Store(folder, study.columns)
     sweep = Sweep(study, store, FACTS, {key: (found.hash, found.classes) for key, found in datasets.items()})
     context = {"folder": folder.url, "cache": str(cache), "cpus": 1, "gpus": 0}

@@ -12,6 +12,8 @@ from resnetlab.data.cache import Entry
 from resnetlab.data.source import Contents
 from resnetlab.data.split import SPLITS, draw_splits
 
+NAMED = 4  # things that a message lists
+
 
 class Dataset:
     """All images of one source with one of its labels.
@@ -85,3 +87,17 @@ class Dataset:
         mean, square = self._moments[index].sum(axis=0) / pixels
         std = np.sqrt(np.maximum(square - mean**2, 1.0))
         return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
+
+
+def changes(then: Sequence[str], now: Sequence[str]) -> str:
+    """How one list of class names became the other: `1 are gone: x; 2 are new: y, z`; nothing where they are equal."""
+    if list(then) == list(now):
+        return ""
+    gone, new = sorted(set(then) - set(now)), sorted(set(now) - set(then))
+    parts = [f"{len(names)} are {word}: {some(names)}" for names, word in ((gone, "gone"), (new, "new")) if names]
+    return "; ".join(parts) or "in another order"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few, as messages list them."""
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from resnetlab.config import TrialConfig
+from resnetlab.data.dataset import changes, some
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.models import Staged
 from resnetlab.models.imagenet import ours
@@ -19,8 +20,6 @@ from resnetlab.models.pretrained import Weights, named
 
 if TYPE_CHECKING:
     from resnetlab.data import Dataset
-
-NAMED = 4  # keys that a message lists
 
 
 def starting_weights(config: TrialConfig, given: Weights | None = None) -> Weights | None:
@@ -62,14 +61,11 @@ def backbone(state: dict[str, Any], config: TrialConfig, dataset: Dataset) -> We
 
 def check_source(weights: Weights, dataset: Dataset) -> None:
     """BadData where the source task's data (`dataset`, as it is now) is no longer what the weights were trained on."""
-    then, now = weights.about.get("classes", []), list(dataset.classes)
-    if then != now:
-        gone, new = sorted(set(then) - set(now)), sorted(set(now) - set(then))
-        parts = [f"{len(gone)} are gone: {_some(gone)}"] if gone else []
-        parts += [f"{len(new)} are new: {_some(new)}"] if new else []
+    then = weights.about.get("classes", [])
+    if what := changes(then, dataset.classes):
         raise BadData(
-            f"{weights.source}: trained on {len(then)} classes, but its data now has {len(now)} "
-            f"({'; '.join(parts) or 'in another order'}): train the source again"
+            f"{weights.source}: trained on {len(then)} classes, but its data now has {len(dataset.classes)} ({what}): "
+            "train the source again"
         )
     if weights.about.get("data") != dataset.hash:
         raise BadData(
@@ -99,7 +95,7 @@ def load_backbone(model: Staged, weights: Weights) -> None:
         if name in wanted and value.shape != wanted[name].shape
     ]
     problems = [
-        f"{len(keys)} {what}: {_some(sorted(keys))}"
+        f"{len(keys)} {what}: {some(sorted(keys))}"
         for keys, what in ((missing, "missing"), (unknown, "not known"), (shapes, "of another shape"))
         if keys
     ]
@@ -108,7 +104,3 @@ def load_backbone(model: Staged, weights: Weights) -> None:
     with torch.no_grad():
         for name, (_, value) in given.items():
             wanted[name].copy_(value)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")

@@ -17,6 +17,7 @@ from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
 from resnetlab.tuning import given
 from resnetlab.tuning.search import Search
+from resnetlab.tuning.seen import starts
 from resnetlab.tuning.task import data_key
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def describe(study: Study, folder: Folder, weights: Weights | None = None) -> It
 
     folder: where the results would lie; weights: a file's, which are held against every network that starts from them.
     """
-    configs = _starts(study)
+    configs = starts(study)
     for config in configs.values():
         check(config.data)
     yield f"{study.name}: {study.title}"
@@ -54,12 +55,6 @@ def describe(study: Study, folder: Folder, weights: Weights | None = None) -> It
         yield _cost_of_arms(study, configs, datasets)
     else:
         yield from _models(study, datasets[data_key(configs[""])])
-
-
-def _starts(study: Study) -> dict[str, TrialConfig]:
-    """The config of each named arm, or of the baseline under no name."""
-    names = tuple(study.arms) or ("",)
-    return {name: study.arm_config(name, seed=0) if name else study.baseline_config(seed=0) for name in names}
 
 
 def _data(study: Study, config: TrialConfig, dataset: Dataset) -> str:

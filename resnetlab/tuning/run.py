@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resnetlab.config import TrialConfig
 from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
 from resnetlab.errors import BadRequest, FolderRefused, Interrupted, TrialsFailed
@@ -23,6 +22,7 @@ from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.tuning import cluster, given
+from resnetlab.tuning.seen import compared, starts
 from resnetlab.tuning.sweep import Stage, Sweep
 from resnetlab.tuning.task import PLACES, data_key
 from resnetlab.tuning.watch import Watch
@@ -61,13 +61,6 @@ def _open_store(folder: Folder, study: Study, storage: str) -> Store:
         raise BadRequest(f"--storage {storage}: cannot be written: {error.strerror or error}") from None
 
 
-def _configs(study: Study) -> list[TrialConfig]:
-    """Configs that between them name every dataset of the study."""
-    if study.arms:
-        return [study.arm_config(name, seed=0) for name in study.arms]
-    return [study.config(study.baseline_values(), seed=0)]
-
-
 def _absolute(study: Study) -> Study:
     """The study with the places of its data made absolute: workers run in folders of their own."""
     names = [name for name in ("root", "font_dir") if getattr(study.dataset, name) is not None]
@@ -103,17 +96,19 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     check_identity(study, folder)
     cluster.check_reachable(options.address, study.resources)
     cache = options.cache or default_cache()
-    configs = _configs(study)
+    configs = list(starts(study).values())
     for config in configs:
         check_data(config.data)
     datasets = {data_key(config): prepare(config.data, cache) for config in configs}
     dataset = datasets[data_key(configs[0])]
     _check_sizes(study, dataset)
+    content = compared(folder, study, datasets)
     given.check(study, datasets, weights, folder)
     fresh = not folder.exists()
     store = _open_store(folder, study, options.storage)
     try:
-        _write_study(folder, study, dataset)
+        folder.write_json("data.json", content)
+        _write_study(folder, study)
         given.keep(folder, weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         sweep = Sweep(study, store, _facts(), data, options.stage)
@@ -206,29 +201,15 @@ def _check_sizes(study: Study, dataset: Dataset) -> None:
     n = len(dataset.split("train", stream(study.seed, "split")))
     branches = study.space["batch"].branches if "batch" in study.space.names else ()
     wanted = [v for branch in branches for v in branch.levels or (branch.high,)]
-    largest = max([*(config.batch for config in _configs(study)), *wanted])  # type: ignore[type-var]
+    largest = max([*(config.batch for config in starts(study).values()), *wanted])  # type: ignore[type-var]
     if largest > n:
         raise BadRequest(
             f"batch: {largest} is more than the {n} training images of {study.dataset.name} (allowed: 1 to {n})"
         )
 
 
-def _write_study(folder: Folder, study: Study, dataset: Dataset) -> None:
-    """study.json and data.json, before the first row. FolderRefused where the folder's rows are of other data."""
-    held = folder.read_json("data.json")
-    if held is not None and held.get("hash") != dataset.hash:
-        raise FolderRefused(
-            f"{folder.url}: was run on data {held.get('hash')}; {study.dataset.name} is now {dataset.hash}"
-        )
-    seed = stream(study.seed, "split")
-    data = {
-        "name": study.dataset.name,
-        "hash": dataset.hash,
-        "classes": list(dataset.classes),
-        "shape": list(dataset.shape),
-        **{name: len(dataset.split(name, seed)) for name in ("train", "val", "test")},
-    }
-    folder.write_json("data.json", data)
+def _write_study(folder: Folder, study: Study) -> None:
+    """study.json, before the first row."""
     content = study.model_dump(mode="json", exclude={"dataset": set(PLACES)})
     folder.write_json("study.json", content)
 

@@ -247,6 +247,7 @@ class Sweep:
         others = [row["number"] for row in self.store.trials.values() if row["plan_hash"] != plan.plan_hash]
         first = 1 + max(others, default=-1)
         planned = list(plan.trials(self.study))
+        data = {f"trial:{config.trial_id}": config.data for _, _, _, config in planned}
         sources = {config.weights.removeprefix("trial:") for _, _, _, config in planned}
         for number, (row, block, arm, config) in enumerate(planned, start=first):
             known = self.store.trials.get(config.trial_id)
@@ -254,7 +255,8 @@ class Sweep:
             if known is not None and Status(known["status"]).ended:
                 continue
             keep = config.trial_id in sources
-            task = Task(config.trial_id, config, Phase.CONFIRM, True, self._dataset(config)[0], keep)
+            of_source = data.get(config.weights)
+            task = Task(config.trial_id, config, Phase.CONFIRM, True, self._dataset(config)[0], keep, of_source)
             if known is not None:
                 self._again.append(task)
                 continue

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnetlab.config import TrialConfig, digest
+from resnetlab.config import DataConfig, TrialConfig, digest
 from resnetlab.records import Phase
 from resnetlab.study import Study
 
@@ -17,7 +17,8 @@ PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie,
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to run. test: it reads the test split at its last epoch. keep: others start from its weights."""
+    """One trial to run. test: it reads the test split at its last epoch. keep: others start from its weights.
+    source_data: what the trial that it starts from was trained on."""
 
     trial_id: str
     config: TrialConfig
@@ -25,6 +26,7 @@ class Task:
     test: bool
     data_hash: str = ""
     keep: bool = False
+    source_data: DataConfig | None = None
 
     @property
     def source(self) -> str | None:
@@ -41,6 +43,7 @@ class Task:
             "test": self.test,
             "data_hash": self.data_hash,
             "keep": self.keep,
+            "source_data": self.source_data and self.source_data.model_dump(mode="json"),
         }
 
 

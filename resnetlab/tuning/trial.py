@@ -17,7 +17,7 @@ from typing import Any
 
 from ray import tune
 
-from resnetlab.config import TrialConfig
+from resnetlab.config import DataConfig, TrialConfig
 from resnetlab.errors import BadData, ResnetlabError
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
@@ -61,7 +61,7 @@ class _Run:
         from resnetlab.training.loop import Training
 
         began = time.perf_counter()
-        self._task = task
+        self._task, self._context = task, context
         self._folder = Folder.at(context["folder"])
         self._name = f"{CHECKPOINTS}/{task['trial_id']}.pt"
         config = TrialConfig.model_validate(task["config"])
@@ -104,14 +104,18 @@ class _Run:
             return kept(self._folder, source)
         if kind != "trial":
             return None
+        from resnetlab.data import prepare
         from resnetlab.models.pretrained import Weights
+        from resnetlab.training.transfer import check_source
 
         raw = self._folder.read(f"{WEIGHTS}/{source}.safetensors")
         if raw is None:
             raise BadData(
                 f"{WEIGHTS}/{source}.safetensors: the weights of trial {source} are not in the results folder"
             )
-        return Weights.unpack(raw, f"trial {source}")
+        found = Weights.unpack(raw, f"trial {source}")
+        check_source(found, prepare(DataConfig(**self._task["source_data"]), Path(self._context["cache"])))
+        return found
 
     def _keep(self) -> None:
         """Leave the stages for the trials that start from them."""
