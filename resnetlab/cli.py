@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from resnetlab.data import check
-from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
+from resnetlab.errors import BadRequest, NotReproduced, ResnetlabError, TrialsFailed
+from resnetlab.metrics import METRICS
 from resnetlab.study import Study, load_study
 from resnetlab.yamlfile import parse_value
 
 if TYPE_CHECKING:
     from resnetlab.tables.folder import Folder
+    from resnetlab.tuning.again import Rerun
 
 WEIGHTS = "file of weights (safetensors or torch), for trials that ask for torchvision's weights by name"
 
@@ -178,6 +180,63 @@ def report(folder: Folder) -> None:
     for statement in found.confirmed:
         print(f"  {statement.claim}  ({statement.evidence})")
     print(f"{found.best}\n\nreport: {_short(str(place))}")
+
+
+def rerun(place: str, trial: str, data: str | None, device: str | None, export_to: Path | None) -> None:
+    """Run one recorded trial again, say whether it came out as recorded, and export it. NotReproduced where it did not
+    and seeds do not explain it."""
+    from resnetlab.tables.folder import Folder
+    from resnetlab.tuning import again
+
+    folder = Folder.at(place)
+    row = again.find(folder, trial)
+    if export_to is not None:
+        from resnetlab.training.export import export, reserve
+
+        reserve(export_to)
+    arm = f", arm {row['arm']}" if row["arm"] else ""
+    print(f"trial {row['trial_id']} (number {row['number']}, {row['phase']}{arm}; recorded as {row['status']})")
+    found = again.rerun(folder, row, again.Place(data=data, device=device), print)
+    verdict, agrees = judge(place, found)
+    print(verdict)
+    if export_to is not None:
+        about = {"study": row["study"], "epochs": found.training.epoch, found.metric: found.measured}
+        files = export(found.training, found.dataset.classes, export_to, about)
+        print(f"exported: {', '.join(file.name for file in files)} in {_short(str(export_to))}")
+    if not agrees:
+        raise NotReproduced(f"trial {row['trial_id']} did not come out as recorded")
+
+
+def judge(place: str, found: Rerun) -> tuple[str, bool]:
+    """What a rerun shows, in words, and whether it agrees with what was recorded: to the last bit, or within what seeds
+    alone do."""
+    from resnetlab.analysis.power import seed_noise
+    from resnetlab.analysis.results import Results
+
+    if found.identical:
+        tested = " and every test prediction" if found.metric == "test_accuracy" else ""
+        epochs = f"{found.compared} epoch{'s' * (found.compared != 1)}"
+        return f"identical: every recorded number of {epochs}{tested}, to the last bit", True
+    if not found.compared and not found.differences:
+        return "nothing to compare: no epoch of this trial was recorded", True
+    lines = [f"not identical: {len(found.differences)} values differ, first {found.differences[0]}"]
+    lines += [f"changed since: {'; '.join(found.changed) or 'nothing that is recorded'}"]
+    off = found.measured - found.recorded
+    if off != off:
+        return "\n".join([*lines, "no accuracy to compare"]), False
+    results = Results.open(place)
+    epoch = None if found.metric == "test_accuracy" else found.training.epoch
+    noise = seed_noise(results, found.metric, epoch, without=found.row["trial_id"])
+    label = METRICS[found.metric].label.lower()
+    said = f"{label} {METRICS['effect'].scale * off:+.2f} points from the recorded one"
+    if not noise.known:
+        return "\n".join([*lines, f"{said}; seed noise was not measured in this folder, so it cannot be judged"]), False
+    reach = noise.between_two()
+    agrees = abs(off) <= reach
+    within = "within" if agrees else "beyond"
+    over = f"{noise.runs} runs of {noise.arms} arm{'s' * (noise.arms != 1)}"
+    measured = f"two seeds differ by up to {100 * reach:.2f} points in 95% of cases ({over})"
+    return "\n".join([*lines, f"{within} the measured seed noise: {said}; {measured}"]), agrees
 
 
 def _short(path: str) -> str:

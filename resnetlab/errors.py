@@ -4,6 +4,7 @@
 |------|-----------------------------------------------------|------------------|
 | 0    | done                                                |                  |
 | 1    | trials failed, so there is no result                | TrialsFailed     |
+| 1    | a trial run again did not come out as recorded      | NotReproduced    |
 | 2    | bad request: study, option or storage               | BadRequest       |
 | 3    | bad data: absent, damaged or of another kind        | BadData          |
 | 4    | results folder refused, or held by another driver   | FolderRefused    |
@@ -19,6 +20,10 @@ class ResnetlabError(Exception):
 
 
 class TrialsFailed(ResnetlabError):
+    exit_code = 1
+
+
+class NotReproduced(ResnetlabError):
     exit_code = 1
 
 

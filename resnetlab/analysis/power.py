@@ -14,8 +14,11 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from resnetlab.analysis.contrasts import CONFIDENCE
+from resnetlab.analysis.curves import full_budget
 from resnetlab.analysis.questions import questions
+from resnetlab.analysis.results import Results
 from resnetlab.plan import Plan
+from resnetlab.records import Phase
 
 POWER = 0.80
 MOST_SEEDS = 10_000
@@ -38,6 +41,10 @@ class NoiseFloor:
     @property
     def known(self) -> bool:
         return self.df > 0
+
+    def between_two(self) -> float:
+        """How far apart two runs of one config under different seeds are in 95% of cases, a fraction."""
+        return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.df) * np.sqrt(2) * self.sd)
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,20 @@ def noise_floor(values: np.ndarray) -> NoiseFloor:
     """From replicates: `values` (arms, seeds), fractions, NaN where a run gave none, as `Runs.of(plan, confirm).values`
     has them (diverged and collapsed runs left out). Without two runs of any arm: sd NaN, df 0."""
     return pooled_sd([row[~np.isnan(row)] for row in values])
+
+
+def seed_noise(results: Results, metric: str, epoch: int | None = None, without: str = "") -> NoiseFloor:
+    """How far seeds alone spread `metric` over the plan's runs and the pilot; with `epoch` it is a column of the epochs
+    table at that epoch. without: the trial that is judged by it. df 0 where no config was run twice."""
+    runs = results.trials[results.trials["phase"] == Phase.PILOT]
+    runs = pd.concat([full_budget(results.confirm), full_budget(runs)])
+    runs = runs[runs["trial_id"] != without]
+    if epoch is None:
+        values = runs[["arm", metric]]
+    else:
+        rows = results.epochs.loc[results.epochs["epoch"] == epoch, ["trial_id", metric]]
+        values = runs[["trial_id", "arm"]].merge(rows, on="trial_id")
+    return pooled_sd([group[metric].dropna().to_numpy(float) for _, group in values.groupby("arm")])
 
 
 def pooled_sd(groups: list[np.ndarray]) -> NoiseFloor:

@@ -49,7 +49,8 @@ class Training:
     frozen stages once and train the rest on the result, where no augmentation moves them and memory allows it; equal to
     running them every time but for float rounding. `prefix_cached` says which way it ran (None before the first epoch),
     `prefix_seconds` what running it once took; that is part of the first epoch's time unless an earlier trial of this
-    process had the same prefix. `weights_hash` is what it started from (Weights.digest; None from random values).
+    process had the same prefix. `weights_hash` is what it started from (Weights.digest; None from random values),
+    `shape` (H, W, C) of the images, `normalisation` the mean and deviation that their channels are normalised by.
     Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
     state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
     """
@@ -79,11 +80,11 @@ class Training:
         self._used = images - 1 if config.batch > 1 and images % config.batch == 1 else images
         self._steps = math.ceil(self._used / config.batch)
         self._images, self._labels = machine.resident(dataset, self.device)
-        mean, std = _normalisation(dataset, config)
+        self.shape = dataset.shape
+        self.normalisation = _normalisation(dataset, config)
         self._augment = Augment(
             dataset.shape,
-            mean,
-            std,
+            *self.normalisation,
             config.crop,
             config.flip,
             config.rotation,
