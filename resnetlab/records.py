@@ -1,5 +1,6 @@
 """What a trial and an epoch report, and the names of the ways in which a trial can end."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -79,3 +80,10 @@ class TestResult:
     predictions: Any
     labels: Any
     image: Any
+
+
+def bad_rows_said(found: Mapping[str, Any]) -> str:
+    """Rows of a data source that were left out, as people read it. found: `bad_rows` of data.json."""
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in found["kinds"].items())
+    more = " and others" if found["count"] > len(found["first"]) else ""
+    return f"{found['count']:,} of {found['of']:,} rows left out as bad ({kinds}): {'; '.join(found['first'])}{more}"

@@ -1,17 +1,22 @@
 """The Character Font Images archive: read in a stream, whole or not at all, on small files in the published format."""
 
+import json
 import tracemalloc
 import zipfile
 from io import BytesIO
 
 import numpy as np
 import pytest
+from sweeps_here import run_here
 
 import resnetlab.data as data
+from resnetlab.cli import print_plan
 from resnetlab.config import DataConfig
 from resnetlab.data import check, prepare
 from resnetlab.data.character_fonts import PIXELS, CharacterFonts
 from resnetlab.errors import BadData, BadRequest
+from resnetlab.records import bad_rows_said
+from resnetlab.study import build_study
 
 HEADER = "font,fontVariant,m_label,strength,italic,orientation,m_top,m_left,originalH,originalW,h,w," + ",".join(PIXELS)
 CODES = [65, 66, 233, 8730, 32]
@@ -109,37 +114,86 @@ def change(text, line, column, value):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "why"),
+    ("column", "value", "kind", "why"),
     [
-        ("r3c4", "x", "r3c4 is 'x', need a whole number"),
-        ("r3c4", "", "r3c4 is '', need a whole number"),
-        ("r0c0", "12.5", "r0c0 is '12.5', need a whole number"),
-        ("r0c0", "12.0", "r0c0 is '12.0', need a whole number"),
-        ("r19c19", "256", "r19c19 is 256, need 0 to 255"),
-        ("r19c19", "-1", "r19c19 is -1, need 0 to 255"),
-        ("r19c19", "99999999999999999999999", "r19c19 is 99999999999999999999, need 0 to 255"),
-        ("m_label", "1114112", "m_label is 1114112, need 0 to 1114111"),
-        ("m_label", "nan", "m_label is 'nan', need a whole number"),
-        ("h", "21", "h is 21, need 20"),
-        ("font", " ", "font is empty"),
-        ("r5c5", "1,2", "413 fields, need 412"),
+        ("r3c4", "x", "not a whole number", "r3c4 is 'x', need a whole number"),
+        ("r3c4", "", "not a whole number", "r3c4 is '', need a whole number"),
+        ("r0c0", "12.5", "not a whole number", "r0c0 is '12.5', need a whole number"),
+        ("r0c0", "12.0", "not a whole number", "r0c0 is '12.0', need a whole number"),
+        ("r19c19", "256", "out of range", "r19c19 is 256, need 0 to 255"),
+        ("r19c19", "-1", "out of range", "r19c19 is -1, need 0 to 255"),
+        ("r19c19", "99999999999999999999999", "out of range", "r19c19 is 99999999999999999999, need 0 to 255"),
+        ("m_label", "1114112", "out of range", "m_label is 1114112, need 0 to 1114111"),
+        ("m_label", "nan", "not a whole number", "m_label is 'nan', need a whole number"),
+        ("h", "21", "out of range", "h is 21, need 20"),
+        ("font", " ", "no font", "font is empty"),
+        ("r5c5", "1,2", "wrong number of fields", "413 fields, need 412"),
     ],
 )
-def test_bad_rows_are_counted_and_named(tmp_path, column, value, why):
-    files = made()[0]
+def test_a_bad_row_is_left_out_counted_and_named(tmp_path, column, value, kind, why):
+    files, images, _, _ = made(("AGENCY", "BELL"), per=200)
     files["BELL.csv"] = change(files["BELL.csv"], 9, column, value)
-    message = refused(pack(tmp_path / "fonts.zip", files), "1 bad row: BELL.csv line 9: ")
-    assert message.endswith(why) and str(tmp_path / "fonts.zip") in message
+    dataset = opened(pack(tmp_path / "fonts.zip", files))
+    assert dataset.notes["bad rows"] == {
+        "count": 1, "of": 400, "kinds": {kind: 1}, "first": [f"BELL.csv line 9: {why}"]
+    }  # fmt: skip
+    assert np.array_equal(dataset.images[..., 0], np.delete(images, 200 + 7, axis=0))
+    assert len(dataset.labels) == 399 and "bad rows" not in opened(pack(tmp_path / "fonts.zip", made()[0])).notes
 
 
 def test_all_bad_rows_are_counted_and_the_first_named(tmp_path):
-    files = made()[0]
+    files = made(per=300)[0]
     for name in files:
-        for line in (3, 5, 8):
-            files[name] = change(files[name], line, "r1c1", "?")
+        for line, value in ((3, "?"), (5, "256"), (8, "?")):
+            files[name] = change(files[name], line, "r1c1", value)
     files["BELL.csv"] = files["BELL.csv"].replace("\n", "\n\n")  # blank lines count as lines and as nothing else
-    message = refused(pack(tmp_path / "fonts.zip", files), "9 bad rows: AGENCY.csv line 3: ")
-    assert "AGENCY.csv line 8" in message and "BELL.csv line 5" in message and message.endswith("; and 4 more")
+    bad = opened(pack(tmp_path / "fonts.zip", files)).notes["bad rows"]
+    assert (bad["count"], bad["of"], bad["kinds"]) == (9, 900, {"not a whole number": 6, "out of range": 3})
+    places = [text.split(": ")[0] for text in bad["first"]]
+    assert places == [
+        f"{name}.csv line {n}"
+        for name, n in zip(["AGENCY", "AGENCY", "AGENCY", "BELL", "BELL"], (3, 5, 8, 5, 9), strict=True)
+    ]
+    said = bad_rows_said(bad)
+    assert said.startswith("9 of 900 rows left out as bad (6 not a whole number, 3 out of range): AGENCY.csv line 3: ")
+    assert said.endswith(" and others")
+
+
+@pytest.mark.parametrize(("bad", "refuses"), [(2, False), (3, True)])
+def test_more_than_a_hundredth_of_a_files_rows_refuse_the_archive(tmp_path, bad, refuses):
+    """Of a file, not of the archive: the other files are whole."""
+    files = made(per=200)[0]
+    for line in range(50, 50 + bad):
+        files["BELL.csv"] = change(files["BELL.csv"], line, "r1c1", "?")
+    path = pack(tmp_path / "fonts.zip", files)
+    if refuses:
+        message = refused(path, r"BELL\.csv: 3 of 200 rows are bad \(allowed: 1%\): BELL\.csv line 50: r1c1 is '\?'")
+        assert str(path) in message
+    else:
+        assert opened(path).notes["bad rows"]["count"] == 2
+
+
+def test_a_file_of_nothing_but_bad_rows(tmp_path):
+    files = made(per=7)[0] | {"CUT.csv": HEADER + "\n" + "1,2,3\n" * 9}
+    message = refused(pack(tmp_path / "fonts.zip", files), r"CUT\.csv: 9 of 9 rows are bad")
+    assert message.endswith("; and 4 more")
+
+
+def test_bad_rows_are_said_by_the_dry_run_and_kept_in_data_json(tmp_path, monkeypatch, capsys):
+    files = made(("AGENCY", "BELL"), per=200)[0]
+    files["BELL.csv"] = change(files["BELL.csv"], 9, "r0c0", "x")
+    path = pack(tmp_path / "fonts.zip", files)
+    content = {"name": "s", "dataset": {"name": "character-fonts", "root": str(path)}, "search": {"epochs": 1}}
+    content |= {"arms": {"a": {"model": "mlp", "head_width": 4}, "b": {"model": "conv2"}}, "baseline": {"batch": 16}}
+    study = build_study(content | {"confirm": {"design": "arms", "seeds": 1}}, "s.yaml")
+    monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path / "cache"))
+    data._prepared.clear()
+    print_plan(study, str(tmp_path / "r"))
+    said = "1 of 400 rows left out as bad (1 not a whole number): BELL.csv line 9: r0c0 is 'x', need a whole number"
+    assert f"  {said}\n" in capsys.readouterr().out
+    run_here(study, tmp_path / "r/s", tmp_path / "cache")
+    kept = json.loads((tmp_path / "r/s/data.json").read_text())
+    assert bad_rows_said(kept["bad_rows"]) == said
 
 
 def test_missing_columns(tmp_path):
@@ -180,7 +234,7 @@ def test_an_altered_archive(tmp_path, compression, place):
         at += 1
     raw[at] = raw[at] ^ 1 if compression == zipfile.ZIP_STORED else raw[at] ^ 0xFF
     path.write_bytes(raw)
-    assert "fonts.zip" in refused(path, r"truncated, altered or not a zip archive|bad row")
+    assert "fonts.zip" in refused(path, r"truncated, altered or not a zip archive|rows are bad")
 
 
 @pytest.mark.parametrize("name", ["../AGENCY.csv", "/etc/AGENCY.csv", "a/../../b.csv", "C:/x.csv", "..\\x.csv"])

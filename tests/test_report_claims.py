@@ -5,7 +5,7 @@ import re
 from made_results import default_study, make_results
 
 from resnetlab.analysis.results import Results
-from resnetlab.report import claimed, explored
+from resnetlab.report import bookkeeping, claimed, explored
 from resnetlab.report.build import build_report, estimates
 
 LINES = ["kernel 5 > kernel 3", "shortcut on > shortcut off by at least 50 points"]
@@ -47,3 +47,16 @@ def test_importance_and_fairness_are_there_and_marked(tmp_path):
     assert section.hypothesis and "not an effect" in section.text[0]
     (table,) = claimed.fair(results).tables
     assert {row[1] for row in table.rows} <= {"fair", "not fair", "cannot be told"} and len(table.rows) >= 3
+
+
+def test_where_it_comes_from_names_rows_that_were_left_out_and_further_data(tmp_path):
+    make_results(tmp_path)
+    sweep = Results.open(tmp_path).sweep
+    bad = {"count": 2, "of": 900, "kinds": {"out of range": 2}, "first": ["A.csv line 3: r0c0 is 256, need 0 to 255"]}
+    others = {"key": {"name": "glyphs", "label": "font", "classes": ["a", "b"], "hash": "abc"}}
+    sweep["data"] |= {"bad_rows": bad, "others": others}
+    Results.open(tmp_path).folder.write_json("sweep.json", {k: v for k, v in sweep.items() if k != "checksum"})
+    (table,) = bookkeeping.provenance(Results.open(tmp_path)).tables
+    said = dict(table.rows)
+    assert said["Bad rows"].startswith("2 of 900 rows left out as bad (2 out of range): A.csv line 3")
+    assert said["Further data"] == "glyphs (font), 2 classes, hash abc"

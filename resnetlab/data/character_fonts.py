@@ -30,6 +30,7 @@ NUMBERS = ("m_label", "h", "w", *PIXELS)  # columns that are read as whole numbe
 ROWS = 2048  # read at a time
 LINE = 2**16  # characters that a row can have at most; real ones have about 1,600
 NAMED = 5  # bad rows that a message names
+MOST_BAD = 0.01  # of a file's rows: beyond, it is not the file that it should be
 MEMBERS, BYTES, RATIO = 10_000, 2**33, 200  # what an archive can hold at most: files, bytes in all, times its size
 BROKEN = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, csv.Error)
 
@@ -38,8 +39,9 @@ class CharacterFonts:
     """About 745,000 images (20, 20, 1) of 12,720 characters in 153 fonts; splits are drawn, 70/15/15 by default.
 
     Classes of `character` are named by number and sign (`U+0041 A`), those of `font` as the archive does. `root` is the
-    archive, or a folder with `fonts.zip` in it. A row that is not as described is never left out in silence: all are
-    counted, the first are named, and the archive is refused.
+    archive, or a folder with `fonts.zip` in it. A row that is not as described is left out, and never in silence: the
+    notes count all of them by kind and name the first. More than 1% of a file's rows, a missing column, or an archive
+    that is truncated or altered, and the whole is refused.
     """
 
     labels: tuple[str, ...] = ("character", "font")
@@ -75,14 +77,11 @@ class CharacterFonts:
             members = self._members(archive)
             for member in members:
                 for values, names in self._batches(archive, member, bad):
-                    if bad:
-                        continue  # the rest is read for its bad rows only
                     append(values[:, 3:].astype(np.uint8).reshape(-1, SIDE, SIDE, 1))
                     codes.append(values[:, 0].astype(np.int32))
                     fonts.append(np.array([number.setdefault(name, len(number)) for name in names], np.int32))
-        if bad:
-            raise BadData(f"{self.path}: {bad}")
-        if not codes:
+                bad.close(self._place(member))
+        if not sum(map(len, codes)):
             raise BadData(f"{self.path}: its CSV files have no rows")
         if self.fingerprint() != before:
             raise BadData(f"{self.path}: changed while it was read")
@@ -93,7 +92,7 @@ class CharacterFonts:
             "character": (character.astype(np.int64), tuple(_sign(int(code)) for code in characters)),
             "font": (rank[np.concatenate(fonts)].astype(np.int64), tuple(classes)),
         }
-        return Contents(labels, notes={"files": len(members)})
+        return Contents(labels, notes={"files": len(members)} | ({"bad rows": bad.as_notes()} if bad.count else {}))
 
     def _opened(self) -> ZipFile:
         try:
@@ -151,33 +150,46 @@ class CharacterFonts:
                 lines = _lines(file, self._place(member))
                 columns = self._columns(lines, member)
                 while rows := list(islice(lines, ROWS)):
-                    yield _parse(rows, columns, lambda line, why: bad.add(f"{member.filename} line {line}: {why}"))
+                    bad.rows += len(rows)
+                    yield _parse(rows, columns, lambda line, *why: bad.add(f"{member.filename} line {line}", *why))
         except BROKEN as error:
             raise self._broken(error, member) from None
 
 
 class _BadRows:
-    """How many there are and which come first."""
+    """Rows that were left out: how many of how many, how many of each kind, and which came first."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.rows = 0
+        self.kinds: dict[str, int] = {}
         self.named: list[str] = []
+        self._of_file: list[str] = []
+        self._before = 0, 0
 
-    def add(self, text: str) -> None:
+    def add(self, place: str, kind: str, why: str) -> None:
         self.count += 1
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if len(self.named) < NAMED:
-            self.named.append(text)
+            self.named.append(f"{place}: {why}")
+        if len(self._of_file) < NAMED:
+            self._of_file.append(f"{place}: {why}")
 
-    def __bool__(self) -> bool:
-        return self.count > 0
+    def close(self, file: str) -> None:
+        """The file is read. BadData where too many of its rows are bad for it to be what it should be."""
+        bad, rows = self.count - self._before[0], self.rows - self._before[1]
+        if bad > MOST_BAD * rows:
+            rest = f"; and {bad - len(self._of_file)} more" if bad > len(self._of_file) else ""
+            raise BadData(
+                f"{file}: {bad:,} of {rows:,} rows are bad (allowed: {MOST_BAD:.0%}): {'; '.join(self._of_file)}{rest}"
+            )
+        self._of_file, self._before = [], (self.count, self.rows)
 
-    def __str__(self) -> str:
-        rest = f"; and {self.count - len(self.named)} more" if self.count > len(self.named) else ""
-        return f"{self.count} bad row{'s' if self.count > 1 else ''}: {'; '.join(self.named)}{rest}"
+    def as_notes(self) -> dict[str, Any]:
+        return {"count": self.count, "of": self.rows, "kinds": dict(sorted(self.kinds.items())), "first": self.named}
 
 
 def _parse(
-    rows: list[tuple[int, str]], columns: dict[str, int], report: Callable[[int, str], None]
+    rows: list[tuple[int, str]], columns: dict[str, int], report: Callable[[int, str, str], None]
 ) -> tuple[np.ndarray, list[str]]:
     """Values and font names of the good rows of (line number, text); the bad ones are reported.
 
@@ -202,7 +214,7 @@ def _parse(
         fields = next(csv.reader([text]), [])
         why = _why_bad(fields, columns)
         if why:
-            report(line, why)
+            report(line, *why)
         else:
             kept.append([int(fields[column]) for column in wanted])
             names.append(fields[font].strip())
@@ -214,18 +226,19 @@ def _out_of_bounds(values: np.ndarray) -> bool:
     return bool(((label < 0) | (label > 0x10FFFF)).any() or (size != SIDE).any() or (pixels >> 8).any())
 
 
-def _why_bad(fields: list[str], columns: dict[str, int]) -> str | None:
+def _why_bad(fields: list[str], columns: dict[str, int]) -> tuple[str, str] | None:
+    """The kind of what is wrong with a row, and what it is."""
     if len(fields) != len(columns):
-        return f"{len(fields)} fields, need {len(columns)}"
+        return "wrong number of fields", f"{len(fields)} fields, need {len(columns)}"
     if not fields[columns["font"]].strip():
-        return "font is empty"
+        return "no font", "font is empty"
     for name in NUMBERS:
         text = fields[columns[name]].strip()
         if not text.removeprefix("-").isdecimal() or not text.isascii():
-            return f"{name} is {text[:20]!r}, need a whole number"
+            return "not a whole number", f"{name} is {text[:20]!r}, need a whole number"
         low, high = {"m_label": (0, 0x10FFFF), "h": (SIDE, SIDE), "w": (SIDE, SIDE)}.get(name, (0, 255))
         if not low <= int(text[:20]) <= high:
-            return f"{name} is {text[:20]}, need {low}" + (f" to {high}" if high > low else "")
+            return "out of range", f"{name} is {text[:20]}, need {low}" + (f" to {high}" if high > low else "")
     return None
 
 

@@ -13,7 +13,7 @@ from resnetlab.analysis.curves import WORDS, Counts, cost, efficiency, learning_
 from resnetlab.analysis.results import Results
 from resnetlab.config import TrialConfig
 from resnetlab.metrics import METRICS
-from resnetlab.records import Phase, Status
+from resnetlab.records import Phase, Status, bad_rows_said
 from resnetlab.report.sections import Section, Table
 from resnetlab.report.words import duration, level, missing, settings
 from resnetlab.space import Branch
@@ -130,6 +130,8 @@ def provenance(results: Results) -> Section:
         ("Threads a trial", _distinct(trials, "threads")),
         ("Data", ", ".join(filter(None, [data.get("name", results.study.dataset.name), shape, sizes]))),
         ("Classes", number or None),
+        ("Bad rows", bad_rows_said(data["bad_rows"]) if data.get("bad_rows") else None),
+        ("Further data", _others(data.get("others") or {})),
         ("Data hash", data.get("hash") or _distinct(trials, "data_hash")),
         ("Root seed", results.study.seed),
         ("Study hash", results.study.study_hash),
@@ -143,6 +145,15 @@ def provenance(results: Results) -> Section:
     counts = Counts.of(trials).words("")
     return Section(
         "provenance", "Where it comes from", text, [Table(["What", "Value"], ["name", "code"], rows, f"{counts}.")]
+    )
+
+
+def _others(others: dict[str, Any]) -> str:
+    """What arms read besides: `glyphs (font), 22 classes, hash …`."""
+    return "; ".join(
+        f"{data['name']}{' (' + data['label'] + ')' if data.get('label') else ''}, {len(data['classes']):,} classes, "
+        f"hash {data['hash']}"
+        for data in others.values()
     )
 
 

@@ -11,7 +11,7 @@ from resnetlab.asha import rung_epochs
 from resnetlab.config import MODEL_SETTINGS, TrialConfig
 from resnetlab.data import Dataset, check, default_cache, prepare
 from resnetlab.plan import Plan, pilot_trials, sketch
-from resnetlab.records import ModelFacts
+from resnetlab.records import ModelFacts, bad_rows_said
 from resnetlab.seeding import stream
 from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
@@ -39,6 +39,8 @@ def describe(study: Study, folder: Folder, weights: Weights | None = None) -> It
     given.check(study, datasets, weights, folder)
     for config in {data_key(config): config for config in configs.values()}.values():
         yield _data(study, config, datasets[data_key(config)])
+    if bad := datasets[data_key(next(iter(configs.values())))].notes.get("bad rows"):
+        yield f"  {bad_rows_said(bad)}"
     if not study.arms:
         yield "factors:"
     for factor in study.space.factors:

@@ -16,7 +16,7 @@ from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
 from resnetlab.errors import BadRequest, FolderRefused, Interrupted, TrialsFailed
 from resnetlab.provenance import command_line, provenance
-from resnetlab.records import Status
+from resnetlab.records import Status, bad_rows_said
 from resnetlab.seeding import stream
 from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
@@ -112,8 +112,11 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         given.keep(folder, weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         sweep = Sweep(study, store, _facts(), data, options.stage)
+        shown = watch(sweep)
+        if "bad_rows" in content:
+            shown.say(f"data: {bad_rows_said(content['bad_rows'])}")
         if sweep.needs_workers:
-            _drive(sweep, options, cache, watch(sweep))
+            _drive(sweep, options, cache, shown)
         else:
             sweep.next()
         if sweep.error is not None:

@@ -58,4 +58,5 @@ def _facts(study: Study, config: TrialConfig, dataset: Dataset) -> dict[str, Any
         "classes": list(dataset.classes),
         "shape": list(dataset.shape),
         **{name: len(dataset.split(name, seed)) for name in ("train", "val", "test")},
+        **({"bad_rows": dataset.notes["bad rows"]} if "bad rows" in dataset.notes else {}),
     }

@@ -64,6 +64,10 @@ class Watch:
                 for handle in (terminal, error, log):
                     os.close(handle)
 
+    def say(self, line: str) -> None:
+        """What a person must know before anything runs."""
+        self._console.print(Text(line), soft_wrap=True)
+
     def update(self) -> None:
         now = time.monotonic()
         if self._live is not None:
