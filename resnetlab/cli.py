@@ -114,12 +114,15 @@ def print_plan(study: Study, storage: str, weights: Path | None = None) -> None:
         print(line)
 
 
-def run(study: Study, storage: str, address: str | None, stage: str, weights: Path | None = None) -> None:
-    """Run or continue `study`, then write and announce its report, also where every trial failed."""
+def run(study: Study, storage: str, **how: Any) -> None:
+    """Run or continue `study`, then write and announce its report, also where every trial failed.
+
+    how: further `tuning.run.Options`.
+    """
     from resnetlab.tuning.run import Options, results_folder, run_study
 
     try:
-        folder = run_study(study, Options(storage=storage, address=address, stage=stage, weights=weights))
+        folder = run_study(study, Options(storage=storage, **how))
     except TrialsFailed:
         report(results_folder(study, storage))
         raise

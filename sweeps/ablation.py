@@ -28,6 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     study: Annotated[str, typer.Option(help="a name in sweeps/studies, or a YAML file")] = "default",
     address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
+    nodes: Annotated[int, typer.Option(help="wait up to two minutes for so many nodes; more may join later")] = 1,
     trials: Annotated[int | None, typer.Option(help="explore trials")] = None,
     epochs: Annotated[int | None, typer.Option(help="full budget of one trial")] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="0.25 puts four trials on one GPU")] = None,
@@ -66,7 +67,7 @@ def main(
         if dry_run:
             cli.print_plan(chosen, storage, weights)
         else:
-            cli.run(chosen, storage=storage, address=address, stage=phase.value, weights=weights)
+            cli.run(chosen, storage=storage, address=address, stage=phase.value, weights=weights, nodes=nodes)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.study import Resources
 from resnetlab.tables.folder import Folder
+
+PATIENCE = 120.0  # seconds that nodes may take to join
 
 
 def check_reachable(address: str | None, resources: Resources) -> None:
@@ -37,11 +40,12 @@ def check_reachable(address: str | None, resources: Resources) -> None:
 
 
 @contextmanager
-def connect(address: str | None, resources: Resources) -> Iterator[int]:
+def connect(address: str | None, resources: Resources, nodes: int = 1) -> Iterator[int]:
     """A connection to Ray; gives the number of trials that can run at once.
 
-    `address` None starts Ray for this run alone and ends it afterwards. BadRequest where the cluster cannot fit a
-    single trial, ClusterLost where there is none at `address`.
+    `address` None starts Ray for this run alone and ends it afterwards; elsewhere it is given `PATIENCE` seconds to
+    have `nodes` nodes. BadRequest where the cluster cannot fit a single trial, ClusterLost where there is none at
+    `address`.
     """
     import ray
 
@@ -68,9 +72,20 @@ def connect(address: str | None, resources: Resources) -> Iterator[int]:
         where = f"--address {address}" if address else "a local Ray"
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
     try:
+        if address is not None:
+            _wait_for(nodes)
         yield _slots(ray.nodes(), resources)
     finally:
         ray.shutdown()
+
+
+def _wait_for(wanted: int) -> None:
+    """Return when the cluster has `wanted` nodes, or when they had time enough: the others are used when they join."""
+    import ray
+
+    deadline = time.monotonic() + PATIENCE
+    while sum(node["Alive"] for node in ray.nodes()) < wanted and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
 def _slots(nodes: list[dict[str, Any]], resources: Resources) -> int:

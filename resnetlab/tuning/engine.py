@@ -30,7 +30,7 @@ from resnetlab.records import Status
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.trial import TrialWorker
 
-RETRIES = 3  # deaths of a trial's process before it is called failed
+RETRIES = 3  # deaths of a trial's process in a row, without an epoch between them, before it is called failed
 
 
 class _Kept:
@@ -82,25 +82,30 @@ class _Decisions(_Kept, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         (report,) = result["report"]
+        if report["epochs"]:
+            trial.run_metadata.num_failures = 0  # nodes may come and go for as long as the trial gets on
         go_on = self._sweep.report(trial.config["task"]["trial_id"], report)
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
 
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+
+class _Round(_Kept, tune.Callback):
+    """What happens in every round of Tune's loop, and when Tune gives a trial up.
+
+    The scheduler's `on_trial_error` is called for deaths that Tune recovers from, too.
+    """
+
+    def __init__(self, sweep: Sweep, tick: Callable[[], None]):
+        self._sweep, self._tick = sweep, tick
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        result.pop("report", None)  # recorded; Tune would keep the last one of each trial in memory
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         error = trial.get_error()
         text = str(error).strip().splitlines()[-1] if error else "its process died"
         memory = "OutOfMemory" in type(error).__name__ or "OutOfMemoryError" in str(error)
         status = Status.OUT_OF_MEMORY if memory else Status.FAILED
         self._sweep.ended(trial.config["task"]["trial_id"], status, text[:500])
-
-
-class _Round(_Kept, tune.Callback):
-    """What happens in every round of Tune's loop."""
-
-    def __init__(self, tick: Callable[[], None]):
-        self._tick = tick
-
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        result.pop("report", None)  # recorded; Tune would keep the last one of each trial in memory
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._tick()
@@ -128,7 +133,7 @@ def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None]) -> None
                 name=Path(scratch).name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Round(tick)],
+                callbacks=[_Round(sweep, tick)],
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),

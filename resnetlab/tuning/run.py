@@ -34,6 +34,7 @@ class Options:
 
     storage: str = "results"
     address: str | None = None  # of a Ray cluster, or `auto`; None starts Ray on this machine
+    nodes: int = 1  # that the cluster should have before the first trial
     cache: Path | None = None
     stage: Stage = "all"
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
@@ -136,7 +137,8 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
 
     study, folder = sweep.study, sweep.store.folder
     session = _Session(folder)
-    with watch.screen(folder), _Signals() as signals, cluster.connect(options.address, study.resources) as slots:
+    joined = cluster.connect(options.address, study.resources, options.nodes)
+    with watch.screen(folder), _Signals() as signals, joined as slots:
         cluster.check_storage(folder)
         session.cluster_up(slots)
         context = {
