@@ -4,12 +4,14 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: sweep test check clean help
+.PHONY: sweep test test-cluster pins check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
 	@echo "make test    run the tests"
 	@echo "make check   lint"
+	@echo "make test-cluster   Slurm, nodes with addresses of their own, S3; as root, installs Slurm from Debian's packages"
+	@echo "make pins    write the installed versions to cluster/constraints.txt"
 	@echo "make clean   remove $(VENV)"
 
 sweep: $(INSTALLED)
@@ -17,6 +19,14 @@ sweep: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+test-cluster: $(INSTALLED)
+	tests/cluster/debian.sh
+	$(BIN)/python tests/cluster/run.py --write
+
+pins: $(INSTALLED)
+	@echo '# Made by `make pins`: the versions that were tested together, for every node.' > cluster/constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable >> cluster/constraints.txt
 
 check: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

@@ -20,7 +20,7 @@ def rows(url: str, table: str) -> list[dict[str, Any]]:
     return [] if found is None else found.to_pylist()
 
 
-def wait_for(url: str, epochs: int, seconds: float, going: Callable[[], bool] = lambda: True) -> int:
+def wait_for(url: str, epochs: int, seconds: float = 1800, going: Callable[[], bool] = lambda: True) -> int:
     """Wait until so many epochs are acknowledged; their number, which is smaller where the sweep ended before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and going():

@@ -19,6 +19,7 @@ from slurm import Slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 6 + 2 * 3
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
 def why_not() -> str | None:
@@ -59,10 +60,10 @@ def _to_the_end(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> Non
     job = _submit(slurm, place, "whole")
     url = str(place / "results/whole")
     transcript.say(f"$ sbatch --nodes=2 cluster/slurm/sweep.sbatch --study tiny --name whole   # job {job}")
-    outcome.wait_for(url, 2, 240)
+    outcome.wait_for(url, 2)
     answer = _refused(nodes)
     transcript.check("the running cluster refuses a client with another token", "AuthenticationError" in answer, answer)
-    state = slurm.wait(job, ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), 400)
+    state = slurm.wait(job, ENDED)
     log = _log(place, "whole")
     transcript.check("the job ends as COMPLETED, code 0", state == "COMPLETED", (state, log))
     transcript.check(f"{TRIALS} trials, each complete or stopped", not outcome.problems(url, TRIALS), log)
@@ -89,12 +90,12 @@ def _refused(nodes: Nodes) -> str:
 def _queued_again(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> None:
     job = _submit(slurm, place, "again")
     url = str(place / "results/again")
-    seen = outcome.wait_for(url, 5, 240)
+    seen = outcome.wait_for(url, 5)
     before = outcome.keys(url)
     slurm.call("scontrol", "requeue", job)
     transcript.say(f"$ scontrol requeue {job}   # after {seen} epochs, as preemption does it")
-    slurm.wait(job, ("RUNNING",), 120)
-    state = slurm.wait(job, ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), 400)
+    slurm.wait(job, ("RUNNING",))
+    state = slurm.wait(job, ENDED)
     transcript.check("the same job runs again and ends as COMPLETED", state == "COMPLETED", _log(place, "again"))
     wrong = outcome.problems(url, TRIALS)
     transcript.check(
@@ -105,16 +106,16 @@ def _queued_again(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> N
 def _near_the_limit(transcript: Any, place: Path, slurm: Slurm) -> None:
     job = _submit(slurm, place, "limit")
     url = str(place / "results/limit")
-    seen = outcome.wait_for(url, 5, 240)
+    seen = outcome.wait_for(url, 5)
     slurm.call("scancel", "--batch", "--signal=USR1", job)
     transcript.say(
         f"$ scancel --batch --signal=USR1 {job}   # after {seen} epochs, the signal that comes before the time limit"
     )
-    slurm.wait(job, ("PENDING",), 60)
+    slurm.wait(job, ("PENDING",))
     statuses = {row["status"] for row in outcome.rows(url, "trials")}
     in_order = "interrupted" in statuses and "running" not in statuses
     transcript.check("the sweep ends in order and the job is queued again", in_order, statuses)
-    state = slurm.wait(job, ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), 400)
+    state = slurm.wait(job, ENDED)
     wrong = outcome.problems(url, TRIALS)
     transcript.check("the sweep goes on to its end", state == "COMPLETED" and not wrong, (wrong, _log(place, "limit")))
 
@@ -122,10 +123,10 @@ def _near_the_limit(transcript: Any, place: Path, slurm: Slurm) -> None:
 def _without_a_node(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> None:
     job = _submit(slurm, place, "cut")
     url = str(place / "results/cut")
-    seen = outcome.wait_for(url, 4, 240)
+    seen = outcome.wait_for(url, 4)
     nodes.cut("n2")
     transcript.say(f"$ ip -n n2 link set eth0 down   # after {seen} epochs of job {job}")
-    state = slurm.wait(job, ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), 500)
+    state = slurm.wait(job, ENDED)
     wrong = outcome.problems(url, TRIALS)
     transcript.check(
         "the sweep ends on the node that is left",

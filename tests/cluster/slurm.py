@@ -129,13 +129,13 @@ class Slurm:
             raise RuntimeError(f"sbatch: {done.stderr}")
         return done.stdout.strip().split(";")[0]
 
-    def wait(self, number: str, states: tuple[str, ...], seconds: float) -> str:
+    def wait(self, number: str, states: tuple[str, ...], seconds: float = 1800) -> str:
         """Wait until the job is in one of `states`; RuntimeError where it is not in time."""
         _until(lambda: self.job(number).get("JobState") in states, lambda: str(self.job(number)), seconds)
         return self.job(number)["JobState"]
 
 
-def _until(true: Any, say: Any, seconds: float = 30) -> None:
+def _until(true: Any, say: Any, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
