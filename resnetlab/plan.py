@@ -76,12 +76,21 @@ class Plan(Frozen):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, TrialConfig]]:
-        """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced."""
+        """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced.
+
+        FolderRefused where the study cannot run an arm: plan and study were not made for each other.
+        """
         for block in range(self.seeds):
             seed = stream(study.seed, "confirm", self.plan_hash, block)
             for row, arm in enumerate(self.arms):
-                named = study.arms and study.arm_config(arm.name, seed=seed)
-                yield row, block, arm, named or study.config(arm.values, seed=seed)
+                try:
+                    named = study.arms and study.arm_config(arm.name, seed=seed)
+                    config = named or study.config(arm.values, seed=seed)
+                except ValidationError as error:
+                    raise FolderRefused(
+                        f"plan {self.plan_hash}: arm {arm.name} cannot be run: {_rule(error)}"
+                    ) from None
+                yield row, block, arm, config
 
 
 def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], TrialConfig]]:
@@ -126,7 +135,7 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         )
     best = max(finished, key=lambda row: (row["val_accuracy"], -row["number"]))
     incumbent = study.space.active({name: best[name] for name in study.space.names if best[name] is not None})
-    kind, alternatives, not_compared = _alternatives(study, incumbent, finished)
+    kind, alternatives, not_compared = _alternatives(study, incumbent, finished, study.confirm.design)
     found = known
     try:
         if kind == "d-optimal":
@@ -136,8 +145,9 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
             if kind == "fractional" and infeasible:  # every arm of a fraction is needed for every effect
                 raise ValueError(f"the fraction cannot be run whole ({infeasible[0]})")
     except ValueError as error:
-        not_compared["interactions" if kind == "fractional" else kind] = f"{error}: one factor at a time instead"
-        kind = "one-factor"
+        crossed = "interactions" if kind == "fractional" else kind
+        kind, alternatives, not_compared = _alternatives(study, incumbent, finished, "one-factor")
+        not_compared[crossed] = f"{error}: one factor at a time instead"
         arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
     return Plan(
         version=1,
@@ -177,6 +187,7 @@ def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) 
         config = study.arm_config(name, seed=0)
         values = {key: getattr(config, key) for key in study.columns}
         arms.append(PlannedArm(name=name, values=values, task=study.arm_task(name)))
+    alone = [arm for arm in arms if sum(other.task == arm.task for other in arms) == 1]
     return Plan(
         version=1,
         study=study.name,
@@ -188,6 +199,7 @@ def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) 
         chosen_val_accuracy=0.0,
         design="arms",
         compared={},
+        not_compared={arm.name: f"no other arm is trained for the same ({arm.task})" for arm in alone},
         arms=arms,
         contrasts=[
             design.contrast_name("arm", arm.name, first.name)
@@ -231,15 +243,14 @@ def sketch(study: Study) -> Plan:
 
 
 def _alternatives(
-    study: Study, incumbent: Mapping[str, Any], finished: list[Mapping[str, Any]]
+    study: Study, incumbent: Mapping[str, Any], finished: list[Mapping[str, Any]], kind: str
 ) -> tuple[str, dict[str, list[Any]], dict[str, str]]:
     """The design that can be laid, the levels that it compares with the incumbent's, and what it leaves out and why.
 
     All but one factor at a time cross the factors, so they take none that applies only at some levels of another; a
-    two-level fraction takes one alternative a factor. The level of a hypothesis comes first, then one that no explore
-    trial carried to the full budget: it is what early stopping may have got wrong.
+    two-level fraction takes one alternative a factor. The level of a hypothesis comes first, then one that early
+    stopping let no trial carry to the full budget (those of the audit are exempt from it): it may have been wronged.
     """
-    kind = study.confirm.design
     compared, left_out = {}, {}
     names = study.compared_factors() if kind != "none" else []
     for name in names:
@@ -260,12 +271,11 @@ def _alternatives(
     if kind == "fractional":
         baseline = study.baseline_values()
         for name, levels in compared.items():
-            reached = {row[name] for row in finished}
+            reached = {row[name] for row in finished if row["phase"] == Phase.EXPLORE}
             asked_for = _asked_for(study, name, incumbent[name])
             chosen = min(levels, key=lambda x: (_place(asked_for, x), x in reached, x != baseline.get(name)))
             left_out |= {
-                f"{name}={design.show(level)}": "a two-level fraction compares one alternative a factor, "
-                f"here {design.show(chosen)}"
+                f"{name}={design.show(level)}": f"a two-level fraction compares one alternative, {design.show(chosen)}"
                 for level in levels
                 if level != chosen
             }
@@ -342,7 +352,13 @@ def _feasible(study: Study, arm: PlannedArm) -> tuple[str, str | None]:
     try:
         return study.config(arm.values, seed=0).trial_id, None
     except ValidationError as error:
-        return "", error.errors()[0]["msg"].removeprefix("Value error, ")
+        return "", _rule(error)
+
+
+def _rule(error: ValidationError) -> str:
+    """Which setting breaks which rule."""
+    first = error.errors(include_url=False)[0]
+    return ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
 
 
 def _companions(

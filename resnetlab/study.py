@@ -251,9 +251,10 @@ class Study(Frozen):
         return self.arm_config(next(name for name, arm in self.arms.items() if "source" not in arm), seed=seed)
 
     def arm_task(self, name: str) -> str:
-        """What a named arm is tested on: accuracies of different tasks are not compared."""
-        data = self.arm_config(name, seed=0).data
-        return f"{data.name} {data.label}" if data.label else data.name
+        """What a named arm is trained for: accuracies of different tasks, or budgets, are not compared."""
+        config = self.arm_config(name, seed=0)
+        data = f"{config.data.name} {config.data.label}" if config.data.label else config.data.name
+        return data if config.epochs == self.search.epochs else f"{data}, {config.epochs} epochs"
 
     def _common(self, seed: int) -> dict[str, Any]:
         split = stream(self.seed, "split")
@@ -331,13 +332,15 @@ def assign(content: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "", words: str = "{} in the folder, {} asked for"
+) -> list[str]:
     """The keys in which two identities differ, as `search.trials: 30 in the folder, 40 asked for`."""
     found = []
-    for key in sorted({*old, *new}):
-        one, other = old.get(key), new.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += differences(one, other, f"{prefix}{key}.")
-        elif one != other:
-            found.append(f"{prefix}{key}: {one!r} in the folder, {other!r} asked for")
+    for key in sorted({*one, *other}):
+        old, new = one.get(key), other.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{key}.", words)
+        elif old != new:
+            found.append(f"{prefix}{key}: " + words.format(repr(old), repr(new)))
     return found

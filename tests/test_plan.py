@@ -49,7 +49,15 @@ def test_a_fraction_takes_the_level_that_early_stopping_never_let_through():
     study_ = study("fractional")
     plan = plan_of(study_, ({}, "complete", 0.8), ({"blocks": 3}, "complete", 0.7), ({"blocks": 1}, "stopped", 0.3))
     assert plan.compared["blocks"] == [1] and len(plan.arms) == 8
-    assert "here 1" in plan.not_compared["blocks=3"]
+    assert plan.not_compared["blocks=3"].endswith("one alternative, 1")
+
+
+def test_a_level_that_only_the_audit_carried_to_the_end_counts_as_stopped():
+    study_ = study("fractional")
+    runs = ({}, "complete", 0.8), ({"blocks": 3}, "complete", 0.7), ({"blocks": 1}, "complete", 0.3)
+    rows = list(trials(study_, *runs))
+    rows[-1]["phase"] = "audit"
+    assert make_plan(study_, rows, "d", "c").compared["blocks"] == [1]
 
 
 def test_a_fraction_takes_the_baselines_level_where_all_were_let_through():

@@ -11,9 +11,10 @@ from resnetlab.analysis.calibration_sweeps import ADVERSE, WAYS, Way, one_sweep,
 from resnetlab.analysis.effects import estimate
 from resnetlab.analysis.naive import AUDIT, FINISHED, LAST, flips, naive
 from resnetlab.analysis.results import Results
+from resnetlab.report.build import build_report
 from resnetlab.simulate import Memory, Truth, confirm_rows, confirm_values, drive, run
 from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store
+from resnetlab.tables.store import Store, read_table
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.task import one_dataset
 
@@ -96,6 +97,27 @@ def test_a_simulated_sweep_goes_the_whole_way_from_explore_to_effects(tmp_path):
     levels = {"kernel": [3, 5], "se": [False, True]}
     found = naive(results.trials, results.rungs, levels, results.plan.incumbent)
     assert set(found["method"]) == {LAST, FINISHED, AUDIT} and "flips" in flips(found, effects)
+
+
+@pytest.mark.parametrize("truth", [Truth(sd=0.3), Truth(main={"kernel": {5: 3.0}}, sd=0.3)], ids=["none", "kernel"])
+def test_the_report_of_a_simulated_sweep_claims_what_was_planted_and_no_null_where_all_are(tmp_path, truth):
+    study = simulated_study(Way("random", 20, audit=0.2, confirm=True), seed=5)
+    folder = Folder.at(tmp_path / "simulated")
+    folder.write("study.json", study.model_dump_json().encode())
+    store = Store(folder, study.space.names)
+    drive(make_sweep(study, store), truth)
+    store.close()
+    page = build_report(tmp_path / "simulated").read_text()
+    effects = read_table(folder, "effects").to_pandas()
+    claimed = effects[effects["verdict"] == "effect"]
+    if not truth.main:
+        assert claimed.empty and "None of 16 comparisons is a confirmed effect" in page
+    else:
+        (found,) = claimed[claimed["factor"] == "kernel"].to_dict("records")
+        sign = 1 if found["level"] == "5" else -1
+        assert found["low"] <= sign * 0.03 <= found["high"]
+        assert f"{len(claimed)} of 16 comparisons are" in page.replace("One of", "1 of").replace("is a", "are")
+    assert "None was declared beforehand: all are exploratory." in page
 
 
 def test_memory_and_the_real_store_give_the_same_sweep(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from resnetlab.analysis.foresight import replicates
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
-from resnetlab.plan import asked
+from resnetlab.plan import asked, make_plan
 from resnetlab.records import Phase, Status
 from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
@@ -315,6 +315,28 @@ def test_a_sweep_in_which_nothing_works_ends_early(tmp_path):
         sweep.ended(task.trial_id, Status.FAILED, "ImportError: no module named x")
     assert isinstance(sweep.error, TrialsFailed) and "first 4 trials failed" in str(sweep.error)
     assert "no module named x" in str(sweep.error) and len(sweep.store.trials) == 4
+
+
+def test_a_plan_with_an_arm_that_cannot_be_run_is_refused(tmp_path):
+    sweep = start(tmp_path)
+    drive(sweep, Trainer(), steps=100)
+    sweep.interrupt()
+    sweep.store.close()
+    arms = [arm.model_copy(update={"values": arm.values | {"blocks": 0}}) for arm in sweep.plan.arms]
+    plan = sweep.plan.model_copy(update={"arms": arms})
+    content = plan.content() | {"plan_hash": plan.plan_hash}
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    with pytest.raises(FolderRefused, match=r"arm incumbent cannot be run: blocks: .*greater than"):
+        start(tmp_path)
+
+
+def test_arms_of_unequal_budgets_are_not_compared():
+    s = arms_study(long={"epochs": 6}, longer={"epochs": 6, "blocks": 3})
+    plan = make_plan(s, [], "d", "c")
+    assert plan.contrasts == ["arm: deep - plain", "arm: longer - long"]
+    alone = make_plan(arms_study(long={"epochs": 6}), [], "d", "c")
+    assert alone.contrasts == ["arm: deep - plain"]
+    assert alone.not_compared == {"long": "no other arm is trained for the same (glyphs, 6 epochs)"}
 
 
 def arms_study(**arms):

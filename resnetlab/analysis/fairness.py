@@ -228,4 +228,5 @@ def _at_equal(row: Mapping[str, Any]) -> str:
     if not np.isnan(row["low"]):
         size += f" (95% interval {100 * row['low']:+.2f} … {100 * row['high']:+.2f})"
     pairs = f"{row['pairs']} pair{'s' * (row['pairs'] > 1)} of arms"
-    return f"between {pairs} alike in that{besides}: {size} points"
+    runs = f"n = {row['n']} against {row['n_reference']}"
+    return f"average over {pairs} alike in that{besides}: {size} points, {runs}, unadjusted"

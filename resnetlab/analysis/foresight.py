@@ -25,7 +25,7 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
     if study.confirm.design == "none":
         return
     plan = _plan(study, results)
-    floor = None if results is None else replicates(results.trials)
+    floor = None if results is None else replicates(results.trials, plan)
     if floor is None or not floor.known or not floor.sd > 0:
         where = "" if results is None else f" ({results.folder.url} has no arm with two runs at the full budget)"
         where += "; --phase pilot measures it" if study.confirm.pilot else ""
@@ -44,14 +44,15 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
         yield f"hypothesis: {found.text}" + (f": not compared: {why}" if why else "")
 
 
-def replicates(trials: pd.DataFrame) -> NoiseFloor:
+def replicates(trials: pd.DataFrame, plan: Plan | None = None) -> NoiseFloor:
     """The spread of seeds within the pilot and each arm of each plan in the trials table: test accuracy at the full
-    budget. Runs at less than half of their arm's best have collapsed and are left out, as long as most have not."""
+    budget. Runs that collapsed are left out: below what the plan says, without one below half of their arm's best."""
     runs = full_budget(trials[trials["phase"].isin([Phase.PILOT, Phase.CONFIRM])])
     groups = []
     for _, part in runs[runs["test_accuracy"].notna()].groupby(["plan_hash", "design_row"], dropna=False):
         values = part["test_accuracy"].to_numpy(dtype=float)
-        groups.append(values[~collapsed(values, values.max() / 2)])
+        least = plan.collapse * plan.chosen_val_accuracy if plan and plan.chosen_val_accuracy else values.max() / 2
+        groups.append(values[~collapsed(values, least)])
     return pooled_sd(groups)
 
 
@@ -69,7 +70,7 @@ def _table(study: Study, plan: Plan, spreads: Sequence[float]) -> Iterator[str]:
     for sd in spreads:
         ahead = outlook(plan, sd / 100, study.search.epochs)
         for row in ahead[ahead["holm"]].itertuples(index=False) if len(ahead) else ():
-            least = f"{100 * row.detectable:.2f}" if np.isfinite(row.detectable) else "nothing"
+            least = f"{100 * row.detectable:.2f}" if np.isfinite(row.detectable) else "no interval"
             needs = "no number of seeds"
             if not np.isnan(row.seeds_needed):
                 needs = f"{row.seeds_needed:,.0f} seeds, {row.epochs_needed:,.0f} epochs"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from resnetlab.analysis.claims import claims, exploratory
 from resnetlab.analysis.curves import Counts, full_budget
 from resnetlab.analysis.effects import performance
 from resnetlab.analysis.results import Results
@@ -56,7 +57,11 @@ def notes(effects: pd.DataFrame) -> tuple[str, list[str]]:
 def answer(results: Results, effects: pd.DataFrame) -> Answer:
     """`effects`: the effects table (empty where nothing was confirmed yet)."""
     common, own = notes(effects)
-    rows = list(ranked(effects.assign(note=own)).itertuples(index=False))
+    free = undeclared(results, effects)
+    labelled = [
+        f"{note}; exploratory".removeprefix("; ") if alone else note for note, alone in zip(own, free, strict=True)
+    ]
+    rows = list(ranked(effects.assign(note=labelled if not all(free) else own)).itertuples(index=False))
     delta = f"{results.plan.delta:g}" if results.plan else ""
 
     def of(verdict: str) -> list[Statement]:
@@ -65,7 +70,7 @@ def answer(results: Results, effects: pd.DataFrame) -> Answer:
     known = ("effect", "equivalent", "inconclusive")
     rest = [Statement(asked(row), "", row.note) for row in rows if row.verdict not in known]
     found = of("effect"), of("equivalent"), of("inconclusive"), rest
-    return Answer(_lead(results, effects), _best(results), common, *found)
+    return Answer(_lead(results, effects, free), _best(results), common, *found)
 
 
 def _statement(row: object, delta: str) -> Statement:
@@ -78,7 +83,14 @@ def _statement(row: object, delta: str) -> Statement:
     return Statement(said[row.verdict], sentence(row), row.note)
 
 
-def _lead(results: Results, effects: pd.DataFrame) -> str:
+def undeclared(results: Results, effects: pd.DataFrame) -> list[bool]:
+    """Which of `effects` no hypothesis asked for before the runs: exploratory, however sure."""
+    if results.plan is None or effects.empty:
+        return [True] * len(effects)
+    return exploratory(effects, claims(results.study, results.plan, results.confirm)).tolist()
+
+
+def _lead(results: Results, effects: pd.DataFrame, free: list[bool]) -> str:
     explore = Counts.of(results.explore)
     if results.plan is None:
         return (
@@ -91,10 +103,24 @@ def _lead(results: Results, effects: pd.DataFrame) -> str:
     if effects.empty or effects["estimate"].isna().all():
         return f"No comparison can be estimated yet: {rests}."
     total = len(effects)
+    if effects["low"].isna().all():
+        return f"No comparison can be judged: {rests}, and one run of each arm gives no interval."
     found = int((effects["verdict"] == "effect").sum())
     share = {0: "None", 1: "One"}.get(found, str(found))
     verb = "is a confirmed effect" if found < 2 else "are confirmed effects"
-    return f"{share} of {total} comparison{'' if total == 1 else 's'} {verb}; {rests}, on fresh seeds."
+    return f"{share} of {total} comparison{'' if total == 1 else 's'} {verb}; {rests}, on fresh seeds.{_asked(free)}"
+
+
+def _asked(free: list[bool]) -> str:
+    """What was declared as a hypothesis beforehand."""
+    if all(free):
+        return (
+            " None was declared beforehand: all are exploratory."
+            if len(free) > 1
+            else " It was not declared beforehand."
+        )
+    many = len(free) - sum(free)
+    return f" {many} answer{'s' * (many == 1)} a hypothesis declared beforehand; the others are exploratory."
 
 
 def _best(results: Results) -> str:

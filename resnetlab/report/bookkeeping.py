@@ -17,6 +17,7 @@ from resnetlab.records import Phase, Status, bad_rows_said
 from resnetlab.report.sections import Section, Table
 from resnetlab.report.words import duration, level, missing, settings
 from resnetlab.space import Branch
+from resnetlab.study import differences
 
 SHOWN = ("val_accuracy", "test_accuracy", "parameters", "train_seconds")  # metrics in the table of all trials
 
@@ -42,9 +43,11 @@ def plan(results: Results) -> Section:
         return Section("plan", "The plan", ["No plan was made yet: confirm runs follow exploration."], [factors])
     found = results.plan
     text = [
-        f"Written down and hashed before the first confirm run (plan {found.plan_hash}): design {found.design}, "
-        f"{len(found.arms)} arms on {found.seeds} seeds each, compared on {METRICS[found.metric].label.lower()}, "
-        f"family-wise error rate {found.alpha:g}, smallest effect of interest {found.delta:g} points."
+        f"Written down and hashed before the first of its own confirm runs (plan {found.plan_hash}): design "
+        f"{found.design}, {len(found.arms)} arms on {found.seeds} seeds each, compared on "
+        f"{METRICS[found.metric].label.lower()}, family-wise error rate {found.alpha:g}, smallest effect of interest "
+        f"{found.delta:g} points.",
+        *_replaced(results),
     ]
     rows = [
         [arm.name, settings(arm.values), settings(arm.companions) if arm.companions else "none"] for arm in found.arms
@@ -53,6 +56,22 @@ def plan(results: Results) -> Section:
     columns = ["Arm", "Setting", "Moved along"]
     laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned")
     return Section("plan", "The plan", text, [laid, factors])
+
+
+def _replaced(results: Results) -> list[str]:
+    """Plans that this one took the place of: what they asked otherwise, and what had been seen of them by then."""
+    text = []
+    for name in results.folder.names("plans"):
+        old = results.folder.read_json(f"plans/{name}") or {}
+        changed = differences(old.get("asked", {}), results.plan.asked, words="{} then, {} now")
+        runs = results.other_confirm
+        seen = int((runs["plan_hash"] == old.get("plan_hash")).sum())
+        text.append(
+            f"It took the place of plan {old.get('plan_hash')} ({'; '.join(changed) or 'the same questions'}), "
+            f"of which {seen} runs had been started: they are used in nothing, but whoever changed the plan could see "
+            "them."
+        )
+    return text
 
 
 def _branch(branch: Branch) -> str:

@@ -23,11 +23,12 @@ def believed(results: Results, effects: pd.DataFrame) -> Section | None:
         return None
     levels = {name: results.study.space[name].levels for name in plan.compared if name in results.factors}
     found = flips(naive(results.trials, results.rungs, levels, plan.incumbent), effects)
-    rows, misled = [], 0
+    rows, misled, concluded = [], 0, 0
     for _, group in found.groupby(["factor", "level", "reference"], sort=False):
         by = {row.method: row for row in group.itertuples(index=False)}
         flipped = [method for method, row in by.items() if row.flips]
         misled += bool(flipped)
+        concluded += any(row.low > 0 or row.high < 0 for row in by.values())
         first = by[LAST]
         rows.append(
             [
@@ -35,13 +36,20 @@ def believed(results: Results, effects: pd.DataFrame) -> Section | None:
                 _said(first),
                 _sized(by[FINISHED]),
                 _sized(by[AUDIT]),
-                "–" if missing(first.confirmed) else signed(first.confirmed),
+                _confirmed(first),
                 ", ".join(flipped) if flipped else "no",
             ]
         )
     table = Table(
-        ["Comparison", "Last reported says", "Finished only", "Audit, weighted", "Confirmed (points)", "Flips under"],
-        ["text", "text", "long", "long", "number", "text"],
+        [
+            "Comparison",
+            "Last reported says",
+            "Finished only",
+            "Audit, weighted",
+            "Confirm stage (points)",
+            "Flips under",
+        ],
+        ["text", "text", "long", "long", "text", "text"],
         rows,
         "Validation accuracy of explore trials, in points with naive 95% intervals. Last reported compares trials at "
         "unequal epochs, so no size is shown. Finished only keeps those that ASHA let through. The audit weights the "
@@ -50,11 +58,16 @@ def believed(results: Results, effects: pd.DataFrame) -> Section | None:
         "Had the explore stage been believed",
     )
     lead = (
-        f"Of {len(rows)} comparisons, {misled} would have been drawn wrongly from the explore stage alone."
-        if misled
-        else f"None of {len(rows)} naive conclusions from the explore stage is contradicted by the confirmed effects."
+        f"In {concluded} of {len(rows)} comparisons the explore stage alone would have led to a conclusion, in "
+        f"{misled} of them to one that the confirm stage contradicts."
     )
     return Section("flips", "Flips under naive analysis", [lead], [table], hypothesis=True)
+
+
+def _confirmed(row: Any) -> str:
+    """The estimate with its verdict: a number alone would read as a finding."""
+    known = not missing(row.confirmed) and row.verdict in ("effect", "equivalent", "inconclusive", "depends")
+    return f"{signed(row.confirmed)} ({row.verdict})" if known else "not estimable"
 
 
 def _said(row: Any) -> str:
@@ -70,6 +83,8 @@ def _said(row: Any) -> str:
 
 def _sized(row: Any) -> str:
     if missing(row.estimate):
+        if row.method == AUDIT and not row.n and not row.n_reference:
+            return "not estimable: no trial was exempt from stopping"
         return f"not estimable: {row.n} of {row.of} and {row.n_reference} of {row.of_reference} reached the full budget"
     return f"{signed(row.estimate)} ({interval(row.low, row.high)}, n = {row.n} against {row.n_reference})"
 

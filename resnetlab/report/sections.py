@@ -22,7 +22,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.runs import Runs
 from resnetlab.metrics import METRICS
 from resnetlab.records import Status
-from resnetlab.report.answer import incumbent_runs, notes, ranked, tested
+from resnetlab.report.answer import incumbent_runs, notes, ranked, tested, undeclared
 from resnetlab.report.words import (
     asked,
     compact,
@@ -116,6 +116,8 @@ def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
         return None
     counts = Counts.of(results.confirm).words("confirm")
     common, own = notes(found)
+    free = undeclared(results, found)
+    declared = ["yes" if not alone else "exploratory" for alone in free]
     rows = [
         [
             asked(row),
@@ -124,13 +126,24 @@ def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
             f"{row.n:.0f} / {row.n_reference:.0f}",
             p_value(row.p_adjusted),
             row.verdict,
+            row.declared,
             row.estimand,
             row.note,
         ]
-        for row in ranked(found.assign(note=own)).itertuples(index=False)
+        for row in ranked(found.assign(note=own, declared=declared)).itertuples(index=False)
     ]
-    columns = ["Comparison", "Effect (points)", "95% interval", "Runs", "Adjusted p", "Verdict", "Estimand", "Note"]
-    kinds = ["name", "number", "number", "number", "number", "verdict", "medium", "long"]
+    columns = [
+        "Comparison",
+        "Effect (points)",
+        "95% interval",
+        "Runs",
+        "Adjusted p",
+        "Verdict",
+        "Declared",
+        "Estimand",
+        "Note",
+    ]
+    kinds = ["name", "number", "number", "number", "number", "verdict", "text", "medium", "long"]
     methods = sorted({str(method) for method in found["method"].dropna()} - {"none"})
     foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
     foot += f" In all comparisons: {common}." if common else ""
@@ -174,7 +187,9 @@ def noise(results: Results) -> list[str]:
         )
     ahead = power.outlook(plan, floor.sd, results.study.search.epochs)
     for row in ahead[ahead["holm"]].itertuples(index=False):
-        needs = "no number of seeds" if missing(row.seeds_needed) else f"{row.seeds_needed:,.0f} seeds"
+        needs = "no number of seeds"
+        if not missing(row.seeds_needed):
+            needs = f"{row.seeds_needed:,.0f} seeds ({row.epochs_needed:,.0f} epochs in all)"
         least = signed(row.detectable).lstrip("+") if row.seeds > 1 else "no size"
         text.append(
             f"Power, {row.estimand}: {row.seeds} seed{'s' * (row.seeds > 1)} find an effect of {least} points in four "
