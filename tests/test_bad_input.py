@@ -111,6 +111,8 @@ OPTIONS = {
     "set unknown": (["--set", "search.trails=3"], ["search.trails", "did you mean"]),
     "set below a value": (["--set", "seed.x=3"], ["seed", "integer"]),
     "negative gpus": (["--gpus-per-trial", "-1"], ["resources.gpus", "-1"]),
+    "a pilot of no runs": (["--phase", "pilot"], ["confirm.pilot is 0", "2 to 1000"]),
+    "a pilot of one run": (["--set", "confirm.pilot=1"], ["confirm.pilot", "no spread"]),
     "unknown storage": (["--storage", "gopher://x/y"], ["--storage gopher"]),
 }
 

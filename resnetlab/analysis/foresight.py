@@ -28,7 +28,7 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
     floor = None if results is None else replicates(results.trials, plan)
     if floor is None or not floor.known or not floor.sd > 0:
         where = "" if results is None else f" ({results.folder.url} has no arm with two runs at the full budget)"
-        where += "; --phase pilot measures it" if study.confirm.pilot else ""
+        where += f"; --phase pilot{'' if study.confirm.pilot else ' --set confirm.pilot=3'} measures it"
         yield f"noise floor: not measured yet{where}; the table below takes the spread of seeds to be …"
         spreads: Sequence[float] = PLAUSIBLE
     else:

@@ -92,6 +92,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
 
     Raises a ResnetlabError that says what happened: Interrupted (with what was done kept), TrialsFailed, BadRequest, …
     """
+    if options.stage == "pilot" and not study.confirm.pilot:
+        raise BadRequest("--phase pilot: confirm.pilot is 0 (allowed: 2 to 1000, e.g. --set confirm.pilot=3)")
     study, weights = given.asked(_absolute(study), options.weights)
     folder = results_folder(study, options.storage)
     check_identity(study, folder)
