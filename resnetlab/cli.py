@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from resnetlab.data import check
 from resnetlab.errors import BadRequest, NotReproduced, ResnetlabError, TrialsFailed
@@ -31,12 +31,18 @@ def endings() -> Iterator[None]:
     try:
         yield
     except ResnetlabError as error:
-        print(f"error: {error}" if error.exit_code != 130 else f"\n{error}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.exit(error.exit_code)
+        _leave(f"error: {error}" if error.exit_code != 130 else f"\n{error}", error.exit_code)
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+        _leave("\ninterrupted", 130)
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    try:
+        print(text, file=sys.stderr)
+        sys.stdout.flush()
+    except OSError:  # nobody listens any more: the code must still be right
+        os._exit(code)
+    sys.exit(code)
 
 
 def load(name: str, studies: Path, changes: Mapping[str, Any], settings: Sequence[str]) -> Study:

@@ -7,7 +7,7 @@
 | 1    | a trial run again did not come out as recorded      | NotReproduced    |
 | 2    | bad request: study, option or storage               | BadRequest       |
 | 3    | bad data: absent, damaged or of another kind        | BadData          |
-| 4    | results folder refused, or held by another driver   | FolderRefused    |
+| 4    | results folder refused, full, or held by another    | FolderRefused    |
 | 75   | try again: the cluster was lost                     | ClusterLost      |
 | 130  | interrupted                                         | Interrupted      |
 """
@@ -37,6 +37,10 @@ class BadData(ResnetlabError):
 
 class FolderRefused(ResnetlabError):
     exit_code = 4
+
+
+class CannotWrite(FolderRefused, OSError):
+    """The results folder takes no more: a full disk, a quota, a file system that is gone."""
 
 
 class ClusterLost(ResnetlabError):

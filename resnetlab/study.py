@@ -70,6 +70,9 @@ class Resources(Frozen):
 
     cpus: float = Field(1.0, gt=0.0, le=4096.0)
     gpus: float = Field(0.0, ge=0.0, le=64.0, description="0.25 puts four trials on one GPU")
+    epoch_limit: float = Field(
+        3600.0, gt=0.0, le=1e6, description="seconds that one epoch, with what comes before it, may take"
+    )
 
 
 class Study(Frozen):

@@ -47,19 +47,20 @@ def check(config: DataConfig, cache: Path | None = None) -> None:
     _source(config, cache or default_cache()).check()
 
 
-def prepare(config: DataConfig, cache: Path | None = None) -> Dataset:
+def prepare(config: DataConfig, cache: Path | None = None, whole: bool = False) -> Dataset:
     """The dataset, opened from the cache; decoded into it first where this machine has not done so yet.
 
-    A process that asks again for the same config gets the same Dataset: files that change under a running sweep do not
-    change its data. Raises BadRequest and BadData as `check` does, and BadData for any file that cannot be decoded.
+    A process that asks again for the same config gets the same Dataset: source files that change under a running sweep
+    do not change its data, unless the cache itself was altered. whole: read every byte of the cache to find that out.
+    Raises BadRequest and BadData as `check` does, and BadData for any file that cannot be decoded.
     """
     cache = (cache or default_cache()).absolute()
-    if (config, cache) not in _prepared:
+    if (config, cache) not in _prepared or whole or not _prepared[config, cache].unchanged():
         source = _source(config, cache)
         source.check()
         source.fetch()
         key = f"{config.name}-{digest(source.fingerprint())[:16]}"
-        _prepared[config, cache] = Dataset(load(cache, key, source.write), source.label, config)
+        _prepared[config, cache] = Dataset(load(cache, key, source.write, whole), source.label, config)
     return _prepared[config, cache]
 
 

@@ -41,6 +41,12 @@ class Entry:
     moments: np.ndarray
     contents: Contents
     hash: str
+    file: Path | None = None  # that `images` maps
+    state: tuple[int, ...] = ()  # of the file when it was opened
+
+    def unchanged(self) -> bool:
+        """False where the file of images has been written to, cut, or replaced since it was opened."""
+        return self.file is None or _state(self.file) == self.state
 
     @classmethod
     def of(cls, images: np.ndarray, contents: Contents) -> Entry:
@@ -67,22 +73,23 @@ def moments_of(images: np.ndarray) -> np.ndarray:
     return out
 
 
-def load(cache: Path, key: str, write: Callable[[Append], Contents]) -> Entry:
+def load(cache: Path, key: str, write: Callable[[Append], Contents], whole: bool = False) -> Entry:
     """The entry `key`, made by `write` where it cannot be used as it is; one process makes it, others wait for it.
 
+    whole: hash all images, rather than only where the file is not as old as its meta.json says (a second a gigabyte).
     Raises BadRequest where the cache cannot be written, and what `write` raises, leaving no part of an entry behind.
     """
     folder = cache / key
     try:
-        return _read(folder)
+        return _read(folder, whole)
     except Unusable:
         pass
     with locked(cache, key):
         try:
-            return _read(folder)  # another process made it while this one waited
+            return _read(folder, whole)  # another process made it while this one waited
         except Unusable:
             _make(folder, write)
-        return _read(folder)
+        return _read(folder, whole=False)
 
 
 @contextmanager
@@ -181,6 +188,7 @@ class _Writer:
             "format": FORMAT,
             "shape": shape,
             "images": images_hash,
+            "written": os.fstat(self.file.fileno()).st_mtime_ns,
             "tables": blake2b(packed.getbuffer(), digest_size=8).hexdigest(),
             "hash": _hash(images_hash, shape, contents),
             "labels": {name: list(classes) for name, (_, classes) in contents.labels.items()},
@@ -194,9 +202,11 @@ class _Writer:
         _sync(self.folder)
 
 
-def _read(folder: Path) -> Entry:
-    """Open an entry: the tables are read and compared, of the mapped images shape, type and size of the file are."""
+def _read(folder: Path, whole: bool) -> Entry:
+    """Open an entry: the tables are read and compared; of the mapped images shape, type, size and age of the file are,
+    and all bytes where `whole`, or where the age is another."""
     try:
+        state = _state(folder / "images.npy")
         meta = json.loads((folder / "meta.json").read_bytes())
         images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
         packed = (folder / "tables.npz").read_bytes()
@@ -206,6 +216,7 @@ def _read(folder: Path) -> Entry:
             or images.dtype != np.uint8
             or (folder / "images.npy").stat().st_size != HEADER + images.size
             or blake2b(packed, digest_size=8).hexdigest() != meta["tables"]
+            or ((whole or meta.get("written") != state[0]) and _images_hash(folder / "images.npy") != meta["images"])
         ):
             raise Unusable
         with np.load(io.BytesIO(packed), allow_pickle=False) as tables:
@@ -217,9 +228,27 @@ def _read(folder: Path) -> Entry:
             moments = tables["moments"]
         if meta["hash"] != _hash(meta["images"], images.shape, contents):
             raise Unusable
-        return Entry(images, moments, contents, meta["hash"])
+        return Entry(images, moments, contents, meta["hash"], folder / "images.npy", state)
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise Unusable from error
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What changes wherever a file is written to, cut or replaced; nothing where there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return ()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _images_hash(file: Path) -> str:
+    state = blake2b(digest_size=8)
+    with file.open("rb") as stream:
+        stream.seek(HEADER)
+        while block := stream.read(1 << 24):
+            state.update(block)
+    return state.hexdigest()
 
 
 def _hash(images_hash: str, shape: tuple[int, ...], contents: Contents) -> str:

@@ -22,6 +22,7 @@ class Dataset:
     labels: (N,) int64, numbers into `classes`.
     hash: 16 hexadecimal digits over images, labels, fixed splits, class names and the choice of label.
     notes: what the source wants people to know, e.g. which fonts it left out and why.
+    unchanged(): False where the cache's file was written to, cut or replaced since it was opened.
     """
 
     def __init__(self, entry: Entry, label: str, config: DataConfig) -> None:
@@ -29,6 +30,7 @@ class Dataset:
         self.labels, self.classes = entry.contents.labels[label]
         self.hash: str = blake2b(f"{entry.hash} {label}".encode(), digest_size=8).hexdigest()
         self.notes = entry.contents.notes
+        self.unchanged = entry.unchanged
         self._config = config
         self._strata = [labels for labels, _ in entry.contents.labels.values()]
         self._fixed = entry.contents.fixed

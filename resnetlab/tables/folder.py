@@ -6,13 +6,15 @@ import json
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs
 
-from resnetlab.errors import BadRequest, FolderRefused
+from resnetlab.errors import BadRequest, CannotWrite, FolderRefused
 
 MOST = 4 << 30  # bytes of a blob that is read
 ASIDE = ".aside"  # end of the names of blobs that are being written
@@ -81,37 +83,52 @@ class Folder:
         self.write(name, json.dumps(content | {CHECKSUM: _checksum(content)}, indent=2).encode())
 
     def write(self, name: str, data: bytes) -> None:
-        """Replace the blob as a whole, durably: on a disk fsync and rename."""
-        if self.path is None:
-            with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
-                stream.write(data)
-            return
-        target = self.path / name
-        aside = _write_aside(target, data)
-        try:
-            aside.replace(target)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        _sync_directory(target.parent)
+        """Replace the blob as a whole, durably: on a disk fsync and rename. Raises CannotWrite."""
+        with self._writing(name):
+            if self.path is None:
+                with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
+                    stream.write(data)
+                return
+            target = self.path / name
+            aside = _write_aside(target, data)
+            try:
+                aside.replace(target)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+            _sync_directory(target.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write the blob only where there is none; False where there was one. Atomic on a disk, not behind a URL."""
-        if self.path is None:
-            if self.read(name) is not None:
+        """Write the blob only where there is none; False where there was one. Atomic on a disk, not behind a URL.
+
+        Raises CannotWrite.
+        """
+        with self._writing(name):
+            if self.path is None:
+                if self.read(name) is not None:
+                    return False
+                self.write(name, data)
+                return True
+            target = self.path / name
+            aside = _write_aside(target, data)
+            try:
+                os.link(aside, target)  # fails where the name exists, and shows the blob whole
+            except FileExistsError:
                 return False
-            self.write(name, data)
+            finally:
+                aside.unlink(missing_ok=True)
+            _sync_directory(target.parent)
             return True
-        target = self.path / name
-        aside = _write_aside(target, data)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
         try:
-            os.link(aside, target)  # fails where the name exists, and shows the blob whole
-        except FileExistsError:
-            return False
-        finally:
-            aside.unlink(missing_ok=True)
-        _sync_directory(target.parent)
-        return True
+            yield
+        except CannotWrite:
+            raise
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise CannotWrite(f"{self.url}/{name}: cannot be written: {reason}") from None
 
     def age(self, name: str) -> float:
         """Seconds since the blob was written by the clock of the storage, whatever the clocks of machines say.

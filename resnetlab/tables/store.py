@@ -141,8 +141,10 @@ class Store:
 
     def close(self) -> None:
         """Publish and let the next driver in."""
-        self.publish()
-        self.lease.release()
+        try:
+            self.publish()
+        finally:
+            self.lease.release()
 
 
 def read_table(folder: Folder, table: str) -> pa.Table | None:

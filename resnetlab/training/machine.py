@@ -71,6 +71,11 @@ def resident(dataset: Any, device: torch.device) -> tuple[Tensor, Tensor]:
     return _resident[key]
 
 
+def forget() -> None:
+    """Give up what was uploaded."""
+    _resident.clear()
+
+
 def evaluation_batch(device: torch.device, shape: tuple[int, ...]) -> int:
     """Images at a time without gradients; shape: (N, H, W, C). A CPU likes what stays in its caches."""
     if device.type == "cpu":

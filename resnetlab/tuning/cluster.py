@@ -7,7 +7,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,14 @@ def check_reachable(address: str | None, resources: Resources) -> None:
 
 
 @contextmanager
-def connect(address: str | None, resources: Resources, nodes: int = 1) -> Iterator[int]:
+def connect(
+    address: str | None, resources: Resources, hold: Callable[[str, str, int], None], nodes: int = 1
+) -> Iterator[int]:
     """A connection to Ray; gives the number of trials that can run at once.
 
     `address` None starts Ray for this run alone and ends it afterwards; elsewhere it is given `PATIENCE` seconds to
-    have `nodes` nodes. BadRequest where the cluster cannot fit a single trial, ClusterLost where there is none at
-    `address`.
+    have `nodes` nodes. `hold` is told what must go on answering: name, host, port. BadRequest where the cluster cannot
+    fit a single trial, ClusterLost where there is none at `address`.
     """
     import ray
 
@@ -74,6 +76,12 @@ def connect(address: str | None, resources: Resources, nodes: int = 1) -> Iterat
     try:
         if address is not None:
             _wait_for(nodes)
+        context = ray.get_runtime_context()
+        host, _, port = context.gcs_address.rpartition(":")
+        hold("its control service", host, int(port))
+        for node in ray.nodes():
+            if node["NodeID"] == context.get_node_id():
+                hold("the node under this sweep", node["NodeManagerAddress"], node["NodeManagerPort"])
         yield _slots(ray.nodes(), resources)
     finally:
         ray.shutdown()
@@ -144,7 +152,10 @@ def check_storage(folder: Folder) -> None:
     problems = []
     try:
         for node in nodes:
-            problem = ray.get(asked[node["NodeID"]], timeout=60)
+            try:
+                problem = ray.get(asked[node["NodeID"]], timeout=60)
+            except (ray.exceptions.RayError, TimeoutError):
+                raise ClusterLost(f"node {node['NodeManagerAddress']} does not answer") from None
             if not problem and folder.read(f"probe/{token}-{node['NodeID']}") is None:
                 problem = "writes to a folder of its own, which the driver does not see"
             if problem:

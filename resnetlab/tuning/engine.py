@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,24 @@ os.environ.update(
 )
 
 from ray import tune
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError
+from ray.tune.error import TuneError
+from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from resnetlab.errors import ClusterLost
 from resnetlab.records import Status
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.trial import TrialWorker
 
-RETRIES = 3  # deaths of a trial's process in a row, without an epoch between them, before it is called failed
+# Tune knows one error for the death of a trial's process. Where Ray's memory monitor ends it the error is another, for
+# which Tune would end the whole sweep.
+actor_manager.RayActorError = tune_controller.RayActorError = (RayActorError, OutOfMemoryError, NodeDiedError)
+
+START = 600.0  # seconds in which a trial must start where none runs
+DYING = 60.0  # seconds after its time limit in which a trial's process must have ended
 
 
 class _Kept:
@@ -43,18 +55,38 @@ class _Kept:
         return self
 
 
+class _Guard:
+    """Calls into the sweep. Tune would wrap what they raise; it is kept, and `check` raises it."""
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+
+    def __call__(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """What `call` returns; None after an error."""
+        if self._error is None:
+            try:
+                return call(*arguments)
+            except Exception as error:
+                self._error = error
+        return None
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
 class _Proposals(_Kept, Searcher):
     """Tune asks for configs; the sweep hands out tasks."""
 
-    def __init__(self, sweep: Sweep):
+    def __init__(self, sweep: Sweep, guard: _Guard):
         super().__init__()
-        self._sweep = sweep
+        self._sweep, self._guard = sweep, guard
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        task = self._sweep.next()
+        task = self._guard(self._sweep.next)
         if task is not None:
             return {"task": task.as_message()}
         return Searcher.FINISHED if self._sweep.finished else None
@@ -72,9 +104,9 @@ class _Proposals(_Kept, Searcher):
 class _Decisions(_Kept, FIFOScheduler):
     """Tune reports results; the sweep records them and says whether the trial goes on."""
 
-    def __init__(self, sweep: Sweep):
+    def __init__(self, sweep: Sweep, guard: _Guard, silence: _Silence):
         super().__init__()
-        self._sweep = sweep
+        self._sweep, self._guard, self._silence = sweep, guard, silence
 
     @property
     def supports_buffered_results(self) -> bool:
@@ -82,30 +114,61 @@ class _Decisions(_Kept, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         (report,) = result["report"]
-        if report["epochs"]:
-            trial.run_metadata.num_failures = 0  # nodes may come and go for as long as the trial gets on
-        go_on = self._sweep.report(trial.config["task"]["trial_id"], report)
+        go_on = self._guard(self._sweep.report, trial.config["task"]["trial_id"], report)
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Its process is gone. Tune retries nothing: the sweep hands the trial out again, from its checkpoint."""
+        trial_id, error = trial.config["task"]["trial_id"], str(trial.get_error() or "")
+        if "OutOfMemory" in error or "low on memory" in error:
+            self._guard(self._sweep.ended, trial_id, Status.OUT_OF_MEMORY, "ended by Ray: the node ran out of memory")
+        elif self._silence.late(trial_id):
+            limit = f"{self._silence.limit:g} s (resources.epoch_limit)"
+            self._guard(self._sweep.ended, trial_id, Status.FAILED, f"an epoch took longer than {limit}")
+        else:
+            self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])
+
+
+class _Silence(_Kept, tune.Callback):
+    """How long trials have said nothing. Their processes end themselves; here it is known why, and that they do."""
+
+    def __init__(self, sweep: Sweep, limit: float):
+        self._sweep, self.limit = sweep, limit
+        self._heard: dict[str, float] = {}  # trials that run, and when they last spoke
+        self._any = time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._any = self._heard[trial.config["task"]["trial_id"]] = time.monotonic()
+
+    on_trial_result = on_trial_start
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._heard.pop(trial.config["task"]["trial_id"], None)
+        self._any = time.monotonic()
+
+    on_trial_error = on_trial_complete
+
+    def late(self, trial_id: str) -> bool:
+        return time.monotonic() - self._heard.get(trial_id, time.monotonic()) > self.limit
+
+    def check(self) -> None:
+        """Raise ClusterLost where nothing will happen any more."""
+        now = time.monotonic()
+        for trial_id, heard in self._heard.items():
+            if now - heard > self.limit + DYING:
+                raise ClusterLost(f"trial {trial_id} has been silent for {now - heard:.0f} s, and cannot be ended")
+        if not self._heard and self._sweep.running and now - self._any > START:
+            raise ClusterLost(f"no trial could be started for {START:.0f} s: no node is left that has room for one")
 
 
 class _Round(_Kept, tune.Callback):
-    """What happens in every round of Tune's loop, and when Tune gives a trial up.
+    """What happens in every round of Tune's loop."""
 
-    The scheduler's `on_trial_error` is called for deaths that Tune recovers from, too.
-    """
-
-    def __init__(self, sweep: Sweep, tick: Callable[[], None]):
-        self._sweep, self._tick = sweep, tick
+    def __init__(self, tick: Callable[[], None]):
+        self._tick = tick
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         result.pop("report", None)  # recorded; Tune would keep the last one of each trial in memory
-
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        error = trial.get_error()
-        text = str(error).strip().splitlines()[-1] if error else "its process died"
-        memory = "OutOfMemory" in type(error).__name__ or "OutOfMemoryError" in str(error)
-        status = Status.OUT_OF_MEMORY if memory else Status.FAILED
-        self._sweep.ended(trial.config["task"]["trial_id"], status, text[:500])
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._tick()
@@ -117,25 +180,42 @@ def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None]) -> None
     `tick` is called once a round, several times a second while anything happens.
     """
     resources = {"CPU": context["cpus"]} | ({"GPU": context["gpus"]} if context["gpus"] else {})
+    guard, silence = _Guard(), _Silence(sweep, context["epoch_limit"])
+
+    def round_ended() -> None:
+        guard.check()
+        silence.check()
+        tick()
+
     with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(TrialWorker, resources),
             param_space={"context": context},
             tune_config=tune.TuneConfig(
-                search_alg=_Proposals(sweep),
-                scheduler=_Decisions(sweep),
+                search_alg=_Proposals(sweep, guard),
+                scheduler=_Decisions(sweep, guard, silence),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["task"]["trial_id"],
-                trial_dirname_creator=lambda trial: trial.config["task"]["trial_id"],
+                trial_dirname_creator=lambda trial: f"{trial.config['task']['trial_id']}-{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 name=Path(scratch).name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Round(sweep, tick)],
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[silence, _Round(round_ended)],
+                failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:
+            if not isinstance(error, (RayError, TuneError, ConnectionError)) and not isinstance(
+                error.__cause__, RayError
+            ):
+                raise
+            traceback.print_exc()  # into the log
+            cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise ClusterLost(f"Ray failed: {cause}") from None
+    guard.check()

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,16 @@ from typing import Any
 
 from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
-from resnetlab.errors import BadRequest, FolderRefused, Interrupted, TrialsFailed
+from resnetlab.errors import (
+    BadData,
+    BadRequest,
+    CannotWrite,
+    ClusterLost,
+    FolderRefused,
+    Interrupted,
+    ResnetlabError,
+    TrialsFailed,
+)
 from resnetlab.provenance import command_line, provenance
 from resnetlab.records import Status, bad_rows_said
 from resnetlab.seeding import stream
@@ -22,6 +32,7 @@ from resnetlab.study import Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.tuning import cluster, given
+from resnetlab.tuning.lifeline import Lifeline
 from resnetlab.tuning.seen import compared, starts
 from resnetlab.tuning.sweep import Stage, Sweep
 from resnetlab.tuning.task import PLACES, data_key
@@ -102,7 +113,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     configs = list(starts(study).values())
     for config in configs:
         check_data(config.data)
-    datasets = {data_key(config): prepare(config.data, cache) for config in configs}
+    wanted = {data_key(config): config.data for config in configs}
+    datasets = {key: prepare(data, cache, whole=True) for key, data in wanted.items()}
     dataset = datasets[data_key(configs[0])]
     _check_sizes(study, dataset)
     content = compared(folder, study, datasets)
@@ -110,8 +122,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     fresh = not folder.exists()
     store = _open_store(folder, study, options.storage)
     try:
+        _write_study(store, study, {found.hash for found in datasets.values()})
         folder.write_json("data.json", content)
-        _write_study(folder, study)
         given.keep(folder, weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         sweep = Sweep(study, store, _facts(), data, options.stage)
@@ -126,44 +138,63 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
             raise sweep.error
         if not sweep.counts().get(Status.COMPLETE):
             raise TrialsFailed(f"{study.name}: none of {len(store.trials)} trials reached the full budget")
-        return folder
-    finally:
         store.close()
-        if fresh and not store.trials:  # refused before the first trial: leave nothing behind
-            folder.remove()
+        return folder
+    except BaseException as error:
+        with suppress(FolderRefused):  # what is in flight says more
+            store.close()
+            if fresh and not store.trials:  # refused before the first trial: leave nothing behind
+                folder.remove()
+        if isinstance(error, CannotWrite):
+            raise CannotWrite(f"{error}. What was recorded is safe; make room, then {continue_hint()}") from None
+        raise
 
 
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
-    """Connect to Ray and run to the end, with signals turned into an orderly stop."""
-    from resnetlab.tuning import engine
-
+    """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
     session = _Session(folder)
-    joined = cluster.connect(options.address, study.resources, options.nodes)
-    with watch.screen(folder), _Signals() as signals, joined as slots:
-        cluster.check_storage(folder)
-        session.cluster_up(slots)
-        context = {
-            "folder": folder.url,
-            "cache": str(cache.absolute()),
-            "cpus": study.resources.cpus,
-            "gpus": study.resources.gpus,
-        }
 
-        def tick() -> None:
-            signals.check()
-            sweep.store.tick()
-            watch.update()
+    def say(lost: str) -> None:
+        watch.last_words(f"error: {_lost(lost)}")
 
-        signals.wait = True
-        try:
-            engine.run(sweep, context, tick)
-        except Interrupted:
-            sweep.interrupt()
-            raise
-        finally:
+    with watch.screen(folder), Lifeline(say) as lifeline, _Signals() as signals:
+        from resnetlab.tuning import engine
+
+        with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes) as slots:
+            cluster.check_storage(folder)
+            session.cluster_up(slots)
+            context = {
+                "folder": folder.url,
+                "cache": str(cache.absolute()),
+                "cpus": study.resources.cpus,
+                "gpus": study.resources.gpus,
+                "epoch_limit": study.resources.epoch_limit,
+            }
+
+            def tick() -> None:
+                signals.check()
+                lifeline.beat()
+                sweep.store.tick()
+                watch.update()
+
+            signals.wait = True
+            try:
+                engine.run(sweep, context, tick)
+            except ResnetlabError as error:
+                sweep.interrupt()
+                with suppress(FolderRefused):
+                    sweep.store.flush()
+                    session.write(sweep.busy_seconds, ended=True)
+                if isinstance(error, ClusterLost):
+                    raise ClusterLost(_lost(str(error))) from None
+                raise
             sweep.store.flush()
             session.write(sweep.busy_seconds, ended=True)
+
+
+def _lost(what: str) -> str:
+    return f"the cluster was lost: {what}; {continue_hint()}"
 
 
 def continue_hint() -> str:
@@ -184,7 +215,8 @@ class _Signals:
         self._caught: signal.Signals | None = None
 
     def __enter__(self) -> _Signals:
-        self._before = {name: signal.signal(name, self._catch) for name in self.NAMES}
+        heard = [name for name in self.NAMES if signal.getsignal(name) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+        self._before = {name: signal.signal(name, self._catch) for name in heard}
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -215,8 +247,21 @@ def _check_sizes(study: Study, dataset: Dataset) -> None:
         )
 
 
-def _write_study(folder: Folder, study: Study) -> None:
-    """study.json, before the first row."""
+def _write_study(store: Store, study: Study, hashes: set[str]) -> None:
+    """study.json, before the first row. Raises FolderRefused where it is missing from a folder with rows, BadData where
+    rows are of other data than the datasets with these `hashes`."""
+    folder = store.folder
+    if store.trials and folder.read("study.json") is None:
+        raise FolderRefused(
+            f"{folder.url}/study.json: is missing, so nothing says which study the {len(store.trials)} trials here "
+            "belong to; put it back, or use another --name"
+        )
+    others = sorted({row["data_hash"] for row in store.trials.values()} - hashes)
+    if others:
+        raise BadData(
+            f"{folder.url}: was run on data with hash {', '.join(others)}, which is now {', '.join(sorted(hashes))}: "
+            "restore the data, or begin under another name"
+        )
     content = study.model_dump(mode="json", exclude={"dataset": set(PLACES)})
     folder.write_json("study.json", content)
 

@@ -10,31 +10,33 @@ end: finished trials are told to the sampler and the rungs, unfinished ones are 
 
 from __future__ import annotations
 
-import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from resnetlab.asha import Asha
 from resnetlab.config import TrialConfig, digest
-from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
-from resnetlab.plan import Plan, asked, make_plan, pilot_trials, read_plan
+from resnetlab.errors import BadRequest, CannotWrite, ResnetlabError, TrialsFailed
+from resnetlab.plan import Plan, pilot_trials
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
-from resnetlab.tuning import tested
+from resnetlab.tuning import planned, tested
 from resnetlab.tuning.progress import Progress
 from resnetlab.tuning.search import Search
-from resnetlab.tuning.task import CHECKPOINTS, PLACES, Task, data_key, places
+from resnetlab.tuning.task import Task, checkpoint_names, data_key, places
 
+RETRIES = 3  # deaths of a trial's process, without an epoch between them, before it is called failed
+INTERRUPTED = "the sweep was interrupted"
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
 
 
 class Sweep:
-    """A study being run into a store. `facts` are columns that all trials share: data hash, revision, versions.
+    """A study being run into a store. `facts` are columns that all trials share: revision, versions.
 
     data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
@@ -62,6 +64,8 @@ class Sweep:
         self.plan: Plan | None = None
         self.running: dict[str, Task] = {}  # handed out and not over; of these …
         self.working: set[str] = set()  # … have reported; the others wait for a slot or are being set up
+        self._deaths: Counter[str] = Counter()  # of trials' processes
+        self.notes: deque[str] = deque()  # what people should hear of
         self._lost = 0  # trials that ended before any epoch of any trial
         self.busy_seconds = 0.0  # that workers say they spent in steps
         self.finished = False
@@ -107,20 +111,17 @@ class Sweep:
             if known is None:
                 self._pilot.append(({"number": number} | row, task))
             elif not Status(known["status"]).ended:
-                self._again.append(task)
+                self._again.append(replace(task, recorded=known["epochs_run"]))
 
     def _find_plan(self) -> None:
         """Take the folder's plan, or set it aside where the study now asks for something else."""
-        raw = self.store.folder.read("plan.json")
-        if raw is not None:
-            plan = read_plan(raw, f"{self.store.folder.url}/plan.json")
-            if plan.asked == asked(self.study):
-                self._adopt(plan)
-                return
-            self.store.folder.write(f"plans/{plan.plan_hash}.json", raw)
-            for trial_id, row in list(self.store.trials.items()):
-                if row["plan_hash"] == plan.plan_hash and not Status(row["status"]).ended:
-                    self._close(trial_id, Status.FAILED, "its plan was replaced by another")
+        plan, replaced = planned.find(self.store, self.study)
+        if plan is not None:
+            self._adopt(plan)
+            return
+        for trial_id, row in list(self.store.trials.items()):
+            if replaced and row["plan_hash"] == replaced and not Status(row["status"]).ended:
+                self._close(trial_id, Status.FAILED, "its plan was replaced by another")
         explored = [task for task in self._again if task.phase.searched]
         if self._stage == "confirm" and explored:
             raise BadRequest(f"--phase confirm: {len(explored)} explore trials have not ended; use --phase all")
@@ -129,8 +130,8 @@ class Sweep:
         config = TrialConfig.model_validate_json(row["config"])
         data = config.data.model_copy(update=places(self.study))
         config = config.model_copy(update={"data": data})
-        phase = Phase(row["phase"])
-        return Task(row["trial_id"], config, phase, test=not phase.searched, data_hash=self._dataset(config)[0])
+        phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
+        return Task(row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"])
 
     # -- what next ---------------------------------------------------------------------------------------------------
 
@@ -142,6 +143,8 @@ class Sweep:
             self.error, self.finished, task = error, True, None
         if task is not None:
             self.running[task.trial_id] = task
+            said = self._reason(task.trial_id, "")
+            self.store.add("trials", {"trial_id": task.trial_id, "status": str(Status.RUNNING), "reason": said})
             self.store.flush()
         return task
 
@@ -152,8 +155,8 @@ class Sweep:
     @property
     def data_hash(self) -> str:
         """Of the dataset; of all of them together where there are several."""
-        hashes = sorted({found for found, _ in self._data.values()})
-        return hashes[0] if len(hashes) == 1 else digest(hashes)[:16]
+        first, *others = sorted({found for found, _ in self._data.values()})
+        return digest([first, *others])[:16] if others else first
 
     @property
     def needs_workers(self) -> bool:
@@ -196,7 +199,8 @@ class Sweep:
             if self._stage == "explore" or self.study.confirm.design == "none":
                 self.finished = True
                 return None
-            self._make_plan()
+            revision = self._facts["git_revision"] or "unknown"
+            self._adopt(planned.make(self.store, self.study, self.data_hash, revision))
             return self._next()
         return self._next_confirm()
 
@@ -232,24 +236,15 @@ class Sweep:
         self._open(task, {"number": number, "stop_probability": 1 - self.study.search.audit, **values})
         return task
 
-    def _make_plan(self) -> None:
-        self.store.flush()
-        plan = make_plan(
-            self.study, self.store.trials.values(), self.data_hash, self._facts["git_revision"] or "unknown"
-        )
-        content = plan.content() | {"plan_hash": plan.plan_hash}
-        self.store.folder.write("plan.json", json.dumps(content, indent=2).encode())
-        self._adopt(plan)
-
     def _adopt(self, plan: Plan) -> None:
         """Queue the plan's runs, except those that have ended."""
         self.plan = plan
         others = [row["number"] for row in self.store.trials.values() if row["plan_hash"] != plan.plan_hash]
         first = 1 + max(others, default=-1)
-        planned = list(plan.trials(self.study))
-        data = {f"trial:{config.trial_id}": config.data for _, _, _, config in planned}
-        sources = {config.weights.removeprefix("trial:") for _, _, _, config in planned}
-        for number, (row, block, arm, config) in enumerate(planned, start=first):
+        runs = list(plan.trials(self.study))
+        data = {f"trial:{config.trial_id}": config.data for _, _, _, config in runs}
+        sources = {config.weights.removeprefix("trial:") for _, _, _, config in runs}
+        for number, (row, block, arm, config) in enumerate(runs, start=first):
             known = self.store.trials.get(config.trial_id)
             self.progress.confirm_planned += 1
             if known is not None and Status(known["status"]).ended:
@@ -258,7 +253,7 @@ class Sweep:
             of_source = data.get(config.weights)
             task = Task(config.trial_id, config, Phase.CONFIRM, True, self._dataset(config)[0], keep, of_source)
             if known is not None:
-                self._again.append(task)
+                self._again.append(replace(task, recorded=known["epochs_run"]))
                 continue
             columns = {
                 "number": number,
@@ -271,22 +266,7 @@ class Sweep:
             self._confirm.append((columns, task))
 
     def _open(self, task: Task, columns: Mapping[str, Any]) -> None:
-        config = task.config
-        row = {
-            "trial_id": task.trial_id,
-            "study": self.study.name,
-            "phase": str(task.phase),
-            "status": str(Status.RUNNING),
-            "config": config.model_dump_json(exclude={"data": set(PLACES)}),
-            "seed": config.seed,
-            "split_seed": config.split_seed,
-            "epochs_run": 0,
-            "epochs_allowed": config.epochs,
-            "restarts": 0,
-            "started": datetime.now(UTC),
-            "data_hash": task.data_hash,
-        }
-        self.store.add("trials", row | self._facts | dict(columns))
+        self.store.add("trials", task.first_row(self.study.name) | self._facts | dict(columns))
 
     # -- what a trial says -------------------------------------------------------------------------------------------
 
@@ -294,14 +274,19 @@ class Sweep:
         """Take what a worker reports after one epoch (or when it cannot go on); True where it is to go on.
 
         message: `epochs` (rows not reported before by this worker, oldest first), `columns` (of the trials table),
-        `restarted`, `step_seconds`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, …}).
+        `restarted`, `step_seconds`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, …}). Raises
+        CannotWrite where the worker could not write, with the trial left as it is.
         """
         self.busy_seconds += message.get("step_seconds", 0.0)
         task = self.running.get(trial_id)
         if task is None:
             return False
         self.working.add(trial_id)
+        if message["epochs"]:
+            self._deaths.pop(trial_id, None)
         columns = dict(message.get("columns", {}))
+        if "reason" in columns:
+            self.notes.append(f"trial {trial_id}: {columns['reason']}")
         if message.get("restarted"):
             columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
         self.store.add("trials", {"trial_id": trial_id, **columns})
@@ -310,6 +295,8 @@ class Sweep:
                 self.ended(trial_id, Status.STOPPED, f"below the cutoff of its rung at epoch {row['epoch']}")
                 return False
         ending = message.get("ending")
+        if ending and ending["status"] == Status.INTERRUPTED:
+            raise CannotWrite(ending["reason"])
         if ending:
             self.ended(trial_id, Status(ending["status"]), ending["reason"])
             return False
@@ -363,9 +350,8 @@ class Sweep:
             self._search.ended(trial_id, status, row.get(against) if against else None)
             self.progress.ended(row)
         self.store.flush()
-        for name in self._obsolete:
-            self.store.folder.delete(f"{CHECKPOINTS}/{name}")
-        self._obsolete = []
+        while self._obsolete:
+            self.store.folder.delete(self._obsolete.pop())
         self.store.tick()
 
     def _fuse(self, status: Status, reason: str) -> None:
@@ -377,22 +363,38 @@ class Sweep:
             self.finished = True
             self.error = TrialsFailed(f"{self.study.name}: the first {most} trials failed, the last with: {reason}")
 
+    def died(self, trial_id: str, reason: str) -> None:
+        """The trial's process is gone: it is handed out again, to go on from its checkpoint, unless it died often."""
+        if trial_id not in self.running:
+            return
+        self._deaths[trial_id] += 1
+        if self._deaths[trial_id] > RETRIES:
+            self.ended(trial_id, Status.FAILED, f"its process died {RETRIES + 1} times: {reason}")
+            return
+        self.working.discard(trial_id)
+        recorded = self.store.trials[trial_id]["epochs_run"]
+        self._again.append(replace(self.running.pop(trial_id), recorded=recorded))
+        self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
+
     def interrupt(self) -> None:
         """Mark what runs as interrupted: it goes on when the sweep is continued."""
-        for trial_id in list(self.running):
-            row = {"trial_id": trial_id, "status": str(Status.INTERRUPTED), "reason": "the sweep was interrupted"}
-            self.store.add("trials", row)
-        self.running.clear()
+        while self.running:
+            trial_id, _ = self.running.popitem()
+            row = {"status": str(Status.INTERRUPTED), "reason": self._reason(trial_id, INTERRUPTED)}
+            self.store.add("trials", {"trial_id": trial_id, **row})
 
     def _close(self, trial_id: str, status: Status, reason: str) -> dict[str, Any]:
-        ending = {"status": str(status), "reason": reason, "ended": datetime.now(UTC)}
+        ended = max(datetime.now(UTC), self.store.trials[trial_id]["started"])  # clocks are set back
+        ending = {"status": str(status), "reason": self._reason(trial_id, reason), "ended": ended}
         self.store.add("trials", {"trial_id": trial_id, **ending})
-        self._obsolete.append(f"{trial_id}.pt")
+        self._obsolete += checkpoint_names(trial_id)
         return self.store.trials[trial_id]
+
+    def _reason(self, trial_id: str, reason: str) -> str:
+        """With what had to be said of the trial before, e.g. of a damaged checkpoint."""
+        before = (self.store.trials[trial_id]["reason"] or "").removeprefix(INTERRUPTED).removeprefix("; ")
+        return "; ".join(part for part in (reason, before) if part)
 
     def counts(self) -> dict[str, int]:
         """How many trials stand how, by status."""
-        found: dict[str, int] = {}
-        for row in self.store.trials.values():
-            found[row["status"]] = found.get(row["status"], 0) + 1
-        return found
+        return dict(Counter(row["status"] for row in self.store.trials.values()))

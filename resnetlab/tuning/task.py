@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from resnetlab.config import DataConfig, TrialConfig, digest
-from resnetlab.records import Phase
+from resnetlab.records import Phase, Status
 from resnetlab.study import Study
 
 CHECKPOINTS = "checkpoints"  # folders under the results folder
@@ -18,7 +19,9 @@ PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie,
 @dataclass(frozen=True)
 class Task:
     """One trial to run. test: it reads the test split at its last epoch. keep: others start from its weights.
-    source_data: what the trial that it starts from was trained on."""
+
+    source_data: what the trial that it starts from was trained on. recorded: epochs of it that stand in the tables.
+    """
 
     trial_id: str
     config: TrialConfig
@@ -27,6 +30,7 @@ class Task:
     data_hash: str = ""
     keep: bool = False
     source_data: DataConfig | None = None
+    recorded: int = 0
 
     @property
     def source(self) -> str | None:
@@ -44,7 +48,30 @@ class Task:
             "data_hash": self.data_hash,
             "keep": self.keep,
             "source_data": self.source_data and self.source_data.model_dump(mode="json"),
+            "recorded": self.recorded,
         }
+
+    def first_row(self, study: str) -> dict[str, Any]:
+        """Its row in the trials table when it is handed out for the first time."""
+        return {
+            "trial_id": self.trial_id,
+            "study": study,
+            "phase": str(self.phase),
+            "status": str(Status.RUNNING),
+            "config": self.config.model_dump_json(exclude={"data": set(PLACES)}),
+            "seed": self.config.seed,
+            "split_seed": self.config.split_seed,
+            "epochs_run": 0,
+            "epochs_allowed": self.config.epochs,
+            "restarts": 0,
+            "started": datetime.now(UTC),
+            "data_hash": self.data_hash,
+        }
+
+
+def checkpoint_names(trial_id: str) -> tuple[str, str]:
+    """Where a trial's last two checkpoints lie, in no order."""
+    return f"{CHECKPOINTS}/{trial_id}.pt", f"{CHECKPOINTS}/{trial_id}.1.pt"
 
 
 def data_key(config: TrialConfig) -> str:

@@ -3,32 +3,39 @@
 A worker process imports torch once, opens the data once, and is then handed one trial after another. Each step trains
 one epoch, writes the trial's checkpoint (which carries its epoch history) to the results folder, and reports the epochs
 that it has not reported yet. Endings that belong to the trial (a loss that is not a number, memory) are reported
-as such; only the death of the process is Ray's affair.
+as such; a process that dies, or that ends itself because an epoch takes too long, is Ray's to notice.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import platform
+import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from resnetlab.config import DataConfig, TrialConfig
-from resnetlab.errors import BadData, ResnetlabError
+from resnetlab.errors import BadData, CannotWrite, ResnetlabError
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
 from resnetlab.tuning.given import kept
-from resnetlab.tuning.task import CHECKPOINTS, WEIGHTS
+from resnetlab.tuning.task import WEIGHTS
 
+if TYPE_CHECKING:
+    from resnetlab.training.loop import Training
+
+UNSETTLED = 3  # times in a row that an epoch is thrown away because the data cache changed under it
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
 
 
 class TrialWorker(tune.Trainable):
-    """config: {"task": Task.as_message(), "context": {"folder", "cache", "gpus", "cpus"}}."""
+    """config: {"task": Task.as_message(), "context": {"folder", "cache", "gpus", "cpus", "epoch_limit"}}."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._run: _Run | None = None
@@ -41,13 +48,23 @@ class TrialWorker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         began = time.perf_counter()
+        task, context = self._message["task"], self._message["context"]
+        # From a thread that needs no interpreter: what hangs is shown in the worker's log, and its process ends.
+        faulthandler.dump_traceback_later(context["epoch_limit"], exit=True, file=sys.__stderr__)
         try:
             if self._run is None:
-                self._run = _Run(self._message["task"], self._message["context"])
-            report = self._run.step()
+                self._run = _Run(task, context)
+            for _ in range(UNSETTLED):
+                if (report := self._run.step()) is not None:
+                    break
+                self._run = _Run(task, context, altered=True)
+            else:
+                raise BadData(f"{context['cache']}: the data cache changes all the time")
         except Exception as error:
             report = {"epochs": [], "ending": _ending(error)}
             self._run = None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         report["step_seconds"] = time.perf_counter() - began
         return {"report": [report]}  # in a list, or Tune would flatten it
 
@@ -55,15 +72,13 @@ class TrialWorker(tune.Trainable):
 class _Run:
     """One trial in this process."""
 
-    def __init__(self, task: dict[str, Any], context: dict[str, Any]):
+    def __init__(self, task: dict[str, Any], context: dict[str, Any], altered: bool = False):
         from resnetlab.data import prepare
-        from resnetlab.training import checkpoint
-        from resnetlab.training.loop import Training
+        from resnetlab.tuning.checkpoints import Checkpoints
 
         began = time.perf_counter()
-        self._task, self._context = task, context
+        self._task, self._context, self._altered = task, context, altered
         self._folder = Folder.at(context["folder"])
-        self._name = f"{CHECKPOINTS}/{task['trial_id']}.pt"
         config = TrialConfig.model_validate(task["config"])
         dataset = prepare(config.data, Path(context["cache"]))
         if dataset.hash != task["data_hash"]:
@@ -71,15 +86,10 @@ class _Run:
         self._dataset = dataset
         device = "cuda" if context["gpus"] > 0 else "cpu"
         threads = max(1, int(context["cpus"]))
-        raw, note = self._folder.read(self._name), ""
-        try:
-            state = None if raw is None else checkpoint.load(raw)
-            self._training = Training(config, dataset, device, threads, state, self._weights(config))
-        except checkpoint.CheckpointDamaged as error:
-            note = f"began again: its checkpoint was damaged ({error})"
-            self._training = Training(config, dataset, device, threads, None, self._weights(config))
+        self._checkpoints = Checkpoints(self._folder, task["trial_id"])
+        self._restarted = bool(self._checkpoints.states or self._checkpoints.problems or task["recorded"])
+        self._training = self._trained(config, device, threads)
         self._reported = 0
-        self._written = time.perf_counter()
         self._columns: dict[str, Any] = {
             "parameters": self._training.facts.parameters,
             "trainable": self._training.facts.trainable,
@@ -91,11 +101,34 @@ class _Run:
             "host": platform.node(),
             "setup_seconds": time.perf_counter() - began,
         }
-        if note:
+        if note := self._note():
             self._columns["reason"] = note
-        self._restarted = raw is not None
-        self._checkpoints = 0
+        self._written = time.perf_counter()
+        self._writes = 0
         self._checkpoint_seconds = 0.0
+
+    def _trained(self, config: TrialConfig, device: str, threads: int) -> Training:
+        """As far as the newest checkpoint that can be used, else from the beginning."""
+        from resnetlab.training.checkpoint import CheckpointDamaged
+        from resnetlab.training.loop import Training
+
+        weights = self._weights(config)
+        for state in self._checkpoints.states:
+            try:
+                return Training(config, self._dataset, device, threads, state, weights)
+            except CheckpointDamaged as error:
+                self._checkpoints.problems.append(str(error))
+        return Training(config, self._dataset, device, threads, None, weights)
+
+    def _note(self) -> str:
+        """What people must hear of how it went on."""
+        epoch, recorded = self._training.epoch, self._task["recorded"]
+        if self._altered:
+            return f"went on from epoch {epoch}: the data cache was altered while it ran, and was made again"
+        if not self._checkpoints.problems:
+            return "" if epoch or not recorded else f"began again: {recorded} epochs are recorded, but no checkpoint"
+        how = f"went on from epoch {epoch}" if epoch else "began again"
+        return f"{how}: a checkpoint could not be used ({'; '.join(self._checkpoints.problems)})"
 
     def _weights(self, config: TrialConfig) -> Any:
         """What this trial starts from: what the source task's trial left, or the file that was given."""
@@ -114,6 +147,8 @@ class _Run:
                 f"{WEIGHTS}/{source}.safetensors: the weights of trial {source} are not in the results folder"
             )
         found = Weights.unpack(raw, f"trial {source}")
+        if found.about.get("digest", found.digest) != found.digest:
+            raise BadData(f"{self._folder.url}/{WEIGHTS}/{source}.safetensors: altered: its values are others")
         check_source(found, prepare(DataConfig(**self._task["source_data"]), Path(self._context["cache"])))
         return found
 
@@ -122,13 +157,23 @@ class _Run:
         from resnetlab.training.transfer import backbone
 
         left = backbone(self._training.state(), self._training.config, self._dataset)
+        left = replace(left, about=left.about | {"digest": left.digest})
         self._folder.write(f"{WEIGHTS}/{self._task['trial_id']}.safetensors", left.pack())
 
-    def step(self) -> dict[str, Any]:
-        """Train one epoch, or none where the checkpoint was complete, and report what is new."""
+    def step(self) -> dict[str, Any] | None:
+        """Train one epoch, or none where the checkpoint was complete, and report what is new.
+
+        None where the data cache changed meanwhile: this run is then to be thrown away.
+        """
+        from resnetlab.training import machine, prefix
+
         training, config = self._training, self._training.config
         if training.epoch < config.epochs:
             training.run_epoch()
+            if not self._dataset.unchanged():
+                prefix.forget()
+                machine.forget()
+                return None
             self._checkpoint(last=training.epoch == config.epochs)
         report = {
             "epochs": [record.as_row() for record in training.history[self._reported :]],
@@ -161,16 +206,14 @@ class _Run:
 
     def _checkpoint(self, last: bool) -> None:
         """Write the state, unless the last one was so recent that writing would cost more than its share."""
-        from resnetlab.training import checkpoint
-
         began = time.perf_counter()
-        cost = self._checkpoint_seconds / max(1, self._checkpoints)
+        cost = self._checkpoint_seconds / max(1, self._writes)
         if not last and cost > CHECKPOINT_SHARE * (began - self._written):
             return
-        self._folder.write(self._name, checkpoint.save(self._training.state()))
+        self._checkpoints.save(self._training.state())
         self._written = time.perf_counter()
         self._checkpoint_seconds += self._written - began
-        self._checkpoints += 1
+        self._writes += 1
 
 
 def _ending(error: Exception) -> dict[str, str]:
@@ -181,6 +224,8 @@ def _ending(error: Exception) -> dict[str, str]:
         return {"status": str(Status.DIVERGED), "reason": str(error)}
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
         return {"status": str(Status.OUT_OF_MEMORY), "reason": text}
+    if isinstance(error, CannotWrite):
+        return {"status": str(Status.INTERRUPTED), "reason": str(error)}
     if isinstance(error, ResnetlabError):
         return {"status": str(Status.FAILED), "reason": str(error)}
     frames = traceback.extract_tb(error.__traceback__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -33,6 +34,7 @@ class Watch:
         self._shown = -PLAIN_EVERY
         self._stage = ""
         self._live: Live | None = None
+        self._error = 2
         self._console = Console()
         self._started_with = sum(n for status, n in sweep.counts().items() if Status(status).ended)
 
@@ -42,6 +44,7 @@ class Watch:
         sys.stdout.flush()
         sys.stderr.flush()
         terminal, error = os.dup(1), os.dup(2)
+        self._error = error
         log = os.open(_log_path(folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         with os.fdopen(os.dup(terminal), "w") as out:
             try:
@@ -57,8 +60,9 @@ class Watch:
                 self._console.print(Text(self._line()), soft_wrap=True)
             finally:
                 self._live = None
-                sys.stdout.flush()
-                sys.stderr.flush()
+                with suppress(OSError):  # a full disk takes no more chatter
+                    sys.stdout.flush()
+                    sys.stderr.flush()
                 os.dup2(terminal, 1)
                 os.dup2(error, 2)
                 for handle in (terminal, error, log):
@@ -68,7 +72,22 @@ class Watch:
         """What a person must know before anything runs."""
         self._console.print(Text(line), soft_wrap=True)
 
+    def last_words(self, text: str) -> None:
+        """Say `text` where a person sees it, from any thread, when nothing will be shown any more."""
+        shown = "\x1b[?25h\n" if self._live is not None else ""  # the live view hides the cursor
+        with suppress(OSError):
+            os.write(self._error, f"{shown}{text}\n".encode())
+
     def update(self) -> None:
+        """Show where the sweep stands, if that is due. Who looked on and has gone is no reason to stop."""
+        try:
+            self._update()
+        except OSError:
+            self._live, self._console = None, Console(file=io.StringIO())
+
+    def _update(self) -> None:
+        while self._sweep.notes:
+            self._console.print(Text(self._sweep.notes.popleft()), soft_wrap=True)
         now = time.monotonic()
         if self._live is not None:
             if now - self._shown > 0.25:

@@ -1,0 +1,65 @@
+"""Loaded by every Python process of the campaign: makes trials do what the file $RESNETLAB_PLANT says, in real workers.
+
+    [{"when": {"kernel": 3}, "epoch": 2, "do": "hang"}]
+
+`do`: hang (sleep for an hour), eat (take `bytes` of memory and keep them), die (SIGKILL). Epochs count from 1; without
+`once: false` a fault happens once, which a file beside the plant remembers.
+"""
+
+import json
+import os
+import sys
+import time
+from importlib.abc import Loader, MetaPathFinder
+from importlib.util import find_spec, spec_from_loader
+from pathlib import Path
+
+TARGET = "resnetlab.training.loop"
+
+
+def faults(config, epoch):
+    plant = Path(os.environ["RESNETLAB_PLANT"])
+    for number, fault in enumerate(json.loads(plant.read_text())):
+        if fault["epoch"] != epoch or any(getattr(config, key) != value for key, value in fault["when"].items()):
+            continue
+        if fault.get("once", True):
+            try:
+                plant.with_suffix(f".{number}.done").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+        if fault["do"] == "hang":
+            time.sleep(3600)
+        elif fault["do"] == "eat":
+            kept = [bytearray(1 << 24) for _ in range(fault["bytes"] >> 24)]
+            time.sleep(3600 if kept else 0)
+        elif fault["do"] == "die":
+            os.kill(os.getpid(), 9)
+
+
+class Planting(MetaPathFinder, Loader):
+    """Imports the training loop as it is, then has its epochs look at the plant first."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != TARGET:
+            return None
+        sys.meta_path.remove(self)
+        self.real = find_spec(name)
+        return spec_from_loader(name, self, origin=self.real.origin)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        module.__file__ = self.real.origin
+        self.real.loader.exec_module(module)
+        run_epoch = module.Training.run_epoch
+
+        def planted(training):
+            faults(training.config, training.epoch + 1)
+            return run_epoch(training)
+
+        module.Training.run_epoch = planted
+
+
+if os.environ.get("RESNETLAB_PLANT"):
+    sys.meta_path.insert(0, Planting())
