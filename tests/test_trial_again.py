@@ -57,7 +57,7 @@ def swept(place: Path, cache: Path, **content) -> Folder:
     facts = {"git_revision": "0000", "versions": json.dumps(again.versions())}
     sweep = Sweep(study, store, facts, {key: (found.hash, found.classes) for key, found in datasets.items()})
     while (task := sweep.next()) is not None:
-        context = {"folder": folder.url, "cache": str(cache), "cpus": 1.0, "gpus": 0.0}
+        context = {"folder": folder.url, "cache": str(cache), "cpus": 1.0, "gpus": 0.0, "epoch_limit": 600}
         try:
             run = _Run(task.as_message(), context)
             while sweep.report(task.trial_id, run.step()):
