@@ -126,7 +126,8 @@ class _Run:
         if self._altered:
             return f"went on from epoch {epoch}: the data cache was altered while it ran, and was made again"
         if not self._checkpoints.problems:
-            return "" if epoch or not recorded else f"began again: {recorded} epochs are recorded, but no checkpoint"
+            lost = recorded and not epoch
+            return f"began again: epochs up to {recorded} are recorded, but no checkpoint is there" if lost else ""
         how = f"went on from epoch {epoch}" if epoch else "began again"
         return f"{how}: a checkpoint could not be used ({'; '.join(self._checkpoints.problems)})"
 

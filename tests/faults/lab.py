@@ -86,12 +86,11 @@ class Driver:
 
 
 class Lab:
-    """A place with the study and a data cache. address: the Ray cluster that drivers join; None: each starts its own."""
+    """A place with the study and a data cache. address: of the cluster that drivers join; None: each starts its own."""
 
     def __init__(self, place: Path, study: str = STUDY):
         self.place, self.address = place, None
         self.mark = f"{os.getpid()}-{place.name}"
-        self.results = place / "results"
         (place / "study.yaml").write_text(study)
         (place / "plant.json").write_text("[]")
 
@@ -108,7 +107,7 @@ class Lab:
 
     def command(self, name: str, *options: str) -> list[str]:
         words = [sys.executable, str(ROOT / "sweeps/ablation.py"), "--study", str(self.place / "study.yaml")]
-        words += ["--storage", str(self.results), "--name", name]
+        words += ["--storage", str(self.place / name), "--name", "faults"]  # one name: the seeds depend on it
         return [*words, *(["--address", self.address] if self.address else []), *options]
 
     def start(self, name: str, *options: str, **more: str) -> Driver:
@@ -124,7 +123,7 @@ class Lab:
     # -- what is there -----------------------------------------------------------------------------------------------
 
     def folder(self, name: str) -> Folder:
-        return Folder.at(self.results / name)
+        return Folder.at(self.place / name / "faults")
 
     def table(self, name: str, table: str) -> list[dict]:
         found = read_table(self.folder(name), table)

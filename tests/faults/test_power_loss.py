@@ -86,6 +86,7 @@ def memory():
     shutil.rmtree(place)
 
 
+@pytest.mark.experiment(13)
 @pytest.mark.parametrize("remains", REMAINS)
 def test_a_power_cut_at_any_moment_loses_and_doubles_no_row(memory, monkeypatch, remains):
     names, unsynced = REMAINS[remains]

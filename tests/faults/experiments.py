@@ -1,0 +1,76 @@
+"""The experiments of the fault campaign, and the table of what came of them.
+
+python tests/faults/experiments.py            prints the table of results/reference/faults.json
+python tests/faults/experiments.py --readme   puts it between the markers in README.md
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "results" / "faults.json"
+REFERENCE = ROOT / "results" / "reference" / "faults.json"
+MARKERS = "<!-- faults: python tests/faults/experiments.py --readme -->", "<!-- end of faults -->"
+
+EXPERIMENTS = {  # number: (what is done, what must come of it)
+    1: ("driver killed three times at random moments, then continued", "same tables"),
+    2: ("a trial's process killed", "same tables"),
+    3: ("a worker node lost", "same tables"),
+    4: ("the node under the driver lost", "exit 75 within 60 s, then same tables"),
+    5: ("the cluster's control service killed", "exit 75 within 60 s, then same tables"),
+    6: ("results on a small disk that fills", "exit 4, then same tables"),
+    7: ("a trial that takes too much memory", "that trial `out_of_memory`, the others complete"),
+    8: ("SIGINT, SIGTERM, SIGHUP; SIGTERM while Ray starts", "exit 130, then same tables"),
+    9: ("a second driver", "exit 4, naming the first"),
+    10: ("each file truncated, emptied, deleted, bit-flipped", "refused by name, or same tables"),
+    11: ("checkpoints damaged or deleted", "the one before, or begun again and said"),
+    12: ("SIGKILLs of the row writer at random moments", "no row lost, none twice"),
+    13: ("power cut before and after every fsync, rename, link", "no row lost, none twice"),
+    14: ("a loss that is not a number", "`diverged`, a row, never the best"),
+    15: ("every trial fails", "exit 1 and why"),
+    16: ("clock set back between runs", "same tables, no trial ends before it starts"),
+    17: ("data cache cut or altered while it is used", "made again, same tables"),
+    18: ("a trial that hangs", "ended at its time limit, and said; the others complete"),
+}
+
+
+def write(outcomes: dict[int, dict[str, Any]]) -> None:
+    """The JSON and the table of one campaign."""
+    content = {
+        "about": "fault campaign: what came of each experiment; seconds are of the tests alone",
+        "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
+        "experiments": {str(number): found for number, found in outcomes.items()},
+    }
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(content, indent=1))
+    OUT.with_suffix(".md").write_text(table(content))
+
+
+def table(content: dict[str, Any]) -> str:
+    lines = ["| | experiment | must end with | outcome | s | seen |", "|---|---|---|---|---|---|"]
+    for number, (what, wanted) in EXPERIMENTS.items():
+        found = content["experiments"][str(number)]
+        facts = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in found["facts"].items())
+        lines.append(f"| {number} | {what} | {wanted} | {found['outcome']} | {found['seconds']:.0f} | {facts} |")
+    return "\n".join(lines) + "\n"
+
+
+def shown(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    text = table(json.loads(REFERENCE.read_text()))
+    if "--readme" not in sys.argv:
+        print(text, end="")
+    else:
+        readme = ROOT / "README.md"
+        before, _, rest = readme.read_text().partition(MARKERS[0])
+        _, _, after = rest.partition(MARKERS[1])
+        readme.write_text(f"{before}{MARKERS[0]}\n\n{text}\n{MARKERS[1]}{after}")
