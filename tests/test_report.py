@@ -18,6 +18,7 @@ from made_results import default_study, make_results
 from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
+from resnetlab.report import arm_gallery
 from resnetlab.report.answer import answer
 from resnetlab.report.build import build_report, estimates
 from resnetlab.report.figures import PALETTE, draw_effects, inline, render
@@ -26,6 +27,7 @@ from resnetlab.report.html import page
 from resnetlab.report.words import asked, compact, duration, p_value, percents, settings, signed
 from resnetlab.tables.schema import schema
 
+SHOWN = [name for name in NAMES if name not in arm_gallery.NAMES] + ["confusion-1"]  # of a searched study
 ROOT = Path(__file__).parent.parent
 MARKUP = "<script>alert('x')</script> & \"q\""
 
@@ -138,16 +140,16 @@ def test_the_script_names_what_is_wrong(tmp_path, capsys):
 def test_every_figure_is_there_as_png_and_svg_and_says_what_it_rests_on(place, built):
     import matplotlib.image
 
-    for name in NAMES:
+    for name in SHOWN:
         pixels = matplotlib.image.imread(place / "figures" / f"{name}.png")
         assert pixels.shape[1] in (1050, 2100)  # 300 dpi at one and two columns
         svg = (place / "figures" / f"{name}.svg").read_text()
         assert re.search(r"(explore|confirm) trials: \d+ complete", svg)
         assert ("stopped by ASHA" in svg) == ("explore trials" in svg)
     captions = re.findall(r"Rests on (\d+) (explore|confirm) trials: \d+ complete", built.text)
-    assert len(captions) == len(NAMES) and {kind for _, kind in captions} == {"explore", "confirm"}
+    assert len(captions) == len(SHOWN) and {kind for _, kind in captions} == {"explore", "confirm"}
     labels = [value for tag, name, value in built.attributes if tag == "figure" and name == "aria-label"]
-    assert len(labels) == len(NAMES) and all(len(label) > 40 for label in labels)
+    assert len(labels) == len(SHOWN) and all(len(label) > 40 for label in labels)
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(place, built):
@@ -237,7 +239,7 @@ def test_exploration_alone_is_called_hypotheses(tmp_path):
     (tmp_path / "figures" / "effects.png").write_bytes(b"of an older plan")
     build_report(tmp_path)
     drawn = {file.stem for file in (tmp_path / "figures").iterdir()}
-    assert drawn == set(NAMES) - {"effects", "effects-narrow", "confirm-curves"}
+    assert drawn == set(SHOWN) - {"effects", "effects-narrow", "confirm-curves", "confusion-1"}
     assert not (tmp_path / "effects.parquet").exists()
 
 

@@ -163,7 +163,7 @@ def _legend_of_effects(ax: Axes, effects: pd.DataFrame, delta: float) -> None:
             marker, edge, face = VERDICTS[verdict]
             ax.plot([], [], marker, color=edge, mfc=face, ms=4.5, mew=1.2, label=label)
     ax.fill_between([], [], color=C["band"], label=f"±{delta:g}: too small to matter")
-    _legend(ax)
+    legend(ax)
 
 
 def draw_learning_curves(ax: Axes, curves: Sequence[Curve], chosen: str | None = None) -> None:
@@ -186,7 +186,7 @@ def draw_learning_curves(ax: Axes, curves: Sequence[Curve], chosen: str | None =
         _lines(ax, best, C["ink"], 1.8, False, "")
         ax.plot([], [], color=C["ink"], lw=1.8, label=f"chosen: trial {best[0].number}")
     _epoch_axis(ax, metric.axis)
-    _legend(ax)
+    legend(ax)
 
 
 def draw_confirm_curves(ax: Axes, curves: Sequence[Curve]) -> None:
@@ -202,7 +202,7 @@ def draw_confirm_curves(ax: Axes, curves: Sequence[Curve]) -> None:
         ends = [(curve.epochs[-1], 100 * curve.values[-1]) for curve in lost]
         ax.plot(*zip(*ends, strict=True), "x", color=C["red"], ms=5, label=f"diverged or failed ({len(lost)})")
     _epoch_axis(ax, METRICS["val_accuracy"].axis)
-    _legend(ax)
+    legend(ax)
 
 
 def _lines(ax: Axes, curves: Sequence[Curve], colour: str, width: float, raster: bool, marker: str) -> None:
@@ -232,10 +232,10 @@ def draw_pareto(ax: Axes, points: pd.DataFrame, cost: str, numbers: Mapping[str,
     if len(front):
         ax.step(front["cost"], scale * front["accuracy"], where="post", color=C["red"], lw=1)
         ax.plot(front["cost"], scale * front["accuracy"], "D", color=C["red"], ms=4, label="full budget, on the front")
-    _cost_axis(ax, points["cost"], cost)
+    cost_axis(ax, points["cost"], cost)
     _strip(ax, [("o", C["axis"], "stopped at a lower budget", stopped["cost"])], len(full))
     _name_front(ax, front["cost"], scale * front["accuracy"], [numbers[trial] for trial in front["trial_id"]])
-    _legend(ax)
+    legend(ax)
 
 
 def _name_front(ax: Axes, x: pd.Series, y: pd.Series, names: Sequence[int]) -> None:
@@ -275,7 +275,7 @@ def draw_rungs(ax: Axes, rungs: pd.DataFrame, summary: pd.DataFrame) -> None:
     ax.set(ylabel=METRICS["val_accuracy"].axis, xlim=(-0.5, max(len(summary), 1) - 0.5))
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")
-    _legend(ax)
+    legend(ax)
 
 
 def draw_search(ax: Axes, progress: Progress, by: str) -> None:
@@ -297,7 +297,7 @@ def draw_search(ax: Axes, progress: Progress, by: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     _strip(ax, marks, len(full))
-    _legend(ax)
+    legend(ax)
 
 
 def _strip(ax: Axes, marks: Sequence[tuple[str, str, str, pd.Series]], ranked: int) -> None:
@@ -326,7 +326,7 @@ def _epoch_axis(ax: Axes, label: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
-def _cost_axis(ax: Axes, values: pd.Series, name: str) -> None:
+def cost_axis(ax: Axes, values: pd.Series, name: str) -> None:
     ax.set_xlabel(METRICS[name].axis)
     positive = values[values > 0]
     if len(positive) and positive.max() > 8 * positive.min():
@@ -339,7 +339,7 @@ def _cost_axis(ax: Axes, values: pd.Series, name: str) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
 
 
-def _legend(ax: Axes) -> None:
+def legend(ax: Axes) -> None:
     """Above the axes, in as many columns as the figure has room for."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:

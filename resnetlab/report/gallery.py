@@ -16,12 +16,12 @@ from resnetlab.analysis.curves import (
 )
 from resnetlab.analysis.results import Results
 from resnetlab.metrics import METRICS
-from resnetlab.report import figures
+from resnetlab.report import arm_gallery, figures
 from resnetlab.report.answer import ranked
 from resnetlab.report.figures import COLUMN, WIDE, Drawing
 from resnetlab.report.words import asked, compact, interval, listed, percent, signed
 
-NAMES = (
+NAMES = (  # that a report of any study may have
     "effects",
     "effects-narrow",
     "learning-curves",
@@ -31,6 +31,7 @@ NAMES = (
     "rungs",
     "search-trials",
     "search-epochs",
+    *arm_gallery.NAMES,
 )
 ROWS = 40  # comparisons in one figure; the table has them all
 
@@ -40,14 +41,14 @@ def gallery(results: Results, effects: pd.DataFrame) -> list[Drawing]:
     drawings = []
     if results.plan is not None and effects["estimate"].notna().any():
         drawings += _effects(results, effects)
-    if not results.epochs.empty:
+    if not results.epochs.empty and not results.study.arms:
         drawings += _curves(results)
     if not results.explore.empty:
         drawings += [_pareto(results, "parameters"), _pareto(results, "train_seconds")]
         if not results.rungs.empty:
             drawings.append(_rungs(results))
         drawings += _search(results)
-    return drawings
+    return drawings + arm_gallery.arm_gallery(results)
 
 
 def _effects(results: Results, effects: pd.DataFrame) -> list[Drawing]:

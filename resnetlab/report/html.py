@@ -16,7 +16,7 @@ from resnetlab import __version__
 from resnetlab.analysis.curves import WORDS, Counts
 from resnetlab.analysis.results import Results
 from resnetlab.records import Status
-from resnetlab.report import bookkeeping, claimed, explored, sections
+from resnetlab.report import arms, bookkeeping, claimed, explored, sections
 from resnetlab.report.answer import answer
 from resnetlab.report.figures import Drawing
 from resnetlab.report.sections import Section
@@ -53,16 +53,19 @@ def _part(name: str) -> str:
 
 def _sections(results: Results, effects: pd.DataFrame) -> list[Section]:
     """In the order of reading; those for which there is nothing are left out."""
+    searched = not results.study.arms
     found: list[Section | None] = [
         claimed.declared(results),
         sections.incumbent(results),
         sections.confirmed(results, effects),
-        sections.classes(results),
+        *_of_arms(results),
         sections.hypotheses(results),
         explored.believed(results, effects),
         explored.important(results),
         claimed.fair(results),
-        _figures("curves", "Learning curves", ["learning-curves", "confirm-curves"], hypothesis=False),
+        _figures("curves", "Learning curves", ["learning-curves", "confirm-curves"], hypothesis=False)
+        if searched
+        else None,
         _figures("trade", "Accuracy against size and time", ["accuracy-parameters", "accuracy-time"]),
         sections.stopping(results),
         _figures("search", "How the search went", ["search-trials", "search-epochs"]),
@@ -71,6 +74,13 @@ def _sections(results: Results, effects: pd.DataFrame) -> list[Section]:
         bookkeeping.provenance(results),
     ]
     return [section for section in found if section is not None]
+
+
+def _of_arms(results: Results) -> list[Section | None]:
+    """What the arms did, beside the effects."""
+    named = bool(results.study.arms)
+    curves = _figures("curves", "Learning curves", ["arm-curves"], hypothesis=False) if named else None
+    return [curves, arms.transfer(results), arms.per_class(results), arms.pairs(results), arms.voting(results)]
 
 
 def _figures(key: str, title: str, names: list[str], hypothesis: bool = True) -> Section:

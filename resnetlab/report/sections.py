@@ -10,8 +10,6 @@ import pandas as pd
 from resnetlab.analysis import effects, power
 from resnetlab.analysis.curves import (
     Counts,
-    class_results,
-    confusions,
     epochs_saved,
     full_budget,
     levels_tried,
@@ -49,6 +47,7 @@ class Table:
     rows: list[list[Any]]
     foot: str = ""
     title: str = ""
+    folded: bool = False  # shown when its title is clicked
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,9 @@ def _pilot(results: Results) -> list[str]:
 
 def _arms(results: Results) -> Table:
     confirm = full_budget(results.confirm)
-    size, seconds = (confirm.groupby("arm")[name].mean() for name in ("parameters", "train_seconds"))
+    confirm = confirm.assign(epoch_seconds=confirm["train_seconds"] / confirm["epochs_run"])
+    names = ("parameters", "epoch_seconds", "train_seconds")
+    size, epoch, seconds = (confirm.groupby("arm")[name].mean() for name in names)
     rows = [
         [
             row.arm,
@@ -217,15 +218,26 @@ def _arms(results: Results) -> Table:
             percents(row.low, row.high),
             signed(row.sd).lstrip("+"),
             compact(size.get(row.arm)),
+            duration(epoch.get(row.arm)),
             duration(seconds.get(row.arm)),
             row.note,
         ]
         for row in effects.performance(results.plan, results.confirm).itertuples(index=False)
     ]
     sd = "Seed-to-seed sd (points)"
-    columns = ["Arm", "Runs", "Test accuracy", "95% interval", sd, "Parameters", "Training time", "Note"]
+    columns = [
+        "Arm",
+        "Runs",
+        "Test accuracy",
+        "95% interval",
+        sd,
+        "Parameters",
+        "Time per epoch",
+        "Training time",
+        "Note",
+    ]
     foot = f"{Counts.of(results.confirm).words('confirm')}."
-    return _without_empty(Table(columns, ["name", *["number"] * 6, "long"], rows, foot, "The arms"))
+    return _without_empty(Table(columns, ["name", *["number"] * 7, "long"], rows, foot, "The arms"))
 
 
 def hypotheses(results: Results) -> Section | None:
@@ -295,36 +307,3 @@ def stopping(results: Results) -> Section | None:
     columns = ["Rung", "Epoch", "Arrived", "Went on", "Stopped", "Exempt", "First cutoff", "Last cutoff"]
     tables = [Table(columns, ["number"] * 8, rows, Counts.of(results.explore).words())] if rows else []
     return Section("asha", "What ASHA stopped, and when", text, tables, ["rungs"], hypothesis=True)
-
-
-def classes(results: Results) -> Section | None:
-    """Per class over the incumbent's runs, worst first, and its most frequent mistakes."""
-    runs = incumbent_runs(results)["trial_id"].tolist()
-    found = class_results(results.classes, runs)
-    if found.empty:
-        return None
-    rows = [
-        [r.name or f"class {r[0]}", r.recall, percents(r.low, r.high), percent(r.precision),
-         percent(r.f1), r.support]
-        for r in found.head(MOST).itertuples(index=False)
-    ]  # fmt: skip
-    counts = Counts.of(results.confirm[results.confirm["arm"] == "incumbent"]).words("confirm")
-    left = f" The {MOST} worst of {len(found)}; the others are in classes.parquet." if len(found) > MOST else ""
-    columns = ["Class", "Recall", "Lowest … highest run", "Precision", "F1", "Test images"]
-    kinds = ["text", "bar", "number", "number", "number", "number"]
-    tables = [
-        Table(columns, kinds, rows, f"Incumbent, {counts}. Recall: mean over runs.{left}", "By class, worst first")
-    ]
-    names = dict(zip(found["class"], found["name"], strict=True))
-    wrong = confusions(results.predictions, runs, names)
-    if len(wrong):
-        rows = [
-            [label, predicted, f"{count:,}", share]
-            for label, predicted, count, share in wrong[["label", "predicted", "count", "share"]].itertuples(
-                index=False
-            )
-        ]
-        columns = ["Class", "Taken for", "Times, all runs", "Share of the class"]
-        foot = f"Incumbent, {counts}."
-        tables.append(Table(columns, ["text", "text", "number", "bar"], rows, foot, "Most frequent mistakes"))
-    return Section("classes", "Per class", [], tables)

@@ -1,0 +1,133 @@
+"""Which figures show the arms: data computed from the tables, bound to a drawing, with caption and text alternative."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from resnetlab.analysis import testsplit, transferred
+from resnetlab.analysis.curves import Counts, Curve, learning_curves
+from resnetlab.analysis.results import Results
+from resnetlab.analysis.testsplit import ArmRuns, Predictions, arms_of, tasks
+from resnetlab.metrics import METRICS
+from resnetlab.report import arm_figures
+from resnetlab.report.arm_figures import MARKS
+from resnetlab.report.figures import COLUMN, Drawing
+from resnetlab.report.words import duration, listed, percent
+
+CONFUSIONS = tuple(f"confusion-{n}" for n in range(1, len(MARKS) + 1))
+NAMES = ("arm-curves", "class-accuracy", *CONFUSIONS, "arm-seconds", "arm-parameters")
+MATRIX = 100  # classes up to which a confusion matrix is drawn; beyond, the most frequent mistakes are a table
+ROWS = 60  # classes up to which each has a row of marks
+PANELS = 16  # arms up to which each has a panel of curves
+
+
+def arm_gallery(results: Results) -> list[Drawing]:
+    """In the order of NAMES; for a plan of factors, the incumbent's confusion matrix alone."""
+    arms = arms_of(results)
+    if not arms:
+        return []
+    if results.plan is None or results.plan.design != "arms":
+        return _confusions(results, [arm for arm in arms if arm.name == "incumbent"])
+    shown = _few(arms)
+    return [*_curves(results), *_class_accuracy(results, shown), *_confusions(results, shown), *_costs(results, arms)]
+
+
+def _few(arms: list[ArmRuns]) -> list[ArmRuns]:
+    """As many arms as there are marks: the first of each task, then those with the best validation accuracy."""
+    firsts = [group[0].name for group in tasks(arms).values()]
+    rest = sorted((arm for arm in arms if arm.name not in firsts), key=lambda arm: -arm.val_accuracy)
+    chosen = {*firsts, *(arm.name for arm in rest[: max(0, len(MARKS) - len(firsts))])}
+    return [arm for arm in arms if arm.name in chosen][: len(MARKS)]
+
+
+def _curves(results: Results) -> list[Drawing]:
+    names = [arm.name for arm in results.plan.arms][:PANELS] if results.plan else []
+    groups: list[dict[str, list[Curve]]] = []
+    for metric in ("val_accuracy", "train_accuracy"):
+        curves = learning_curves(results.confirm, results.epochs, metric)
+        found = {name: [curve for curve in curves if curve.arm == name] for name in names}
+        groups.append({name: some for name, some in found.items() if some})
+    validation, training = groups
+    if not validation:
+        return []
+    counts = Counts.of(results.confirm).words("confirm")
+    last = [f"{name} {percent(np.mean([c.values[-1] for c in some]))}" for name, some in validation.items()]
+    alt = (
+        f"Training and validation accuracy by epoch, a panel for each of {len(last)} arms. At the end: {listed(last)}."
+    )
+    caption = (
+        "Training accuracy (on augmented images, as the steps saw them) and validation accuracy by epoch, a line for "
+        "each run, a panel for each arm; the other arms' means are behind."
+    )
+    draw = partial(arm_figures.draw_arm_curves, validation=validation, training=training)
+    size = COLUMN, 0.7 + 1.25 * arm_figures.panel_rows(len(validation))
+    return [Drawing("arm-curves", size, draw, counts, alt, caption)]
+
+
+def _class_accuracy(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
+    """Of the first task."""
+    group = next(iter(tasks(shown).values()))
+    about, recall = testsplit.recall_by_arm(results.classes, group)
+    if not 2 <= len(recall) <= ROWS:
+        return []
+    names = about["name"].tolist()
+    worst = [f"{arm.name} {percent(recall[arm.name].iloc[0])}" for arm in group]
+    alt = f"Test accuracy of {len(names)} classes by arm. The hardest class, {names[0]}: {listed(worst)}."
+    caption = f"Test accuracy by class, worst first, mean over the runs of {listed([arm.name for arm in group])}."
+    draw = partial(arm_figures.draw_class_accuracy, names=names, recall=recall)
+    return [Drawing("class-accuracy", (COLUMN, 0.9 + 0.125 * len(names)), draw, _counts(results, group), alt, caption)]
+
+
+def _confusions(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
+    predictions = Predictions.of(results.predictions)
+    drawings = []
+    for name, arm in zip(CONFUSIONS, shown, strict=False):
+        rows = results.classes[(results.classes["trial_id"] == arm.ids[0]) & (results.classes["split"] == "test")]
+        names = rows.sort_values("class")["name"].tolist()
+        if not 2 <= len(names) <= MATRIX or not set(arm.ids) & set(predictions.labels):
+            continue
+        counts = testsplit.confusion(predictions, arm, len(names))
+        right = np.trace(counts) / counts.sum()
+        alt = (
+            f"Confusion matrix of {arm.name}, {len(names)} classes; {percent(right)} of the images are on the diagonal."
+        )
+        caption = (
+            f"{arm.name}: what each class was taken for on the test split, all runs together"
+            + (", percent of the class" if len(names) <= arm_figures.NUMBERED else "")
+            + ". Cells darken with the root of the share, so that rare mistakes show."
+        )
+        draw = partial(arm_figures.draw_confusion, counts=counts, names=names)
+        drawings.append(Drawing(name, (COLUMN, COLUMN + 0.2), draw, _counts(results, [arm]), alt, caption))
+    return drawings
+
+
+def _costs(results: Results, arms: list[ArmRuns]) -> list[Drawing]:
+    found = transferred.costs(arms, results.trials).dropna(subset=["accuracy", "seconds"])
+    if len(found) < 2:
+        return []
+    drawings = []
+    for name, cost, what in (
+        ("arm-seconds", "seconds", "training time of one run"),
+        ("arm-parameters", "parameters", "number of parameters"),
+    ):
+        said = [
+            f"{row.arm} {percent(row.accuracy)} at "
+            + (duration(row.seconds) if cost == "seconds" else f"{row.parameters:,.0f}")
+            for row in found.itertuples(index=False)
+        ]
+        caption = f"Mean test accuracy of each arm, with its 95% interval over seeds, against the {what}."
+        if cost == "seconds" and (found["source_seconds"] > 0).any():
+            caption += " A hollow mark adds the training of the run that the arm starts from."
+        draw = partial(arm_figures.draw_arm_costs, costs=found, cost=cost)
+        label = METRICS["train_seconds" if cost == "seconds" else cost].label.lower()
+        alt = f"Test accuracy against {label}: {listed(said)}."
+        size = COLUMN, max(2.7, 0.9 + 0.15 * len(found))
+        drawings.append(Drawing(name, size, draw, _counts(results, arms), alt, caption))
+    return drawings
+
+
+def _counts(results: Results, arms: list[ArmRuns]) -> str:
+    names = [arm.name for arm in arms]
+    return Counts.of(results.confirm[results.confirm["arm"].isin(names)]).words("confirm")

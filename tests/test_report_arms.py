@@ -1,0 +1,130 @@
+"""What the report shows of named arms: by class, image by image, votes, curves, costs; few classes and many."""
+
+import re
+
+import numpy as np
+import pytest
+from made_arms import CHARACTERS, PLANTED, arms_study, make_arms
+from made_results import make_results
+from matplotlib.figure import Figure
+
+from resnetlab.analysis.results import Results
+from resnetlab.report import arms
+from resnetlab.report.arm_gallery import arm_gallery
+from resnetlab.report.build import build_report, estimates
+from resnetlab.report.html import page
+from resnetlab.report.words import percent
+
+FONTS = tuple(f"Font {i}" for i in range(1205))  # as many as the paper's
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    place = tmp_path_factory.mktemp("arms")
+    make_arms(place)
+    return Results.open(place)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    place = tmp_path_factory.mktemp("many")
+    study = arms_study({"scratch": {}, "wide": {"batch": 64}})
+    planted = {"scratch": 0.8, "wide": 0.7}
+    make_arms(place, study=study, planted=planted, classes=FONTS, images=3 * len(FONTS))
+    return Results.open(place)
+
+
+def drawn(results):
+    """The drawings by name, each drawn once without being written."""
+    found = {drawing.name: drawing for drawing in arm_gallery(results)}
+    for drawing in found.values():
+        drawing.draw(Figure(figsize=drawing.size).subplots())
+        assert drawing.alt and drawing.caption and "trial" in drawing.foot
+    return found
+
+
+def table(section, start):
+    return next(table for table in section.tables if table.title.startswith(start))
+
+
+def ran(results, arm):
+    return results.confirm[results.confirm["arm"] == arm]["trial_id"].tolist()
+
+
+def test_precision_recall_f1_and_support_are_those_of_the_predictions(results):
+    (shown,) = [t for t in arms.per_class(results).tables if t.title.startswith("scratch: precision")]
+    kept = results.predictions[results.predictions["trial_id"].isin(ran(results, "scratch"))]
+    number = CHARACTERS.index(shown.rows[0][0])
+    ours, taken = kept[kept["label"] == number], kept[kept["predicted"] == number]
+    recall, precision = (part["label"].eq(part["predicted"]).mean() for part in (ours, taken))
+    row = shown.rows[0]
+    assert row[1] == pytest.approx(recall) and row[3] == percent(precision)
+    assert row[4] == percent(2 * recall * precision / (recall + precision))
+    assert row[5] * 3 == len(ours)  # three seeds
+    assert number == 0 and len(shown.rows) == 40 and "40 worst of 47" in shown.foot
+
+
+def test_accuracy_per_class_stands_side_by_side_for_the_arms_of_a_task(results):
+    section = arms.per_class(results)
+    shown = table(section, "Accuracy per class by arm")
+    assert shown.headings == ["Class", "Test images", "scratch", "transfer", "transfer-full"]
+    best = table(section, "Classes at 100%")
+    assert "35 test images" in best.headings[1] and [row[0] for row in best.rows] == shown.headings[2:]
+    assert len(table(section, "The 10 worst classes with at least 35").rows) == 10
+
+
+def test_pairs_and_votes(results):
+    rows = arms.pairs(results).tables[0].rows
+    assert {row[0] for row in rows} == {"transfer against scratch", "transfer-full against scratch"}
+    assert len(rows) == 6 and all(re.fullmatch(r"[+−]\d\.\d\d", row[4]) for row in rows)
+    votes = [row for shown in arms.voting(results).tables for row in shown.rows]
+    assert "the seeds of scratch" in {row[0] for row in votes} and "the 3 best runs of all arms" in {
+        row[0] for row in votes
+    }
+
+
+def test_time_is_told_with_and_without_the_source(results):
+    section = arms.transfer(results)
+    rows = {row[0]: dict(zip(section.tables[0].headings[:9], row[:9], strict=True)) for row in section.tables[0].rows}
+    assert set(rows) == set(PLANTED)
+    assert rows["transfer"]["Frozen stages"] == "3, run once" and rows["transfer"]["Starts from"] == "font-source"
+    assert rows["transfer"]["Trained parameters"] == "206,279 of 262,023"
+
+
+def test_figures_of_few_classes(results):
+    assert set(drawn(results)) == {
+        "arm-curves", "class-accuracy", "confusion-1", "confusion-2", "confusion-3", "confusion-4", "arm-seconds",
+        "arm-parameters",
+    }  # fmt: skip
+
+
+def test_many_classes_stay_usable(many):
+    assert set(drawn(many)) == {"arm-curves", "arm-seconds", "arm-parameters"}  # no matrix of 1,205 × 1,205
+    section = arms.per_class(many)
+    assert all(len(shown.rows) <= 40 for shown in section.tables)
+    mistakes = table(section, "scratch: most frequent mistakes")
+    kept = many.predictions[many.predictions["trial_id"].isin(ran(many, "scratch"))]
+    wrong = kept[kept["label"] != kept["predicted"]].groupby(["label", "predicted"]).size()
+    assert int(mistakes.rows[0][2]) == wrong.max() and np.all(np.diff([int(row[2]) for row in mistakes.rows]) <= 0)
+    text = page(many, estimates(many), {})
+    assert "of 1,205" in text and len(text) < 1_000_000
+
+
+def test_without_predictions_the_rest_is_shown(results, tmp_path):
+    for file in results.folder.path.glob("*.*"):
+        if file.name not in ("predictions.parquet", "report.html"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    text = build_report(tmp_path).read_text()
+    assert "Accuracy per class by arm" in text and "Time per epoch" in text
+    assert "The same images" not in text and "Ensembles" not in text
+    assert (tmp_path / "figures/arm-curves.svg").exists() and not (tmp_path / "figures/confusion-1.svg").exists()
+
+
+def test_a_searched_study_has_its_incumbents_mistakes_and_the_swaps(tmp_path):
+    make_results(tmp_path)
+    made = Results.open(tmp_path)
+    assert set(drawn(made)) == {"confusion-1"}
+    section = arms.per_class(made)
+    assert not table(section, "Incumbent: precision").folded and table(section, "Accuracy per class").folded
+    assert all(row[0].endswith("against incumbent") for row in arms.pairs(made).tables[0].rows)
+    assert arms.transfer(made) is None and arms.voting(made) is not None
