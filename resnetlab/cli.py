@@ -19,6 +19,7 @@ from resnetlab.study import Study, load_study
 from resnetlab.yamlfile import parse_value
 
 if TYPE_CHECKING:
+    from resnetlab.analysis.printed import Held
     from resnetlab.tables.folder import Folder
     from resnetlab.tuning.again import Rerun
 
@@ -135,36 +136,31 @@ def run(study: Study, storage: str, **how: Any) -> None:
     report(folder)
 
 
-def print_published(name: str, study: Study, storage: str, scaled: bool) -> None:
-    """The published numbers and claims of the study `name` beside what its results folder measured."""
+def print_published(study: Study, storage: str) -> None:
+    """The published numbers and claims of `study` beside what its results folder measured."""
     from rich.console import Console
     from rich.table import Table
 
-    from resnetlab.analysis.measured import Measured
-    from resnetlab.analysis.published import compare
-    from resnetlab.analysis.results import Results
-    from resnetlab.published import published
-    from resnetlab.tuning.estimate import arm_facts
+    from resnetlab.analysis import printed
     from resnetlab.tuning.run import results_folder
 
-    text = published().studies[name]
-    facts = arm_facts(study, text.data.shape, text.data.classes)
-    results = Results.open(results_folder(study, storage).url)
-    console, reasons = Console(), {}
-    for title, verdicts in zip(("Numbers", "Claims"), compare(text, Measured.of(results, facts), scaled), strict=True):
+    found, console, reasons = _held(results_folder(study, storage).url), Console(), {}
+    if found is None:
+        return
+    for title, verdicts in (("Numbers", found.numbers), ("Claims", found.claims)):
         table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for heading in ("arm", "what", "printed", "measured", "interval", "n", "difference", "verdict"):
             table.add_column(heading, overflow="fold", no_wrap=heading in ("n", "measured", "difference"))
         for row in verdicts:
             why = [str(reasons.setdefault(reason, len(reasons) + 1)) for reason in row.reasons]
             table.add_row(
-                f"{row.arm} against {row.against}" if row.against else row.arm,
+                printed.arms(row),
                 row.what if title == "Numbers" else row.printed,
                 row.printed if title == "Numbers" else "",
-                _number(row.mean),
-                f"{row.low:,.2f} … {row.high:,.2f}" if row.low == row.low else "–",
+                printed.number(row.mean, row.unit),
+                printed.spread(row),
                 str(row.n),
-                _number(row.difference),
+                printed.number(row.difference, row.unit),
                 row.verdict + (f" ({', '.join(why)})" if why else ""),
             )
         console.print(table, "")
@@ -172,8 +168,26 @@ def print_published(name: str, study: Study, storage: str, scaled: bool) -> None
         console.print(f"({number}) {reason}", highlight=False)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.2f}" if value == value else "–"
+def published_table(place: Path) -> str:
+    """A Markdown table of the reruns of published studies among the results folders in `place`. BadRequest."""
+    from resnetlab.analysis import printed
+
+    if not place.is_dir():
+        raise BadRequest(f"--table {place}: not a folder")
+    found = [_held(str(file.parent)) for file in sorted(place.glob("*/study.json"))]
+    reruns = [one for one in found if one is not None]
+    return printed.markdown(reruns) if reruns else "No folder here has a rerun of a published study."
+
+
+def _held(place: str) -> Held | None:
+    """With the parameters that each arm's network has for the text's images and classes."""
+    from resnetlab.analysis import printed
+    from resnetlab.analysis.results import Results
+    from resnetlab.tuning.estimate import arm_facts
+
+    results = Results.open(place)
+    text = printed.text_of(results.study)
+    return printed.held(results, arm_facts(results.study, text.data.shape, text.data.classes)) if text else None
 
 
 def report(folder: Folder) -> None:

@@ -10,6 +10,8 @@ from resnetlab.errors import BadRequest
 from resnetlab.study import Study, assign, build_study
 from resnetlab.yamlfile import read_yaml
 
+SCALED = "-scale-"  # between a study's name and the scale of a shortened run
+
 
 def listed(studies: Path) -> Iterator[str]:
     """Each study with its title and arms, a few lines each."""
@@ -43,7 +45,7 @@ def study_of(
     for key, value in (changes or {}).items():
         assign(content, key, value)
     if scale < 1:
-        content["name"] = f"{name}-scale-{scale:g}"
+        content["name"] = f"{name}{SCALED}{scale:g}"
         _shorten(content, scale)
     return build_study(content, str(path))
 

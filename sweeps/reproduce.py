@@ -24,9 +24,13 @@ def main(
     storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
     weights: Annotated[Path | None, typer.Option(help=cli.WEIGHTS)] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, any key of the study")] = None,
+    table: Annotated[Path | None, typer.Option(help="print what the reruns in this folder said, as Markdown")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
 ) -> None:
     with cli.endings():
+        if table is not None:
+            print(cli.published_table(table))
+            return
         if study is None:
             print("\n".join(reproduce.listed(STUDIES)))
             return
@@ -35,7 +39,7 @@ def main(
             cli.print_plan(chosen, storage, weights)
             return
         cli.run(chosen, storage=storage, address=address, stage="all", weights=weights)
-        cli.print_published(study, chosen, storage, scaled=scale < 1)
+        cli.print_published(chosen, storage)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from resnetlab import __version__
 from resnetlab.analysis.curves import WORDS, Counts
 from resnetlab.analysis.results import Results
 from resnetlab.records import Status
-from resnetlab.report import arms, bookkeeping, claimed, explored, sections
+from resnetlab.report import arms, bookkeeping, claimed, explored, printed, sections
 from resnetlab.report.answer import answer
 from resnetlab.report.figures import Drawing
 from resnetlab.report.sections import Section
@@ -58,6 +58,7 @@ def _sections(results: Results, effects: pd.DataFrame) -> list[Section]:
         claimed.declared(results),
         sections.incumbent(results),
         sections.confirmed(results, effects),
+        printed.against_print(results),
         *_of_arms(results),
         sections.hypotheses(results),
         explored.believed(results, effects),

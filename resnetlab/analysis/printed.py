@@ -1,0 +1,122 @@
+"""A results folder that reran a published study: its verdicts, and the words in which a table shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from resnetlab.analysis.measured import Measured
+from resnetlab.analysis.published import Verdict, compare
+from resnetlab.analysis.results import Results
+from resnetlab.published import PublishedStudy, published
+from resnetlab.reproduce import SCALED
+from resnetlab.study import Study
+
+TEST, VALIDATION = "test accuracy, last epoch", "validation accuracy, last epoch"
+SHORT = ("points", "%", "minutes", "epochs")  # units with two decimals
+
+
+@dataclass(frozen=True)
+class Held:
+    """The runs of a folder held against what the text printed. name: of the published study."""
+
+    name: str
+    text: PublishedStudy
+    numbers: list[Verdict]
+    claims: list[Verdict]
+    about: str  # what ran: data, epochs, runs, device
+
+
+def held(results: Results, facts: Mapping[str, Mapping[str, float]] | None = None) -> Held | None:
+    """None where the folder's study is not a published one. facts: as of `Measured`."""
+    text = text_of(results.study)
+    if text is None:
+        return None
+    name, _, scale = results.study.name.partition(SCALED)
+    numbers, claims = compare(text, Measured.of(results, facts), scaled=bool(scale))
+    return Held(name, text, numbers, claims, _about(results))
+
+
+def text_of(study: Study) -> PublishedStudy | None:
+    """What was published under the study's name, shortened runs included."""
+    return published().studies.get(study.name.partition(SCALED)[0]) if study.arms else None
+
+
+def _about(results: Results) -> str:
+    runs, data = results.confirm, results.sweep.get("data") or {}
+    epochs = sorted({int(n) for n in runs["epochs_allowed"].dropna()})
+    complete = int((runs["status"] == "complete").sum())
+    devices = sorted({f"{row.device}, {row.threads:.0f} thread{'s' * (row.threads != 1)} a run"
+                      for row in runs.dropna(subset=["device", "threads"]).itertuples(index=False)})  # fmt: skip
+    parts = [
+        f"{data.get('name')}, {data['train']:,} training and {data['test']:,} test images" if "train" in data else "",
+        f"{' or '.join(map(str, epochs))} epoch{'s' * (epochs != [1])}" if epochs else "",
+        f"{complete} of {len(runs)} runs complete",
+        *devices,
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def arms(row: Verdict) -> str:
+    return f"{row.arm} against {row.against}" if row.against else row.arm
+
+
+def number(value: float, unit: str) -> str:
+    """With the decimals that the unit deserves; a dash where there is none."""
+    if not np.isfinite(value):
+        return "–"
+    digits = 0 if unit == "parameters" or (unit not in SHORT and value == round(value)) else 2 if unit in SHORT else 3
+    return f"{value:,.{digits}f}"
+
+
+def spread(row: Verdict) -> str:
+    """`76.90 … 79.31`; a dash where there is no interval."""
+    return f"{number(row.low, row.unit)} … {number(row.high, row.unit)}" if np.isfinite(row.low) else "–"
+
+
+def measured(row: Verdict) -> str:
+    """`78.12 ± 1.20 %`: the mean, and half the interval where there is one."""
+    if not np.isfinite(row.mean):
+        return "–"
+    half = (row.high - row.low) / 2
+    width = f" ± {number(half, row.unit)}" if np.isfinite(half) and half > 0 else ""
+    return f"{number(row.mean, row.unit)}{width} {row.unit}".rstrip()
+
+
+def markdown(found: Sequence[Held]) -> str:
+    """One table of all reruns: the claims, and the main numbers of arms that have a run."""
+    lines = [
+        "| study | what the text says | printed | measured | n | verdict |",
+        "|---|---|---|---|---|---|",
+        *(_line(one, row, claim=True) for one in found for row in one.claims),
+        *(_line(one, row, claim=False) for one in found for row in one.numbers if _is_main(one, row)),
+    ]
+    left = [f"{_left(one)} in {one.name}" for one in found if _left(one)]
+    notes = [
+        "± is half of a 95% interval: of the difference of two means for a claim, of one further run for a number.",
+        *(f"`{one.name}`: {one.about}." for one in found),
+        *([f"Numbers left out here, which the folder's report has: {', '.join(left)}."] if left else []),
+    ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+
+
+def _is_main(one: Held, row: Verdict) -> bool:
+    """Of arms with a run: accuracy on the test split, or on validation where the text has no other; parameters, or
+    trainable ones."""
+    known = {number.what for number in one.numbers}
+    accuracy = TEST if TEST in known else VALIDATION
+    return bool(row.n) and row.what in (accuracy, "parameters" if "parameters" in known else "trainable parameters")
+
+
+def _left(one: Held) -> int:
+    return sum(not _is_main(one, row) for row in one.numbers)
+
+
+def _line(one: Held, row: Verdict, claim: bool) -> str:
+    reasons = row.reasons or ((row.note,) if claim and row.note else ())
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    said = f"{row.printed} ({arms(row)})" if claim else f"{arms(row)}: {row.what}"
+    cells = (one.name, said, "" if claim else row.printed, measured(row), str(row.n), f"*{row.verdict}*{why}")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
