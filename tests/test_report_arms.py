@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
 from resnetlab.report import arms
+from resnetlab.report.arm_figures import drawable
 from resnetlab.report.arm_gallery import arm_gallery
 from resnetlab.report.build import build_report, estimates
 from resnetlab.report.html import page
@@ -128,3 +129,7 @@ def test_a_searched_study_has_its_incumbents_mistakes_and_the_swaps(tmp_path):
     assert not table(section, "Incumbent: precision").folded and table(section, "Accuracy per class").folded
     assert all(row[0].endswith("against incumbent") for row in arms.pairs(made).tables[0].rows)
     assert arms.transfer(made) is None and arms.voting(made) is not None
+
+
+def test_names_that_the_font_cannot_set_are_numbered():
+    assert drawable(["a", "字", "λ", "$"], [0, 7, 8, 9]) == ["a", "class 7", "λ", r"\$"]

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -69,6 +70,15 @@ def _mean(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     """Epochs that all runs have, and the mean over the runs."""
     shortest = min((curve.epochs for curve in curves), key=len)
     return shortest, np.mean([curve.values[: len(shortest)] for curve in curves], axis=0)
+
+
+def drawable(names: Sequence[str], numbers: Sequence[int]) -> list[str]:
+    """Names of classes as matplotlib can set them: `class 7` for one with a character that its font lacks."""
+    font = get_font(findfont("DejaVu Sans"))
+    return [
+        name.replace("$", r"\$") if all(font.get_char_index(ord(c)) for c in name) else f"class {number}"
+        for name, number in zip(names, numbers, strict=True)
+    ]
 
 
 def draw_class_accuracy(ax: Axes, names: Sequence[str], recall: pd.DataFrame) -> None:

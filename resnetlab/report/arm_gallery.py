@@ -76,7 +76,7 @@ def _class_accuracy(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
     worst = [f"{arm.name} {percent(recall[arm.name].iloc[0])}" for arm in group]
     alt = f"Test accuracy of {len(names)} classes by arm. The hardest class, {names[0]}: {listed(worst)}."
     caption = f"Test accuracy by class, worst first, mean over the runs of {listed([arm.name for arm in group])}."
-    draw = partial(arm_figures.draw_class_accuracy, names=names, recall=recall)
+    draw = partial(arm_figures.draw_class_accuracy, names=arm_figures.drawable(names, about.index), recall=recall)
     return [Drawing("class-accuracy", (COLUMN, 0.9 + 0.125 * len(names)), draw, _counts(results, group), alt, caption)]
 
 
@@ -98,7 +98,7 @@ def _confusions(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
             + (", percent of the class" if len(names) <= arm_figures.NUMBERED else "")
             + ". Cells darken with the root of the share, so that rare mistakes show."
         )
-        draw = partial(arm_figures.draw_confusion, counts=counts, names=names)
+        draw = partial(arm_figures.draw_confusion, counts=counts, names=arm_figures.drawable(names, range(len(names))))
         drawings.append(Drawing(name, (COLUMN, COLUMN + 0.2), draw, _counts(results, [arm]), alt, caption))
     return drawings
 
