@@ -19,6 +19,11 @@ Model = Literal[
 ]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step", "constant-exponential"]
+Precision = Literal["fp32", "tf32", "bf16"]
+PRECISION = (
+    "of matrix products and convolutions; fp32 is what its name says on a GPU too, tf32 needs one, bf16 is autocast"
+)
+DETERMINISTIC = "only algorithms that give the same bits in every run; matters on a GPU"
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -75,6 +80,7 @@ APPLIES: dict[str, tuple[str, frozenset[Any]]] = {
     "constant_part": ("schedule", frozenset({"constant-exponential"})),
     "warmup_part": ("schedule", frozenset({"one-cycle"})),
 }
+NEWER = frozenset({"precision", "deterministic"})  # than the first results: not in the hash where they are the default
 DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "nesterov": False,
@@ -190,6 +196,8 @@ class TrialConfig(Frozen):
 
     seed: int = Field(0, ge=0, description="root of the streams init, order, augment, dropout")
     split_seed: int = Field(0, ge=0, description="root of the splits")
+    precision: Precision = Field("fp32", description=PRECISION)
+    deterministic: bool = Field(False, description=DETERMINISTIC)
 
     @model_validator(mode="before")
     @classmethod
@@ -249,7 +257,7 @@ class TrialConfig(Frozen):
     @classmethod
     def factor_fields(cls) -> frozenset[str]:
         """The fields that a study may vary."""
-        return frozenset(cls.model_fields) - {"data", "seed", "split_seed", "epochs"}
+        return frozenset(cls.model_fields) - {"data", "seed", "split_seed", "epochs", "precision", "deterministic"}
 
     @classmethod
     def check_level(cls, name: str, value: Any) -> None:
@@ -260,12 +268,17 @@ class TrialConfig(Frozen):
             raise ValueError(f"need {type(taken).__name__}, got {value!r}")
 
     def identity(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"data"}) | {"data": self.data.identity()}
+        return self.model_dump(exclude={"data"} | at_default(self, NEWER)) | {"data": self.data.identity()}
 
     @cached_property
     def trial_id(self) -> str:
         """12 hexadecimal digits of a hash over the whole config, never only what differs from the baseline."""
         return digest(self.identity())[:12]
+
+
+def at_default(config: BaseModel, names: frozenset[str]) -> set[str]:
+    """Those of `names` that have their default's value."""
+    return {name for name in names if getattr(config, name) == type(config).model_fields[name].default}
 
 
 def _stages(values: Mapping[str, Any]) -> Any:

@@ -10,7 +10,17 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resnetlab.asha import rung_epochs
-from resnetlab.config import DataConfig, Frozen, TrialConfig, digest
+from resnetlab.config import (
+    DETERMINISTIC,
+    NEWER,
+    PRECISION,
+    DataConfig,
+    Frozen,
+    Precision,
+    TrialConfig,
+    at_default,
+    digest,
+)
 from resnetlab.errors import BadRequest
 from resnetlab.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.seeding import MAX_SEED, stream
@@ -73,6 +83,7 @@ class Resources(Frozen):
     epoch_limit: float = Field(
         3600.0, gt=0.0, le=1e6, description="seconds that one epoch, with what comes before it, may take"
     )
+    compile: bool = Field(False, description="torch.compile the network: seldom worth its seconds of compilation")
 
 
 class Study(Frozen):
@@ -90,6 +101,8 @@ class Study(Frozen):
     hypotheses: tuple[str, ...] = ()
     search: Search = Search()
     confirm: Confirm = Confirm()
+    precision: Precision = Field("fp32", description=PRECISION)
+    deterministic: bool = Field(False, description=DETERMINISTIC)
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
@@ -111,6 +124,12 @@ class Study(Frozen):
             if name not in known:
                 raise ValueError(f"{name!r} is not a factor{suggestion(name, known)}")
         return factors
+
+    @model_validator(mode="after")
+    def _device(self) -> Study:
+        if self.precision == "tf32" and not self.resources.gpus:
+            raise ValueError("precision: tf32 needs a GPU (allowed without resources.gpus: fp32, bf16)")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
@@ -261,7 +280,8 @@ class Study(Frozen):
 
     def _common(self, seed: int) -> dict[str, Any]:
         split = stream(self.seed, "split")
-        return {"data": self.dataset, "epochs": self.search.epochs, "seed": seed, "split_seed": split}
+        how = {"precision": self.precision, "deterministic": self.deterministic}
+        return {"data": self.dataset, "epochs": self.search.epochs, "seed": seed, "split_seed": split, **how}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -288,7 +308,8 @@ class Study(Frozen):
 
     @property
     def study_hash(self) -> str:
-        return digest(self.identity())
+        newer = at_default(self, NEWER)
+        return digest({name: value for name, value in self.identity().items() if name not in newer})
 
 
 def _first(error: ValidationError) -> str:

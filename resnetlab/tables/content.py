@@ -16,7 +16,8 @@ from resnetlab.tables.schema import factors_of, schema
 from resnetlab.tables.store import WRITTEN, read_table
 
 CIRCUMSTANCES = {"s", "J", "UTC", "images/s", "times"}  # units of what differs from run to run
-CIRCUMSTANTIAL = {"reason", "peak_memory", "host", "device", "device_share", "threads", "git_revision", "versions"}
+CIRCUMSTANTIAL = {"reason", "peak_memory", "host", "device", "device_share", "threads", "settings"}
+CIRCUMSTANTIAL |= {"git_revision", "versions"}
 
 
 def content_hash(folder: Folder) -> str:

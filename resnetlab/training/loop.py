@@ -22,14 +22,14 @@ from resnetlab.records import EpochRecord, TestResult
 from resnetlab.seeding import stream
 from resnetlab.training import machine, prefix, transfer
 from resnetlab.training.checkpoint import CheckpointDamaged
+from resnetlab.training.energy import joules
 from resnetlab.training.optim import make_optimizer, multiplier, set_lr
+from resnetlab.training.step import GraphedStep, Step
 
 if TYPE_CHECKING:
     from resnetlab.data import Dataset
 
-AHEAD = 2**19  # pixel values augmented at a time: a few batches, little enough to stay in a cache
-
-
+AHEAD = {"cpu": 2**19, "cuda": 2**24}  # values augmented at a time: few launches, little enough for a CPU's cache
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation, what torchvision's weights expect
 
 
@@ -51,6 +51,7 @@ class Training:
     `prefix_seconds` what running it once took; that is part of the first epoch's time unless an earlier trial of this
     process had the same prefix. `weights_hash` is what it started from (Weights.digest; None from random values),
     `shape` (H, W, C) of the images, `normalisation` the mean and deviation that their channels are normalised by.
+    graph: on a GPU, capture the training step as a CUDA graph where that can be. compile: torch.compile the network.
     Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
     state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
     """
@@ -64,13 +65,17 @@ class Training:
         state: dict[str, Any] | None = None,
         weights: Weights | None = None,
         cache_prefix: bool = True,
+        graph: bool = True,
+        compile: bool = False,
     ):
         self.config = config
         self.device = torch.device(device)
         self.history: list[EpochRecord] = []
-        self._threads = threads
+        self.energy: float | None = None  # joules of the epochs so far
+        self._threads, self._graph, self._compile = threads, graph and self.device.type == "cuda", compile
         self._data_hash = dataset.hash
-        machine.prepare(threads)
+        machine.check_precision(config.precision, self.device)
+        self._prepare()
         self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
         self._rows["train"] = _part(self._rows["train"], dataset, config)
         images = len(self._rows["train"])
@@ -99,9 +104,11 @@ class Training:
             self.weights_hash = start.digest
         self.model = model.to(self.device, memory_format=torch.channels_last)
         if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what the trial before had, graph and all: others may share the device
             torch.cuda.reset_peak_memory_stats(self.device)
         self.facts = facts(self.model, config, dataset.shape)
-        self._optimizer = make_optimizer(config, self.model)
+        self._optimizer = make_optimizer(config, self.model, self._graph)
+        self._step: Step | None = None
         self.prefix_cached = None if cache_prefix and config.frozen and not self._augment.moves else False
         self.prefix_seconds = 0.0
         self._features: prefix.Features | None = None
@@ -114,16 +121,32 @@ class Training:
         """Epochs done."""
         return len(self.history)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it runs, JSON-like: what a reader needs to know to run it so again."""
+        return {
+            "precision": self.config.precision,
+            "deterministic": self.config.deterministic,
+            "step": self._step.how if self._step is not None else None,
+            "compile": self._compile,
+            "evaluation_batch": self._at_a_time,
+            **machine.settings(),
+        }
+
+    def _prepare(self) -> None:
+        machine.prepare(self._threads, self.config.precision, self.config.deterministic)
+
     def run_epoch(self) -> EpochRecord:
         """Train on the training split once, then evaluate on the validation split. Raises Diverged."""
         if self.epoch >= self.config.epochs:
             raise RuntimeError(f"trial {self.config.trial_id} has had all its {self.config.epochs} epochs")
-        machine.prepare(self._threads)
+        self._prepare()
+        energy = joules(self.device)
         epoch, start = self.epoch + 1, perf_counter()
         if self.prefix_cached is None:
             self._run_prefix()
         with machine.seeded(stream(self.config.seed, "dropout", epoch), self.device):
-            loss, accuracy = self._train(epoch)
+            loss, accuracy, lr = self._train(epoch)
         trained = perf_counter()
         self._check("loss", loss, epoch)
         val_loss, val_accuracy, _ = self._evaluate("val")
@@ -134,18 +157,20 @@ class Training:
             train_accuracy=accuracy,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            lr=self._optimizer.param_groups[0]["lr"],
+            lr=lr,
             train_seconds=trained - start,
             eval_seconds=perf_counter() - trained,
             images_per_second=self._used / (trained - start),
             peak_memory=machine.peak_memory(self.device),
         )
         self.history.append(record)
+        if energy is not None:
+            self.energy = (self.energy or 0.0) + (joules(self.device) or energy) - energy
         return record
 
     def test(self) -> TestResult:
         """The model as it stands on the test split."""
-        machine.prepare(self._threads)
+        self._prepare()
         loss, accuracy, predictions = self._evaluate("test")
         rows = self._rows["test"]
         return TestResult(
@@ -165,6 +190,7 @@ class Training:
             "trial_id": self.config.trial_id,
             "data": self._data_hash,
             "weights": self.weights_hash,
+            "energy": self.energy,
             "history": [asdict(record) for record in self.history],
             "model": _copied(self.model.state_dict()),
             "optimizer": _copied(self._optimizer.state_dict()["state"]),
@@ -179,7 +205,7 @@ class Training:
                 raise BadData(
                     f"trial {trial_id}: checkpoint was trained on data {data}, but the data is now {self._data_hash}"
                 )
-            self.weights_hash = state.get("weights")
+            self.weights_hash, self.energy = state.get("weights"), state.get("energy")
             self.model.load_state_dict(state["model"])
             groups = self._optimizer.state_dict()["param_groups"]  # ours: the settings are the config's, not the file's
             self._optimizer.load_state_dict({"state": _copied(state["optimizer"]), "param_groups": groups})
@@ -187,24 +213,26 @@ class Training:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointDamaged(f"trial {self.config.trial_id}: checkpoint does not fit: {error!r}") from None
 
-    def _train(self, epoch: int) -> tuple[float, float]:
-        """Mean loss and accuracy over the images of one epoch's steps; the device is read only at the end."""
-        config, model, optimizer = self.config, self.model, self._optimizer
-        total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        total_correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        model.train()
-        forward = model if self._features is None else model.suffix
-        for step, (inputs, labels) in enumerate(self._batches(epoch)):
-            logits = forward(inputs)
-            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            set_lr(optimizer, multiplier(config, ((epoch - 1) * self._steps + step) / (config.epochs * self._steps)))
-            optimizer.step()
-            total_loss.add_(loss.detach(), alpha=len(labels))
-            total_correct.add_((logits.detach().argmax(1) == labels).sum())
+    def _train(self, epoch: int) -> tuple[float, float, float]:
+        """Mean loss and accuracy over the images of one epoch's steps, and the last step's learning rate; the device
+        is read only at the end."""
+        config, optimizer = self.config, self._optimizer
+        step = self._step = self._step or self._make_step()
+        lr = 0.0
+        self.model.train()
+        for number, (inputs, labels) in enumerate(self._batches(epoch)):
+            done = ((epoch - 1) * self._steps + number) / (config.epochs * self._steps)
+            lr = set_lr(optimizer, multiplier(config, done))
+            step(inputs, labels)
         optimizer.zero_grad()
-        return _means(total_loss, total_correct, self._used)
+        return *_means(*step.take_sums(), self._used), lr
+
+    def _make_step(self) -> Step:
+        forward = self.model if self._features is None else self.model.suffix
+        if self._compile:
+            torch.compiler.reset()  # all trials share their code, and torch compiles a function only so many times
+            forward = torch.compile(forward)
+        return (GraphedStep if self._graph else Step)(forward, self._optimizer, self.config, self.device)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented images (B, C, H, W), or what the frozen stages made of them, and labels (B,).
@@ -212,7 +240,7 @@ class Training:
         Small batches are gathered and augmented several at a time.
         """
         batch = self.config.batch
-        ahead = batch * max(1, AHEAD // (batch * self._images[0].numel()))
+        ahead = batch * max(1, AHEAD[self.device.type] // (batch * self._images[0].numel()))
         augment = torch.Generator(self.device).manual_seed(stream(self.config.seed, "augment", epoch))
         for rows in self._order(epoch).split(ahead):
             if self._features is None:
@@ -224,10 +252,11 @@ class Training:
     def _run_prefix(self) -> None:
         """Run the images that every epoch needs through the frozen stages."""
         rows = torch.cat([self._rows["train"], self._rows["val"]]).to(self.device)
-        data = f"{self._data_hash} {self.config.split_seed} {self.config.normalise}"
-        self._features = prefix.features(
-            self.model, self.config, self._images, rows, self._augment.plain, data, self._at_a_time
-        )
+        data = f"{self._data_hash} {self.config.split_seed} {self.config.normalise} {self.config.precision}"
+        with machine.autocast(self.config.precision, self.device):
+            self._features = prefix.features(
+                self.model, self.config, self._images, rows, self._augment.plain, data, self._at_a_time
+            )
         self.prefix_cached = self._features is not None
         self.prefix_seconds = self._features.seconds if self._features is not None else 0.0
 
@@ -235,23 +264,24 @@ class Training:
         """The rows of the training split in this epoch's order; the same on every device."""
         generator = torch.Generator().manual_seed(stream(self.config.seed, "order", epoch))
         rows = self._rows["train"]
-        return rows[torch.randperm(len(rows), generator=generator)[: self._used]].to(self.device)
+        return machine.upload(rows[torch.randperm(len(rows), generator=generator)[: self._used]], self.device)
 
     @torch.inference_mode()
     def _evaluate(self, split: str) -> tuple[float, float, Tensor]:
         """Mean cross entropy, accuracy and (n,) predicted classes over a split, without augmentation."""
         self.model.eval()
         cached = self._features if split != "test" else None
-        rows = self._rows[split].to(self.device)
+        rows = machine.upload(self._rows[split], self.device)
         total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
         predictions = []
         for part in rows.split(self._at_a_time):
-            if cached is None:
-                logits = self.model(self._augment.plain(self._images.index_select(0, part)))
-            else:
-                logits = self.model.suffix(cached(part))
+            with machine.autocast(self.config.precision, self.device):
+                if cached is None:
+                    logits = self.model(self._augment.plain(self._images.index_select(0, part)))
+                else:
+                    logits = self.model.suffix(cached(part))
             labels = self._labels.index_select(0, part)
-            total_loss += F.cross_entropy(logits, labels, reduction="sum")
+            total_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
             predictions.append(logits.argmax(1))
         predicted = torch.cat(predictions)
         correct = (predicted == self._labels.index_select(0, rows)).sum()

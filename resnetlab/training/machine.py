@@ -1,4 +1,4 @@
-"""What training asks of the process and the device: threads, allocator, random streams, memory, data that stays."""
+"""What training asks of the process and the device: threads, arithmetic, allocator, random streams, memory, data."""
 
 from __future__ import annotations
 
@@ -14,35 +14,65 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MALLOC_BYTES = 32 * 2**20  # the most that glibc accepts as its mmap threshold
+from resnetlab.errors import BadRequest
+
+MALLOC = {"mmap_threshold": 32 * 2**20, "trim_threshold": 2**30}  # bytes; the first is the most that glibc accepts
+_MALLOC_OPTIONS = {"mmap_threshold": -3, "trim_threshold": -1}
 EVALUATION_BATCH = 100  # images at a time on a CPU
 EVALUATION_PIXELS = 2**20  # and pixels at a time on a GPU: 1024 images of 32x32
 RESIDENT = 2  # data sets kept on a device at a time: a target task and its source
 _resident: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
 
 
-def prepare(threads: int) -> None:
-    """Take exactly `threads` threads, and let the allocator keep its memory."""
+def prepare(threads: int, precision: str = "fp32", deterministic: bool = False) -> None:
+    """Take exactly `threads` threads and set every switch that changes numbers, whatever anyone set before."""
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    _keep_memory()
+    keep_memory()
+    backends, products = torch.backends, "tf32" if precision == "tf32" else "ieee"
+    backends.cuda.matmul.fp32_precision = backends.cudnn.conv.fp32_precision = products
+    backends.mkldnn.matmul.fp32_precision = backends.mkldnn.conv.fp32_precision = "ieee"
+    backends.cudnn.benchmark = False  # it would choose algorithms by a race, and cost every new shape its time
+    backends.cudnn.deterministic = deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch demands before it promises anything
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """BadRequest where the device cannot compute in `precision`."""
+    if precision == "tf32" and device.type != "cuda":
+        raise BadRequest(f"precision=tf32 needs a GPU, this is a {device.type} (allowed: fp32, bf16)")
+    if precision != "fp32" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise BadRequest(f"precision={precision}: {torch.cuda.get_device_name(device)} lacks it (allowed: fp32)")
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Around a forward pass: bf16 where that is the precision, and nothing of what anyone else has switched on."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
 
 
 @cache
-def _keep_memory() -> None:
+def keep_memory() -> dict[str, int] | None:
     """Raise glibc's thresholds so that activations are not given back to the system and faulted in again every step.
 
-    Other C libraries lack `mallopt` or ignore it; nothing is computed differently either way.
+    Returns what was set, in bytes; None where the C library has no `mallopt` or refuses. Nothing is computed
+    differently either way.
     """
     if sys.platform != "linux":
-        return
+        return None
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, MALLOC_BYTES)
-    mallopt(trim_threshold, 2**30)
+        return None
+    taken = [mallopt(_MALLOC_OPTIONS[name], size) for name, size in MALLOC.items()]
+    return MALLOC if all(taken) else None
+
+
+def settings() -> dict[str, Any]:
+    """What this process was started with and has set, for the trial's record."""
+    return {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"), "malloc": keep_memory()}
 
 
 @contextmanager
@@ -67,13 +97,18 @@ def resident(dataset: Any, device: torch.device) -> tuple[Tensor, Tensor]:
     if key not in _resident:
         while len(_resident) >= RESIDENT:
             del _resident[next(iter(_resident))]
-        _resident[key] = (images.to(device), labels.to(device))
+        _resident[key] = (upload(images, device), upload(labels, device))
     return _resident[key]
 
 
 def forget() -> None:
     """Give up what was uploaded."""
     _resident.clear()
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for it: through pinned memory where that is a GPU."""
+    return values.to(device) if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
 def evaluation_batch(device: torch.device, shape: tuple[int, ...]) -> int:

@@ -15,25 +15,34 @@ ONE_CYCLE_END = ONE_CYCLE_START / 1e4  # and at the end
 EXPONENTIAL_END = 0.01  # what constant-exponential falls to by the end of the run
 
 
-def make_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(config: TrialConfig, model: nn.Module, graph: bool = False) -> torch.optim.Optimizer:
     """The optimizer over what is trained: the head, and the stages at `backbone_lr_ratio` times its learning rate.
 
     Weight decay is torch's own: it applies to every trained parameter, biases and batch norm included; as an L2 term of
     the gradient in SGD, Adam and RMSprop, decoupled from it in AdamW. Each group carries `peak_lr`, which `set_lr`
     scales. Fused kernels wherever torch has them (not RMSprop): on a CPU a large linear layer's Adam step is about ten
-    times faster.
+    times faster. graph: for steps that are captured as a CUDA graph, which reads learning rates from the device.
     """
+    optimizer = _make(config, _groups(config, model), graph)
+    if graph:
+        optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]  # a few steps are not
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
+    return optimizer
+
+
+def _make(config: TrialConfig, groups: list[dict[str, Any]], capturable: bool) -> torch.optim.Optimizer:
     decay = {"lr": config.lr, "weight_decay": config.weight_decay}
-    groups = _groups(config, model)
+    adam = decay | {"betas": (0.9, config.beta2), "fused": True, "capturable": capturable}
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True, **decay)
         case "adam":
-            return torch.optim.Adam(groups, betas=(0.9, config.beta2), fused=True, **decay)
+            return torch.optim.Adam(groups, **adam)
         case "adamw":
-            return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=True, **decay)
+            return torch.optim.AdamW(groups, **adam)
         case "rmsprop":
-            return torch.optim.RMSprop(groups, momentum=config.momentum, **decay)
+            return torch.optim.RMSprop(groups, momentum=config.momentum, capturable=capturable, **decay)
     raise ValueError(f"optimizer={config.optimizer} is not known")
 
 
@@ -50,9 +59,15 @@ def _groups(config: TrialConfig, model: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> float:
+    """Scale the peak learning rates; returns the first group's, which is the one on record."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * multiplier
+        lr = group["peak_lr"] * multiplier
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+    return optimizer.param_groups[0]["peak_lr"] * multiplier
 
 
 def multiplier(config: TrialConfig, done: float) -> float:

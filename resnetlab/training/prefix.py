@@ -23,8 +23,9 @@ from resnetlab.training import machine
 class Features:
     """A prefix's output for some images, resident where the model is.
 
-    values: (n, …) float32; maps are kept as (n, H, W, C), so that batches are channels_last as after a convolution.
-    place: (N,) int64, an image's row in `values`, -1 where it has none. seconds: that it took.
+    values: (n, …) float32, or bfloat16 where that is what the prefix gives; maps are kept as (n, H, W, C), so that
+    batches are channels_last as after a convolution. place: (N,) int64, an image's row in `values`, -1 where it has
+    none. seconds: that it took.
     """
 
     values: Tensor

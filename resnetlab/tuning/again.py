@@ -148,7 +148,8 @@ def _start(folder: Folder, row: Mapping[str, Any], place: Place, say: Say) -> tu
         device = "cpu"
         say(f"no GPU here: run on the CPU (the trial ran on {row['device']})")
     weights = _weights(folder, config, place, say)
-    return Training(config, dataset, device, row["threads"] or 1, None, weights), dataset
+    compile = json.loads(row["settings"] or "{}").get("compile", False)
+    return Training(config, dataset, device, row["threads"] or 1, None, weights, compile=compile), dataset
 
 
 def _data(config: TrialConfig, row: Mapping[str, Any], place: Place) -> Dataset:

@@ -170,6 +170,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
                 "cpus": study.resources.cpus,
                 "gpus": study.resources.gpus,
                 "epoch_limit": study.resources.epoch_limit,
+                "compile": study.resources.compile,
             }
 
             def tick() -> None:

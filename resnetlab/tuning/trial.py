@@ -9,6 +9,7 @@ as such; a process that dies, or that ends itself because an epoch takes too lon
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import platform
 import sys
@@ -35,7 +36,7 @@ CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkp
 
 
 class TrialWorker(tune.Trainable):
-    """config: {"task": Task.as_message(), "context": {"folder", "cache", "gpus", "cpus", "epoch_limit"}}."""
+    """config: {"task": Task.as_message(), "context": {"folder", "cache", "cpus", "gpus", "epoch_limit", "compile"}}."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._run: _Run | None = None
@@ -112,13 +113,13 @@ class _Run:
         from resnetlab.training.checkpoint import CheckpointDamaged
         from resnetlab.training.loop import Training
 
-        weights = self._weights(config)
+        weights, compile = self._weights(config), self._context.get("compile", False)
         for state in self._checkpoints.states:
             try:
-                return Training(config, self._dataset, device, threads, state, weights)
+                return Training(config, self._dataset, device, threads, state, weights, compile=compile)
             except CheckpointDamaged as error:
                 self._checkpoints.problems.append(str(error))
-        return Training(config, self._dataset, device, threads, None, weights)
+        return Training(config, self._dataset, device, threads, None, weights, compile=compile)
 
     def _note(self) -> str:
         """What people must hear of how it went on."""
@@ -197,7 +198,11 @@ class _Run:
 
     def _cost(self) -> dict[str, Any]:
         """Columns that grow, or are known only once an epoch was trained."""
-        columns: dict[str, Any] = {"checkpoint_seconds": self._checkpoint_seconds}
+        columns: dict[str, Any] = {
+            "checkpoint_seconds": self._checkpoint_seconds,
+            "settings": json.dumps(self._training.settings | {"checkpoints": self._writes}),
+            "energy": self._training.energy,
+        }
         if self._training.config.frozen and self._training.prefix_cached is not None:
             columns |= {
                 "prefix_cached": self._training.prefix_cached,

@@ -1,0 +1,123 @@
+"""One worker, trial after trial: nothing is loaded that is not needed, nothing leaks, and nothing passes on.
+
+The worker is the class that Ray Tune drives, in a process of its own, without a cluster.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnetlab.config import TrialConfig
+from resnetlab.data import prepare
+from resnetlab.tables.folder import Folder
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = {"name": "glyphs", "variants": 1, "limit": 256, "test_fraction": 0.6}
+TINY = {"blocks": 1, "width": 4, "downsample": 1, "batch": 64, "lr": 0.05, "epochs": 1}
+FIRST = {"dropout": 0.2, "crop": 1, "flip": True, "rotation": 10.0, "optimizer": "adamw", "lr": 0.01, "epochs": 2}
+OTHERS = [
+    {"precision": "bf16", "kernel": 5},
+    {"deterministic": True, "optimizer": "rmsprop", "lr": 0.001},
+    {"threads": 2, "optimizer": "adam", "lr": 0.01, "batch": 200},
+    {"lr": 100.0, "momentum": 0.99, "shortcut": False, "blocks": 4, "epochs": 4, "label_smoothing": 0.1},
+    {"frozen": 2, "head_depth": 2},
+    {"model": "cnn", "width": 4},
+    {"batch": 60_000},  # more than there are images: it fails
+]
+
+
+def trials(worker, folder, cache, settings):
+    """Train one trial after another in `worker`; yields the last report of each, its epochs all together."""
+    for changes in settings:
+        changes = dict(changes)
+        context = {"folder": folder, "cache": cache, "cpus": changes.pop("threads", 1), "gpus": 0}
+        config = TrialConfig(data=DATA, **(TINY | changes))
+        Folder.at(folder).delete(f"checkpoints/{config.trial_id}.pt")
+        task = {
+            "trial_id": config.trial_id,
+            "config": config.model_dump(mode="json"),
+            "phase": "explore",
+            "test": False,
+            "data_hash": prepare(config.data, Path(cache)).hash,
+            "keep": False,
+        }
+        assert worker.reset_config({"task": task, "context": context})
+        epochs = []
+        while True:
+            (report,) = worker.step()["report"]
+            epochs += report["epochs"]
+            if "ending" in report or len(epochs) == config.epochs:
+                break
+        yield report | {"epochs": epochs}
+
+
+def new_worker():
+    from resnetlab.tuning.trial import TrialWorker
+
+    worker = object.__new__(TrialWorker)  # what Tune's constructor adds is about Tune's cluster and log files
+    worker.setup({})
+    return worker
+
+
+def lasting(report):
+    """A report without what a clock or the machine says."""
+    clocks = {"train_seconds", "eval_seconds", "images_per_second", "peak_memory"}
+    return [{name: value for name, value in row.items() if name not in clocks} for row in report["epochs"]]
+
+
+def in_fresh_process(code, *arguments):
+    code = f"import sys; sys.path.insert(0, 'tests')\nfrom test_turnover import *\n{code}"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    place = tmp_path_factory.mktemp("cache")
+    prepare(TrialConfig(data=DATA).data, place)
+    return str(place)
+
+
+def test_the_same_trial_first_and_last_and_in_a_fresh_process(tmp_path, cache):
+    """All metrics equal to the last bit, whatever precision, threads, failures and generators came between."""
+    worker = new_worker()
+    first, *between, last = trials(worker, str(tmp_path), cache, [FIRST, *OTHERS, FIRST])
+    assert lasting(first) == lasting(last) and len(first["epochs"]) == 2
+    endings = [report.get("ending", {}).get("status", "complete") for report in between]
+    assert endings == [*["complete"] * 3, "diverged", *["complete"] * 2, "failed"]
+    code = "(found,) = trials(new_worker(), sys.argv[1], sys.argv[2], [FIRST])\nprint(json.dumps(lasting(found)))"
+    assert in_fresh_process(code, str(tmp_path), cache) == lasting(first)
+
+
+def test_nothing_passes_from_one_trial_to_the_next(tmp_path, cache):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    list(trials(new_worker(), str(tmp_path), cache, [*OTHERS, FIRST]))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == 1 and torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    assert not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda")
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_worker_loads_no_torchvision_and_keeps_no_memory(tmp_path, cache):
+    """Memory after 200 trials of changing networks within 5% of after 20."""
+    code = (
+        "import os\n"
+        "settings = [{'seed': i, 'blocks': 1 + i % 3, 'width': 4 + i % 5, 'kernel': (3, 5)[i % 2], 'batch': 64 + i % 7,"
+        " 'optimizer': ('sgd', 'adamw')[i % 2], 'rotation': float(i % 4)} for i in range(200)]\n"
+        "memory = []\n"
+        "for _ in trials(new_worker(), sys.argv[1], sys.argv[2], settings):\n"
+        "    memory.append(int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE'))\n"
+        "print(json.dumps([memory[19], memory[199], 'torchvision' in sys.modules]))"
+    )
+    after_20, after_200, torchvision = in_fresh_process(code, str(tmp_path), cache)
+    assert after_200 <= 1.05 * after_20, (
+        f"{after_20 / 2**20:.0f} MiB after 20 trials, {after_200 / 2**20:.0f} after 200"
+    )
+    assert not torchvision
