@@ -29,7 +29,8 @@ FREE, RATIO, MOST = 64 << 20, 4000, 8 << 30  # decoded bytes: that any file may 
 def encode(table: pa.Table) -> bytes:
     """The bytes of a Parquet file with `table`, its checksum included."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP)
+    repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP, use_dictionary=repeating)
     raw = sink.getbuffer()
     cut = _footer(raw)
     return b"".join([raw[:cut], MARK, _digest(raw, cut, cut), raw[cut:]])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +24,7 @@ from resnetlab.tables.lease import Lease
 from resnetlab.tables.schema import KEYS, current, factors_of, schema
 
 WRITTEN = ("trials", "epochs", "rungs", "classes", "predictions")
+MOST_ROWS = 1 << 20  # epochs or rungs of one trial
 _THROUGH = b"resnetlab.through"
 
 
@@ -34,10 +36,10 @@ class Store:
         self.lease = Lease(folder)
         folder.tidy("", "segments", "lease", "checkpoints")
         self._schemas = {table: schema(table, factors if table == "trials" else ()) for table in WRITTEN}
-        self._pending: dict[str, list[dict[str, Any]]] = {table: [] for table in WRITTEN}
+        self._pending = {table: _Columns(self._schemas[table]) for table in WRITTEN if table != "trials"}
         self._trials: dict[str, dict[str, Any]] = {}
         self._changed: dict[str, None] = {}  # trials whose row is newer than the last segment, in order
-        self._keys: dict[str, set[tuple[Any, ...]]] = {table: set() for table in WRITTEN}
+        self._keys: dict[str, dict[str, int]] = {table: {} for table in WRITTEN}  # of each trial: see `_bit`
         self._next = 0
         self._flushed = self._published = time.monotonic()
         self._publish_every = 5.0
@@ -52,10 +54,10 @@ class Store:
                 continue
             if table == "trials":
                 self._trials = {row["trial_id"]: row for row in found.to_pylist()}
-            elif table in ("classes", "predictions"):
-                self._keys[table] = {(trial,) for trial in pc.unique(found["trial_id"]).to_pylist()}
+            elif table in WHOLE:
+                self._keys[table] = dict.fromkeys(pc.unique(found["trial_id"]).to_pylist(), 1)
             else:
-                self._keys[table] = set(zip(*(found[key].to_pylist() for key in KEYS[table]), strict=True))
+                self._keys[table] = _bits(found, KEYS[table][1], f"{self.folder.url}/{table}.parquet")
             through[table] = through_of(found.schema)
         last = max([*through.values(), *numbers])
         for table, merged in through.items():
@@ -77,7 +79,7 @@ class Store:
 
     def has(self, table: str, *key: Any) -> bool:
         """True where a row with this key was added (`classes`, `predictions`: any row of this trial)."""
-        return key in self._keys[table]
+        return bool(self._keys[table].get(key[0], 0) & _bit(table, key))
 
     def add(self, table: str, row: Mapping[str, Any]) -> bool:
         """Take one row; False, and nothing is changed, where its key stands already. `trials` rows replace."""
@@ -87,32 +89,34 @@ class Store:
             self._changed[row["trial_id"]] = None
             return True
         key = tuple(row[name] for name in KEYS[table])
-        if key in self._keys[table]:
+        known, bit = self._keys[table].get(key[0], 0), _bit(table, key)
+        if known & bit:
             return False
-        self._keys[table].add(key)
-        self._pending[table].append(dict(row))
+        self._keys[table][key[0]] = known | bit
+        self._pending[table].add(row)
         return True
 
     def add_all(self, table: str, trial_id: str, columns: Mapping[str, Any]) -> bool:
         """Take all of a trial's `classes` or `predictions` rows at once, as columns; False where it has them."""
-        if (trial_id,) in self._keys[table]:
+        if trial_id in self._keys[table]:
             return False
-        self._keys[table].add((trial_id,))
-        names = list(columns)
-        rows = zip(*columns.values(), strict=True)
-        self._pending[table] += [{"trial_id": trial_id, **dict(zip(names, row, strict=True))} for row in rows]
+        self._keys[table][trial_id] = 1
+        self._pending[table].add_all({"trial_id": trial_id}, columns)
         return True
 
     def flush(self) -> None:
         """Acknowledge: after this the rows added so far survive the death of process and machine."""
-        pending = self._pending | {"trials": [self._trials[trial_id] for trial_id in self._changed]}
-        tables = {name: pa.Table.from_pylist(rows, self._schemas[name]) for name, rows in pending.items() if rows}
+        tables = {name: columns.table() for name, columns in self._pending.items() if len(columns)}
+        if self._changed:
+            rows = [self._trials[trial_id] for trial_id in self._changed]
+            tables = {"trials": pa.Table.from_pylist(rows, self._schemas["trials"])} | tables
         if tables:
             self.lease.check()
             if not self.folder.create(f"segments/{self._next:08d}", segment.encode(tables)):
                 raise FolderRefused(f"{self.folder.url}: another sweep writes here; this one stops")
             self._next += 1
-            self._pending = {table: [] for table in WRITTEN}
+            for columns in self._pending.values():
+                columns.clear()
             self._changed = {}
         self._flushed = time.monotonic()
 
@@ -130,14 +134,16 @@ class Store:
     def publish(self) -> None:
         """Merge all segments into the Parquet files, then delete them."""
         self.flush()
-        names = self.folder.names("segments")
-        if not names:
+        segments = _segments(self.folder)
+        if not segments:
             return
+        through = segments[-1][0]
         for table in WRITTEN:
             self.lease.check()
-            write_table(self.folder, table, self.read(table), through=_number(names[-1]))
-        for name in names:
-            self.folder.delete(f"segments/{name}")
+            merged = _merged(self.folder, table, segments)
+            write_table(self.folder, table, self._schemas[table].empty_table() if merged is None else merged, through)
+        for number, _ in segments:
+            self.folder.delete(f"segments/{number:08d}")
 
     def close(self) -> None:
         """Publish and let the next driver in."""
@@ -147,13 +153,74 @@ class Store:
             self.lease.release()
 
 
+class _Columns:
+    """Rows that are in no segment yet, column by column."""
+
+    def __init__(self, schema: pa.Schema):
+        self._schema = schema
+        self._columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+
+    def __len__(self) -> int:
+        return len(self._columns["trial_id"])
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        for name, values in self._columns.items():
+            values.append(row.get(name))
+
+    def add_all(self, shared: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+        """Rows given as columns of equal length, besides what all of them share."""
+        count = len(next(iter(columns.values())))
+        for name, values in self._columns.items():
+            values.extend(columns[name] if name in columns else [shared.get(name)] * count)
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_pydict(self._columns, self._schema)
+
+    def clear(self) -> None:
+        for values in self._columns.values():
+            values.clear()
+
+
+WHOLE = ("classes", "predictions")  # a trial's rows come all at once
+
+
+def _bit(table: str, key: tuple[Any, ...]) -> int:
+    """A key's bit among its trial's: the number of its epoch or rung; the lowest where rows come all at once."""
+    return 1 if table in WHOLE else 1 << int(key[1])
+
+
+def _bits(rows: pa.Table, name: str, place: str) -> dict[str, int]:
+    """The bits of all numbers in the column `name`, by trial."""
+    if not len(rows):
+        return {}
+    if rows["trial_id"].null_count or rows[name].null_count:
+        raise FolderRefused(f"{place}: damaged: a key (trial_id, {name}) is null")
+    ids = rows["trial_id"].combine_chunks().dictionary_encode()
+    codes, numbers = ids.indices.to_numpy(), rows[name].to_numpy()
+    if not 0 <= numbers.min() <= numbers.max() < MOST_ROWS:
+        raise FolderRefused(f"{place}: {name} from {numbers.min()} to {numbers.max()} (allowed: 0 to {MOST_ROWS - 1})")
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    found: dict[str, int] = {}
+    for code, part in zip(codes[starts], np.split(numbers, starts[1:]), strict=True):
+        trial_id = ids.dictionary[code].as_py()
+        flags = np.zeros(part.max() + 1, dtype=bool)
+        flags[part] = True
+        bits = int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
+        found[trial_id] = found.get(trial_id, 0) | bits
+    return found
+
+
 def read_table(folder: Folder, table: str) -> pa.Table | None:
     """All acknowledged rows of `table` in canonical order, None where there are none. FolderRefused where damaged.
 
     Safe beside a running driver: segments are read before the Parquet file, so one that is merged and deleted in
     between is found in the file, and one found in both is taken from the file.
     """
-    segments = _segments(folder)
+    return _merged(folder, table, _segments(folder))
+
+
+def _merged(folder: Folder, table: str, segments: list[tuple[int, dict[str, pa.Table]]]) -> pa.Table | None:
+    """The Parquet file of `table` with those of `segments` that are not in it."""
     published = _read_parquet(folder, table)
     through = -1 if published is None else through_of(published.schema)
     fresh = [tables[table] for number, tables in segments if number > through and table in tables]
@@ -203,9 +270,25 @@ def _number(name: str) -> int:
 
 def _canonical(rows: pa.Table, table: str) -> pa.Table:
     """One row a key (trials: the newest; else the first), sorted by key (trials: by proposal number)."""
-    which = "max" if table == "trials" else "min"
-    numbered = rows.append_column("_at", pa.array(range(len(rows)), pa.int64()))
-    keys = list(KEYS[table])
-    unique = rows.take(numbered.group_by(keys).aggregate([("_at", which)])[f"_at_{which}"])
-    order = ["number"] if table == "trials" else keys
-    return unique.take(pc.sort_indices(unique, sort_keys=[(key, "ascending") for key in order]))
+    if table != "trials":
+        return _first_of_each(rows, KEYS[table])
+    newest = _first_of_each(rows.take(np.arange(len(rows))[::-1]), KEYS[table])
+    return newest.take(pc.sort_indices(newest, sort_keys=[("number", "ascending")]))
+
+
+def _first_of_each(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """The first row of each key, in the order of the keys."""
+    places = np.zeros(len(rows), np.int64)  # of the rows among all possible keys
+    most = 1
+    for name in keys:
+        column = rows[name].combine_chunks().dictionary_encode()
+        count = len(column.dictionary) + 1  # null is the last
+        if most * count > 1 << 62:
+            places = np.unique(places, return_inverse=True)[1]
+            most = len(places)
+        rank = np.arange(count)
+        rank[pc.array_sort_indices(column.dictionary).to_numpy()] = np.arange(count - 1)
+        places = places * count + rank[pc.fill_null(column.indices, count - 1).to_numpy()]
+        most *= count
+    first = np.unique(places, return_index=True)[1]
+    return rows if len(first) == len(rows) and bool(np.all(np.diff(first) == 1)) else rows.take(first)
