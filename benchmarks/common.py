@@ -1,0 +1,175 @@
+"""What the benchmarks share: what they ran on, interleaved windows, medians with their spread, tables, JSON.
+
+A benchmark is made of parts. Each part is written to benchmarks/results/<name>.json as soon as it is done, so that one
+that was interrupted goes on where it was. Parts of other code or of another machine are done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS = HERE / "results"
+Row = dict[str, Any]
+
+
+def options(about: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: shows that it works")
+    parser.add_argument("--again", action="store_true", help="do parts again that are done")
+    return parser.parse_args()
+
+
+class Book:
+    """The results of one benchmark. A row: `what`, `unit`, `median`, `low`, `high` (quartiles), `n`."""
+
+    def __init__(self, name: str, quick: bool, again: bool = False):
+        self.name, self.quick = name, quick
+        self._path = RESULTS / ("quick" if quick else "") / f"{name}.json"
+        self._fixed = {"name": name, "quick": quick, "code": code_hash(), "machine": machine()}
+        held = {} if again else self._read()
+        same = all(held.get(key) == self._fixed[key] for key in ("code", "machine"))
+        self._parts: dict[str, Any] = held.get("parts", {}) if same else {}
+        self._targets: list[Row] = []
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def part(self, key: str, make: Callable[[], list[Row]]) -> list[Row]:
+        """The rows of a part: made now, or taken from the file where they were made before."""
+        if key not in self._parts:
+            print(f"{self.name}: {key} …", file=sys.stderr, flush=True)
+            began = time.perf_counter()
+            rows = make()
+            seconds = round(time.perf_counter() - began, 1)
+            ended = datetime.now(UTC).isoformat(timespec="seconds")
+            self._parts[key] = {"seconds": seconds, "ended": ended, "load": os.getloadavg()[0], "rows": rows}
+            self._write()
+        return self._parts[key]["rows"]
+
+    def summary(self, rows: list[Row]) -> None:
+        """Rows made from those of several parts."""
+        self._parts["summary"] = {"seconds": 0.0, "rows": rows}
+
+    def target(self, text: str, row: Row | None, limit: float, at_most: bool = True) -> None:
+        """What had to be reached, and whether the median of `row` does; None where it was not measured."""
+        met = None if row is None else (row["median"] <= limit if at_most else row["median"] >= limit)
+        self._targets.append({"target": text, "limit": limit, "at_most": at_most, "row": row, "met": met})
+
+    def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        content = self._fixed | {"parts": self._parts, "targets": self._targets}
+        aside = self._path.with_suffix(".tmp")
+        aside.write_text(json.dumps(content, indent=1))
+        aside.replace(self._path)
+
+    def finish(self) -> None:
+        """Write all, print the table."""
+        self._write()
+        found = self._fixed["machine"]
+        print(f"\n{self.name} on {found['cpu']}, {found['cores']} cores" + (f", {found['gpu']}" * bool(found["gpu"])))
+        parts = [self._parts["summary"]] if "summary" in self._parts else self._parts.values()
+        rows = [row for part in parts for row in part["rows"]]
+        width = max([len(row["what"]) for row in rows], default=0)
+        for row in rows:
+            print(f"  {row['what']:{width}}  {shown(row)}")
+        for target in self._targets:
+            word = {True: "met", False: "NOT MET", None: "not measured"}[target["met"]]
+            print(f"  {word}: {target['target']}" + (f" ({shown(target['row'])})" if target["row"] else ""))
+
+
+def spread(what: str, unit: str, values: Sequence[float], **more: Any) -> Row:
+    """A row of median and quartiles."""
+    ordered = sorted(values)
+    low, high = (ordered[0], ordered[-1]) if len(ordered) < 4 else _quartiles(ordered)
+    return {"what": what, "unit": unit, "median": statistics.median(ordered), "low": low, "high": high,
+            "n": len(ordered), **more}  # fmt: skip
+
+
+def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
+    first, _, third = statistics.quantiles(ordered, n=4, method="inclusive")
+    return first, third
+
+
+def shown(row: Mapping[str, Any]) -> str:
+    """`1.02 × (1.01 to 1.03, n=15)`; the range where n < 4, else the quartiles."""
+    if row["n"] == 1:
+        return f"{number(row['median'])} {row['unit']} (n=1)"
+    return f"{number(row['median'])} {row['unit']} ({number(row['low'])} to {number(row['high'])}, n={row['n']})"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def interleaved(arms: Mapping[str, Callable[[], float]], n: int) -> dict[str, list[float]]:
+    """What each arm returns, A B A B …, so that whatever disturbs the machine disturbs all alike. The first round,
+    which warms up, does not count."""
+    found: dict[str, list[float]] = {name: [] for name in arms}
+    for turn in range(n + 1):
+        for name, arm in arms.items():
+            value = arm()
+            if turn:
+                found[name].append(value)
+    return found
+
+
+def ratios(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Turn by turn."""
+    return [a / b for a, b in zip(one, other, strict=True)]
+
+
+def cpu_seconds(work: Callable[[], Any]) -> float:
+    """Of this process, all threads: what another process does beside it changes it little."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def machine() -> dict[str, Any]:
+    """The hardware, and the versions that speed depends on."""
+    from resnetlab.provenance import versions
+
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu(), "versions": versions()}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpu() -> str:
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
+def code_hash() -> str:
+    """Of all that is measured and that measures."""
+    state = hashlib.sha256()
+    for path in sorted([*(ROOT / "resnetlab").rglob("*.py"), *HERE.glob("*.py")]):
+        state.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return state.hexdigest()[:16]

@@ -1,0 +1,138 @@
+"""What 50,000 CIFAR-sized images cost a trial: time to the first augmented batch in a process that has imported all it
+needs, and private memory once the training split has been read, while another process has the same data open.
+
+Ours maps the decoded cache; beside it a copy of the same file, and CIFAR-10's own pickles read as torchvision does."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import ROOT, Book, Row, options, spread
+
+FIRST, MEMORY = "first batch", "private memory"
+
+
+def write_data(place: Path, count: int) -> None:
+    """Pickles like those of CIFAR-10's archive, of random images; our cache beside them."""
+    rng = np.random.default_rng(0)
+    folder = place / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    for name in names:
+        size = count // 5
+        content = {
+            b"data": rng.integers(0, 256, (size, 3072), dtype=np.uint8),
+            b"labels": [i % 10 for i in range(size)],
+        }
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [str(i).encode() for i in range(10)]}))
+
+
+def prepared(place: Path) -> Any:
+    from resnetlab.config import DataConfig
+    from resnetlab.data import prepare
+
+    return prepare(DataConfig(name="cifar10", root=str(place)), place / "cache")
+
+
+def private_mib() -> float:
+    """Of this process: what would be free again if it ended."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+
+def first_and_memory(kind: str, place: Path) -> dict[str, float]:
+    """In a process of its own."""
+    import torch
+    from workloads import AUGMENT, MEAN, STD, PilImages, transform
+
+    from resnetlab.data.augment import Augment
+    from resnetlab.training import machine
+
+    machine.prepare(1)
+    source, chain = torch.Generator().manual_seed(0), transform()
+    Augment((32, 32, 3), MEAN, STD, **AUGMENT)  # its tables are made once a process
+    before = private_mib()
+    began = time.perf_counter()
+    if kind == "ours":
+        data = prepared(place)
+        rows = torch.tensor(data.split("train", 0))
+        images, augment = torch.from_numpy(data.images), Augment((32, 32, 3), MEAN, STD, **AUGMENT)
+        augment(images.index_select(0, rows[:128]), source)
+    else:
+        pixels, labels = _copy(place) if kind == "copy" else _pickles(place)
+        wrapped = PilImages(pixels, labels, chain)
+        torch.stack([wrapped[i][0] for i in range(128)])
+        images, rows = torch.from_numpy(pixels), torch.arange(len(pixels))
+    first = time.perf_counter() - began
+    total = sum(int(images.index_select(0, part).sum()) for part in rows.split(128))
+    return {FIRST: 1e3 * first, MEMORY: private_mib() - before, "sum": total}
+
+
+def _copy(place: Path) -> tuple[np.ndarray, Any]:
+    (path,) = (place / "cache").glob("*/images.npy")
+    pixels = np.load(path)
+    return pixels, np.zeros(len(pixels), np.int64)
+
+
+def _pickles(place: Path) -> tuple[np.ndarray, Any]:
+    """torchvision's CIFAR10, without its check of the archive's MD5."""
+    parts = [
+        pickle.loads((place / "cifar-10-batches-py" / f"data_batch_{i}").read_bytes(), encoding="bytes")
+        for i in range(1, 6)
+    ]
+    pixels = np.vstack([part[b"data"] for part in parts]).reshape(-1, 3, 32, 32).transpose((0, 2, 3, 1))
+    return pixels, [label for part in parts for label in part[b"labels"]]
+
+
+def measure(n: int, count: int) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
+        place = Path(folder)
+        write_data(place, count)
+        held = prepared(place)  # and stays open here
+        int(held.images.sum(dtype=np.int64))
+        kinds = {"ours": "mapped (ours)", "copy": "np.load", "pickles": "CIFAR-10's pickles"}
+        found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+        for _ in range(n):
+            for kind, answers in found.items():
+                answers.append(_in_process(kind, place))
+    return [
+        spread(f"{count:,} images, {words}: {what}", unit, [answer[what] for answer in found[kind]])
+        for what, unit in ((FIRST, "ms"), (MEMORY, "MiB"))
+        for kind, words in kinds.items()
+    ]
+
+
+def _in_process(kind: str, place: Path) -> dict[str, float]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--process", kind, str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    chosen = options(__doc__)
+    book = Book("residency", chosen.quick, chosen.again)
+    count = 5_000 if chosen.quick else 50_000
+    rows = book.part("all", lambda: measure(1 if chosen.quick else 5, count))
+    found = {row["what"]: row for row in rows}
+    book.target("first batch at most 10 ms warm", found[f"{count:,} images, mapped (ours): {FIRST}"], 10.0)
+    book.target("at most 25 MiB for each further trial's data", found[f"{count:,} images, mapped (ours): {MEMORY}"],
+                25.0)  # fmt: skip
+    book.finish()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--process"]:
+        print(json.dumps(first_and_memory(sys.argv[2], Path(sys.argv[3]))))
+    else:
+        main()
