@@ -23,7 +23,9 @@ def start_times(folder: str, cache: str, count: int) -> Iterator[float]:
     """Seconds from the end of the trial before to each trial's first step; the first trial is not yielded."""
     from resnetlab.config import TrialConfig
     from resnetlab.data import prepare
+    from resnetlab.records import Phase
     from resnetlab.training import step
+    from resnetlab.tuning.task import Task
     from resnetlab.tuning.trial import TrialWorker
 
     first: list[float] = []
@@ -39,12 +41,9 @@ def start_times(folder: str, cache: str, count: int) -> Iterator[float]:
     for number in range(count + 1):
         config = TrialConfig(data=DATA, **TINY, kernel=(3, 5)[number % 2], seed=number)
         first.clear()
-        message = {
-            "trial_id": config.trial_id, "config": config.model_dump(mode="json"), "phase": "explore", "test": False,
-            "data_hash": prepare(config.data, Path(cache)).hash, "keep": False,
-        }  # fmt: skip
-        context = {"folder": folder, "cache": cache, "cpus": 1, "gpus": 0}
-        worker.reset_config({"task": message, "context": context})
+        task = Task(config.trial_id, config, Phase.EXPLORE, False, prepare(config.data, Path(cache)).hash)
+        context = {"folder": folder, "cache": cache, "cpus": 1, "gpus": 0, "epoch_limit": 600}
+        worker.reset_config({"task": task.as_message(), "context": context})
         worker.step()
         yield first[0] - ended if number else first[0]
         ended = time.time()

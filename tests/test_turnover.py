@@ -13,7 +13,9 @@ import torch
 
 from resnetlab.config import TrialConfig
 from resnetlab.data import prepare
+from resnetlab.records import Phase
 from resnetlab.tables.folder import Folder
+from resnetlab.tuning.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = {"name": "glyphs", "variants": 1, "limit": 256, "test_fraction": 0.6}
@@ -34,18 +36,12 @@ def trials(worker, folder, cache, settings):
     """Train one trial after another in `worker`; yields the last report of each, its epochs all together."""
     for changes in settings:
         changes = dict(changes)
-        context = {"folder": folder, "cache": cache, "cpus": changes.pop("threads", 1), "gpus": 0}
+        cpus = changes.pop("threads", 1)
+        context = {"folder": folder, "cache": cache, "cpus": cpus, "gpus": 0, "epoch_limit": 600}
         config = TrialConfig(data=DATA, **(TINY | changes))
-        Folder.at(folder).delete(f"checkpoints/{config.trial_id}.pt")
-        task = {
-            "trial_id": config.trial_id,
-            "config": config.model_dump(mode="json"),
-            "phase": "explore",
-            "test": False,
-            "data_hash": prepare(config.data, Path(cache)).hash,
-            "keep": False,
-        }
-        assert worker.reset_config({"task": task, "context": context})
+        Folder.at(folder).clear("checkpoints")
+        task = Task(config.trial_id, config, Phase.EXPLORE, False, prepare(config.data, Path(cache)).hash)
+        assert worker.reset_config({"task": task.as_message(), "context": context})
         epochs = []
         while True:
             (report,) = worker.step()["report"]
