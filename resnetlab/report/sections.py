@@ -192,7 +192,8 @@ def noise(results: Results) -> list[str]:
         least = signed(row.detectable).lstrip("+") if row.seeds > 1 else "no size"
         text.append(
             f"Power, {row.estimand}: {row.seeds} seed{'s' * (row.seeds > 1)} find an effect of {least} points in four "
-            f"of five studies, adjusted for {row.tests} test{'s' * (row.tests > 1)}; {plan.delta:g} points need {needs}."
+            f"of five studies, adjusted for {row.tests} test{'s' * (row.tests > 1)}; {plan.delta:g} points need "
+            f"{needs}."
         )
     return text
 
