@@ -96,7 +96,7 @@ def test_a_damaged_file_is_refused_or_rebuilt(here, file, damage, record):
     place = copied(here, case)
     if file.startswith("segments/"):
         segments = sorted((place / "segments").iterdir())
-        assert len(segments) >= 3
+        assert len(segments) >= 2  # how many depends on the clock: a quick machine acknowledges more at a time
         path = segments[0 if file.endswith("first") else -1]
     else:
         path = place / file

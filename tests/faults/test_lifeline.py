@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -19,7 +20,7 @@ def server(monkeypatch):
 
 
 def test_a_cluster_that_is_gone_is_noticed(server, monkeypatch):
-    monkeypatch.setattr(lifeline, "GRACE", 60.0)
+    monkeypatch.setattr(lifeline, "GRACE", 1.0)
     line = lifeline.Lifeline(lambda text: None)
     monkeypatch.setattr(lifeline.os, "_exit", lambda code: None)
     with line:
@@ -33,6 +34,10 @@ def test_a_cluster_that_is_gone_is_noticed(server, monkeypatch):
             while time.monotonic() - began < 20:
                 line.beat()
                 time.sleep(0.05)
+    for thread in threading.enumerate():  # it would end this process, later, were os._exit itself again
+        if thread.name == "lifeline":
+            thread.join(timeout=10)
+            assert not thread.is_alive()
 
 
 def test_a_driver_that_hangs_is_ended_with_its_last_words():
