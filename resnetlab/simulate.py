@@ -186,6 +186,11 @@ class _Files:
     def write(self, name: str, content: bytes) -> None:
         self._content[name] = content
 
+    def names(self, sub: str = "") -> list[str]:
+        prefix = f"{sub}/" if sub else ""
+        rests = (name[len(prefix) :] for name in self._content if name.startswith(prefix))
+        return sorted(rest for rest in rests if "/" not in rest)
+
     def delete(self, name: str) -> None:
         self._content.pop(name, None)
 
