@@ -30,8 +30,8 @@ def prepare(threads: int, precision: str = "fp32", deterministic: bool = False) 
         torch.set_num_threads(threads)
     keep_memory()
     backends, products = torch.backends, "tf32" if precision == "tf32" else "ieee"
-    backends.cuda.matmul.fp32_precision = products
-    backends.cudnn.conv.fp32_precision = backends.cudnn.rnn.fp32_precision = products  # torch refuses to have them differ
+    for family in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):  # cudnn wants one for both
+        family.fp32_precision = products
     backends.mkldnn.matmul.fp32_precision = backends.mkldnn.conv.fp32_precision = "ieee"
     backends.cudnn.benchmark = False  # it would choose algorithms by a race, and cost every new shape its time
     backends.cudnn.deterministic = deterministic
