@@ -277,8 +277,9 @@ class TrialConfig(Frozen):
 
 
 def at_default(config: BaseModel, names: frozenset[str]) -> set[str]:
-    """Those of `names` that have their default's value."""
-    return {name for name in names if getattr(config, name) == type(config).model_fields[name].default}
+    """Those of `names` that are fields of `config` and have their default's value."""
+    fields = type(config).model_fields
+    return {name for name in names & fields.keys() if getattr(config, name) == fields[name].default}
 
 
 def _stages(values: Mapping[str, Any]) -> Any:
