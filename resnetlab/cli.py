@@ -99,6 +99,8 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " | ".join(map(str, get_args(annotation)))
     inner = [part for part in get_args(annotation) if part is not type(None)]
+    if len(inner) > 1 and any(get_origin(part) is Literal for part in inner):
+        return " | ".join(map(_kind, inner))
     if get_origin(annotation) is tuple:
         return "list"
     if inner:

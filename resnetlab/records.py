@@ -23,6 +23,7 @@ class Phase(StrEnum):
 class Status(StrEnum):
     """How a trial stands. Only `complete` trials have a result at the full budget."""
 
+    WAITING = "waiting"  # for a worker
     RUNNING = "running"
     COMPLETE = "complete"
     STOPPED = "stopped"  # by ASHA: a result at a lower budget
@@ -34,7 +35,7 @@ class Status(StrEnum):
     @property
     def ended(self) -> bool:
         """True where the trial will not be run again by continuing the sweep."""
-        return self not in (Status.RUNNING, Status.INTERRUPTED)
+        return self not in (Status.WAITING, Status.RUNNING, Status.INTERRUPTED)
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,29 @@ class Resources(Frozen):
     """What one trial gets. Not part of a study's identity: it changes the speed, not the answer."""
 
     cpus: float = Field(1.0, gt=0.0, le=4096.0)
-    gpus: float = Field(0.0, ge=0.0, le=64.0, description="0.25 puts four trials on one GPU")
+    gpus: float | Literal["auto"] = Field(
+        0.0, description="0.25 puts four trials on one GPU; auto measures how many are worth it"
+    )
     epoch_limit: float = Field(
         3600.0, gt=0.0, le=1e6, description="seconds that one epoch, with what comes before it, may take"
     )
     compile: bool = Field(False, description="torch.compile the network: seldom worth its seconds of compilation")
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _gpus(cls, gpus: Any) -> Any:
+        number = isinstance(gpus, (int, float)) and not isinstance(gpus, bool)
+        if gpus == "auto" or (number and (gpus == 0 or 1e-4 <= gpus <= 1 or (gpus <= 64 and gpus == int(gpus) > 0))):
+            return gpus
+        shown = f"{gpus:g}" if number else repr(gpus)
+        raise ValueError(f"{shown} (allowed: 0, 0.0001 to 1, whole numbers up to 64, or auto)")
+
+    @property
+    def shared(self) -> str:
+        """What trials share with each other, which slows them down and makes their times unfit to compare; or ``."""
+        if self.gpus == "auto" or 0 < self.gpus < 1:
+            return "a GPU"
+        return "a CPU core" if self.cpus < 1 else ""
 
 
 class Study(Frozen):
@@ -129,6 +147,15 @@ class Study(Frozen):
     def _device(self) -> Study:
         if self.precision == "tf32" and not self.resources.gpus:
             raise ValueError("precision: tf32 needs a GPU (allowed without resources.gpus: fp32, bf16)")
+        return self
+
+    @model_validator(mode="after")
+    def _fair_times(self) -> Study:
+        if self.search.against == "train_seconds" and (shared := self.resources.shared):
+            raise ValueError(
+                f"search.against: train_seconds is no objective where trials share {shared}: they slow each other down "
+                "(allowed: parameters, multiply_adds; or whole devices: resources.gpus: 1, resources.cpus: 1)"
+            )
         return self
 
     @model_validator(mode="after")

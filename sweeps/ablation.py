@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from resnetlab import cli
+from resnetlab.yamlfile import parse_value
 
 STUDIES = Path(__file__).resolve().parent / "studies"
 
@@ -31,7 +32,9 @@ def main(
     nodes: Annotated[int, typer.Option(help="wait up to two minutes for so many nodes; more may join later")] = 1,
     trials: Annotated[int | None, typer.Option(help="explore trials")] = None,
     epochs: Annotated[int | None, typer.Option(help="full budget of one trial")] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(help="0.25 puts four trials on one GPU")] = None,
+    gpus_per_trial: Annotated[
+        str | None, typer.Option(help="0.25 puts four trials on one GPU; `auto` measures how many are worth it")
+    ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs, and threads, of one trial")] = None,
     storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
     seed: Annotated[int | None, typer.Option(help="root of all seeds")] = None,
@@ -53,7 +56,7 @@ def main(
     changes = {
         "search.trials": trials,
         "search.epochs": epochs,
-        "resources.gpus": gpus_per_trial,
+        "resources.gpus": None if gpus_per_trial is None else parse_value(gpus_per_trial),
         "resources.cpus": cpus_per_trial,
         "seed": seed,
         "name": name,

@@ -25,6 +25,7 @@ WORDS = {
     Status.FAILED: "failed",
     Status.INTERRUPTED: "interrupted",
     Status.RUNNING: "running",
+    Status.WAITING: "waiting",
 }
 
 

@@ -174,7 +174,7 @@ def draw_learning_curves(ax: Axes, curves: Sequence[Curve], chosen: str | None =
         "complete": ([Status.COMPLETE], C["blue"], "", 0.9),
         "stopped by ASHA": ([Status.STOPPED], C["axis"], "o", 0.7),
         "diverged or failed": ([Status.DIVERGED, Status.OUT_OF_MEMORY, Status.FAILED], C["red"], "x", 0.9),
-        "not ended": ([Status.RUNNING, Status.INTERRUPTED], C["orange"], ">", 0.9),
+        "not ended": ([Status.WAITING, Status.RUNNING, Status.INTERRUPTED], C["orange"], ">", 0.9),
     }
     for label, (statuses, colour, marker, width) in groups.items():
         some = [curve for curve in curves if curve.status in statuses]

@@ -92,10 +92,10 @@ def _notes(results: Results) -> list[str]:
     """What a reader must know before the answer."""
     notes: list[Any] = list(results.notes)
     unended = Counts.of(results.trials)
-    running = unended.by_status[Status.RUNNING] + unended.by_status[Status.INTERRUPTED]
+    running = sum(n for status, n in unended.by_status.items() if not Status(status).ended)
     if running:
         notes.append(
-            f"The sweep had not ended when this report was made: {running} trials were running or interrupted."
+            f"The sweep had not ended when this report was made: {running} trials were waiting, running or interrupted."
         )
     if len(results.other_confirm):
         notes.append(

@@ -168,6 +168,21 @@ class Training:
             self.energy = (self.energy or 0.0) + (joules(self.device) or energy) - energy
         return record
 
+    def rehearse(self, seconds: float) -> float:
+        """Training images/s over so many seconds of steps that nothing records. They spoil the network."""
+        self._prepare()
+        step = self._step = self._step or self._make_step()
+        self.model.train()
+        images, start = 0, perf_counter()
+        while perf_counter() - start < seconds:
+            for inputs, labels in self._batches(1):
+                step(inputs, labels)
+                images += len(labels)
+                if perf_counter() - start >= seconds:
+                    break
+        step.take_sums()[0].item()  # waits for the device
+        return images / (perf_counter() - start)
+
     def test(self) -> TestResult:
         """The model as it stands on the test split."""
         self._prepare()

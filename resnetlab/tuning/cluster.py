@@ -15,6 +15,7 @@ from typing import Any
 from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.study import Resources
 from resnetlab.tables.folder import Folder
+from resnetlab.tuning.capacity import fitting
 
 PATIENCE = 120.0  # seconds that nodes may take to join
 
@@ -26,7 +27,10 @@ def check_reachable(address: str | None, resources: Resources) -> None:
         if resources.cpus > cores:
             raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
         if resources.gpus and not gpus and sys.platform == "linux":
-            raise BadRequest(f"resources.gpus: a trial needs {resources.gpus:g} GPUs, this machine has none")
+            needs = (
+                "a trial needs a GPU to share" if resources.gpus == "auto" else f"a trial needs {resources.gpus:g} GPUs"
+            )
+            raise BadRequest(f"resources.gpus: {needs}, this machine has none")
         return
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
@@ -42,8 +46,8 @@ def check_reachable(address: str | None, resources: Resources) -> None:
 @contextmanager
 def connect(
     address: str | None, resources: Resources, hold: Callable[[str, str, int], None], nodes: int = 1
-) -> Iterator[int]:
-    """A connection to Ray; gives the number of trials that can run at once.
+) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """A connection to Ray; gives what tells its nodes.
 
     `address` None starts Ray for this run alone and ends it afterwards; elsewhere it is given `PATIENCE` seconds to
     have `nodes` nodes. `hold` is told what must go on answering: name, host, port. BadRequest where the cluster cannot
@@ -82,7 +86,9 @@ def connect(
         for node in ray.nodes():
             if node["NodeID"] == context.get_node_id():
                 hold("the node under this sweep", node["NodeManagerAddress"], node["NodeManagerPort"])
-        yield _slots(ray.nodes(), resources)
+        auto = resources.gpus == "auto"
+        _slots(ray.nodes(), resources.model_copy(update={"gpus": 1.0}) if auto else resources)
+        yield ray.nodes
     finally:
         ray.shutdown()
 
@@ -98,16 +104,7 @@ def _wait_for(wanted: int) -> None:
 
 def _slots(nodes: list[dict[str, Any]], resources: Resources) -> int:
     """How many trials fit, node by node. BadRequest where none does."""
-    total = 0
-    for node in nodes:
-        if not node["Alive"]:
-            continue
-        cpus, gpus = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
-        fits = int(cpus / resources.cpus + 1e-9)
-        if resources.gpus:
-            per_gpu = int(1 / resources.gpus + 1e-9)
-            fits = min(fits, int(gpus) * per_gpu if per_gpu else int(gpus / resources.gpus + 1e-9))
-        total += fits
+    total = sum(fitting(node, resources) for node in nodes)
     if not total:
         have = ", ".join(
             f"{int(node['Resources'].get('CPU', 0))} CPUs and {int(node['Resources'].get('GPU', 0))} GPUs"

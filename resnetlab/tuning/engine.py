@@ -20,6 +20,7 @@ os.environ.update(
     TUNE_DISABLE_SIGINT_HANDLER="1",
     TUNE_GLOBAL_CHECKPOINT_S="1000000000",
     TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
+    TUNE_MAX_PENDING_TRIALS_PG="16",  # that are started at once; the sweep hands out no more than there is room for
     RAY_CHDIR_TO_TRIAL_DIR="0",
     RAY_AIR_NEW_OUTPUT="0",
 )
@@ -34,6 +35,7 @@ from ray.tune.search import Searcher
 
 from resnetlab.errors import ClusterLost
 from resnetlab.records import Status
+from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.trial import TrialWorker
 
@@ -41,8 +43,33 @@ from resnetlab.tuning.trial import TrialWorker
 # which Tune would end the whole sweep.
 actor_manager.RayActorError = tune_controller.RayActorError = (RayActorError, OutOfMemoryError, NodeDiedError)
 
+KEPT = 64  # trials that are over and that Tune still knows
 START = 600.0  # seconds in which a trial must start where none runs
 DYING = 60.0  # seconds after its time limit in which a trial's process must have ended
+
+
+class _Controller(tune_controller.TuneController):
+    """Tune's loop without what grows with the number of trials: it forgets those that are over, and saves nothing but
+    the empty snapshot at the end, without which `fit` fails."""
+
+    def _mark_trial_to_checkpoint(self, trial: Any) -> None:
+        """Not for the snapshot."""
+
+    def checkpoint(self, force: bool = False, wait: bool = False) -> None:
+        if force:
+            super().checkpoint(force=force, wait=wait)
+
+    def on_step_end(self) -> None:
+        super().on_step_end()
+        over = len(self._stopped_trials) + len(self._failed_trials)
+        if over > KEPT and over > len(self._live_trials):
+            self._trials = [trial for trial in self._trials if not trial.is_finished()]
+            self._live_trials = {trial for trial in self._live_trials if not trial.is_finished()}
+            self._stopped_trials.clear()
+            self._failed_trials.clear()
+
+
+tune.tune.TuneController = _Controller
 
 
 class _Kept:
@@ -76,17 +103,18 @@ class _Guard:
 
 
 class _Proposals(_Kept, Searcher):
-    """Tune asks for configs; the sweep hands out tasks."""
+    """Tune asks for configs; the sweep hands out tasks: one more than there is room for, so that no worker waits."""
 
-    def __init__(self, sweep: Sweep, guard: _Guard):
+    def __init__(self, sweep: Sweep, guard: _Guard, capacity: Capacity):
         super().__init__()
-        self._sweep, self._guard = sweep, guard
+        self._sweep, self._guard, self._capacity = sweep, guard, capacity
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        task = self._guard(self._sweep.next)
+        full = len(self._sweep.running) > self._capacity.slots
+        task = None if full else self._guard(self._sweep.next)
         if task is not None:
             return {"task": task.as_message()}
         return Searcher.FINISHED if self._sweep.finished else None
@@ -138,9 +166,11 @@ class _Silence(_Kept, tune.Callback):
         self._any = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._any = self._heard[trial.config["task"]["trial_id"]] = time.monotonic()
+        self._sweep.started(trial.config["task"]["trial_id"])
+        self.on_trial_result(iteration, trials, trial)
 
-    on_trial_result = on_trial_start
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._any = self._heard[trial.config["task"]["trial_id"]] = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._heard.pop(trial.config["task"]["trial_id"], None)
@@ -161,6 +191,9 @@ class _Silence(_Kept, tune.Callback):
             raise ClusterLost(f"no trial could be started for {START:.0f} s: no node is left that has room for one")
 
 
+_NEEDED = {"trial_id", "training_iteration", "done", "node_ip", "pid"}  # of a result, by Tune itself
+
+
 class _Round(_Kept, tune.Callback):
     """What happens in every round of Tune's loop."""
 
@@ -168,13 +201,14 @@ class _Round(_Kept, tune.Callback):
         self._tick = tick
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        result.pop("report", None)  # recorded; Tune would keep the last one of each trial in memory
+        for name in set(result) - _NEEDED:  # recorded; Tune would work out means of every number in it
+            del result[name]
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._tick()
 
 
-def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None]) -> None:
+def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None], capacity: Capacity) -> None:
     """Run `sweep` to its end on the connected Ray cluster.
 
     `tick` is called once a round, several times a second while anything happens.
@@ -185,6 +219,7 @@ def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None]) -> None
     def round_ended() -> None:
         guard.check()
         silence.check()
+        capacity.update()
         tick()
 
     with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch:
@@ -192,7 +227,7 @@ def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None]) -> None
             tune.with_resources(TrialWorker, resources),
             param_space={"context": context},
             tune_config=tune.TuneConfig(
-                search_alg=_Proposals(sweep, guard),
+                search_alg=_Proposals(sweep, guard, capacity),
                 scheduler=_Decisions(sweep, guard, silence),
                 num_samples=-1,
                 reuse_actors=True,

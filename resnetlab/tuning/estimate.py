@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +181,16 @@ def _models(study: Study, dataset: Dataset) -> Iterator[str]:
     epochs = pilot_epochs(study) + explore_epochs(study)[1] + confirm_epochs(study)
     work = 3 * baseline.multiply_adds * train * epochs
     yield f"cost: at most {epochs:,} epochs, about {work:.1e} multiply-adds of training at the baseline's size"
+
+
+def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
+    """Of the configs that the study may try, one whose step costs most: it holds the most memory, or nearly."""
+
+    def cost(config: TrialConfig) -> int:
+        return _facts(config, datasets[data_key(config)]).multiply_adds * config.batch
+
+    corners = () if study.arms else (study.config(values, seed=0) for values in _corners(study))
+    return max([*starts(study).values(), *corners], key=cost)
 
 
 _ARCHITECTURE = frozenset({"model", "frozen", "input_size", *MODEL_SETTINGS})

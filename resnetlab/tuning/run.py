@@ -6,7 +6,7 @@ import json
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,15 +28,18 @@ from resnetlab.errors import (
 from resnetlab.provenance import command_line, provenance
 from resnetlab.records import Status, bad_rows_said
 from resnetlab.seeding import stream
-from resnetlab.study import Study, build_study, differences
+from resnetlab.study import Resources, Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.tuning import cluster, given
+from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.lifeline import Lifeline
 from resnetlab.tuning.seen import compared, starts
 from resnetlab.tuning.sweep import Stage, Sweep
 from resnetlab.tuning.task import PLACES, data_key
 from resnetlab.tuning.watch import Watch
+
+RECORD = 30.0  # seconds between two writings of sweep.json
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         if "bad_rows" in content:
             shown.say(f"data: {bad_rows_said(content['bad_rows'])}")
         if sweep.needs_workers:
-            _drive(sweep, options, cache, shown)
+            _drive(sweep, options, cache, shown, datasets)
         else:
             sweep.next()
         if sweep.error is not None:
@@ -150,7 +153,19 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         raise
 
 
-def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
+def _shared(
+    study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]]
+) -> tuple[Resources, dict[str, Any]]:
+    """What a trial gets where the share of a GPU is to be measured, and what was seen."""
+    from resnetlab.tuning import estimate, rig, share
+
+    resources = study.resources
+    wanted = rig.RayRig(estimate.heaviest(study, datasets), cache.absolute(), resources.cpus)
+    chosen, seen = share.measure(wanted, share.cpus_for(nodes, resources.cpus))
+    return resources.model_copy(update={"gpus": chosen.gpus}), share.record(chosen, seen)
+
+
+def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: Mapping[str, Dataset]) -> None:
     """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
     session = _Session(folder)
@@ -161,37 +176,46 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch) -> None:
     with watch.screen(folder), Lifeline(say) as lifeline, _Signals() as signals:
         from resnetlab.tuning import engine
 
-        with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes) as slots:
+        with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes) as look:
             cluster.check_storage(folder)
-            session.cluster_up(slots)
+            resources = study.resources
+            if resources.gpus == "auto":
+                resources, found = _shared(study, datasets, cache, look())
+                session.note({"gpu_share": found})
+                sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
+            capacity = Capacity(resources, look, sweep.notes.append)
+            session.cluster_up(sweep, capacity)
             context = {
                 "folder": folder.url,
                 "cache": str(cache.absolute()),
-                "cpus": study.resources.cpus,
-                "gpus": study.resources.gpus,
-                "epoch_limit": study.resources.epoch_limit,
-                "compile": study.resources.compile,
+                "cpus": resources.cpus,
+                "gpus": resources.gpus,
+                "epoch_limit": resources.epoch_limit,
+                "compile": resources.compile,
+                "every_epoch": options.address is not None,  # nodes may leave: none takes more than an epoch with it
             }
 
             def tick() -> None:
                 signals.check()
                 lifeline.beat()
                 sweep.store.tick()
+                sweep.waits_for = capacity.wanted()
+                session.tick()
                 watch.update()
 
             signals.wait = True
             try:
-                engine.run(sweep, context, tick)
+                engine.run(sweep, context, tick, capacity)
             except ResnetlabError as error:
                 sweep.interrupt()
                 with suppress(FolderRefused):
                     sweep.store.flush()
-                    session.write(sweep.busy_seconds, ended=True)
+                    session.write(ended=True)
                 if isinstance(error, ClusterLost):
                     raise ClusterLost(_lost(str(error))) from None
                 raise
             sweep.store.flush()
-            session.write(sweep.busy_seconds, ended=True)
+            session.write(ended=True)
 
 
 def _lost(what: str) -> str:
@@ -280,18 +304,35 @@ class _Session:
 
     def __init__(self, folder: Folder):
         self._folder = folder
-        self._began = time.monotonic()
+        self._began = self._written = time.monotonic()
         self._earlier = (folder.read_json("sweep.json") or {}).get("sessions", [])
         self._content: dict[str, Any] = provenance() | {"started": datetime.now(UTC).isoformat(), "ended": None}
 
-    def cluster_up(self, slots: int) -> None:
-        now = time.monotonic()
-        self._content |= {"slots": slots, "startup_seconds": now - self._began}
-        self._began = now
-        self.write(busy_seconds=0.0, ended=False)
+    def note(self, more: Mapping[str, Any]) -> None:
+        self._content |= more
 
-    def write(self, busy_seconds: float, ended: bool) -> None:
-        self._content |= {"wall_seconds": time.monotonic() - self._began, "busy_seconds": busy_seconds}
+    def cluster_up(self, sweep: Sweep, capacity: Capacity) -> None:
+        self._sweep, self._capacity = sweep, capacity
+        now = time.monotonic()
+        self._content |= {"slots": capacity.slots, "startup_seconds": now - self._began}
+        self._began = now
+        self.write(ended=False)
+
+    def tick(self) -> None:
+        """Call often: writes every `RECORD` seconds, so that a sweep that waits says for what."""
+        if time.monotonic() - self._written > RECORD:
+            self.write(ended=False)
+
+    def write(self, ended: bool) -> None:
+        sweep, now = self._sweep, time.monotonic()
+        waiting = {"trials": 0 if ended else sweep.queued, "for": "" if ended else sweep.waits_for}
+        self._content |= {
+            "wall_seconds": now - self._began,
+            "busy_seconds": sweep.busy_seconds,
+            "waiting": waiting,
+            "nodes": self._capacity.log,
+        }
+        self._written = now
         if ended:
             self._content["ended"] = datetime.now(UTC).isoformat()
         sessions = [*self._earlier, self._content]

@@ -165,6 +165,10 @@ class Search:
     def replay(self, row: Mapping[str, Any], epochs: Iterable[tuple[int, float]]) -> None:
         """Take in a recorded explore trial: `row` of the trials table, its (epoch, validation accuracy) values."""
         values = {name: row[name] for name in self._space.names if row[name] is not None}
+        status = Status(row["status"])
+        if status.ended:
+            self.optuna.add_trial(self._frozen(values, dict(epochs), status, row))
+            return
         self.optuna.enqueue_trial(self._parameters(values))
         self.optuna.sampler = optuna.samplers.RandomSampler(seed=0)  # not used: all values are given
         trial = self.optuna.ask()
@@ -172,9 +176,31 @@ class Search:
         self.started(row["trial_id"], trial)
         for epoch, value in epochs:
             self.reported(row["trial_id"], epoch, value)
-        status = Status(row["status"])
-        if status.ended:
-            self.ended(row["trial_id"], status, row[self._against] if self._against else None)
+
+    def _frozen(
+        self, values: Mapping[str, Any], epochs: Mapping[int, float], status: Status, row: Mapping[str, Any]
+    ) -> optuna.trial.FrozenTrial:
+        """An ended trial as `ended` leaves it. Asking for each again would search all trials before it."""
+        distributions = {}
+        for factor in self._space.factors:
+            index = factor.branch(values)
+            if index is not None:
+                name, found = _parameter(factor, index)
+                distributions[name] = found
+        state = _STATES[status]
+        attributes = {"val_accuracy": {str(epoch): value for epoch, value in epochs.items()}} if self._against else {}
+        objectives = None
+        if state is TrialState.COMPLETE:
+            last = epochs[max(epochs)]
+            objectives = [last, float(row[self._against] or 0.0)] if self._against else [last]
+        return optuna.trial.create_trial(
+            state=state,
+            values=objectives,
+            params=self._parameters(values),
+            distributions=distributions,
+            user_attrs=attributes,
+            intermediate_values={} if self._against else dict(epochs),
+        )
 
     def _parameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Factor values under the names that Optuna knows them by."""

@@ -63,7 +63,9 @@ class Sweep:
         self._obsolete: list[str] = []
         self.plan: Plan | None = None
         self.running: dict[str, Task] = {}  # handed out and not over; of these …
-        self.working: set[str] = set()  # … have reported; the others wait for a slot or are being set up
+        self.waiting: set[str] = set()  # … have no worker yet, because of `waits_for`
+        self.working: set[str] = set()  # … have reported; the others are being set up
+        self.waits_for = ""
         self._deaths: Counter[str] = Counter()  # of trials' processes
         self.notes: deque[str] = deque()  # what people should hear of
         self._lost = 0  # trials that ended before any epoch of any trial
@@ -143,8 +145,9 @@ class Sweep:
             self.error, self.finished, task = error, True, None
         if task is not None:
             self.running[task.trial_id] = task
+            self.waiting.add(task.trial_id)
             said = self._reason(task.trial_id, "")
-            self.store.add("trials", {"trial_id": task.trial_id, "status": str(Status.RUNNING), "reason": said})
+            self.store.add("trials", {"trial_id": task.trial_id, "status": str(Status.WAITING), "reason": said})
             self.store.flush()
         return task
 
@@ -270,6 +273,12 @@ class Sweep:
 
     # -- what a trial says -------------------------------------------------------------------------------------------
 
+    def started(self, trial_id: str) -> None:
+        """The trial has a worker."""
+        if trial_id in self.waiting:
+            self.waiting.discard(trial_id)
+            self.store.add("trials", {"trial_id": trial_id, "status": str(Status.RUNNING)})
+
     def report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Take what a worker reports after one epoch (or when it cannot go on); True where it is to go on.
 
@@ -281,6 +290,7 @@ class Sweep:
         task = self.running.get(trial_id)
         if task is None:
             return False
+        self.started(trial_id)
         self.working.add(trial_id)
         if message["epochs"]:
             self._deaths.pop(trial_id, None)
@@ -343,6 +353,7 @@ class Sweep:
         if task is None:
             return
         self.working.discard(trial_id)
+        self.waiting.discard(trial_id)
         row = self._close(trial_id, status, reason)
         self._fuse(status, reason)
         if task.phase.searched:
@@ -372,16 +383,24 @@ class Sweep:
             self.ended(trial_id, Status.FAILED, f"its process died {RETRIES + 1} times: {reason}")
             return
         self.working.discard(trial_id)
+        self.waiting.discard(trial_id)
         recorded = self.store.trials[trial_id]["epochs_run"]
         self._again.append(replace(self.running.pop(trial_id), recorded=recorded))
+        self.store.add("trials", {"trial_id": trial_id, "status": str(Status.WAITING)})
         self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
 
     def interrupt(self) -> None:
-        """Mark what runs as interrupted: it goes on when the sweep is continued."""
-        while self.running:
-            trial_id, _ = self.running.popitem()
+        """Mark what runs or waits as interrupted: it goes on when the sweep is continued."""
+        for trial_id in [*self.running, *(task.trial_id for task in self._again)]:
             row = {"status": str(Status.INTERRUPTED), "reason": self._reason(trial_id, INTERRUPTED)}
             self.store.add("trials", {"trial_id": trial_id, **row})
+        self.running.clear()
+        self.waiting.clear()
+
+    @property
+    def queued(self) -> int:
+        """Trials that were handed out and have no worker, or have lost it."""
+        return len(self.waiting) + len(self._again)
 
     def _close(self, trial_id: str, status: Status, reason: str) -> dict[str, Any]:
         ended = max(datetime.now(UTC), self.store.trials[trial_id]["started"])  # clocks are set back

@@ -57,7 +57,7 @@ class Task:
             "trial_id": self.trial_id,
             "study": study,
             "phase": str(self.phase),
-            "status": str(Status.RUNNING),
+            "status": str(Status.WAITING),
             "config": self.config.model_dump_json(exclude={"data": set(PLACES)}),
             "seed": self.config.seed,
             "split_seed": self.config.split_seed,

@@ -12,6 +12,7 @@ import faulthandler
 import json
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 
 from resnetlab.config import DataConfig, TrialConfig
@@ -39,16 +41,34 @@ class TrialWorker(tune.Trainable):
     """config: {"task": Task.as_message(), "context": {"folder", "cache", "cpus", "gpus", "epoch_limit", "compile"}}."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        self._busy = self._leaving = False
         self._run: _Run | None = None
-        self._message = config
+        self.reset_config(config)
+        if self.is_actor():
+            signal.signal(signal.SIGTERM, self._notice)
+
+    def _notice(self, number: int, frame: Any) -> None:
+        """SIGTERM: the machine is about to leave. The epoch under way is finished first."""
+        self._leaving = True
+        if not self._busy:
+            self._leave()
+
+    def _leave(self) -> None:
+        """End this process, with a checkpoint of every epoch done: the trial goes on from it elsewhere."""
+        if self._run is not None:
+            self._run.save()
+        ray.actor.exit_actor()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        if self._leaving:
+            self._leave()
         self._run = None
         self._message = new_config
+        self.config: dict[str, Any] = {}  # else every report would carry it
         return True
 
     def step(self) -> dict[str, Any]:
-        began = time.perf_counter()
+        began, self._busy = time.perf_counter(), True
         task, context = self._message["task"], self._message["context"]
         # From a thread that needs no interpreter: what hangs is shown in the worker's log, and its process ends.
         faulthandler.dump_traceback_later(context["epoch_limit"], exit=True, file=sys.__stderr__)
@@ -66,6 +86,9 @@ class TrialWorker(tune.Trainable):
             self._run = None
         finally:
             faulthandler.cancel_dump_traceback_later()
+            self._busy = False
+        if self._leaving and self._run is not None:
+            self._leave()  # what this step would have reported is reported from the checkpoint
         report["step_seconds"] = time.perf_counter() - began
         return {"report": [report]}  # in a list, or Tune would flatten it
 
@@ -104,7 +127,7 @@ class _Run:
         }
         if note := self._note():
             self._columns["reason"] = note
-        self._written = time.perf_counter()
+        self._saved, self._written = self._training.epoch, time.perf_counter()
         self._writes = 0
         self._checkpoint_seconds = 0.0
 
@@ -176,7 +199,7 @@ class _Run:
                 prefix.forget()
                 machine.forget()
                 return None
-            self._checkpoint(last=training.epoch == config.epochs)
+            self._checkpoint(wanted=training.epoch == config.epochs or self._context.get("every_epoch", False))
         report = {
             "epochs": [record.as_row() for record in training.history[self._reported :]],
             "columns": self._columns | self._cost(),
@@ -210,14 +233,19 @@ class _Run:
             }
         return columns
 
-    def _checkpoint(self, last: bool) -> None:
-        """Write the state, unless the last one was so recent that writing would cost more than its share."""
-        began = time.perf_counter()
+    def _checkpoint(self, wanted: bool) -> None:
+        """Save, unless the last time was so recent that writing would cost more than its share."""
         cost = self._checkpoint_seconds / max(1, self._writes)
-        if not last and cost > CHECKPOINT_SHARE * (began - self._written):
+        if wanted or cost <= CHECKPOINT_SHARE * (time.perf_counter() - self._written):
+            self.save()
+
+    def save(self) -> None:
+        """Write the state, where the newest checkpoint is older."""
+        if self._training.epoch == self._saved:
             return
+        began = time.perf_counter()
         self._checkpoints.save(self._training.state())
-        self._written = time.perf_counter()
+        self._saved, self._written = self._training.epoch, time.perf_counter()
         self._checkpoint_seconds += self._written - began
         self._writes += 1
 

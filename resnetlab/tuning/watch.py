@@ -116,9 +116,10 @@ class Watch:
         return f"about {duration(seconds)} left{more}"
 
     def _under_way(self) -> list[str]:
-        working = len(self._sweep.working)
-        waiting = len(self._sweep.running) - working
-        return [f"{working} running"] + ([f"{waiting} starting"] if waiting else [])
+        working, waiting = len(self._sweep.working), self._sweep.queued
+        starting = len(self._sweep.running) - working - len(self._sweep.waiting)
+        words = [f"{working} running"] + ([f"{starting} starting"] if starting else [])
+        return words + ([f"{waiting} waiting for {self._sweep.waits_for or 'a worker'}"] if waiting else [])
 
     def _line(self) -> str:
         counts, ended, planned = self._numbers()
@@ -160,7 +161,7 @@ class Watch:
         text = Text("  ".join(self._under_way()), style="bold")
         styles = {Status.COMPLETE: "green", Status.STOPPED: "yellow"}
         for status, number in sorted(counts.items()):
-            if status != Status.RUNNING:
+            if status not in (Status.WAITING, Status.RUNNING):
                 text.append(f"  {number} {status.replace('_', ' ')}", style=styles.get(Status(status), "red"))
         return text
 

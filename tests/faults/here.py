@@ -69,7 +69,7 @@ class Here:
     def hash(self, case: str) -> str:
         return content_hash(Folder.at(self.at(case)))
 
-    def _engine(self, sweep: Any, context: dict[str, Any], tick: Callable[[], None]) -> None:
+    def _engine(self, sweep: Any, context: dict[str, Any], tick: Callable[[], None], capacity: Any) -> None:
         self.sweep = sweep
         while (task := sweep.next()) is not None:
             worker = None if self._step else TrialWorker({"task": task.as_message(), "context": context})
@@ -84,5 +84,5 @@ class Here:
 
 
 @contextmanager
-def _no_cluster(*arguments: Any) -> Iterator[int]:
-    yield 1
+def _no_cluster(*arguments: Any) -> Iterator[Callable[[], list]]:
+    yield list

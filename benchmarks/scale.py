@@ -1,0 +1,244 @@
+"""10,000 trials of 20 epochs that only report, on real Ray and a real store: what a report costs the driver, from the
+first thousand trials to the last, its memory, the tables, and how soon the sweep goes on after it was interrupted.
+
+The sweep is stopped near its end and continued by a new process. Every trial reaches its full budget: all are exempt
+from stopping, but ASHA decides about each. Results are written as they come.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from common import ROOT, Book, Row, options, spread
+
+EPOCHS, AT_ONCE = 20, 8
+HISTORY = (1_000, 3_000, 10_000)  # finished trials that a suggestion is made from
+
+
+def study(trials: int, sampler: str) -> Any:
+    from resnetlab.study import build_study
+
+    return build_study(
+        {
+            "name": "scale",
+            "dataset": {"name": "glyphs", "variants": 2},
+            "baseline": {"blocks": 2, "width": 8, "downsample": 2, "batch": 64},
+            "factors": {
+                "blocks": {"levels": [2, 3]},
+                "kernel": {"levels": [3, 5]},
+                "optimizer": {"levels": ["sgd", "adamw"]},
+                "lr": {"low": 0.001, "high": 1.0, "log": True},
+            },
+            "search": {"sampler": sampler, "trials": trials, "epochs": EPOCHS, "audit": 1.0},
+            "confirm": {"design": "none"},
+            "resources": {"cpus": (os.cpu_count() or 1) / AT_ONCE},
+        },
+        "benchmark",
+    )
+
+
+def reporter() -> type:
+    """A worker whose epochs cost nothing."""
+    from ray import tune
+
+    class Reporter(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            task, self.config = new_config["task"], {}  # as TrialWorker does
+            self._epoch, self._lr = task["recorded"], task["config"]["lr"]
+            self._seed, self._first = task["config"]["seed"] % 1000, True
+            return True
+
+        def step(self) -> dict[str, Any]:
+            self._epoch += 1
+            value = 0.9 - 0.5 / (self._epoch + 1) - 0.3 * abs(self._lr - 0.1) + self._seed * 1e-5
+            row = {
+                "epoch": self._epoch, "train_loss": 2.5 * (1 - value), "train_accuracy": value,
+                "val_loss": 2.6 * (1 - value), "val_accuracy": value, "lr": self._lr, "train_seconds": 1.5,
+                "eval_seconds": 0.2, "images_per_second": 3e3, "peak_memory": 300 << 20,
+            }  # fmt: skip
+            facts = {"parameters": 7000, "trainable": 7000, "multiply_adds": 10**6, "device": "none", "threads": 1}
+            columns = {"checkpoint_seconds": 0.0} | (facts if self._first else {})
+            self._first = False
+            return {"report": [{"epochs": [row], "columns": columns, "restarted": False, "step_seconds": 0.0}]}
+
+    return Reporter
+
+
+class Clock:
+    """What the driver spends, a line of JSON for every so many trials' reports: CPU seconds of its process with all
+    threads, of them those in the sampler and in publishing the tables; wall seconds; MiB that it holds."""
+
+    def __init__(self, path: Path, every: int, reports: int):
+        self._path, self._every, self.reports = path, every, reports
+        self._spent = {"sampler": 0.0, "publishing": 0.0}
+        self._last: dict[str, float] = {}
+
+    def timed(self, kind: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **more: Any) -> Any:
+            began = time.process_time()
+            try:
+                return method(*arguments, **more)
+            finally:
+                self._spent[kind] += time.process_time() - began
+
+        return run
+
+    def _now(self) -> dict[str, float]:
+        return {"wall": time.monotonic(), "cpu": time.process_time(), "reports": self.reports, **self._spent}
+
+    def reported(self) -> None:
+        self._last = self._last or self._now()
+        self.reports += 1
+        if self.reports % (self._every * EPOCHS):
+            return
+        now = self._now()
+        line = {key: now[key] - self._last[key] for key in now} | {"trials": self.reports // EPOCHS, "memory": _held()}
+        self._last = now
+        with self._path.open("a") as out:
+            out.write(json.dumps(line) + "\n")
+
+
+def _held() -> float:
+    """MiB that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dict[str, Any]:
+    """In a process of its own: start or continue the sweep, until `until` reports are recorded (0: to its end)."""
+    began = time.monotonic()
+    from resnetlab.errors import Interrupted
+    from resnetlab.tables.folder import Folder
+    from resnetlab.tables.store import Store, read_table
+    from resnetlab.tuning import engine, run
+    from resnetlab.tuning.search import Search
+    from resnetlab.tuning.sweep import Sweep
+
+    known = read_table(Folder.at(place / "scale"), "epochs")
+    engine.TrialWorker = reporter()  # type: ignore[misc]
+    clock = Clock(place / "progress.jsonl", every, 0 if known is None else len(known))
+    for name in ("ask", "reported", "ended"):
+        setattr(Search, name, clock.timed("sampler", getattr(Search, name)))
+    Store.publish = clock.timed("publishing", Store.publish)  # type: ignore[method-assign]
+    report, first = Sweep.report, []
+
+    def reported(self: Sweep, trial_id: str, message: Any) -> bool:
+        if not first:
+            first.append(time.monotonic() - began)
+        clock.reported()
+        if until and clock.reports > until:
+            raise Interrupted("as the benchmark wants it")
+        return report(self, trial_id, message)
+
+    Sweep.report = reported  # type: ignore[method-assign]
+    with suppress(Interrupted):
+        run.run_study(study(trials, sampler), run.Options(storage=str(place), cache=place / "cache"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"first": first[0], "seconds": time.monotonic() - began, "peak": peak}
+
+
+def in_process(*arguments: Any) -> dict[str, Any]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--process", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def reports(place: Path, trials: int, every: int, sampler: str = "random") -> list[Row]:
+    """The sweep to all but its last trials, and then to its end in a new process."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    left = max(2, trials // 200)
+    before = in_process(place, trials, sampler, (trials - left) * EPOCHS, every)
+    after = in_process(place, trials, sampler, 0, every)
+    lines = [json.loads(line) for line in (place / "progress.jsonl").read_text().splitlines()]
+    rows = []
+    for line in lines:
+        ours = 1e3 * (line["cpu"] - line["sampler"]) / line["reports"]
+        about = {"sampler": 1e3 * line["sampler"] / line["reports"], "wall": 1e3 * line["wall"] / line["reports"],
+                 "publishing": 1e3 * line["publishing"] / line["reports"], "memory": line["memory"]}  # fmt: skip
+        what = f"driver's CPU per report, trials {line['trials'] - every + 1:,} to {line['trials']:,}"
+        rows.append(spread(what, "ms", [ours], **about))
+    size = sum(file.stat().st_size for file in (place / "scale").glob("*.parquet")) / 2**20
+    return [
+        *rows,
+        spread("the last over the first of these", "×", [rows[-1]["median"] / rows[0]["median"]]),
+        spread("driver's memory at most", "MiB", [max(before["peak"], after["peak"])]),
+        spread("continued: from the command to the first report", "s", [after["first"]]),
+        spread(
+            f"{trials:,} trials × {EPOCHS} epochs, wall time of both runs", "s", [before["seconds"] + after["seconds"]]
+        ),
+        spread("the tables", "MiB", [size]),
+    ]
+
+
+def suggestions(history: tuple[int, ...], n: int) -> list[Row]:
+    """CPU of one suggestion after so many finished trials."""
+    import numpy as np
+    import optuna
+
+    from resnetlab.tuning.search import Search
+
+    rows = []
+    for sampler in ("tpe", "random", "quasi-random"):
+        search = Search(study(10 * max(history), sampler))
+        first = search.ask(0)
+        assert first is not None
+        parameters = first[0].distributions
+        search.optuna.tell(first[0], 0.5)
+        rng, told = np.random.default_rng(0), 1
+        for count in history:
+            for _ in range(count - told):
+                values = {
+                    name: found.choices[rng.integers(len(found.choices))]
+                    if isinstance(found, optuna.distributions.CategoricalDistribution)
+                    else float(rng.uniform(found.low, found.high))
+                    for name, found in parameters.items()
+                }
+                trial = optuna.trial.create_trial(params=values, distributions=parameters, value=float(rng.random()))
+                search.optuna.add_trial(trial)
+            told = count
+            spent = []
+            for number in range(n):
+                began = time.process_time()
+                asked = search.ask(count + number)
+                spent.append(1e3 * (time.process_time() - began))
+                assert asked is not None
+                search.optuna.tell(asked[0], 0.5)
+            rows.append(spread(f"a suggestion of {sampler} after {count:,} trials", "ms", spent))
+    return rows
+
+
+def main() -> None:
+    chosen = options(__doc__)
+    book = Book("scale", chosen.quick, chosen.again)
+    trials, every = (60, 20) if chosen.quick else (10_000, 1_000)
+    place = Path(tempfile.gettempdir()) / f"resnetlab-bench-scale-{os.getuid()}{'-quick' * chosen.quick}"
+    book.part("suggestions", lambda: suggestions((20, 60) if chosen.quick else HISTORY, 3 if chosen.quick else 15))
+    rows = {row["what"]: row for row in book.part("reports", lambda: reports(place, trials, every))}
+    book.target("driver per report, last thousand trials over first", rows["the last over the first of these"], 1.5)
+    book.target("driver's memory at most 1 GiB", rows["driver's memory at most"], 1024.0)
+    resumed = rows["continued: from the command to the first report"]
+    book.target(f"a sweep of {trials:,} trials goes on within 60 s", resumed, 60.0)
+    book.finish()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--process"]:
+        where, count, how, until, every = sys.argv[2:]
+        print(json.dumps(sweep(Path(where), int(count), how, int(until), int(every))))
+    else:
+        main()

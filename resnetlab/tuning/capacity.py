@@ -1,0 +1,79 @@
+"""How many trials the cluster can hold at the moment: nodes join and leave while a sweep runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from resnetlab.study import Resources
+
+EVERY = 2.0  # seconds between two looks at the cluster
+
+Node = Mapping[str, Any]  # as `ray.nodes()` has it
+
+
+def fitting(node: Node, resources: Resources) -> int:
+    """Trials that fit a node, taken together with nothing else."""
+    if not node["Alive"]:
+        return 0
+    cpus, gpus = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
+    fits = int(cpus / resources.cpus + 1e-9)
+    if resources.gpus:
+        per_gpu = int(1 / resources.gpus + 1e-9)
+        fits = min(fits, int(gpus) * per_gpu if per_gpu else int(gpus / resources.gpus + 1e-9))
+    return fits
+
+
+def asked(resources: Resources) -> str:
+    """What one trial needs, in words: `1 CPU and 0.25 GPUs`."""
+    return " and ".join(
+        f"{amount:g} {kind}{'s' * (amount != 1)}"
+        for amount, kind in ((resources.cpus, "CPU"), (resources.gpus, "GPU"))
+        if amount
+    )
+
+
+def named(node: Node) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+class Capacity:
+    """slots: trials that fit now. log: nodes that joined or left since, for the record of the sweep.
+
+    look: gives the nodes; `say` hears of changes.
+    """
+
+    def __init__(self, resources: Resources, look: Callable[[], Iterable[Node]], say: Callable[[str], None] = print):
+        self._resources, self._look, self._say = resources, look, say
+        self._nodes = self._alive()
+        self._looked = time.monotonic()
+        self.log: list[dict[str, Any]] = []
+
+    def _alive(self) -> dict[str, Node]:
+        return {node["NodeID"]: node for node in self._look() if node["Alive"]}
+
+    @property
+    def slots(self) -> int:
+        return sum(fitting(node, self._resources) for node in self._nodes.values())
+
+    def update(self) -> None:
+        """Call often: looks at the cluster every `EVERY` seconds."""
+        if time.monotonic() - self._looked < EVERY:
+            return
+        before, self._nodes = self._nodes, self._alive()
+        self._looked = time.monotonic()
+        for event, here, there in (("joined", self._nodes, before), ("left", before, self._nodes)):
+            for name in here.keys() - there.keys():
+                node, slots = named(here[name]), self.slots
+                self.log.append({"at": datetime.now(UTC).isoformat(), "event": event, "node": node, "slots": slots})
+                self._say(f"node {node} {event}: room for {slots} trial{'s' * (slots != 1)} at once")
+
+    def wanted(self) -> str:
+        """What a trial that has no worker waits for: `1 CPU (room for 2 trials, on 1 node)`."""
+        nodes = sum(fitting(node, self._resources) > 0 for node in self._nodes.values())
+        if not nodes:
+            return f"{asked(self._resources)} (no node has room for one)"
+        room = f"room for {self.slots} trial{'s' * (self.slots != 1)}"
+        return f"{asked(self._resources)} ({room}, on {nodes} node{'s' * (nodes != 1)})"

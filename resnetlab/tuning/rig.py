@@ -1,0 +1,155 @@
+"""Trials side by side on one GPU for a few seconds, watched through NVML: what `share` decides from.
+
+Each trial is a process of its own, as in the sweep: `python -m resnetlab.tuning.rig`, told by lines of JSON.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from resnetlab.config import TrialConfig
+from resnetlab.errors import BadRequest
+from resnetlab.tuning.share import Seen
+
+SECONDS = 5.0  # of steps that are measured, after the first ones, which load kernels and capture the step
+WARM = 2.0
+PATIENCE = 600.0  # seconds until all are ready
+
+
+class Meter(Protocol):
+    """memory: bytes used and bytes in all. busy: share of the time in which the GPU worked, a moment ago."""
+
+    def memory(self) -> tuple[int, int]: ...
+    def busy(self) -> float | None: ...
+
+
+class Nvml:
+    """The GPU that Ray gave this process, asked through the driver's own library, as `training.energy` does it."""
+
+    def __init__(self) -> None:
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        try:
+            self._library = ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            raise BadRequest("resources.gpus: auto needs NVML, which is not here (allowed: a number)") from None
+        self._handle = ctypes.c_void_p()
+        failed = self._library.nvmlInit_v2() or (
+            self._library.nvmlDeviceGetHandleByIndex_v2(int(first), ctypes.byref(self._handle))
+            if first.isdigit()
+            else self._library.nvmlDeviceGetHandleByUUID(first.encode(), ctypes.byref(self._handle))
+        )
+        if failed:
+            raise BadRequest(f"resources.gpus: auto: NVML does not know GPU {first} (error {failed}); give a number")
+
+    def memory(self) -> tuple[int, int]:
+        found = (ctypes.c_ulonglong * 3)()  # total, free, used
+        if failed := self._library.nvmlDeviceGetMemoryInfo(self._handle, ctypes.byref(found)):
+            raise BadRequest(f"resources.gpus: auto: NVML does not tell the memory (error {failed}); give a number")
+        return found[2], found[0]
+
+    def busy(self) -> float | None:
+        found = (ctypes.c_uint * 2)()  # percent of the last sample period: GPU, memory
+        failed = self._library.nvmlDeviceGetUtilizationRates(self._handle, ctypes.byref(found))
+        return None if failed else found[0] / 100
+
+
+def side_by_side(
+    trials: int, message: Mapping[str, Any], meter: Callable[[], Meter] = Nvml, seconds: float = SECONDS
+) -> Seen:
+    """Run `trials` processes of one trial. message: `config`, `cache`, `device`, `threads`."""
+    watched = meter()
+    before, total = watched.memory()
+    command = [sys.executable, "-m", "resnetlab.tuning.rig"]
+    common: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **common) for _ in range(trials)]
+    try:
+        for process in processes:
+            _tell(process, dict(message))
+        for process in processes:
+            _hear(process)  # ready
+        for process in processes:
+            _tell(process, {"seconds": seconds})
+        busy, held, until = [], before, time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.05)
+            held = max(held, watched.memory()[0])
+            if (now := watched.busy()) is not None:
+                busy.append(now)
+        rates = [_hear(process)["rate"] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    utilisation = statistics.fmean(busy[len(busy) // 4 :]) if busy else None  # NVML's samples lag behind
+    memory = max(1, (held - before) // trials)
+    return Seen(trials, sum(rates), memory, total, used=before, utilisation=utilisation)
+
+
+def _tell(process: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(message) + "\n")
+    process.stdin.flush()
+
+
+def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise BadRequest(
+            "resources.gpus: auto: a trial that was run to measure it ended; its words are in logs/ray.log"
+        )
+    return json.loads(line)
+
+
+class RayRig:
+    """Asks a node with a GPU, which Ray chooses."""
+
+    def __init__(self, config: TrialConfig, cache: Path, cpus: float, device: str = "cuda", **how: Any):
+        config = config.model_copy(update={"epochs": max(config.epochs, 1)})
+        self._message = {
+            "config": config.model_dump(mode="json"),
+            "cache": str(cache),
+            "device": device,
+            "threads": max(1, int(cpus)),
+        }
+        self._how = how
+
+    def __call__(self, trials: int) -> Seen:
+        import ray
+
+        task = ray.remote(num_gpus=1, num_cpus=1, max_retries=0)(side_by_side)
+        try:
+            return ray.get(task.remote(trials, self._message, **self._how), timeout=PATIENCE)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, BadRequest):
+                raise error.cause from None
+            raise BadRequest(f"resources.gpus: auto: could not be measured: {str(error).splitlines()[-1]}") from None
+        except ray.exceptions.GetTimeoutError:
+            raise BadRequest(f"resources.gpus: auto: no GPU answered for {PATIENCE:.0f} s; give a number") from None
+
+
+def main() -> None:
+    """One trial: its first steps, then as many seconds as asked for."""
+    from resnetlab.data import prepare
+    from resnetlab.training.loop import Training
+
+    message = json.loads(sys.stdin.readline())
+    config = TrialConfig.model_validate(message["config"])
+    training = Training(config, prepare(config.data, Path(message["cache"])), message["device"], message["threads"])
+    training.rehearse(WARM)
+    print(json.dumps({"ready": True}), flush=True)
+    seconds = json.loads(sys.stdin.readline())["seconds"]
+    print(json.dumps({"rate": training.rehearse(seconds)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
