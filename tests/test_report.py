@@ -266,6 +266,19 @@ def test_confirm_runs_that_have_not_ended_are_said_so(tmp_path, place):
     assert "had not ended when this report was made: 21 trials" in text
 
 
+def test_times_under_sharing_are_said_to_be_unfit(tmp_path, place):
+    copy(place, tmp_path)
+    n = pq.read_table(place / "trials.parquet").num_rows
+    rewrite(tmp_path, device_share=[0.25] * 3 + [1.0] * (n - 3))
+    results = Results.open(tmp_path)
+    found = quick(results)
+    said = f"3 of {n:,} trials shared a device with others (0.25 of one each)"
+    assert f"Times say nothing about speed here, and are no objective: {said}." in found.text
+    (times,) = [drawing for drawing in gallery(results, estimates(results)) if drawing.name == "accuracy-time"]
+    assert "Not fit to compare: 3 of" in times.caption
+    assert "shared" not in quick(Results.open(place)).text
+
+
 @pytest.mark.parametrize("absent", ["epochs", "rungs", "classes", "predictions", "trials"])
 def test_an_absent_table_is_named_and_the_rest_is_shown(place, tmp_path, absent):
     copy(place, tmp_path, f"{absent}.parquet")

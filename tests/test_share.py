@@ -1,4 +1,4 @@
-"""How many trials share a GPU: the decision from planted numbers, the measuring on pretended GPUs, what sharing forbids."""
+"""How many trials share a GPU: decided from planted numbers, measured with a made-up meter; and what is refused."""
 
 import json
 from pathlib import Path
@@ -89,7 +89,9 @@ class Fake:
 
 def test_trials_are_really_run_side_by_side(tmp_path):
     """Two processes, on the CPU, with a meter that pretends."""
-    config = TrialConfig(data={"name": "glyphs", "variants": 1, "limit": 200}, blocks=1, width=4, downsample=1, batch=32)
+    config = TrialConfig(
+        data={"name": "glyphs", "variants": 1, "limit": 200}, blocks=1, width=4, downsample=1, batch=32
+    )
     prepare(config.data, tmp_path)
     message = {"config": config.model_dump(mode="json"), "cache": str(tmp_path), "device": "cpu", "threads": 1}
     found = rig.side_by_side(2, message, meter=Fake, seconds=0.3)
@@ -125,5 +127,7 @@ def test_times_under_sharing_are_no_objective(resources, shared):
 
 @pytest.mark.parametrize("gpus", [1.5, -1, 1e-5, 65, "most", float("nan"), float("inf"), True])
 def test_a_share_that_no_gpu_has_is_refused(gpus):
-    with pytest.raises(BadRequest, match=r"resources.gpus: .*\(allowed: 0, 0.0001 to 1, whole numbers up to 64, or auto\)"):
+    with pytest.raises(
+        BadRequest, match=r"resources.gpus: .*\(allowed: 0, 0.0001 to 1, whole numbers up to 64, or auto\)"
+    ):
         build_study(STUDY | {"resources": {"gpus": gpus}}, "s.yaml")

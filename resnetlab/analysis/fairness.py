@@ -13,6 +13,7 @@ import pandas as pd
 from resnetlab.analysis.contrasts import Cells, contrast
 from resnetlab.analysis.curves import full_budget
 from resnetlab.analysis.runs import Runs
+from resnetlab.analysis.sharing import shared_times
 from resnetlab.design import show
 from resnetlab.plan import Plan
 from resnetlab.records import Phase, Status
@@ -162,7 +163,8 @@ def _machines(runs: pd.DataFrame) -> str:
         found = sorted(map(str, runs[column].dropna().unique())) if column in runs.columns else []
         if len(found) > 1:
             return f"times are not comparable: {column} {' and '.join(found[:3])}"
-    return ""
+    shared = shared_times(runs)
+    return f"times are not comparable: {shared}" if shared else ""
 
 
 def _budgets(study: Study, trials: pd.DataFrame) -> list[Finding]:

@@ -20,6 +20,7 @@ from scipy import stats
 
 from resnetlab.analysis.contrasts import CONFIDENCE
 from resnetlab.analysis.measured import COUNTED, NOT_KEPT, PAIRED, Measured
+from resnetlab.analysis.sharing import shared_times
 from resnetlab.published import SCALE, Claim, Number, PublishedStudy, What
 
 AGREES, DIFFERS, UNDECIDED, NOT_COMPARABLE = "agrees", "differs", "undecided", "not comparable"
@@ -208,7 +209,9 @@ class _Judge:
     def _machines(self, arms: list[str]) -> list[str]:
         columns = ["device", "device_share", "threads", "host"]
         found = {tuple(row) for name in arms for row in self.measured.runs(name)[columns].itertuples(index=False)}
-        return ["the arms ran on different machines or devices"] if len(found) > 1 else []
+        apart = ["the arms ran on different machines or devices"] if len(found) > 1 else []
+        shared = any(shared_times(self.measured.runs(name)) for name in arms)
+        return apart + (["times were taken while trials shared a device"] if shared else [])
 
     def _note(self, what: What, arm: str) -> str:
         if not _is_outcome(what.metric):

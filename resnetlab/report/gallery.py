@@ -15,6 +15,7 @@ from resnetlab.analysis.curves import (
     search_progress,
 )
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.sharing import shared_times
 from resnetlab.metrics import METRICS
 from resnetlab.report import arm_gallery, figures
 from resnetlab.report.answer import ranked
@@ -115,6 +116,8 @@ def _pareto(results: Results, cost: str) -> Drawing:
     )
     if cost == "train_seconds":
         caption += ", and their place is the time that the full one would have taken at their pace"
+        if shared := shared_times(results.explore):
+            caption += f". Not fit to compare: {shared}"
     caption += "."
     draw = partial(figures.draw_pareto, points=points, cost=cost, numbers=numbers)
     name = "accuracy-parameters" if cost == "parameters" else "accuracy-time"

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from resnetlab import __version__
 from resnetlab.analysis.curves import WORDS, Counts
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.sharing import shared_times
 from resnetlab.records import Status
 from resnetlab.report import arms, bookkeeping, claimed, explored, printed, sections
 from resnetlab.report.answer import answer
@@ -97,6 +98,8 @@ def _notes(results: Results) -> list[str]:
         notes.append(
             f"The sweep had not ended when this report was made: {running} trials were waiting, running or interrupted."
         )
+    if shared := shared_times(results.trials):
+        notes.append(f"Times say nothing about speed here, and are no objective: {shared}.")
     if len(results.other_confirm):
         notes.append(
             f"{len(results.other_confirm)} runs belong to another plan than plan.json: they are used in nothing."

@@ -153,6 +153,8 @@ class _Decisions(_Kept, FIFOScheduler):
         elif self._silence.late(trial_id):
             limit = f"{self._silence.limit:g} s (resources.epoch_limit)"
             self._guard(self._sweep.ended, trial_id, Status.FAILED, f"an epoch took longer than {limit}")
+        elif "exit_actor" in error:
+            self._guard(self._sweep.died, trial_id, "its machine is leaving")
         else:
             self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])
 

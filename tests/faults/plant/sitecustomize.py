@@ -2,8 +2,9 @@
 
     [{"when": {"kernel": 3}, "epoch": 2, "do": "hang"}]
 
-`do`: hang (sleep for an hour), eat (take `bytes` of memory and keep them), die (SIGKILL). Epochs count from 1; without
-`once: false` a fault happens once, which a file beside the plant remembers.
+`do`: hang (sleep for an hour), wait (as long as the file `until` is there), eat (take `bytes` of memory and keep them),
+die (SIGKILL). Epochs count from 1; without `once: false` a fault happens once, which a file beside the plant remembers.
+Another file has a line for each epoch that was begun.
 """
 
 import json
@@ -29,6 +30,9 @@ def faults(config, epoch):
                 continue
         if fault["do"] == "hang":
             time.sleep(3600)
+        elif fault["do"] == "wait":
+            while Path(fault["until"]).exists():
+                time.sleep(0.05)
         elif fault["do"] == "eat":
             kept = [bytearray(1 << 24) for _ in range(fault["bytes"] >> 24)]
             time.sleep(3600 if kept else 0)
@@ -55,6 +59,8 @@ class Planting(MetaPathFinder, Loader):
         run_epoch = module.Training.run_epoch
 
         def planted(training):
+            with Path(os.environ["RESNETLAB_PLANT"]).with_suffix(".epochs").open("a") as log:
+                log.write(f"{training.config.trial_id} {training.epoch + 1}\n")
             faults(training.config, training.epoch + 1)
             return run_epoch(training)
 

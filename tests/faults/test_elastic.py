@@ -1,0 +1,84 @@
+"""Nodes that join are used, a notice (SIGTERM) costs no epoch, the loss of a node at most one; who waits is shown."""
+
+import json
+import os
+import signal
+from collections import Counter
+
+import pytest
+
+from faults.lab import Cluster, Lab
+
+pytestmark = pytest.mark.campaign
+
+STUDY = """
+dataset: {name: glyphs, variants: 2, limit: 600}
+baseline: {blocks: 1, width: 8, downsample: 1, batch: 32, lr: 0.1}
+arms:
+  kernel-1: {kernel: 1}
+  kernel-3: {kernel: 3}
+search: {epochs: 6}
+confirm: {design: arms, seeds: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A cluster of one CPU, to which nodes are joined."""
+    made = Lab(tmp_path_factory.mktemp("elastic"), STUDY)
+    cluster = Cluster(made, cpus=1)
+    made.address = cluster.address
+    yield made, cluster
+    cluster.stop()
+
+
+def begun(lab):
+    """How often each epoch of each trial was begun."""
+    log = lab.place / "plant.epochs"
+    return Counter(tuple(line.split()) for line in log.read_text().splitlines()) if log.exists() else Counter()
+
+
+def test_nodes_come_and_go(lab):
+    lab, cluster = lab
+    hold = [lab.place / "hold-2", lab.place / "hold-4"]
+    for file in hold:
+        file.touch()
+    lab.plant(
+        *(
+            {"when": {"kernel": 1}, "epoch": epoch, "do": "wait", "until": str(file)}
+            for epoch, file in zip((2, 4), hold, strict=True)
+        )
+    )
+    driver = lab.start("elastic").rows(1)
+    (first,) = lab.workers()
+
+    # One CPU: one trial runs, the next waits. A node that joins takes it.
+    assert sorted(Counter(row["status"] for row in lab.trials("elastic")).items()) == [("running", 1), ("waiting", 1)]
+    cluster.join(cpus=1)
+    lab.wait(lambda: len(lab.workers()) == 2, 60)
+
+    # A notice in the midst of epoch 2: it is finished, saved, and gone on from by another process.
+    lab.wait(lambda: any(epoch == "2" for _, epoch in begun(lab)), 60)
+    os.kill(first, signal.SIGTERM)
+    hold[0].unlink()
+    lab.wait(lambda: first not in lab.workers(), 30)
+    assert max(begun(lab).values()) == 1
+
+    # The node that joined is gone, in the midst of an epoch.
+    lab.wait(lambda: any(epoch == "4" for _, epoch in begun(lab)), 60)
+    cluster.kill_node(1)
+    hold[1].unlink()
+    ended = driver.finish()
+    assert ended.code == 0, ended.err
+    rows = lab.trials("elastic")
+    assert {row["status"] for row in rows} == {"complete"} and len(rows) == 4
+    assert sorted(lab.epochs("elastic")) == sorted((row["trial_id"], e) for row in rows for e in range(1, 7))
+    twice = Counter(trial for (trial, _), times in begun(lab).items() for _ in range(times - 1))
+    assert all(times <= 1 for times in twice.values()), twice
+    assert "its machine is leaving" in ended.out
+
+    record = json.loads((lab.place / "elastic/faults/sweep.json").read_text())
+    assert [line["event"] for line in record["nodes"]] == ["joined", "left"]
+    assert record["waiting"] == {"trials": 0, "for": ""}
+    assert "joined: room for 2 trials at once" in ended.out and "left: room for 1 trial at once" in ended.out
+    assert "waiting for 1 CPU (room for 1 trial, on 1 node)" in ended.out
