@@ -28,11 +28,10 @@ def fitting(node: Node, resources: Resources) -> int:
 
 def asked(resources: Resources) -> str:
     """What one trial needs, in words: `1 CPU and 0.25 GPUs`."""
-    return " and ".join(
-        f"{amount:g} {kind}{'s' * (amount != 1)}"
-        for amount, kind in ((resources.cpus, "CPU"), (resources.gpus, "GPU"))
-        if amount
-    )
+    cpus = f"{resources.cpus:g} CPU{'s' * (resources.cpus != 1)}"
+    if resources.gpus == "auto":
+        return f"{cpus} and a share of a GPU"
+    return f"{cpus} and {resources.gpus:g} GPU{'s' * (resources.gpus != 1)}" if resources.gpus else cpus
 
 
 def named(node: Node) -> str:

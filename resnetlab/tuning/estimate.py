@@ -16,6 +16,7 @@ from resnetlab.seeding import stream
 from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
 from resnetlab.tuning import given
+from resnetlab.tuning.capacity import asked
 from resnetlab.tuning.search import Search
 from resnetlab.tuning.seen import starts
 from resnetlab.tuning.task import data_key
@@ -41,6 +42,8 @@ def describe(study: Study, folder: Folder, weights: Weights | None = None) -> It
         yield _data(study, config, datasets[data_key(config)])
     if bad := datasets[data_key(next(iter(configs.values())))].notes.get("bad rows"):
         yield f"  {bad_rows_said(bad)}"
+    threads = max(1, int(study.resources.cpus))
+    yield f"each trial gets {asked(study.resources)}, and {threads} thread{'s' * (threads > 1)}"
     if not study.arms:
         yield "factors:"
     for factor in study.space.factors:
