@@ -330,7 +330,7 @@ class _Session:
             "wall_seconds": now - self._began,
             "busy_seconds": sweep.busy_seconds,
             "waiting": waiting,
-            "nodes": self._capacity.log,
+            "node_changes": self._capacity.log,
         }
         self._written = now
         if ended:

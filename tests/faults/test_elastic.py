@@ -78,7 +78,7 @@ def test_nodes_come_and_go(lab):
     assert "its machine is leaving" in ended.out
 
     record = json.loads((lab.place / "elastic/faults/sweep.json").read_text())
-    assert [line["event"] for line in record["nodes"]] == ["joined", "left"]
+    assert [line["event"] for line in record["node_changes"]] == ["joined", "left"]
     assert record["waiting"] == {"trials": 0, "for": ""}
     assert "joined: room for 2 trials at once" in ended.out and "left: room for 1 trial at once" in ended.out
     assert "waiting for 1 CPU (room for 1 trial, on 1 node)" in ended.out
