@@ -1,14 +1,23 @@
-"""The plan that a results folder holds: found, made once, set aside where the study asks for another. Never lost."""
+"""The plan that a results folder holds: found, made once, set aside where the study asks for another. Never lost. And
+the runs that it and the pilot ask for."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from resnetlab.config import TrialConfig
 from resnetlab.errors import FolderRefused
-from resnetlab.plan import Plan, asked, make_plan, read_plan
+from resnetlab.plan import Plan, asked, make_plan, pilot_trials, read_plan
+from resnetlab.records import Phase
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
+from resnetlab.tuning.task import Task
+
+Rows = Mapping[str, Mapping[str, Any]]  # of the trials table, by trial_id
+DatasetOf = Callable[[TrialConfig], tuple[str, Sequence[str]]]  # content hash and classes
 
 
 def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
@@ -37,3 +46,32 @@ def make(store: Store, study: Study, data_hash: str, revision: str) -> Plan:
     content = plan.content() | {"plan_hash": plan.plan_hash}
     store.folder.write("plan.json", json.dumps(content, indent=2).encode())
     return plan
+
+
+def pilot(study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
+    """The baseline's runs, and the columns that their rows begin with."""
+    numbers = [row["number"] for row in rows.values()]
+    first = max([study.explore_trials - 1, *numbers]) + 1
+    for number, (columns, config) in enumerate(pilot_trials(study), first):
+        task = Task(config.trial_id, config, Phase.PILOT, test=True, data_hash=dataset(config)[0])
+        yield {"number": number} | columns, task
+
+
+def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
+    """The plan's runs, and the columns that their rows begin with."""
+    others = [row["number"] for row in rows.values() if row["plan_hash"] != plan.plan_hash]
+    found = list(plan.trials(study))
+    data = {f"trial:{config.trial_id}": config.data for _, _, _, config in found}
+    sources = {config.weights.removeprefix("trial:") for _, _, _, config in found}
+    for number, (row, block, arm, config) in enumerate(found, 1 + max(others, default=-1)):
+        keep, of_source = config.trial_id in sources, data.get(config.weights)
+        task = Task(config.trial_id, config, Phase.CONFIRM, True, dataset(config)[0], keep, of_source)
+        columns = {
+            "number": number,
+            "arm": arm.name,
+            "plan_hash": plan.plan_hash,
+            "design_row": row,
+            "seed_block": block,
+            **arm.values,
+        }
+        yield columns, task

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from resnetlab.asha import Asha
 from resnetlab.config import TrialConfig, digest
 from resnetlab.errors import BadRequest, CannotWrite, ResnetlabError, TrialsFailed
-from resnetlab.plan import Plan, pilot_trials
+from resnetlab.plan import Plan
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
@@ -98,22 +98,18 @@ class Sweep:
                 self.progress.ended(row)
             else:
                 self._again.append(self._task(row))
-        self._queue_pilot()
+        for columns, task in planned.pilot(self.study, self.store.trials, self._dataset):
+            self.progress.pilot_planned += 1
+            self._queue(self._pilot, columns, task)
         self._find_plan()
 
-    def _queue_pilot(self) -> None:
-        """The baseline's runs that have not ended."""
-        numbers = [row["number"] for row in self.store.trials.values()]
-        for number, (row, config) in enumerate(
-            pilot_trials(self.study), max([self.study.explore_trials - 1, *numbers]) + 1
-        ):
-            task = Task(config.trial_id, config, Phase.PILOT, test=True, data_hash=self._dataset(config)[0])
-            known = self.store.trials.get(task.trial_id)
-            self.progress.pilot_planned += 1
-            if known is None:
-                self._pilot.append(({"number": number} | row, task))
-            elif not Status(known["status"]).ended:
-                self._again.append(replace(task, recorded=known["epochs_run"]))
+    def _queue(self, fresh: deque[tuple[dict[str, Any], Task]], columns: dict[str, Any], task: Task) -> None:
+        """Put a planned run among the `fresh` ones, or among those that go on, unless it has ended."""
+        known = self.store.trials.get(task.trial_id)
+        if known is None:
+            fresh.append((columns, task))
+        elif not Status(known["status"]).ended:
+            self._again.append(replace(task, recorded=known["epochs_run"]))
 
     def _find_plan(self) -> None:
         """Take the folder's plan, or set it aside where the study now asks for something else."""
@@ -240,33 +236,11 @@ class Sweep:
         return task
 
     def _adopt(self, plan: Plan) -> None:
-        """Queue the plan's runs, except those that have ended."""
+        """Queue the plan's runs."""
         self.plan = plan
-        others = [row["number"] for row in self.store.trials.values() if row["plan_hash"] != plan.plan_hash]
-        first = 1 + max(others, default=-1)
-        runs = list(plan.trials(self.study))
-        data = {f"trial:{config.trial_id}": config.data for _, _, _, config in runs}
-        sources = {config.weights.removeprefix("trial:") for _, _, _, config in runs}
-        for number, (row, block, arm, config) in enumerate(runs, start=first):
-            known = self.store.trials.get(config.trial_id)
+        for columns, task in planned.runs(plan, self.study, self.store.trials, self._dataset):
             self.progress.confirm_planned += 1
-            if known is not None and Status(known["status"]).ended:
-                continue
-            keep = config.trial_id in sources
-            of_source = data.get(config.weights)
-            task = Task(config.trial_id, config, Phase.CONFIRM, True, self._dataset(config)[0], keep, of_source)
-            if known is not None:
-                self._again.append(replace(task, recorded=known["epochs_run"]))
-                continue
-            columns = {
-                "number": number,
-                "arm": arm.name,
-                "plan_hash": plan.plan_hash,
-                "design_row": row,
-                "seed_block": block,
-                **arm.values,
-            }
-            self._confirm.append((columns, task))
+            self._queue(self._confirm, columns, task)
 
     def _open(self, task: Task, columns: Mapping[str, Any]) -> None:
         self.store.add("trials", task.first_row(self.study.name) | self._facts | dict(columns))
