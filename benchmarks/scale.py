@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, Book, Row, options, spread
+from common import RESULTS, ROOT, Book, Row, options, shown, spread
 
 EPOCHS, AT_ONCE = 20, 8
 HISTORY = (1_000, 3_000, 10_000)  # finished trials that a suggestion is made from
@@ -222,7 +222,30 @@ def suggestions(history: tuple[int, ...], n: int) -> list[Row]:
     return rows
 
 
+def table() -> str:
+    """What a report costs from thousand to thousand, as Markdown, from the JSON."""
+    content = json.loads((RESULTS / "scale.json").read_text())
+    lines = ["| trials | driver, ms of CPU a report | of that publishing | sampler | wall, ms a report | driver, MiB |"]
+    lines.append("|---|---|---|---|---|---|")
+    rows = content["parts"]["reports"]["rows"]
+    for row in rows:
+        if "sampler" in row:
+            cells = [row["what"].partition(", ")[2].removeprefix("trials ")]
+            cells += [f"{row[key]:.2f}" for key in ("median", "publishing", "sampler", "wall")] + [
+                f"{row['memory']:.0f}"
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| | measured |", "|---|---|"]
+    rest = [row for row in rows if "sampler" not in row] + content["parts"]["suggestions"]["rows"]
+    lines += [f"| {row['what']} | {shown(row)} |" for row in rest]
+    found = content["machine"]
+    return "\n".join([*lines, "", f"One run. {found['cpu']}, {found['cores']} cores; `python benchmarks/scale.py`."])
+
+
 def main() -> None:
+    if "--table" in sys.argv:
+        print(table())
+        return
     chosen = options(__doc__)
     book = Book("scale", chosen.quick, chosen.again)
     trials, every = (60, 20) if chosen.quick else (10_000, 1_000)

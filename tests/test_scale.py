@@ -1,4 +1,5 @@
-"""Many trials on real Ray: what Tune keeps of those that are over, and how a sweep of them goes on."""
+"""Many trials on real Ray, which pretends that there is a GPU: what Tune keeps of those that are over, how a sweep of
+them goes on, and how the share of a GPU is measured, used and recorded."""
 
 import json
 import os
@@ -13,10 +14,28 @@ from resnetlab.tables.store import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = """
-import json, sys
+import functools, json, sys
 from pathlib import Path
-import scale
-from resnetlab.tuning import engine, sweep
+import ray, scale
+from resnetlab.tuning import cluster, engine, rig, sweep
+
+class Meter:
+    looks = 0
+    def memory(self):
+        self.looks += 1
+        return (0 if self.looks == 1 else 6 << 30), 16 << 30
+    def busy(self):
+        return 0.4
+
+if sys.argv[3] == "auto":
+    study = scale.study
+    def sharing(*asked):
+        found = study(*asked)
+        return found.model_copy(update={"resources": found.resources.model_copy(update={"gpus": "auto"})})
+    scale.study = sharing
+    cluster.check_reachable = lambda *asked: None
+    ray.init = functools.partial(ray.init, num_gpus=1)
+    rig.RayRig = functools.partial(rig.RayRig, device="cpu", meter=Meter, seconds=0.2)
 
 scale.EPOCHS, kept, begun = 2, [], []
 step = engine._Controller.on_step_end
@@ -34,10 +53,10 @@ print(json.dumps({"kept": max(kept), "begun": begun[-1]}))
 """
 
 
-def run(place, until):
+def run(place, until, gpus="0"):
     env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}", "RAY_worker_niceness": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", CODE, str(place), str(until)], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CODE, str(place), str(until), gpus], env=env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -51,8 +70,12 @@ def test_tune_forgets_trials_that_are_over_and_the_sweep_goes_on(tmp_path):
     folder = Folder.at(tmp_path / "scale")
     statuses = read_table(folder, "trials")["status"].to_pylist()
     assert statuses.count("complete") > 100 and set(statuses) <= {"complete", "interrupted"}
-    run(tmp_path, 0)
+    shared = run(tmp_path, 0, "auto")
+    assert "GPU" in shared["begun"][1]
     trials, epochs = read_table(folder, "trials"), read_table(folder, "epochs")
     assert trials["status"].to_pylist() == ["complete"] * 160 and epochs.num_rows == 320
     record = json.loads((tmp_path / "scale" / "sweep.json").read_text())
     assert len(record["sessions"]) == 2 and record["waiting"] == {"trials": 0, "for": ""}
+    found = record["gpu_share"]
+    assert [one["trials"] for one in found["seen"]][:1] == [1] and found["seen"][0]["memory"] == 6 << 30
+    assert found["trials"] in (1, 2) and record["slots"] == found["trials"]  # by two real rates; a third has no room

@@ -69,7 +69,8 @@ def side_by_side(
     watched = meter()
     before, total = watched.memory()
     command = [sys.executable, "-m", "resnetlab.tuning.rig"]
-    common: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the code came with the job
+    common: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
     processes = [subprocess.Popen(command, **common) for _ in range(trials)]
     try:
         for process in processes:
@@ -114,7 +115,7 @@ class RayRig:
     """Asks a node with a GPU, which Ray chooses."""
 
     def __init__(self, config: TrialConfig, cache: Path, cpus: float, device: str = "cuda", **how: Any):
-        config = config.model_copy(update={"epochs": max(config.epochs, 1)})
+        config = config.model_copy(update={"weights": "none"})  # what it starts from costs the same
         self._message = {
             "config": config.model_dump(mode="json"),
             "cache": str(cache),

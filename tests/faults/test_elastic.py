@@ -77,6 +77,7 @@ def test_nodes_come_and_go(lab):
     assert all(times <= 1 for times in twice.values()), twice
     assert "its machine is leaving" in ended.out
 
+    lab.no_orphans(cluster)
     record = json.loads((lab.place / "elastic/faults/sweep.json").read_text())
     assert [line["event"] for line in record["node_changes"]] == ["joined", "left"]
     assert record["waiting"] == {"trials": 0, "for": ""}
