@@ -56,7 +56,7 @@ print(json.dumps({"kept": max(kept), "begun": begun[-1]}))
 def run(place, until, gpus="0"):
     env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}", "RAY_worker_niceness": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", CODE, str(place), str(until), gpus], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CODE, str(place), str(until), gpus], env=env, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
