@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
 	@echo "make test    run the tests"
-	@echo "make check   lint"
+	@echo "make check   lint, and check types strictly"
 	@echo "make test-cluster   Slurm, nodes with addresses of their own, S3; as root, installs Slurm from Debian's packages"
 	@echo "make pins    write the installed versions to cluster/constraints.txt"
 	@echo "make clean   remove $(VENV)"
@@ -32,6 +32,7 @@ check: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV)

@@ -78,12 +78,18 @@ def parsed(settings: Sequence[str]) -> dict[str, Any]:
 
 def print_settings(studies: Path) -> None:
     """The studies at hand, and what a study file can say, with defaults."""
-    from resnetlab.config import DEFAULTS, READS, DataConfig, TrialConfig
+    from resnetlab.config import DEFAULTS, READS, DataConfig, Frozen, TrialConfig
     from resnetlab.study import Confirm, Resources, Search
 
     print("studies:", ", ".join(sorted(file.stem for file in studies.glob("*.yaml"))))
-    sections = {"dataset": DataConfig, "search": Search, "confirm": Confirm, "resources": Resources}
-    for section, model in {**sections, "baseline and factors": TrialConfig}.items():
+    sections: dict[str, type[Frozen]] = {
+        "dataset": DataConfig,
+        "search": Search,
+        "confirm": Confirm,
+        "resources": Resources,
+        "baseline and factors": TrialConfig,
+    }
+    for section, model in sections.items():
         print(f"\n{section}:")
         for name, info in model.model_fields.items():
             if name in ("data", "seed", "split_seed", "epochs") and model is TrialConfig:
@@ -146,7 +152,8 @@ def print_published(study: Study, storage: str) -> None:
     from resnetlab.analysis import printed
     from resnetlab.tuning.run import results_folder
 
-    found, console, reasons = _held(results_folder(study, storage).url), Console(), {}
+    found, console = _held(results_folder(study, storage).url), Console()
+    reasons: dict[str, int] = {}
     if found is None:
         return
     for title, verdicts in (("Numbers", found.numbers), ("Claims", found.claims)):

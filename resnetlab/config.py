@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
@@ -25,6 +25,12 @@ PRECISION = (
 )
 DETERMINISTIC = "only algorithms that give the same bits in every run; matters on a GPU"
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+T = TypeVar("T")
+if TYPE_CHECKING:  # what reads a setting reads it where it applies, and there it is not None
+    Conditional: TypeAlias = T | Any
+else:
+    Conditional = T | None
 
 
 def _odd(value: int) -> int:
@@ -136,27 +142,31 @@ class TrialConfig(Frozen):
     model: Model = Field(
         "resnet", description="which family; READS says what each reads, docs of resnetlab.models what it is"
     )
-    blocks: int | None = Field(None, ge=1, le=64, description="residual blocks")
-    kernel: Annotated[int, AfterValidator(_odd)] | None = Field(
+    blocks: Conditional[int] = Field(None, ge=1, le=64, description="residual blocks")
+    kernel: Conditional[Annotated[int, AfterValidator(_odd)]] = Field(
         None, ge=1, le=11, description="of the blocks' convolutions, odd"
     )
-    padding: int | None = Field(
+    padding: Conditional[int] = Field(
         None, ge=0, le=5, description="of the blocks' convolutions; below kernel // 2 each of them shrinks the map"
     )
-    width: int | None = Field(None, ge=1, le=2048, description="channels of the stem or first convolution")
-    downsample: int | None = Field(None, ge=0, le=6, description="blocks that halve the map and double the channels")
-    shortcut: bool | None = Field(None, description="add each block's input to its output")
-    se: bool | None = Field(None, description="squeeze-excitation in each block")
-    pool: Literal["average", "flatten"] | None = Field(None, description="from the last map to the head's input")
-    head_depth: int | None = Field(None, ge=1, le=8, description="linear layers of the head")
-    head_width: int | None = Field(None, ge=1, le=16384, description="hidden units of the head, where head_depth > 1")
-    dropout: Fraction | None = Field(
+    width: Conditional[int] = Field(None, ge=1, le=2048, description="channels of the stem or first convolution")
+    downsample: Conditional[int] = Field(
+        None, ge=0, le=6, description="blocks that halve the map and double the channels"
+    )
+    shortcut: Conditional[bool] = Field(None, description="add each block's input to its output")
+    se: Conditional[bool] = Field(None, description="squeeze-excitation in each block")
+    pool: Conditional[Literal["average", "flatten"]] = Field(None, description="from the last map to the head's input")
+    head_depth: Conditional[int] = Field(None, ge=1, le=8, description="linear layers of the head")
+    head_width: Conditional[int] = Field(
+        None, ge=1, le=16384, description="hidden units of the head, where head_depth > 1"
+    )
+    dropout: Conditional[Fraction] = Field(
         None, description="before each linear layer of the head (scratch-cnn: after each pool; twice that in the head)"
     )
-    input_size: int | None = Field(
+    input_size: Conditional[int] = Field(
         None, ge=8, le=1024, description="enlarge images to so many pixels a side on the device; none: as they are"
     )
-    resize: Literal["nearest", "bilinear"] | None = Field(None, description="how input_size enlarges")
+    resize: Conditional[Literal["nearest", "bilinear"]] = Field(None, description="how input_size enlarges")
     frozen: int = Field(0, ge=0, description="leading stages not trained: 1 is the stem, 2 the first block too, …")
     weights: str = Field(
         "none",
@@ -171,16 +181,16 @@ class TrialConfig(Frozen):
 
     optimizer: Optimizer = "sgd"
     lr: float = Field(0.1, gt=0.0, le=100.0, description="peak learning rate")
-    momentum: Fraction | None = None
-    nesterov: bool | None = None
-    beta2: Fraction | None = None
+    momentum: Conditional[Fraction] = None
+    nesterov: Conditional[bool] = None
+    beta2: Conditional[Fraction] = None
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
     label_smoothing: Fraction = 0.0
     schedule: Schedule = "constant"
-    step_at: float | None = Field(None, gt=0.0, lt=1.0, description="step: part of the run between two drops")
-    step_factor: Fraction | None = Field(None, description="step: multiply by this at each drop")
-    constant_part: Fraction | None = Field(None, description="constant-exponential: part at the peak rate")
-    warmup_part: Fraction | None = Field(None, description="one-cycle: part of the run that rises")
+    step_at: Conditional[float] = Field(None, gt=0.0, lt=1.0, description="step: part of the run between two drops")
+    step_factor: Conditional[Fraction] = Field(None, description="step: multiply by this at each drop")
+    constant_part: Conditional[Fraction] = Field(None, description="constant-exponential: part at the peak rate")
+    warmup_part: Conditional[Fraction] = Field(None, description="one-cycle: part of the run that rises")
 
     batch: int = Field(128, ge=1, le=65536)
     epochs: int = Field(10, ge=1, le=100_000, description="the full budget; schedules end here")
@@ -252,7 +262,7 @@ class TrialConfig(Frozen):
     @property
     def stages(self) -> int:
         """Stages before the head: the most that can be frozen."""
-        return _stages(self.__dict__)
+        return int(_stages(self.__dict__))
 
     @classmethod
     def factor_fields(cls) -> frozenset[str]:
@@ -263,7 +273,8 @@ class TrialConfig(Frozen):
     def check_level(cls, name: str, value: Any) -> None:
         """ValidationError or ValueError where `value` alone cannot be a level of the field `name`."""
         info = cls.model_fields[name]
-        taken = TypeAdapter(Annotated[info.annotation, "field", *info.metadata]).validate_python(value)  # type: ignore[misc]
+        kind: Any = Annotated[info.annotation, "field", *info.metadata]
+        taken: Any = TypeAdapter(kind).validate_python(value)
         if taken != value or isinstance(taken, bool) != isinstance(value, bool):
             raise ValueError(f"need {type(taken).__name__}, got {value!r}")
 
@@ -299,7 +310,7 @@ def _stages(values: Mapping[str, Any]) -> Any:
 def _nothing_to_train(values: Mapping[str, Any]) -> bool:
     """True where every stage is frozen. The values are as they were given, of any type."""
     try:
-        return values.get("frozen", 0) == _stages(values)
+        return bool(values.get("frozen", 0) == _stages(values))
     except TypeError:
         return False
 

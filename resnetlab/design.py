@@ -147,4 +147,4 @@ def fraction(factors: int) -> list[tuple[int, ...]]:
 
 def _arm(incumbent: Mapping[str, Any], chosen: Mapping[str, Any]) -> Arm:
     changed = {f: level for f, level in chosen.items() if level != incumbent[f]}
-    return Arm(dict(incumbent) | chosen, changed)
+    return Arm({**incumbent, **chosen}, changed)

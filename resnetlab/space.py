@@ -63,7 +63,7 @@ class Branch(Frozen):
         if self.levels is not None:
             return any(value == level and isinstance(value, bool) == isinstance(level, bool) for level in self.levels)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and self.low <= value <= self.high  # type: ignore[operator]
+        return number and bool(self.low <= value <= self.high)
 
     def position(self, value: Any) -> float:
         """Where `value` lies in the branch, from 0 to 1: of a log range on the logarithm, of levels by their order."""
@@ -72,7 +72,7 @@ class Branch(Frozen):
         low, high = float(self.low), float(self.high)  # type: ignore[arg-type]
         if self.log:
             low, high, value = math.log(low), math.log(high), math.log(value)
-        return min(max((value - low) / (high - low), 0.0), 1.0)
+        return float(min(max((value - low) / (high - low), 0.0), 1.0))
 
     def describe(self) -> str:
         if self.levels is not None:

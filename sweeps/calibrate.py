@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +16,9 @@ from resnetlab import cli
 from resnetlab.analysis.calibration import measure, measure_claims, power_table, scenarios
 from resnetlab.analysis.calibration_sweeps import measure_sweeps
 from resnetlab.analysis.calibration_table import write
+
+if TYPE_CHECKING:
+    from resnetlab.tables.store import Store
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
 
@@ -38,7 +41,9 @@ def main(
         print(f"confirm stages: {len(scenarios())} worlds and designs, {repeats:,} repeats each")
         power, claims = power_table(repeats, seed), measure_claims(repeats, seed)
         whole = measure_sweeps(
-            lambda study, store: Sweep(study, store, facts, one_dataset(study, "simulated", ())), sweeps, seed
+            lambda study, store: Sweep(study, cast("Store", store), facts, one_dataset(study, "simulated", ())),
+            sweeps,
+            seed,
         )
         versions = {name: version(name) for name in ("numpy", "scipy", "pandas", "optuna")}
         content = {

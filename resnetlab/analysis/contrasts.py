@@ -34,7 +34,7 @@ class Cells:
 
     @property
     def df(self) -> np.ndarray:
-        return np.maximum(self.n - 1, 0)
+        return np.asarray(np.maximum(self.n - 1, 0))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Estimates:
     @property
     def p(self) -> np.ndarray:
         """Two-sided p of no difference."""
-        return 2 * stats.t.sf(np.abs(self.estimate) / self.standard_error, self.df)
+        return np.asarray(2 * stats.t.sf(np.abs(self.estimate) / self.standard_error, self.df))
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
         """Low and high ends of the two-sided t interval."""

@@ -80,7 +80,7 @@ def learning_curves(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str = "v
     rows = epochs.sort_values(["trial_id", "epoch"], kind="stable")
     ids = rows["trial_id"].to_numpy(dtype=object)
     at, values = rows["epoch"].to_numpy(), rows[metric].to_numpy()
-    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else []
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, int)
     spans = {ids[a]: slice(a, b) for a, b in zip(starts, [*starts[1:], len(ids)], strict=False)}
     found = []
     for trial_id, number, status, arm in trials[["trial_id", "number", "status", "arm"]].itertuples(index=False):

@@ -7,6 +7,7 @@ and its table with words for people (`estimate`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,7 +127,7 @@ def estimate(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(kinds)).astype(numbers)
 
 
-def _row(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> dict:
+def _row(plan: Plan, runs: Runs, found: Analysis, i: int, sides: Sides) -> dict[str, Any]:
     item = found.questions.items[i]
     low, high = found.estimates.interval()
     verdict, notes = _judge(plan, runs, found, i, sides)
@@ -292,7 +293,7 @@ def _method(plan: Plan, kind: str) -> str:
     return f"{interval}, Holm over {family}{negligible}"
 
 
-def _left_out(plan: Plan, name: str, why: str) -> dict:
+def _left_out(plan: Plan, name: str, why: str) -> dict[str, Any]:
     factor, _, level = name.partition("=")
     reference = plan.incumbent.get(factor)
     return {

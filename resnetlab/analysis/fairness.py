@@ -224,7 +224,7 @@ def _sizes(found: pd.DataFrame) -> list[Finding]:
 def _at_equal(row: Mapping[str, Any]) -> str:
     """What arms of like size or time say, in percentage points."""
     if not row["pairs"]:
-        return row["note"]
+        return str(row["note"])
     besides = f", which also differ in {row['others']}" if row["others"] else ""
     size = f"{100 * row['estimate']:+.2f}"
     if not np.isnan(row["low"]):

@@ -55,7 +55,7 @@ class Measured:
         """How the arm's other runs ended: `1 diverged, 1 failed: weights … are not here`."""
         ours = self.trials[self.trials["arm"] == arm]
         ended = ours.loc[ours["status"] != Status.COMPLETE, "status"].value_counts()
-        why = ours.loc[ours["status"] == Status.FAILED, "reason"].dropna() if "reason" in ours else ()
+        why = ours.loc[ours["status"] == Status.FAILED].get("reason", pd.Series(dtype=object)).dropna()
         return ", ".join(f"{n} {str(status).replace('_', ' ')}" for status, n in ended.items()) + (
             f": {why.iloc[0].partition(': ')[0]}" if len(why) else ""
         )
@@ -76,7 +76,7 @@ class Measured:
         return pd.Series(found, dtype=float).dropna()
 
     def _counted(self, metric: str, arm: str, run: pd.Series) -> float:
-        counts = {name: self.facts.get(arm, run)[name] for name in ("parameters", "trainable")}
+        counts: dict[str, float] = {name: self.facts.get(arm, run)[name] for name in ("parameters", "trainable")}
         return counts["parameters"] - counts["trainable"] if metric == "untrained_parameters" else counts[metric]
 
     def _one(self, what: What, run: pd.Series) -> float:
@@ -84,13 +84,13 @@ class Measured:
             case "accuracy" | "loss":
                 return self._curve_value(what, run)
             case "early_accuracy":
-                return self._curve(run)["val_accuracy"].head(EARLY).mean()
+                return float(self._curve(run)["val_accuracy"].head(EARLY).mean())
             case "converged_accuracy":
-                return self._curve(run)["val_accuracy"].tail(max(1, int(run["epochs_run"]) // 3)).mean()
+                return float(self._curve(run)["val_accuracy"].tail(max(1, int(run["epochs_run"]) // 3)).mean())
             case "epoch_time":
-                return run["train_seconds"] / run["epochs_run"]
+                return float(run["train_seconds"] / run["epochs_run"])
             case "epochs":
-                return run["epochs_run"]
+                return float(run["epochs_run"])
             case "precision" | "recall" | "f1":
                 return self._by_class(what, run)
             case "perfect_classes" | "worst_rate" | "worst_support":
@@ -101,17 +101,17 @@ class Measured:
     def _curve_value(self, what: What, run: pd.Series) -> float:
         """Where the text names no split, the validation split, which has a value for every epoch."""
         if what.split == "test":
-            return run[f"test_{what.metric}"] if what.epoch == "last" else np.nan
+            return float(run[f"test_{what.metric}"]) if what.epoch == "last" else np.nan
         curve = self._curve(run)[f"{'train' if what.split == 'train' else 'val'}_{what.metric}"]
         match what.epoch:
             case "first":
-                return curve.iloc[0]
+                return float(curve.iloc[0])
             case "best":
-                return curve.max() if what.metric == "accuracy" else curve.min()
+                return float(curve.max() if what.metric == "accuracy" else curve.min())
             case int(epoch):
-                return curve.get(epoch, np.nan)
+                return float(curve.get(epoch, np.nan))
             case _:
-                return curve.iloc[-1]
+                return float(curve.iloc[-1])
 
     @cached_property
     def _curves(self) -> dict[str, pd.DataFrame]:
@@ -141,11 +141,11 @@ class Measured:
         }
         score = found[what.metric].fillna(0.0)
         if what.of == "macro":
-            return score.mean()
+            return float(score.mean())
         if what.of == "weighted":
-            return (score * tally["support"]).sum() / max(1, tally["support"].sum())
+            return float((score * tally["support"]).sum() / max(1, tally["support"].sum()))
         of_class = score[tally["name"] == what.of]
-        return of_class.iloc[0] if len(of_class) == 1 else np.nan
+        return float(of_class.iloc[0]) if len(of_class) == 1 else np.nan
 
     def _counted_classes(self, run: pd.Series) -> pd.DataFrame:
         tally = self.tally(run)
@@ -159,7 +159,7 @@ class Measured:
         if metric == "perfect_classes":
             return float((tally["rate"] == 1.0).sum())
         worst = tally.sort_values(["rate", "support"], ascending=[True, False]).iloc[0]
-        return worst["rate" if metric == "worst_rate" else "support"]
+        return float(worst["rate" if metric == "worst_rate" else "support"])
 
     def _paired(self, what: What, arm: str, against: str) -> dict[Any, float]:
         ours, theirs = self.runs(arm), self.runs(against)
@@ -182,4 +182,4 @@ class Measured:
             return np.nan
         if what.metric == "perfect_in_both":
             return float(((first == 1.0) & (second == 1.0)).sum())
-        return max(rates.nsmallest(WORST).max() for rates in (first, second))
+        return max(float(rates.nsmallest(WORST).max()) for rates in (first, second))

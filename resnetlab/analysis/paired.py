@@ -74,7 +74,7 @@ def vote(predicted: np.ndarray) -> np.ndarray:
     votes = np.zeros(predicted.shape, np.int32)
     for row in predicted:
         votes += predicted == row
-    return np.take_along_axis(predicted, votes.argmax(axis=0)[None], axis=0)[0]
+    return np.asarray(np.take_along_axis(predicted, votes.argmax(axis=0)[None], axis=0)[0])
 
 
 def ensembles(predictions: Predictions, arms: Sequence[ArmRuns]) -> pd.DataFrame:

@@ -69,7 +69,7 @@ class Contrast:
     spread: float
 
     def standard_error(self, sd: float, seeds: int) -> float:
-        return sd * np.sqrt(self.spread / seeds)
+        return float(sd * np.sqrt(self.spread / seeds))
 
     def power(self, effect: float, sd: float, seeds: int, alpha: float = 0.05) -> float:
         """Chance that a two-sided t test at level `alpha` finds `effect` (same unit as `sd`); 0 for one seed.
@@ -89,7 +89,7 @@ class Contrast:
             return float("inf")
         scale = self.standard_error(sd, seeds)
         most = 10 * stats.t.ppf(1 - alpha / 2, self.arms * (seeds - 1))  # in standard errors
-        return scale * brentq(lambda shift: self.power(shift * scale, sd, seeds, alpha) - power, 0.0, most)
+        return scale * float(brentq(lambda shift: self.power(shift * scale, sd, seeds, alpha) - power, 0.0, most))
 
     def seeds_needed(self, effect: float, sd: float, alpha: float = 0.05, power: float = POWER) -> int | None:
         """Fewest seeds that find `effect` with chance `power`; None beyond MOST_SEEDS."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from resnetlab.design import contrast_name, interaction_name, show
 from resnetlab.plan import Plan
+
+Key: TypeAlias = frozenset[tuple[str, Any]]  # levels that are set together
 
 SWAP = "swap at the incumbent"
 ARMS = "difference between two arms"
@@ -142,14 +144,18 @@ class _Columns:
         self.alternatives = [(factor, level) for factor, found in plan.compared.items() for level in found]
         pairs = [] if self.additive else itertools.combinations(self.alternatives, 2)
         self.products = [(one, other) for one, other in pairs if one[0] != other[0]]
-        keys = [frozenset(), *(frozenset([one]) for one in self.alternatives), *map(frozenset, self.products)]
+        keys: list[Key] = [
+            frozenset(),
+            *(frozenset([one]) for one in self.alternatives),
+            *map(frozenset, self.products),
+        ]
         self._position = {key: i for i, key in enumerate(keys)}
         self.model = np.array([[self._holds(arm.values, key) for key in keys] for arm in plan.arms], dtype=float)
         self.model = self.model.reshape(len(plan.arms), len(keys))
         self._planned = [arm.values for arm in plan.arms]
 
     @staticmethod
-    def _holds(values: Mapping[str, Any], key: frozenset) -> bool:
+    def _holds(values: Mapping[str, Any], key: Key) -> bool:
         return all(values.get(factor) == level for factor, level in key)
 
     def at(self, *levels: tuple[str, Any]) -> int:

@@ -68,6 +68,13 @@ class Results:
         return tuple(name for name in self.study.columns if name in self.trials.columns)
 
     @property
+    def planned(self) -> Plan:
+        """The plan, for what is asked only of a folder that has one."""
+        if self.plan is None:
+            raise ValueError(f"{self.folder.url}: has no plan")
+        return self.plan
+
+    @property
     def explore(self) -> pd.DataFrame:
         """Trials that the sampler proposed, the audit included, in the order in which it did."""
         return self.trials[self.trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT])]

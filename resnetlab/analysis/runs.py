@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,10 +76,10 @@ def collapsed(values: np.ndarray, floor: float) -> np.ndarray:
     what the arm does, and all of them count.
     """
     low = values < floor
-    return low & (2 * low.sum(-1, keepdims=True) <= values.shape[-1])
+    return np.asarray(low & (2 * low.sum(-1, keepdims=True) <= values.shape[-1]))
 
 
-def _place(plan: Plan, row: dict, shape: tuple[int, int]) -> tuple[int, int]:
+def _place(plan: Plan, row: dict[str, Any], shape: tuple[int, int]) -> tuple[int, int]:
     try:
         place = int(row["design_row"]), int(row["seed_block"])
     except (TypeError, ValueError):
@@ -91,7 +92,7 @@ def _place(plan: Plan, row: dict, shape: tuple[int, int]) -> tuple[int, int]:
     return place
 
 
-def _read(plan: Plan, row: dict, place: tuple[int, int], before: str) -> tuple[str, float]:
+def _read(plan: Plan, row: dict[str, Any], place: tuple[int, int], before: str) -> tuple[str, float]:
     status = Status(row["status"])
     if not status.ended:
         return before, np.nan

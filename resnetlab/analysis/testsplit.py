@@ -30,7 +30,7 @@ class ArmRuns:
 
     @property
     def ids(self) -> list[str]:
-        return self.runs["trial_id"].tolist()
+        return list(self.runs["trial_id"])
 
     @property
     def val_accuracy(self) -> float:
@@ -40,7 +40,7 @@ class ArmRuns:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings of the first run; those of the others differ in their seeds."""
-        return json.loads(self.runs["config"].iloc[0])
+        return dict(json.loads(self.runs["config"].iloc[0]))
 
 
 def arms_of(results: Results) -> list[ArmRuns]:

@@ -27,7 +27,7 @@ def costs(arms: Sequence[ArmRuns], trials: pd.DataFrame) -> pd.DataFrame:
     for arm in arms:
         accuracy, low, high, n = mean_interval(arm.runs["test_accuracy"])
         start, source_seconds = _start(arm, by_id)
-        cached = arm.runs["prefix_cached"].dropna() if "prefix_cached" in arm.runs else []
+        cached = arm.runs["prefix_cached"].dropna() if "prefix_cached" in arm.runs else pd.Series(dtype=bool)
         rows.append(
             {
                 "arm": arm.name,

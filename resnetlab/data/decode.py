@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resnetlab.errors import BadData
 
@@ -107,7 +107,7 @@ def _converted(image: Image.Image, mode: Mode) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not an image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

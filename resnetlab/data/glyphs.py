@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image, ImageDraw, ImageFont, features
 
 from resnetlab.config import DataConfig
@@ -69,7 +70,7 @@ class Glyphs:
     def fingerprint(self) -> Any:
         stats = [(path, path.stat()) for path in font_files(self.font_dir)]
         files = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
-        return [VERSION, Image.__version__, features.version("freetype2"), self.variants, files]
+        return [VERSION, PIL.__version__, features.version("freetype2"), self.variants, files]
 
     def write(self, append: Append) -> Contents:
         fonts = usable(font_files(self.font_dir))
@@ -160,7 +161,7 @@ def _printed(ink: np.ndarray, draws: np.ndarray, noise: np.ndarray) -> np.ndarra
     image = 255.0 - ground * (255.0 - contrast) - contrast * ink
     image += _between(across, -SHADE, SHADE) * ramp + _between(along, -SHADE, SHADE) * ramp[:, None]
     image += noise * _between(grain, *NOISE)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
 
 
 def _between(uniform: Any, low: float, high: float) -> Any:

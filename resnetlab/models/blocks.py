@@ -72,7 +72,7 @@ class SqueezeExcitation(nn.Module):
         self.excite = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.excite(F.relu(self.squeeze(x.mean((2, 3)))))
+        gate: Tensor = self.excite(F.relu(self.squeeze(x.mean((2, 3)))))
         return x * gate.sigmoid()[:, :, None, None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ def multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:
         if isinstance(module, nn.Linear):
             total += output.numel() * module.in_features
         else:
-            total += output.numel() * module.weight[0].numel()
+            total += output.numel() * cast(Tensor, module.weight)[0].numel()
 
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     hooks = [module.register_forward_hook(count) for module in layers]

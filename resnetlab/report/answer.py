@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -73,7 +74,7 @@ def answer(results: Results, effects: pd.DataFrame) -> Answer:
     return Answer(_lead(results, effects, free), _best(results), common, *found)
 
 
-def _statement(row: object, delta: str) -> Statement:
+def _statement(row: Any, delta: str) -> Statement:
     size = signed(row.estimate, unit=True)
     said = {
         "effect": f"{asked(row)}: {size}",
@@ -87,7 +88,7 @@ def undeclared(results: Results, effects: pd.DataFrame) -> list[bool]:
     """Which of `effects` no hypothesis asked for before the runs: exploratory, however sure."""
     if results.plan is None or effects.empty:
         return [True] * len(effects)
-    return exploratory(effects, claims(results.study, results.plan, results.confirm)).tolist()
+    return list(exploratory(effects, claims(results.study, results.plan, results.confirm)))
 
 
 def _lead(results: Results, effects: pd.DataFrame, free: list[bool]) -> str:
@@ -147,7 +148,7 @@ def _best(results: Results) -> str:
 
 def tested(results: Results) -> tuple[float, float, float, int]:
     """The incumbent's test accuracy on fresh seeds: mean, 95% interval, runs. Collapsed runs are not in it."""
-    arms = performance(results.plan, results.confirm)
+    arms = performance(results.planned, results.confirm)
     mine = arms[arms["arm"] == "incumbent"]
     if mine.empty:
         return float("nan"), float("nan"), float("nan"), 0

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from resnetlab.analysis.curves import Curve
 from resnetlab.metrics import METRICS
-from resnetlab.report.figures import MANY, C, cost_axis, legend
+from resnetlab.report.figures import MANY, C, cost_axis, figure_of, legend
 
 MARKS = [("o", C["blue"]), ("s", C["red"]), ("D", C["green"]), ("^", C["orange"])]  # of arms in one figure
 PANELS = 2  # beside each other
@@ -43,8 +43,8 @@ def draw_arm_curves(
     first = None
     means = {arm: _mean(curves) for arm, curves in validation.items()}
     for place, arm in enumerate(validation):
-        at = grid[place // PANELS, place % PANELS] if grid is not None else None
-        panel = figure.add_subplot(at, sharex=first, sharey=first)
+        at = () if grid is None else (grid[place // PANELS, place % PANELS],)
+        panel = figure.add_subplot(*at, sharex=first, sharey=first)
         first = first or panel
         for other, (epochs, values) in means.items():
             if other != arm:
@@ -110,7 +110,9 @@ def draw_confusion(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
         for y, x in zip(rows, columns, strict=True):
             if share[y, x] >= 0.005:
                 colour = C["paper"] if share[y, x] > 0.35 else C["ink"]
-                ax.text(x, y, f"{100 * share[y, x]:.0f}", ha="center", va="center", fontsize=5.5, color=colour)
+                ax.text(
+                    int(x), int(y), f"{100 * share[y, x]:.0f}", ha="center", va="center", fontsize=5.5, color=colour
+                )
     size = min(6.5, 0.75 * POINT * 2.7 / n)
     step = max(1, math.ceil(4.0 / size))  # where every name would be too small, every second or third
     ticks = range(0, n, step)
@@ -157,7 +159,7 @@ def _names(ax: Axes, costs: pd.DataFrame, cost: str, scale: float) -> None:
     ax.set_ylim(low, high)
     order = costs.sort_values("accuracy", kind="stable")
     at = (scale * order["accuracy"].to_numpy() - low) / (high - low)
-    gap = 8.5 / (POINT * 0.72 * ax.figure.get_figheight())  # a line of text as a share of the axes
+    gap = 8.5 / (POINT * 0.72 * figure_of(ax).get_figheight())  # a line of text as a share of the axes
     places = _apart(at, min(gap, 1 / max(1, len(at) - 1)))
     for row, y, place in zip(order.itertuples(index=False), at, places, strict=True):
         ax.annotate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from resnetlab.analysis import paired, testsplit, transferred
@@ -245,11 +247,11 @@ def transfer(results: Results) -> Section | None:
     return Section("arm-costs", "Accuracy against time and size", [], [table], figures)
 
 
-def _used(row: object, found: pd.DataFrame) -> bool:
+def _used(row: Any, found: pd.DataFrame) -> bool:
     return row.arm in set(found["reference"]) | set(found["start"])
 
 
-def _cost(row: object, by_name: pd.DataFrame) -> list[object]:
+def _cost(row: Any, by_name: pd.DataFrame) -> list[object]:
     against = by_name.loc[row.reference] if row.reference else None
     whole = row.seconds + row.source_seconds
     frozen = f"{row.frozen}{', run once' if row.cached else ''}" if row.frozen else "none"

@@ -63,7 +63,7 @@ def _replaced(results: Results) -> list[str]:
     text = []
     for name in results.folder.names("plans"):
         old = results.folder.read_json(f"plans/{name}") or {}
-        changed = differences(old.get("asked", {}), results.plan.asked, words="{} then, {} now")
+        changed = differences(old.get("asked", {}), results.planned.asked, words="{} then, {} now")
         runs = results.other_confirm
         seen = int((runs["plan_hash"] == old.get("plan_hash")).sum())
         text.append(
@@ -101,14 +101,14 @@ def costs(results: Results) -> Section | None:
     )
     columns = ["Phase", "Ended", "Trials", "Epochs", "Training", "Evaluation", "Set-up", "Checkpoints"]
     text = [_spent(results, found)]
-    found = efficiency(results.sweep)
-    if found is None:
+    busy = efficiency(results.sweep)
+    if busy is None:
         text.append("Sweep efficiency: not recorded (sweep.json has no session that ended).")
     else:
-        times = f" over {found.sessions} sessions" if found.sessions > 1 else ""
+        over = f" over {busy.sessions} sessions" if busy.sessions > 1 else ""
         text.append(
-            f"Sweep efficiency {found.share:.0%}: slots trained for {duration(found.busy)} of the "
-            f"{duration(found.offered)} (slots × wall time) that they were there{times}."
+            f"Sweep efficiency {busy.share:.0%}: slots trained for {duration(busy.busy)} of the "
+            f"{duration(busy.offered)} (slots × wall time) that they were there{over}."
         )
     foot = Counts.of(results.trials).words("") + "."
     return Section("cost", "What it cost", text, [Table(columns, ["text", "text", *["number"] * 6], rows, foot)])

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any, TypeAlias, cast
 
 import matplotlib.style
 import numpy as np
@@ -26,6 +27,7 @@ from resnetlab.metrics import METRICS
 from resnetlab.records import Status
 from resnetlab.report.words import asked, compact, interval, signed, wrapped
 
+Style: TypeAlias = dict[str, Any]  # keywords of one mark or text
 STYLE = files("resnetlab.report") / "style.mplstyle"
 COLUMN, WIDE = 3.5, 7.0  # inches: one and two columns of a paper
 PALETTE = {
@@ -68,8 +70,7 @@ def render(drawing: Drawing) -> tuple[bytes, bytes]:
     with matplotlib.style.context(str(STYLE)):
         figure = Figure(figsize=drawing.size)
         drawing.draw(figure.subplots())
-        foot = wrapped(drawing.foot, int(width * 23))
-        foot = figure.supxlabel(foot, x=0.01, ha="left", fontsize=6, color=C["muted"])
+        foot = figure.supxlabel(wrapped(drawing.foot, int(width * 23)), x=0.01, ha="left", fontsize=6, color=C["muted"])
         foot.set_gid("foot")  # the page hides it there, having it as text
         png, svg = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", metadata={"Software": None, "Description": drawing.alt})
@@ -113,7 +114,7 @@ def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float, narrow: bool = F
                     ax.plot(end, y, arrow, color=VERDICTS[row.verdict][1], ms=3.5, clip_on=False)
         said = signed(row.estimate) if known[y] else "not estimable"
         if narrow:
-            place = dict(xycoords=("axes fraction", "data"), xytext=(0, 6), textcoords="offset points")
+            place: Style = dict(xycoords=("axes fraction", "data"), xytext=(0, 6), textcoords="offset points")
             ax.annotate(f"{asked(row)}: {said}", (0, y), **place, fontsize=6.5)
         elif known[y]:
             _beside(ax, y, said, interval(row.low, row.high), f"{row.n:.0f} / {row.n_reference:.0f}")
@@ -140,7 +141,7 @@ def _estimate(ax: Axes, y: float, verdict: str, middle: float, ends: np.ndarray)
 def _beside(ax: Axes, y: float, *texts: str, color: str = C["ink"]) -> None:
     """Columns of text right of the axes, at offsets in points."""
     for text, right in zip(texts, (38, 114, 144), strict=True):
-        place = dict(xycoords=("axes fraction", "data"), xytext=(right, 0), textcoords="offset points")
+        place: Style = dict(xycoords=("axes fraction", "data"), xytext=(right, 0), textcoords="offset points")
         ax.annotate(text, (1, y), **place, va="center_baseline", ha="right", fontsize=6.5, color=color)
 
 
@@ -227,7 +228,7 @@ def draw_pareto(ax: Axes, points: pd.DataFrame, cost: str, numbers: Mapping[str,
     scale = METRICS["val_accuracy"].scale
     front = full[full["front"]]
     rest = full[~full["front"]]
-    style = dict(color=C["blue"], alpha=0.75, ms=3.5, mew=0)
+    style: Style = dict(color=C["blue"], alpha=0.75, ms=3.5, mew=0)
     ax.plot(rest["cost"], scale * rest["accuracy"], "o", label="full budget", **style)
     if len(front):
         ax.step(front["cost"], scale * front["accuracy"], where="post", color=C["red"], lw=1)
@@ -246,7 +247,7 @@ def _name_front(ax: Axes, x: pd.Series, y: pd.Series, names: Sequence[int]) -> N
         at = ax.transAxes.inverted().transform(ax.transData.transform((x_, y_)))
         if all(abs(at - other)[0] > 0.08 or abs(at - other)[1] > 0.08 for other in taken):
             taken.append(at)
-            place = dict(xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6)
+            place: Style = dict(xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6)
             ax.annotate(str(name), (x_, y_), **place)
 
 
@@ -266,7 +267,7 @@ def draw_rungs(ax: Axes, rungs: pd.DataFrame, summary: pd.DataFrame) -> None:
             ax.axvspan(band - 0.5, band + 0.5, color=C["band"], lw=0)
         for decision, (marker, edge, face, label) in kinds.items():
             which = (here["decision"] == decision).to_numpy()
-            style = dict(color=edge, mfc=face, ms=size, mew=0.7, rasterized=len(rungs) > MANY)
+            style: Style = dict(color=edge, mfc=face, ms=size, mew=0.7, rasterized=len(rungs) > MANY)
             first = label if decision not in ax.get_legend_handles_labels()[1] and band == 0 else None
             ax.plot(x[which], scale * here["value"].to_numpy()[which], marker, label=first, **style)
         ax.step(x, scale * here["cutoff"], where="mid", color=C["red"], lw=1.1, label=None if band else "cutoff")
@@ -315,7 +316,7 @@ def _strip(ax: Axes, marks: Sequence[tuple[str, str, str, pd.Series]], ranked: i
     for at, (marker, colour, label, x) in enumerate(marks):
         spread = 0.02 + 0.09 * ((np.arange(len(x)) * 0.618) % 1)
         alpha = float(np.clip(200 / len(x), 0.3, 1.0))
-        style = dict(color=colour, mfc="none", ms=3, mew=0.7, alpha=alpha, zorder=2 + at)
+        style: Style = dict(color=colour, mfc="none", ms=3, mew=0.7, alpha=alpha, zorder=2 + at)
         style["transform"] = ax.get_xaxis_transform()
         ax.plot(x, spread, marker, rasterized=len(x) > MANY, **style)
         ax.plot([], [], marker, color=colour, mfc="none", ms=3, mew=0.7, label=label)
@@ -344,12 +345,17 @@ def legend(ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         widths = [26 + 3.9 * len(label) for label in labels]  # points, at the style's legend size
-        room = 72 * ax.figure.get_figwidth()
+        room = 72 * figure_of(ax).get_figwidth()
         fits = [n for n in range(1, len(labels) + 1) if _columns_width(widths, n) <= room]
         ncols = max(fits, default=1)
-        ax.figure.legend(handles, labels, loc="outside upper left", ncols=ncols, columnspacing=1.2)
+        figure_of(ax).legend(handles, labels, loc="outside upper left", ncols=ncols, columnspacing=1.2)
 
 
 def _columns_width(widths: Sequence[float], columns: int) -> float:
     """The width of a legend whose entries fill `columns` columns from the top."""
-    return sum(max(column) for column in np.array_split(widths, columns))
+    return sum(float(max(column)) for column in np.array_split(widths, columns))
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that an axes is drawn on."""
+    return cast(Figure, ax.get_figure(root=True))

@@ -54,7 +54,7 @@ def gallery(results: Results, effects: pd.DataFrame) -> list[Drawing]:
 
 def _effects(results: Results, effects: pd.DataFrame) -> list[Drawing]:
     shown = ranked(effects).head(ROWS)
-    delta = results.plan.delta
+    delta = results.planned.delta
     foot = Counts.of(results.confirm).words("confirm")
     alt = "Effects on test accuracy with 95% intervals. " + " ".join(
         f"{asked(row)}: {signed(row.estimate, unit=True)} ({interval(row.low, row.high)}), {row.verdict}."

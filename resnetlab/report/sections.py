@@ -147,7 +147,7 @@ def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
     foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
     foot += f" In all comparisons: {common}." if common else ""
     tables = [_without_empty(Table(columns, kinds, rows, foot))] if rows else []
-    if results.plan.arms:
+    if results.planned.arms:
         tables.append(_arms(results))
     text = [
         "Differences of mean test accuracy between runs at the full budget, on seeds that exploration never used. "
@@ -168,7 +168,7 @@ def _without_empty(table: Table) -> Table:
 
 def noise(results: Results) -> list[str]:
     """How far seeds alone spread, and what so many seeds could have found; nothing where no arm has two runs."""
-    plan = results.plan
+    plan = results.planned
     floor = power.noise_floor(Runs.of(plan, results.confirm).values)
     if not floor.known or not floor.sd > 0:
         return _pilot(results)
@@ -223,7 +223,7 @@ def _arms(results: Results) -> Table:
             duration(seconds.get(row.arm)),
             row.note,
         ]
-        for row in effects.performance(results.plan, results.confirm).itertuples(index=False)
+        for row in effects.performance(results.planned, results.confirm).itertuples(index=False)
     ]
     sd = "Seed-to-seed sd (points)"
     columns = [

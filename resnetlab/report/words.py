@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
 from resnetlab.design import show
 from resnetlab.metrics import METRICS
 
+Number: TypeAlias = float | Any  # a cell of a table: it may also be None, NaN or NA
 MINUS, DASH, TIMES = "\u2212", "\u2013", "\u00d7"
 
 
@@ -38,21 +39,21 @@ def percent(fraction: float | None) -> str:
     return METRICS["test_accuracy"].show(None if missing(fraction) else fraction).replace(" ", "\u202f")
 
 
-def percents(low: float | None, high: float | None) -> str:
+def percents(low: Number, high: Number) -> str:
     """The interval of an accuracy, `82.58 % … 83.72 %`, cut at 0 and 100%; a dash where there is none."""
     if missing(low) or missing(high):
         return DASH
     return f"{percent(max(low, 0.0))} … {percent(min(high, 1.0))}"
 
 
-def p_value(p: float | None) -> str:
+def p_value(p: Number) -> str:
     """`0.013`, `<0.001`"""
     if missing(p):
         return DASH
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def compact(value: float | None) -> str:
+def compact(value: Number) -> str:
     """A count on an axis or in a table: 950, 33.9k, 11.2M."""
     if missing(value):
         return DASH
@@ -62,7 +63,7 @@ def compact(value: float | None) -> str:
     return f"{value:.3g}".replace("-", MINUS)
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: Number) -> str:
     """`0.8 s`, `42 s`, `12 min 05 s`, `3 h 20 min`"""
     if missing(seconds):
         return DASH
@@ -94,7 +95,7 @@ def asked(row: Any) -> str:
         sides = zip(row.factor.split(f" {TIMES} "), row.level.split(", "), strict=True)
         return f" {TIMES} ".join(f"{factor} {name}" for factor, name in sides) + " (interaction)"
     if not row.level or not row.reference:
-        return row.name
+        return str(row.name)
     where = row.estimand.partition(" where ")[2].replace("=", " ")
     return f"{row.factor} {row.level} instead of {row.reference}" + (f" where {where}" if where else "")
 

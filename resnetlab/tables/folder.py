@@ -56,7 +56,7 @@ class Folder:
             with self._fs.open_input_file(f"{self._root}/{name}") as file:
                 if file.size() > MOST:
                     raise FolderRefused(f"{self.url}/{name}: has {file.size():,} bytes (allowed: {MOST:,})")
-                return file.read()
+                return bytes(file.read())
         except FileNotFoundError:
             return None
 
@@ -144,7 +144,7 @@ class Folder:
             self.delete(probe)
         if then.type == fs.FileType.NotFound:
             raise FileNotFoundError(name)
-        return (now.mtime_ns - then.mtime_ns) / 1e9
+        return float(now.mtime_ns - then.mtime_ns) / 1e9
 
     def tidy(self, *subs: str) -> None:
         """Delete what processes that were killed have left half written in `subs`."""
@@ -168,7 +168,7 @@ class Folder:
             return
 
     def exists(self) -> bool:
-        return self._fs.get_file_info(self._root).type != fs.FileType.NotFound
+        return bool(self._fs.get_file_info(self._root).type != fs.FileType.NotFound)
 
     def remove(self) -> None:
         """Delete the folder and everything in it."""

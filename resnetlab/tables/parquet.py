@@ -62,7 +62,7 @@ def decode(raw: bytes, table: str, place: str) -> pa.Table:
 
 def _footer(raw: memoryview) -> int:
     """Where the footer begins; 0 where there is none."""
-    if len(raw) < 12 or raw[-4:] != b"PAR1":
+    if len(raw) < 12 or bytes(raw[-4:]) != b"PAR1":
         return 0
     return max(0, len(raw) - 8 - int.from_bytes(raw[-8:-4], "little"))
 

@@ -75,7 +75,7 @@ def _read(part: bytes, place: str) -> pa.Table:
 
 def _header(head: bytes, place: str) -> dict[str, Any]:
     try:
-        header = json.loads(head)
+        header: dict[str, Any] = json.loads(head)
         sizes = header["tables"].values()
         if "version" in header and all(isinstance(size, int) and size >= 0 for size in sizes):
             return header

@@ -85,14 +85,14 @@ class Store:
         """Take one row; False, and nothing is changed, where its key stands already. `trials` rows replace."""
         if table == "trials":
             known = self._trials.get(row["trial_id"]) or dict.fromkeys(self._schemas[table].names)
-            self._trials[row["trial_id"]] = known | row
+            self._trials[row["trial_id"]] = {**known, **row}
             self._changed[row["trial_id"]] = None
             return True
         key = tuple(row[name] for name in KEYS[table])
-        known, bit = self._keys[table].get(key[0], 0), _bit(table, key)
-        if known & bit:
+        held, bit = self._keys[table].get(key[0], 0), _bit(table, key)
+        if held & bit:
             return False
-        self._keys[table][key[0]] = known | bit
+        self._keys[table][key[0]] = held | bit
         self._pending[table].add(row)
         return True
 

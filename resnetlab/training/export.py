@@ -45,7 +45,8 @@ class Deployed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.to(torch.float32) * self.scale + self.shift
-        return self.model(x.permute(0, 3, 1, 2))
+        logits: Tensor = self.model(x.permute(0, 3, 1, 2))
+        return logits
 
 
 def export(training: Training, classes: tuple[str, ...], place: Path, about: dict[str, Any]) -> list[Path]:

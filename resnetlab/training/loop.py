@@ -102,7 +102,7 @@ class Training:
         if state is None and (start := transfer.starting_weights(config, weights)):
             transfer.load_backbone(model, start)
             self.weights_hash = start.digest
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # what the trial before had, graph and all: others may share the device
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -322,7 +322,8 @@ def _normalisation(dataset: Dataset, config: TrialConfig) -> tuple[Sequence[floa
             grey = [sum(mean) / 3] * channels, [sum(std) / 3] * channels
             return (mean, std) if channels == 3 else grey
         case _:
-            return dataset.statistics(config.split_seed)
+            measured = dataset.statistics(config.split_seed)
+            return list(measured[0]), list(measured[1])
 
 
 def _seen(shape: tuple[int, ...], config: TrialConfig) -> tuple[int, ...]:

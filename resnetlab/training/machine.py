@@ -29,7 +29,8 @@ def prepare(threads: int, precision: str = "fp32", deterministic: bool = False) 
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     keep_memory()
-    backends, products = torch.backends, "tf32" if precision == "tf32" else "ieee"
+    backends: Any = torch.backends  # typed in part
+    products = "tf32" if precision == "tf32" else "ieee"
     for family in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):  # cudnn wants one for both
         family.fp32_precision = products
     backends.mkldnn.matmul.fp32_precision = backends.mkldnn.conv.fp32_precision = "ieee"
@@ -38,7 +39,7 @@ def prepare(threads: int, precision: str = "fp32", deterministic: bool = False) 
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch demands before it promises anything
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what it has not written
 
 
 def check_precision(precision: str, device: torch.device) -> None:

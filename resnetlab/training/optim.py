@@ -25,14 +25,14 @@ def make_optimizer(config: TrialConfig, model: nn.Module, graph: bool = False) -
     """
     optimizer = _make(config, _groups(config, model), graph)
     if graph:
-        optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]  # a few steps are not
+        optimizer._warned_capturable_if_run_uncaptured = True  # a few steps are not
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
     return optimizer
 
 
 def _make(config: TrialConfig, groups: list[dict[str, Any]], capturable: bool) -> torch.optim.Optimizer:
-    decay = {"lr": config.lr, "weight_decay": config.weight_decay}
+    decay: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     adam = decay | {"betas": (0.9, config.beta2), "fused": True, "capturable": capturable}
     match config.optimizer:
         case "sgd":
@@ -67,7 +67,7 @@ def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> float:
             group["lr"].fill_(lr)
         else:
             group["lr"] = lr
-    return optimizer.param_groups[0]["peak_lr"] * multiplier
+    return float(optimizer.param_groups[0]["peak_lr"]) * multiplier
 
 
 def multiplier(config: TrialConfig, done: float) -> float:
@@ -94,7 +94,7 @@ def multiplier(config: TrialConfig, done: float) -> float:
             return config.step_factor ** floor(done / config.step_at + 1e-9)  # 0.3 / 0.1 is just below 3
         case "constant-exponential":
             late = max(0.0, done - config.constant_part) / (1 - config.constant_part)
-            return EXPONENTIAL_END**late
+            return float(EXPONENTIAL_END**late)
     raise ValueError(f"schedule={config.schedule} is not known")
 
 

@@ -65,7 +65,7 @@ def find(folder: Folder, wanted: str) -> dict[str, Any]:
     table = read_table(folder, "trials")
     if table is None:
         raise BadRequest(f"{folder.url}: has no trials (no trials.parquet, and no running sweep)")
-    rows = table.to_pylist()
+    rows: list[dict[str, Any]] = table.to_pylist()
     for found in (
         [row for row in rows if row["trial_id"] == wanted],
         [row for row in rows if str(row["number"]) == wanted.removeprefix("#")],

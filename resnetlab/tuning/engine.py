@@ -41,7 +41,8 @@ from resnetlab.tuning.trial import TrialWorker
 
 # Tune knows one error for the death of a trial's process. Where Ray's memory monitor ends it the error is another, for
 # which Tune would end the whole sweep.
-actor_manager.RayActorError = tune_controller.RayActorError = (RayActorError, OutOfMemoryError, NodeDiedError)
+for module in (actor_manager, tune_controller):
+    vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError, NodeDiedError)
 
 KEPT = 64  # trials that are over and that Tune still knows
 START = 600.0  # seconds in which a trial must start where none runs
@@ -75,10 +76,10 @@ tune.tune.TuneController = _Controller
 class _Kept:
     """Tune pickles what it is given beside its experiment; what stands for the sweep leaves nothing in that pickle."""
 
-    def __reduce__(self) -> tuple[type, tuple]:
+    def __reduce__(self) -> tuple[type, tuple[()]]:
         return object, ()
 
-    def __deepcopy__(self, memo: dict) -> Any:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self
 
 
@@ -109,17 +110,17 @@ class _Proposals(_Kept, Searcher):
         super().__init__()
         self._sweep, self._guard, self._capacity = sweep, guard, capacity
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         full = len(self._sweep.running) > self._capacity.slots
         task = None if full else self._guard(self._sweep.next)
         if task is not None:
             return {"task": task.as_message()}
         return Searcher.FINISHED if self._sweep.finished else None
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The sweep has heard of it through the scheduler."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -133,14 +134,14 @@ class _Decisions(_Kept, FIFOScheduler):
     """Tune reports results; the sweep records them and says whether the trial goes on."""
 
     def __init__(self, sweep: Sweep, guard: _Guard, silence: _Silence):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._sweep, self._guard, self._silence = sweep, guard, silence
 
     @property
     def supports_buffered_results(self) -> bool:
         return False
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         (report,) = result["report"]
         go_on = self._guard(self._sweep.report, trial.config["task"]["trial_id"], report)
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
@@ -167,14 +168,14 @@ class _Silence(_Kept, tune.Callback):
         self._heard: dict[str, float] = {}  # trials that run, and when they last spoke
         self._any = time.monotonic()
 
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._sweep.started(trial.config["task"]["trial_id"])
-        self.on_trial_result(iteration, trials, trial)
+        self.on_trial_result(iteration, trials, trial, None)
 
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         self._any = self._heard[trial.config["task"]["trial_id"]] = time.monotonic()
 
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._heard.pop(trial.config["task"]["trial_id"], None)
         self._any = time.monotonic()
 
@@ -202,11 +203,11 @@ class _Round(_Kept, tune.Callback):
     def __init__(self, tick: Callable[[], None]):
         self._tick = tick
 
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         for name in set(result) - _NEEDED:  # recorded; Tune would work out means of every number in it
             del result[name]
 
-    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._tick()
 
 

@@ -227,7 +227,7 @@ def arm_facts(study: Study, shape: tuple[int, int, int], classes: int) -> dict[s
 
     from resnetlab.models import build, facts
 
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name in study.arms:
         config = study.arm_config(name, seed=0)
         with torch.device("meta"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,7 @@ def _replaced(value: Any, mine: str) -> Any:
 def _starting(study: Study) -> Iterator[tuple[str, TrialConfig]]:
     """Name and config of every network that starts from a file: the arms', or all combinations of the levels that a
     network depends on."""
+    found: Iterable[tuple[str, TrialConfig]]
     if study.arms:
         found = ((f"arm {name}", study.arm_config(name, seed=0)) for name in study.arms)
     else:

@@ -38,5 +38,5 @@ class Progress:
         """An explore trial is over."""
         value = row.get("val_accuracy")
         complete = row["status"] == Status.COMPLETE and value is not None
-        if complete and (self.best is None or value > self.best):
+        if value is not None and complete and (self.best is None or value > self.best):
             self.best, self.best_trial = value, row["trial_id"]

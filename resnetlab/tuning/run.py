@@ -264,8 +264,8 @@ def _check_sizes(study: Study, dataset: Dataset) -> None:
     """BadRequest for a batch that the training split cannot fill."""
     n = len(dataset.split("train", stream(study.seed, "split")))
     branches = study.space["batch"].branches if "batch" in study.space.names else ()
-    wanted = [v for branch in branches for v in branch.levels or (branch.high,)]
-    largest = max([*(config.batch for config in starts(study).values()), *wanted])  # type: ignore[type-var]
+    wanted: list[Any] = [v for branch in branches for v in branch.levels or (branch.high,)]
+    largest = max([*(config.batch for config in starts(study).values()), *wanted])
     if largest > n:
         raise BadRequest(
             f"batch: {largest} is more than the {n} training images of {study.dataset.name} (allowed: 1 to {n})"

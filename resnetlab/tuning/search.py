@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -42,7 +42,7 @@ class Search:
         self.study = study
         self._space = study.space
         self._against = study.search.against
-        directions = ["maximize", "minimize"] if self._against else ["maximize"]
+        directions: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"] if self._against else ["maximize"]
         self.optuna = optuna.create_study(directions=directions, study_name=study.name)
         self._asked: dict[str, optuna.Trial] = {}
         self._values: dict[str, dict[int, float]] = {}
@@ -125,7 +125,7 @@ class Search:
                 values[factor.name] = trial.suggest_categorical(name, distribution.choices)
             elif isinstance(distribution, IntDistribution):
                 values[factor.name] = trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-            else:
+            elif isinstance(distribution, FloatDistribution):
                 values[factor.name] = trial.suggest_float(
                     name, distribution.low, distribution.high, log=distribution.log
                 )

@@ -188,9 +188,8 @@ class Sweep:
             return self._again.popleft()
         if self.plan is None:
             if self._stage != "confirm" and not self._exhausted and self._proposed < self.study.explore_trials:
-                task = self._propose()
-                if task is not None:
-                    return task
+                if (proposed := self._propose()) is not None:
+                    return proposed
                 self._exhausted = True
                 self.progress.explore_planned = self._proposed
             if self.running:

@@ -71,7 +71,7 @@ class TrialWorker(tune.Trainable):
         began, self._busy = time.perf_counter(), True
         task, context = self._message["task"], self._message["context"]
         # From a thread that needs no interpreter: what hangs is shown in the worker's log, and its process ends.
-        faulthandler.dump_traceback_later(context["epoch_limit"], exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(context["epoch_limit"], exit=True, file=2)
         try:
             if self._run is None:
                 self._run = _Run(task, context)
