@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from statistics import stdev
 from typing import Any
@@ -301,8 +301,7 @@ def _arms(
     rows: list[Mapping[str, Any]],
 ) -> tuple[list[PlannedArm], list[str]]:
     """The design's arms with the settings that go with their levels, and those that cannot be run, with the reason."""
-    lay: Callable[[Mapping[str, Any], Mapping[str, Any]], list[design.Arm]] = design.one_factor
-    lay = {"factorial": design.full_factorial, "fractional": design.fractional}.get(kind, lay)
+    lay: Any = {"factorial": design.full_factorial, "fractional": design.fractional}.get(kind, design.one_factor)
     levels = {name: found[0] for name, found in alternatives.items()} if kind == "fractional" else alternatives
     arms: dict[str, PlannedArm] = {}
     infeasible = []

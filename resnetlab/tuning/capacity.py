@@ -20,7 +20,7 @@ def fitting(node: Node, resources: Resources) -> int:
         return 0
     cpus, gpus = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
     fits = int(cpus / resources.cpus + 1e-9)
-    if resources.gpus:
+    if resources.gpus and resources.gpus != "auto":
         per_gpu = int(1 / resources.gpus + 1e-9)
         fits = min(fits, int(gpus) * per_gpu if per_gpu else int(gpus / resources.gpus + 1e-9))
     return fits

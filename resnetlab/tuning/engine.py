@@ -61,7 +61,7 @@ class _Controller(tune_controller.TuneController):
             super().checkpoint(force=force, wait=wait)
 
     def on_step_end(self) -> None:
-        super().on_step_end()
+        super().on_step_end()  # type: ignore[no-untyped-call]
         over = len(self._stopped_trials) + len(self._failed_trials)
         if over > KEPT and over > len(self._live_trials):
             self._trials = [trial for trial in self._trials if not trial.is_finished()]
@@ -70,7 +70,7 @@ class _Controller(tune_controller.TuneController):
             self._failed_trials.clear()
 
 
-tune.tune.TuneController = _Controller
+vars(tune.tune)["TuneController"] = _Controller
 
 
 class _Kept:

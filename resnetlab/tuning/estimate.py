@@ -192,7 +192,7 @@ def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
     def cost(config: TrialConfig) -> int:
         return _facts(config, datasets[data_key(config)]).multiply_adds * config.batch
 
-    corners = () if study.arms else (study.config(values, seed=0) for values in _corners(study))
+    corners = [] if study.arms else [study.config(values, seed=0) for values in _corners(study)]
     return max([*starts(study).values(), *corners], key=cost)
 
 

@@ -108,7 +108,7 @@ def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
         raise BadRequest(
             "resources.gpus: auto: a trial that was run to measure it ended; its words are in logs/ray.log"
         )
-    return json.loads(line)
+    return dict(json.loads(line))
 
 
 class RayRig:
@@ -129,7 +129,8 @@ class RayRig:
 
         task = ray.remote(num_gpus=1, num_cpus=1, max_retries=0)(side_by_side)
         try:
-            return ray.get(task.remote(trials, self._message, **self._how), timeout=PATIENCE)
+            seen: Seen = ray.get(task.remote(trials, self._message, **self._how), timeout=PATIENCE)
+            return seen
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, BadRequest):
                 raise error.cause from None

@@ -98,9 +98,9 @@ class Sweep:
                 self.progress.ended(row)
             else:
                 self._again.append(self._task(row))
-        for columns, task in planned.pilot(self.study, self.store.trials, self._dataset):
+        for asked, task in planned.pilot(self.study, self.store.trials, self._dataset):
             self.progress.pilot_planned += 1
-            self._queue(self._pilot, columns, task)
+            self._queue(self._pilot, asked, task)
         self._find_plan()
 
     def _queue(self, fresh: deque[tuple[dict[str, Any], Task]], columns: dict[str, Any], task: Task) -> None:

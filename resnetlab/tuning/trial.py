@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import signal
-import sys
 import time
 import traceback
 from dataclasses import replace
@@ -44,7 +43,7 @@ class TrialWorker(tune.Trainable):
         self._busy = self._leaving = False
         self._run: _Run | None = None
         self.reset_config(config)
-        if self.is_actor():
+        if self.is_actor():  # type: ignore[no-untyped-call]
             signal.signal(signal.SIGTERM, self._notice)
 
     def _notice(self, number: int, frame: Any) -> None:
