@@ -4,6 +4,7 @@ The worker is the class that Ray Tune drives, in a process of its own, without a
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,11 +65,23 @@ def lasting(report):
     return [{name: value for name, value in row.items() if name not in clocks} for row in report["epochs"]]
 
 
-def in_fresh_process(code, *arguments):
-    code = f"import sys; sys.path.insert(0, 'tests')\nfrom test_turnover import *\n{code}"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+NETWORKS = [
+    {
+        "seed": i, "blocks": 1 + i % 3, "width": 4 + i % 5, "kernel": (3, 5)[i % 2], "batch": 32 + i % 7,
+        "optimizer": ("sgd", "adamw")[i % 2], "rotation": float(i % 4), "data_fraction": 0.2,
+    }
+    for i in range(200)
+]  # fmt: skip
+
+
+def one_process(folder, cache):
+    """FIRST in a process that has done nothing yet, then 200 trials; resident bytes after each of these."""
+    worker, memory = new_worker(), []
+    (first,) = trials(worker, folder, cache, [FIRST])
+    for report in trials(worker, folder, cache, NETWORKS):
+        assert "ending" not in report, report
+        memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    print(json.dumps({"first": lasting(first), "memory": memory, "torchvision": "torchvision" in sys.modules}))
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +91,24 @@ def cache(tmp_path_factory):
     return str(place)
 
 
-def test_the_same_trial_first_and_last_and_in_a_fresh_process(tmp_path, cache):
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory, cache):
+    """What `one_process` found."""
+    code = "import sys; sys.path.insert(0, 'tests'); from test_turnover import *; one_process(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(tmp_path_factory.mktemp("fresh")), cache]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_same_trial_first_and_last_and_in_a_fresh_process(tmp_path, cache, fresh):
     """All metrics equal to the last bit, whatever precision, threads, failures and generators came between."""
     worker = new_worker()
     first, *between, last = trials(worker, str(tmp_path), cache, [FIRST, *OTHERS, FIRST])
     assert lasting(first) == lasting(last) and len(first["epochs"]) == 2
     endings = [report.get("ending", {}).get("status", "complete") for report in between]
     assert endings == [*["complete"] * 3, "diverged", *["complete"] * 2, "failed"]
-    code = "(found,) = trials(new_worker(), sys.argv[1], sys.argv[2], [FIRST])\nprint(json.dumps(lasting(found)))"
-    assert in_fresh_process(code, str(tmp_path), cache) == lasting(first)
+    assert fresh["first"] == lasting(first)
 
 
 def test_nothing_passes_from_one_trial_to_the_next(tmp_path, cache):
@@ -100,19 +122,10 @@ def test_nothing_passes_from_one_trial_to_the_next(tmp_path, cache):
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_a_worker_loads_no_torchvision_and_keeps_no_memory(tmp_path, cache):
-    """Memory after 200 trials of changing networks within 5% of after 20."""
-    code = (
-        "import os\n"
-        "settings = [{'seed': i, 'blocks': 1 + i % 3, 'width': 4 + i % 5, 'kernel': (3, 5)[i % 2], 'batch': 64 + i % 7,"
-        " 'optimizer': ('sgd', 'adamw')[i % 2], 'rotation': float(i % 4)} for i in range(200)]\n"
-        "memory = []\n"
-        "for _ in trials(new_worker(), sys.argv[1], sys.argv[2], settings):\n"
-        "    memory.append(int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE'))\n"
-        "print(json.dumps([memory[19], memory[199], 'torchvision' in sys.modules]))"
-    )
-    after_20, after_200, torchvision = in_fresh_process(code, str(tmp_path), cache)
+def test_a_worker_loads_no_torchvision_and_keeps_no_memory(fresh):
+    """Memory after 200 trials of ever new networks within 5% of after 20."""
+    after_20, after_200 = fresh["memory"][19], fresh["memory"][199]
     assert after_200 <= 1.05 * after_20, (
         f"{after_20 / 2**20:.0f} MiB after 20 trials, {after_200 / 2**20:.0f} after 200"
     )
-    assert not torchvision
+    assert not fresh["torchvision"]

@@ -76,6 +76,7 @@ class Training:
         self._data_hash = dataset.hash
         machine.check_precision(config.precision, self.device)
         self._prepare()
+        machine.give_back()
         self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
         self._rows["train"] = _part(self._rows["train"], dataset, config)
         images = len(self._rows["train"])
@@ -104,7 +105,6 @@ class Training:
             self.weights_hash = start.digest
         self.model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # what the trial before had, graph and all: others may share the device
             torch.cuda.reset_peak_memory_stats(self.device)
         self.facts = facts(self.model, config, dataset.shape)
         self._optimizer = make_optimizer(config, self.model, self._graph)
