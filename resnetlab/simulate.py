@@ -153,6 +153,8 @@ class Memory:
     Keeps trials, epochs, rungs and the folder's files; predictions and classes are dropped.
     """
 
+    publish_seconds = 0.0
+
     def __init__(self) -> None:
         self.trials: dict[str, dict[str, Any]] = {}
         self.folder = _Files()

@@ -237,6 +237,7 @@ class _Made:
             "versions": {"python": "3.12.1", "torch": "2.9.1", "ray": "2.52.0", "optuna": "4.5.0"},
             "host": "node-0", "started": T0.isoformat(), "ended": self.clock.isoformat(),
             "wall_seconds": wall * 1.05, "slots": 2, "busy_seconds": self.busy,
+            "reports": 400, "report_seconds": 0.2, "sampler_seconds": 3.0, "publish_seconds": 0.5,
             "data": {"hash": "0123456789abcdef", "name": "glyphs", "classes": classes, "shape": [20, 20, 1],
                      "train": 4800, "val": 533, "test": 941},
         }  # fmt: skip

@@ -116,6 +116,9 @@ def test_a_sweep_leaves_tables_figures_and_a_report(place, straight):
     assert not list((folder / "checkpoints").iterdir()) and not list((folder / "segments").iterdir())
     (session,) = json.loads((folder / "sweep.json").read_text())["sessions"]
     assert 0 < session["busy_seconds"] <= session["wall_seconds"] * session["slots"]
+    assert session["reports"] == len(epochs(place, "straight")) and 0 < session["report_seconds"] < 10
+    assert session["sampler_seconds"] > 0 and "publish_seconds" in session
+    assert "The driver took" in (folder / "report.html").read_text()
 
 
 def test_a_finished_sweep_is_continued_without_running_anything(place, straight):

@@ -207,6 +207,9 @@ def test_cost_counts_every_trial_and_epoch(results):
     both = efficiency(killed | {"sessions": [session, session, killed]})
     assert (both.share, both.sessions) == (0.9, 2)
     assert efficiency(killed) is None and efficiency({}) is None
+    told = session | {"reports": 40, "report_seconds": 0.02, "sampler_seconds": 3.0, "publish_seconds": 0.5}
+    both = efficiency(session | {"sessions": [told, told, session]})  # the last is of before that was recorded
+    assert (both.reports, both.driver, both.sampler, both.publishing) == (80, 0.04, 6.0, 1.0)
 
 
 def test_a_study_of_one_trial_has_curves_and_no_interval(tmp_path):

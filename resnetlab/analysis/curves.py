@@ -255,11 +255,19 @@ def epochs_saved(explore: pd.DataFrame) -> int:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """busy: seconds in which slots trained; offered: slots x wall seconds, over all sessions of a sweep that ended."""
+    """busy: seconds in which slots trained; offered: slots x wall seconds, over all sessions of a sweep that ended.
+
+    reports: epochs that the driver was told of; driver: seconds that these took it; sampler, publishing: its seconds of
+    proposing and of writing tables, which are not in `driver`. All 0 in sweeps that did not record them.
+    """
 
     busy: float
     offered: float
     sessions: int
+    reports: int = 0
+    driver: float = 0.0
+    sampler: float = 0.0
+    publishing: float = 0.0
 
     @property
     def share(self) -> float:
@@ -272,6 +280,9 @@ def efficiency(sweep: Mapping[str, Any]) -> Efficiency | None:
     A sweep that was continued has several sessions; one that was killed left no times and is not counted.
     """
     sessions = [s for s in sweep.get("sessions") or [sweep] if s.get("ended") and s.get("slots")]
-    busy = sum(s.get("busy_seconds") or 0.0 for s in sessions)
     offered = sum(s["slots"] * (s.get("wall_seconds") or 0.0) for s in sessions)
-    return Efficiency(busy, offered, len(sessions)) if offered > 0 else None
+    if offered <= 0:
+        return None
+    names = ("busy_seconds", "reports", "report_seconds", "sampler_seconds", "publish_seconds")
+    busy, reports, *driver = (sum(s.get(name) or 0 for s in sessions) for name in names)
+    return Efficiency(busy, offered, len(sessions), reports, *driver)

@@ -43,6 +43,7 @@ class Store:
         self._next = 0
         self._flushed = self._published = time.monotonic()
         self._publish_every = 5.0
+        self.publish_seconds = 0.0  # that publishing has taken
         self._recover()
 
     def _recover(self) -> None:
@@ -129,6 +130,7 @@ class Store:
         if now - self._published > self._publish_every:
             self.publish()
             self._published = time.monotonic()
+            self.publish_seconds += self._published - now
             self._publish_every = max(5.0, 50 * (self._published - now))
 
     def publish(self) -> None:

@@ -1,9 +1,11 @@
-"""How far a sweep is, for the live view."""
+"""How far a sweep is, for the live view, and what its driver costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
+from time import perf_counter
 from typing import Any
 
 from resnetlab.records import Status
@@ -40,3 +42,39 @@ class Progress:
         complete = row["status"] == Status.COMPLETE and value is not None
         if value is not None and complete and (self.best is None or value > self.best):
             self.best, self.best_trial = value, row["trial_id"]
+
+
+class Clock:
+    """Seconds of one session of a sweep.
+
+    busy: that workers say they spent in epochs and tests. driver: that `reports` reports took here, without what the
+    sampler and publishing the tables did meanwhile; these have sums of their own.
+    """
+
+    def __init__(self, search: Any, store: Any):
+        self._search, self._store = search, store
+        self.busy, self.driver, self.reports = 0.0, 0.0, 0
+
+    @property
+    def sampler(self) -> float:
+        return self._search.seconds
+
+    @property
+    def publishing(self) -> float:
+        return self._store.publish_seconds
+
+
+def clocked(report: Callable[..., bool]) -> Callable[..., bool]:
+    """Around `Sweep.report`: counts it in the sweep's clock."""
+
+    @wraps(report)
+    def counted(sweep: Any, *arguments: Any) -> bool:
+        clock = sweep.clock
+        began = perf_counter() - clock.sampler - clock.publishing
+        try:
+            return report(sweep, *arguments)
+        finally:
+            clock.driver += perf_counter() - clock.sampler - clock.publishing - began
+            clock.reports += 1
+
+    return counted

@@ -328,7 +328,11 @@ class _Session:
         waiting = {"trials": 0 if ended else sweep.queued, "for": "" if ended else sweep.waits_for}
         self._content |= {
             "wall_seconds": now - self._began,
-            "busy_seconds": sweep.busy_seconds,
+            "busy_seconds": sweep.clock.busy,
+            "reports": sweep.clock.reports,
+            "report_seconds": sweep.clock.driver,
+            "sampler_seconds": sweep.clock.sampler,
+            "publish_seconds": sweep.clock.publishing,
             "waiting": waiting,
             "node_changes": self._capacity.log,
         }

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from time import perf_counter
+from typing import Any, Literal, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -35,11 +37,27 @@ _STATES = {
 }
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _timed(method: Method) -> Method:
+    @wraps(method)
+    def counted(search: Search, *arguments: Any) -> Any:
+        began = perf_counter()
+        try:
+            return method(search, *arguments)
+        finally:
+            search.seconds += perf_counter() - began
+
+    return counted  # type: ignore[return-value]
+
+
 class Search:
-    """Proposals for one study. The first is always the baseline."""
+    """Proposals for one study. The first is always the baseline. `seconds`: that proposing and telling have taken."""
 
     def __init__(self, study: Study):
         self.study = study
+        self.seconds = 0.0
         self._space = study.space
         self._against = study.search.against
         directions: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"] if self._against else ["maximize"]
@@ -51,6 +69,7 @@ class Search:
 
     # -- proposing ---------------------------------------------------------------------------------------------------
 
+    @_timed
     def ask(self, number: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
         """The factor values of proposal `number`; None where the sampler finds no feasible point any more.
 
@@ -141,12 +160,14 @@ class Search:
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
+    @_timed
     def reported(self, trial_id: str, epoch: int, value: float) -> None:
         """An intermediate value: validation accuracy after `epoch`."""
         self._values[trial_id][epoch] = value
         if not self._against:  # Optuna's trials with two objectives have none, and its TPE fails on those that do
             self._asked[trial_id].report(value, epoch)
 
+    @_timed
     def ended(self, trial_id: str, status: Status, cost: float | None) -> None:
         """Tell Optuna how the trial ended; `cost` is the second objective's value, where there is one."""
         trial, values = self._asked.pop(trial_id), self._values.pop(trial_id)

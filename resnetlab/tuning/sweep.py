@@ -25,7 +25,7 @@ from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
 from resnetlab.tuning import planned, tested
-from resnetlab.tuning.progress import Progress
+from resnetlab.tuning.progress import Clock, Progress, clocked
 from resnetlab.tuning.search import Search
 from resnetlab.tuning.task import Task, checkpoint_names, data_key, places
 
@@ -55,8 +55,7 @@ class Sweep:
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
         self._asha = Asha(study.search.grace, study.search.reduction, study.search.epochs)
         self._search = Search(study)
-        self._proposed = 0
-        self._exhausted = False
+        self._proposed, self._exhausted = 0, False
         self._again: deque[Task] = deque()
         self._pilot: deque[tuple[dict[str, Any], Task]] = deque()
         self._confirm: deque[tuple[dict[str, Any], Task]] = deque()
@@ -69,7 +68,7 @@ class Sweep:
         self._deaths: Counter[str] = Counter()  # of trials' processes
         self.notes: deque[str] = deque()  # what people should hear of
         self._lost = 0  # trials that ended before any epoch of any trial
-        self.busy_seconds = 0.0  # that workers say they spent in steps
+        self.clock = Clock(self._search, store)
         self.finished = False
         self.error: ResnetlabError | None = None
         self.progress = Progress(study.explore_trials)
@@ -252,14 +251,15 @@ class Sweep:
             self.waiting.discard(trial_id)
             self.store.add("trials", {"trial_id": trial_id, "status": str(Status.RUNNING)})
 
+    @clocked
     def report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Take what a worker reports after one epoch (or when it cannot go on); True where it is to go on.
 
         message: `epochs` (rows not reported before by this worker, oldest first), `columns` (of the trials table),
-        `restarted`, `step_seconds`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, …}). Raises
+        `restarted`, `busy_seconds`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, …}). Raises
         CannotWrite where the worker could not write, with the trial left as it is.
         """
-        self.busy_seconds += message.get("step_seconds", 0.0)
+        self.clock.busy += message.get("busy_seconds", 0.0)
         task = self.running.get(trial_id)
         if task is None:
             return False

@@ -15,9 +15,10 @@ import platform
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import tune
@@ -32,6 +33,7 @@ from resnetlab.tuning.task import WEIGHTS
 if TYPE_CHECKING:
     from resnetlab.training.loop import Training
 
+Work = TypeVar("Work")
 UNSETTLED = 3  # times in a row that an epoch is thrown away because the data cache changed under it
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
 
@@ -67,17 +69,17 @@ class TrialWorker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        began, self._busy = time.perf_counter(), True
+        self._busy = True
         task, context = self._message["task"], self._message["context"]
         # From a thread that needs no interpreter: what hangs is shown in the worker's log, and its process ends.
         faulthandler.dump_traceback_later(context["epoch_limit"], exit=True, file=2)
+        run = self._run
         try:
-            if self._run is None:
-                self._run = _Run(task, context)
+            run = self._run = run or _Run(task, context)
             for _ in range(UNSETTLED):
-                if (report := self._run.step()) is not None:
+                if (report := run.step()) is not None:
                     break
-                self._run = _Run(task, context, altered=True)
+                run = self._run = _Run(task, context, altered=True)
             else:
                 raise BadData(f"{context['cache']}: the data cache changes all the time")
         except Exception as error:
@@ -88,19 +90,19 @@ class TrialWorker(tune.Trainable):
             self._busy = False
         if self._leaving and self._run is not None:
             self._leave()  # what this step would have reported is reported from the checkpoint
-        report["step_seconds"] = time.perf_counter() - began
+        report["busy_seconds"] = run.busy_seconds if run is not None else 0.0
         return {"report": [report]}  # in a list, or Tune would flatten it
 
 
 class _Run:
-    """One trial in this process."""
+    """One trial in this process. busy_seconds: that its last step spent in an epoch and on the test split."""
 
     def __init__(self, task: dict[str, Any], context: dict[str, Any], altered: bool = False):
         from resnetlab.data import prepare
         from resnetlab.tuning.checkpoints import Checkpoints
 
         began = time.perf_counter()
-        self._task, self._context, self._altered = task, context, altered
+        self._task, self._context, self._altered, self.busy_seconds = task, context, altered, 0.0
         self._folder = Folder.at(context["folder"])
         config = TrialConfig.model_validate(task["config"])
         dataset = prepare(config.data, Path(context["cache"]))
@@ -192,8 +194,9 @@ class _Run:
         from resnetlab.training import machine, prefix
 
         training, config = self._training, self._training.config
+        self.busy_seconds = 0.0
         if training.epoch < config.epochs:
-            training.run_epoch()
+            self._timed(training.run_epoch)
             if not self._dataset.unchanged():
                 prefix.forget()
                 machine.forget()
@@ -208,7 +211,7 @@ class _Run:
         if training.epoch == config.epochs and self._task["keep"]:
             self._keep()
         if training.epoch == config.epochs and self._task["test"]:
-            result = training.test()
+            result = self._timed(training.test)
             report["test"] = {
                 "accuracy": result.accuracy,
                 "loss": result.loss,
@@ -217,6 +220,14 @@ class _Run:
                 "image": result.image,
             }
         return report
+
+    def _timed(self, work: Callable[[], Work]) -> Work:
+        """Do what a slot is there for."""
+        began = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.busy_seconds += time.perf_counter() - began
 
     def _cost(self) -> dict[str, Any]:
         """Columns that grow, or are known only once an epoch was trained."""
