@@ -4,11 +4,15 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: sweep test test-cluster pins check clean help
+BENCHMARKS := training sweep search turnover tables augmentation residency frozen gpu
+
+.PHONY: sweep test test-cluster bench pins check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
 	@echo "make test    run the tests"
+	@echo "make bench   measure the speed of everything beside the alternatives, on a machine with nothing else to do; writes"
+	@echo "             benchmarks/results/ and the README's table (BENCH=--quick: seconds each, and the README stays)"
 	@echo "make check   lint, and check types strictly"
 	@echo "make test-cluster   Slurm, nodes with addresses of their own, S3; as root, installs Slurm from Debian's packages"
 	@echo "make pins    write the installed versions to cluster/constraints.txt"
@@ -23,6 +27,12 @@ test: $(INSTALLED)
 test-cluster: $(INSTALLED)
 	tests/cluster/debian.sh
 	$(BIN)/python tests/cluster/run.py --write
+
+# Syne Tune goes to a folder of its own, which only its own runs see; without it they are left out.
+bench: $(INSTALLED)
+	-$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/syne-tune syne-tune dill sortedcontainers
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(BENCH) || exit 1; done
+	[ -n "$(BENCH)" ] || $(BIN)/python benchmarks/table.py --write
 
 pins: $(INSTALLED)
 	@echo '# Made by `make pins`: the versions that were tested together, for every node.' > cluster/constraints.txt

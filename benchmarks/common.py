@@ -43,6 +43,7 @@ class Book:
         same = all(held.get(key) == self._fixed[key] for key in ("code", "machine"))
         self._parts: dict[str, Any] = held.get("parts", {}) if same else {}
         self._targets: list[Row] = []
+        self._notes: list[Row] = []
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -71,9 +72,13 @@ class Book:
         met = None if row is None else (row["median"] <= limit if at_most else row["median"] >= limit)
         self._targets.append({"target": text, "limit": limit, "at_most": at_most, "row": row, "met": met})
 
+    def note(self, row: Row) -> None:
+        """A figure that readers ask for and that had nothing to reach."""
+        self._notes.append(row)
+
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        content = self._fixed | {"parts": self._parts, "targets": self._targets}
+        content = self._fixed | {"parts": self._parts, "targets": self._targets, "notes": self._notes}
         aside = self._path.with_suffix(".tmp")
         aside.write_text(json.dumps(content, indent=1))
         aside.replace(self._path)

@@ -4,7 +4,7 @@
 - Ray Tune as its CIFAR tutorial writes it: a function trainable, a DataLoader with workers, a checkpoint an epoch;
 - Optuna: as many processes as cores on one journal, its own pruner asked after every epoch, the same plain loop;
 - Optuna and Ray Tune with our training loop;
-- Syne Tune with the plain loop, where it is installed.
+- Syne Tune with the plain loop, where `make bench` could install it.
 
 The others are told each trial's budget, so that no luck of early stopping is in the times. One thread a trial.
 """
@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, Book, Row, options, ratios, spread
+from common import ROOT, Book, Row, code_hash, options, ratios, spread
 from processes import Watched
 
 CORES = os.cpu_count() or 1
 DATA = {"name": "glyphs", "variants": 3}
 SIZES = {"trials": 24, "epochs": 9}
-PACKAGES = {"syne": "syne_tune"}
+SYNE = ROOT / "build" / "syne-tune"  # where `make bench` puts it, away from what is measured
 
 
 def study(trials: int, epochs: int) -> Any:
@@ -263,7 +263,8 @@ ARMS = {  # name: system, kind of loop, runs
 
 def run_arm(system: str, kind: str, place: Path, sizes: dict[str, int]) -> dict[str, Any]:
     """One sweep in processes of its own, from the start of Python to its end."""
-    paths = [str(ROOT), str(ROOT / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(ROOT), str(ROOT / "benchmarks"), *[str(SYNE)] * (system == "syne")]
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     env |= {"RAY_worker_niceness": "0"}  # Ray's 15 would yield to whatever else runs, which the others do not
     request = json.dumps({"system": system, "kind": kind, "place": str(place), "sizes": sizes})
@@ -289,7 +290,7 @@ def rows_of(book: Book, base: Path, sizes: dict[str, int], quick: bool) -> dict[
     runs: dict[str, dict[str, Any]] = {}
     for turn in range(1 if quick else 3):
         for arm, (system, kind, count) in ARMS.items():
-            if turn < count and find_spec(PACKAGES.get(system, system if system != "ours" else "resnetlab")):
+            if turn < count and (system != "syne" or SYNE.is_dir()):
                 rows = book.part(f"{arm}, run {turn + 1}", lambda s=system, k=kind: _measured(s, k, place, sizes))
                 runs.setdefault(arm, {})[turn] = rows[0]["answer"]
     return runs
@@ -324,7 +325,7 @@ def main() -> None:
     chosen = options(__doc__)
     book = Book("sweep", chosen.quick, chosen.again)
     sizes = {"trials": 4, "epochs": 3} if chosen.quick else SIZES
-    base = Path(tempfile.gettempdir()) / f"resnetlab-bench-sweep-{os.getuid()}{'-quick' * chosen.quick}"
+    base = Path(tempfile.gettempdir()) / f"resnetlab-bench-sweep-{code_hash()}{'-quick' * chosen.quick}"
     runs = rows_of(book, base, sizes, chosen.quick)
     rows: dict[str, Row] = {}
     for arm, turns in runs.items():
@@ -335,6 +336,7 @@ def main() -> None:
             spread(f"{arm}: wall time an epoch", "s", per_epoch),
             spread(f"{arm}: CPU time", "s", [answer["cpu"] for answer in answers]),
             spread(f"{arm}: memory at most", "MiB", [answer["memory"] for answer in answers]),
+            spread(f"{arm}: epochs", "", [answer["epochs"] for answer in answers]),
             spread(f"{arm}: trials", "/min", [60 * sizes["trials"] / answer["wall"] for answer in answers]),
             spread(f"{arm}: accuracy after the first epoch, mean of all trials", "%",
                    [100 * answer["first"] for answer in answers]),
@@ -355,6 +357,7 @@ def main() -> None:
             book.target(f"whole sweep {words} {arm}", row, limit, at_most=False)
     book.summary(list(rows.values()))
     book.finish()
+    shutil.rmtree(base, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -183,7 +183,8 @@ def main() -> None:
     for name in nets:
         done = book.part(f"whole machine: {name}", lambda name=name: whole_machine(name, turns, window))
         rows |= {row["what"]: row for row in done}
-    book.part("settings", lambda: settings_cost(n if chosen.quick else 7, seconds))
+    for row in book.part("settings", lambda: settings_cost(n if chosen.quick else 7, seconds)):
+        book.note(row)
     one, default = (f"ours over {arm}" for arm in list(ARMS)[1:])
     for name in NETS:
         small = name.startswith("CNN")

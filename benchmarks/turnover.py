@@ -1,5 +1,5 @@
 """From the end of one trial to the first training step of the next: in a worker that lives on, in a new process, and
-through Ray Tune (slots x wall time less the time in steps, over trials). Tiny trials on rendered characters."""
+through Ray Tune (slots x wall time less the time in epochs, over trials). Tiny trials on rendered characters."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def through_tune(trials: int) -> list[Row]:
         sweep = out.read_json("sweep.json") or {}
     lost = sweep["slots"] * sweep["wall_seconds"] - sweep["busy_seconds"]
     return [
-        spread(f"through Ray Tune, {trials} trials: slot time outside steps", "ms/trial", [1e3 * lost / trials]),
+        spread(f"through Ray Tune, {trials} trials: slot time outside epochs", "ms/trial", [1e3 * lost / trials]),
         spread("through Ray Tune: start of Ray", "s", [sweep["startup_seconds"]]),
     ]
 
@@ -100,7 +100,8 @@ def main() -> None:
     chosen = options(__doc__)
     book = Book("turnover", chosen.quick, chosen.again)
     rows = book.part("processes", lambda: in_processes(2 if chosen.quick else 7))
-    book.part("Ray Tune", lambda: through_tune(6 if chosen.quick else 60))
+    for row in book.part("Ray Tune", lambda: through_tune(6 if chosen.quick else 60)):
+        book.note(row)
     book.target("a warm worker needs at most 10% of a cold start", rows[-1], 10.0)
     book.finish()
 
