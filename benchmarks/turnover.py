@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,17 @@ DATA = {"name": "glyphs", "variants": 2}
 TINY = {"blocks": 2, "width": 8, "downsample": 2, "batch": 64, "lr": 0.05, "epochs": 1, "data_fraction": 0.1}
 
 
+def ever_new(number: int) -> dict[str, Any]:
+    """Settings of which no two of 200 give the same shapes."""
+    return {
+        "blocks": 2 + number % 3, "width": 4 + number % 5, "kernel": (3, 5)[number % 2], "batch": 64 + number % 7,
+        "rotation": float(number % 4),
+    }  # fmt: skip
+
+
 def start_times(folder: str, cache: str, count: int) -> Iterator[float]:
-    """Seconds from the end of the trial before to each trial's first step; the first trial is not yielded."""
-    from resnetlab.config import TrialConfig
-    from resnetlab.data import prepare
-    from resnetlab.records import Phase
+    """Seconds from the end of the trial before to each trial's first step; of the first trial, when that was."""
     from resnetlab.training import step
-    from resnetlab.tuning.task import Task
-    from resnetlab.tuning.trial import TrialWorker
 
     first: list[float] = []
     run = step.Step._run
@@ -36,36 +39,68 @@ def start_times(folder: str, cache: str, count: int) -> Iterator[float]:
         run(self, *batch)
 
     step.Step._run = noted  # type: ignore[method-assign]
-    worker = TrialWorker({})
     ended = 0.0
-    for number in range(count + 1):
-        config = TrialConfig(data=DATA, **TINY, kernel=(3, 5)[number % 2], seed=number)
+    for number, _ in enumerate(trials(folder, cache, [{"kernel": (3, 5)[i % 2]} for i in range(count + 1)])):
+        yield first[0] - ended if number else first[0]
+        ended = time.time()
         first.clear()
+
+
+def memory(folder: str, cache: str, count: int) -> Iterator[float]:
+    """MiB resident after each of `count` trials, all of different shapes."""
+    for _ in trials(folder, cache, map(ever_new, range(count))):
+        yield int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def trials(folder: str, cache: str, settings: Iterable[dict[str, Any]]) -> Iterator[None]:
+    """One after another in a worker of this process."""
+    from resnetlab.config import TrialConfig
+    from resnetlab.data import prepare
+    from resnetlab.records import Phase
+    from resnetlab.tuning.task import Task
+    from resnetlab.tuning.trial import TrialWorker
+
+    worker = TrialWorker({})
+    for number, changes in enumerate(settings):
+        config = TrialConfig(data=DATA, seed=number, **(TINY | changes))
         task = Task(config.trial_id, config, Phase.EXPLORE, False, prepare(config.data, Path(cache)).hash)
         context = {"folder": folder, "cache": cache, "cpus": 1, "gpus": 0, "epoch_limit": 600}
         worker.reset_config({"task": task.as_message(), "context": context})
-        worker.step()
-        yield first[0] - ended if number else first[0]
-        ended = time.time()
+        (report,) = worker.step()["report"]
+        assert "ending" not in report, report
+        yield
 
 
 def in_processes(n: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
         cold: list[float] = []
-        _process(folder, 1)  # makes the cache of images, and Python's of bytecode
+        _process(folder, "start_times", 1)  # makes the cache of images, and Python's of bytecode
         for _ in range(n):
             began = time.time()
-            cold.append(_process(folder, 0)[0] - began)
-        warm = _process(folder, 3 * n)[1:]
+            cold.append(_process(folder, "start_times", 0)[0] - began)
+        warm = _process(folder, "start_times", 3 * n)[1:]
     cold_row = spread("cold start: new process to first step", "ms", [1e3 * value for value in cold])
     warm_row = spread("warm worker: end of a trial to the next one's first step", "ms", [1e3 * value for value in warm])
     share = [100 * value / (cold_row["median"] / 1e3) for value in warm]
     return [cold_row, warm_row, spread("warm over cold", "%", share)]
 
 
-def _process(folder: str, count: int) -> list[float]:
+def kept(n: int, count: int) -> list[Row]:
+    """What a worker holds on to, the last trial's over that of a tenth of the way."""
+    with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
+        found = [_process(folder, "memory", count) for _ in range(n)]
+    tenth = count // 10
+    words = f"memory after {count} trials of different shapes over that after {tenth}"
+    return [
+        spread(f"memory after {tenth} trials of different shapes", "MiB", [values[tenth - 1] for values in found]),
+        spread(f"memory after {count} trials of different shapes", "MiB", [values[-1] for values in found]),
+        spread(words, "×", [values[-1] / values[tenth - 1] for values in found]),
+    ]
+
+
+def _process(folder: str, work: str, count: int) -> list[float]:
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, __file__, "--process", folder, str(count)]
+    command = [sys.executable, __file__, "--process", work, folder, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -102,12 +137,15 @@ def main() -> None:
     rows = book.part("processes", lambda: in_processes(2 if chosen.quick else 7))
     for row in book.part("Ray Tune", lambda: through_tune(6 if chosen.quick else 60)):
         book.note(row)
+    held = book.part("memory", lambda: kept(*((1, 20) if chosen.quick else (3, 200))))
     book.target("a warm worker needs at most 10% of a cold start", rows[-1], 10.0)
+    book.target("memory after 200 trials of different shapes within 5% of after 20", held[-1], 1.05)
     book.finish()
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--process"]:
-        print(json.dumps(list(start_times(sys.argv[2] + "/run", sys.argv[2] + "/cache", int(sys.argv[3])))))
+        work = {"start_times": start_times, "memory": memory}[sys.argv[2]]
+        print(json.dumps(list(work(sys.argv[3] + "/run", sys.argv[3] + "/cache", int(sys.argv[4])))))
     else:
         main()

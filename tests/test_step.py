@@ -98,6 +98,7 @@ def test_the_record_says_how_a_trial_ran():
     assert found["precision"] == "fp32" and found["deterministic"] is True and found["step"] == "eager"
     assert found["evaluation_batch"] == machine.EVALUATION_BATCH and found["compile"] is False
     assert found["malloc"] in (machine.MALLOC, None) and "omp_wait_policy" in found
+    assert found["mkl_cbwr"] == "AUTO"
     assert training.energy is None, "nothing counts the energy of a CPU here"
 
 

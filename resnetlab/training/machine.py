@@ -26,8 +26,7 @@ _resident: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
 
 def prepare(threads: int, precision: str = "fp32", deterministic: bool = False) -> None:
     """Take exactly `threads` threads and set every switch that changes numbers, whatever anyone set before."""
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)  # also where they are as many: MKL then takes no fewer when the machine is busy
     keep_memory()
     backends: Any = torch.backends  # typed in part
     products = "tf32" if precision == "tf32" else "ieee"
@@ -92,7 +91,7 @@ def give_back() -> None:
 
 def settings() -> dict[str, Any]:
     """What this process was started with and has set, for the trial's record."""
-    return {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"), "malloc": keep_memory()}
+    return {name.lower(): os.environ.get(name) for name in ("OMP_WAIT_POLICY", "MKL_CBWR")} | {"malloc": keep_memory()}
 
 
 @contextmanager
