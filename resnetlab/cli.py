@@ -5,15 +5,17 @@ The roof of the house: the only place that knows both wings.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from resnetlab.data import check
-from resnetlab.errors import BadRequest, NotReproduced, ResnetlabError, TrialsFailed
+from resnetlab.errors import BadRequest, NotReproduced, NotSent, ResnetlabError, TrialsFailed
 from resnetlab.metrics import METRICS
 from resnetlab.study import Study, load_study
 from resnetlab.yamlfile import parse_value
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from resnetlab.tables.folder import Folder
     from resnetlab.tuning.again import Rerun
 
+JSON = "print one JSON object, for scripts, on stdout; everything else goes to stderr"
 WEIGHTS = "file of weights (safetensors or torch), for trials that ask for torchvision's weights by name"
 
 
@@ -129,19 +132,43 @@ def print_plan(study: Study, storage: str, weights: Path | None = None) -> None:
         print(line)
 
 
-def run(study: Study, storage: str, **how: Any) -> None:
+def run(study: Study, storage: str, as_json: bool = False, tools: Mapping[str, Any] | None = None, **how: Any) -> None:
     """Run or continue `study`, then write and announce its report, also where every trial failed.
 
-    how: further `tuning.run.Options`.
+    tools: that follow it, as options of `tracking.chosen`. how: further `tuning.run.Options`.
     """
+    from resnetlab.tracking import chosen
+    from resnetlab.tracking.feed import live
     from resnetlab.tuning.run import Options, results_folder, run_study
 
+    folder = results_folder(study, storage)
+    trackers = chosen(study.name, **tools) if tools else []
+    failed: TrialsFailed | None = None
+    with people_on_stderr(as_json), live(folder, trackers, print):
+        try:
+            run_study(study, Options(storage=storage, **how))
+        except TrialsFailed as error:
+            failed = error
+    report(folder, as_json)
+    if failed is not None:
+        raise failed
+
+
+@contextmanager
+def people_on_stderr(wanted: bool) -> Iterator[None]:
+    """Keep stdout for what a script reads: while this lasts, whatever is printed goes to stderr."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
     try:
-        folder = run_study(study, Options(storage=storage, **how))
-    except TrialsFailed:
-        report(results_folder(study, storage))
-        raise
-    report(folder)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def print_published(study: Study, storage: str) -> None:
@@ -199,22 +226,58 @@ def _held(place: str) -> Held | None:
     return printed.held(results, arm_facts(results.study, text.data.shape, text.data.classes)) if text else None
 
 
-def report(folder: Folder) -> None:
+def report(folder: Folder, as_json: bool = False) -> None:
     """Write the report; print its answer and where it lies."""
+    from resnetlab.report.build import build_report
+
+    build_report(folder.url)
+    show(folder.url, as_json, standing=False)
+
+
+def show(place: str, as_json: bool = False, standing: bool = True) -> None:
+    """Print what a results folder has to say, running or ended; as one JSON object where a script asks."""
+    from rich.console import Console
+
     from resnetlab.analysis.results import Results
-    from resnetlab.report.answer import answer
-    from resnetlab.report.build import build_report, estimates
+    from resnetlab.report import terminal
 
-    place = build_report(folder.url)
-    results = Results.open(folder.url)
-    found = answer(results, estimates(results))
-    print(f"\n{found.lead}")
-    for statement in found.confirmed:
-        print(f"  {statement.claim}  ({statement.evidence})")
-    print(f"{found.best}\n\nreport: {_short(str(place))}")
+    told = terminal.told(Results.open(place), _short(place) if "://" not in place else place)
+    if as_json:
+        print(json.dumps(told.as_json(), ensure_ascii=False))
+        return
+    plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    terminal.show(told, Console(width=terminal.PLAIN if plain else None, highlight=False), standing)
 
 
-def rerun(place: str, trial: str, data: str | None, device: str | None, export_to: Path | None) -> None:
+def export(place: str, optuna: str | None, tools: Mapping[str, Any]) -> None:
+    """Send a results folder to tools: the search as an Optuna study in the storage `optuna`, its trials to
+    `tools` (options of `tracking.chosen`). NotSent where a tool did not take them.
+    """
+    from resnetlab.analysis.results import Results
+    from resnetlab.tracking import chosen
+    from resnetlab.tracking.feed import Feed
+
+    if optuna is None and not any(tools.values()):
+        raise BadRequest("nothing to do: give --optuna, --tensorboard, --mlflow or --wandb")
+    results = Results.open(place)
+    trackers = chosen(results.study.name, **tools)
+    if optuna is not None:
+        from resnetlab.tuning.storage import write
+
+        print(f"optuna: {write(results.study, results.folder, optuna)} trials in {optuna}")
+    feed = Feed(results.folder, trackers)
+    feed.catch_up()
+    feed.close()
+    for name, number in feed.held().items():
+        if name not in feed.problems:
+            print(f"{name}: {number} ended trials of {len(results.trials)}")
+    if feed.problems:
+        raise NotSent("; ".join(f"--{name}: {problem}" for name, problem in feed.problems.items()))
+
+
+def rerun(
+    place: str, trial: str, data: str | None, device: str | None, export_to: Path | None, as_json: bool = False
+) -> None:
     """Run one recorded trial again, say whether it came out as recorded, and export it. NotReproduced where it did not
     and seeds do not explain it."""
     from resnetlab.tables.folder import Folder
@@ -227,14 +290,17 @@ def rerun(place: str, trial: str, data: str | None, device: str | None, export_t
 
         reserve(export_to)
     arm = f", arm {row['arm']}" if row["arm"] else ""
-    print(f"trial {row['trial_id']} (number {row['number']}, {row['phase']}{arm}; recorded as {row['status']})")
-    found = again.rerun(folder, row, again.Place(data=data, device=device), print)
+    say = partial(print, file=sys.stderr if as_json else sys.stdout)
+    say(f"trial {row['trial_id']} (number {row['number']}, {row['phase']}{arm}; recorded as {row['status']})")
+    found = again.rerun(folder, row, again.Place(data=data, device=device), say)
     verdict, agrees = judge(place, found)
-    print(verdict)
+    say(verdict)
     if export_to is not None:
         about = {"study": row["study"], "epochs": found.training.epoch, found.metric: found.measured}
         files = export(found.training, found.dataset.classes, export_to, about)
-        print(f"exported: {', '.join(file.name for file in files)} in {_short(str(export_to))}")
+        say(f"exported: {', '.join(file.name for file in files)} in {_short(str(export_to))}")
+    if as_json:
+        print(json.dumps(found.as_json() | {"agrees": agrees, "verdict": verdict}, ensure_ascii=False))
     if not agrees:
         raise NotReproduced(f"trial {row['trial_id']} did not come out as recorded")
 

@@ -5,6 +5,7 @@
 | 0    | done                                                |                  |
 | 1    | trials failed, so there is no result                | TrialsFailed     |
 | 1    | a trial run again did not come out as recorded      | NotReproduced    |
+| 1    | a tool did not take what was sent to it             | NotSent          |
 | 2    | bad request: study, option or storage               | BadRequest       |
 | 3    | bad data: absent, damaged or of another kind        | BadData          |
 | 4    | results folder refused, full, or held by another    | FolderRefused    |
@@ -24,6 +25,10 @@ class TrialsFailed(ResnetlabError):
 
 
 class NotReproduced(ResnetlabError):
+    exit_code = 1
+
+
+class NotSent(ResnetlabError):
     exit_code = 1
 
 

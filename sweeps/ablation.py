@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from resnetlab import cli
+from resnetlab import cli, tracking
 from resnetlab.yamlfile import parse_value
 
 STUDIES = Path(__file__).resolve().parent / "studies"
@@ -50,6 +50,10 @@ def main(
             metavar="PHASE", help="pilot (the baseline's seeds), explore, plan, confirm (explores no further) or all"
         ),
     ] = Phase.all,
+    tensorboard: Annotated[Path | None, typer.Option(help=tracking.HELP["tensorboard"])] = None,
+    mlflow: Annotated[str | None, typer.Option(help=tracking.HELP["mlflow"])] = None,
+    wandb: Annotated[str | None, typer.Option(help=tracking.HELP["wandb"])] = None,
+    json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
     settings: Annotated[bool, typer.Option("--settings", help="list the studies and every setting, and end")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
 ) -> None:
@@ -70,7 +74,9 @@ def main(
         if dry_run:
             cli.print_plan(chosen, storage, weights)
         else:
-            cli.run(chosen, storage=storage, address=address, stage=phase.value, weights=weights, nodes=nodes)
+            tools = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
+            how = {"address": address, "stage": phase.value, "weights": weights, "nodes": nodes}
+            cli.run(chosen, storage, json, tools, **how)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
-def main(place: Annotated[str, typer.Argument(metavar="RESULTS", help="a results folder, or its URL")]) -> None:
+def main(
+    place: Annotated[str, typer.Argument(metavar="RESULTS", help="a results folder, or its URL")],
+    json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
+) -> None:
     """Remake the figures and report.html of a results folder from its tables alone."""
     with cli.endings():
-        print(build_report(place))
+        made = build_report(place)
+        if json:
+            cli.show(place, as_json=True)
+        else:
+            print(made)
 
 
 if __name__ == "__main__":

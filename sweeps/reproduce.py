@@ -25,6 +25,7 @@ def main(
     weights: Annotated[Path | None, typer.Option(help=cli.WEIGHTS)] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, any key of the study")] = None,
     table: Annotated[Path | None, typer.Option(help="print what the reruns in this folder said, as Markdown")] = None,
+    json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
 ) -> None:
     with cli.endings():
@@ -38,8 +39,9 @@ def main(
         if dry_run:
             cli.print_plan(chosen, storage, weights)
             return
-        cli.run(chosen, storage=storage, address=address, stage="all", weights=weights)
-        cli.print_published(chosen, storage)
+        cli.run(chosen, storage, json, address=address, stage="all", weights=weights)
+        if not json:
+            cli.print_published(chosen, storage)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,10 @@ def main(
         Path | None,
         typer.Option(help="folder for the trained network: safetensors and config, torch.export, an example"),
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
 ) -> None:
     with cli.endings():
-        cli.rerun(place, trial, data, device.value if device else None, export)
+        cli.rerun(place, trial, data, device.value if device else None, export, json)
 
 
 if __name__ == "__main__":

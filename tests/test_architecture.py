@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "resnetlab"
-GROUND = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "cli"} | {"tables"}
+GROUND = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "cli"} | {"tables", "tracking"}
 TRAINING = ["data", "models", "training", "tuning"]  # bottom to top
 ANALYSIS = ["analysis", "report"]
 ROOF = {"cli"}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import read_table
@@ -84,10 +85,19 @@ def trials(place, name):
     return {row["trial_id"]: row for row in pq.read_table(place / "results" / name / "trials.parquet").to_pylist()}
 
 
+def status(place, name):
+    """What another process sees of the sweep."""
+    words = [sys.executable, str(ROOT / "sweeps/status.py"), str(place / "results" / name), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture(scope="module")
 def straight(place):
-    """One sweep, never interrupted."""
-    done = sweep(place, "--name", "straight")
+    """One sweep, never interrupted, followed by two tools and told to a script."""
+    tools = ["--tensorboard", str(place / "tensorboard"), "--mlflow", f"sqlite:///{place / 'mlflow.db'}"]
+    done = sweep(place, "--name", "straight", "--json", *tools)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -119,6 +129,18 @@ def test_a_sweep_leaves_tables_figures_and_a_report(place, straight):
     assert session["reports"] == len(epochs(place, "straight")) and 0 < session["report_seconds"] < 10
     assert session["sampler_seconds"] > 0 and "publish_seconds" in session
     assert "The driver took" in (folder / "report.html").read_text()
+
+
+def test_what_a_script_is_told_and_what_tools_have_of_it(place, straight):
+    said = json.loads(straight.stdout)
+    assert (said["state"], said["planned"], said["ended"]) == ("finished", 12, 12)
+    assert said["report"].endswith("results/straight/report.html") and len(said["effects"]) == 2
+    assert "confirm: 12 of 12 trials ended" in straight.stderr
+    rows = trials(place, "straight")
+    assert {path.name.split("-")[1] for path in (place / "tensorboard").iterdir()} == set(rows)
+    runs = MlflowClient(f"sqlite:///{place / 'mlflow.db'}").search_runs(["1"])
+    assert {run.data.tags["resnetlab.trial_id"] for run in runs} == set(rows)
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
 
 
 def test_a_finished_sweep_is_continued_without_running_anything(place, straight):
@@ -171,14 +193,20 @@ def test_a_trial_repeated_elsewhere_gives_the_same_numbers(place, straight):
 
 def test_ctrl_c_says_how_to_continue(place, straight):
     process = started(place, "interrupted", 3)
+    running = status(place, "interrupted")
+    assert running["state"] == "running" and running["holder"]["pid"] == process.pid and running["next"] is None
+    assert running["counts"]["running"] and running["epochs"] >= 3 and running["planned"] == 6
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "continue with: python" in err and "--name interrupted" in err and "Traceback" not in err
     statuses = {row["status"] for row in trials(place, "interrupted").values()}
     assert "interrupted" in statuses and "running" not in statuses
+    left = status(place, "interrupted")
+    assert left["state"] == "unfinished" and "--name interrupted" in left["next"] and left["holder"] is None
     done = sweep(place, "--name", "interrupted")
     assert done.returncode == 0, done.stderr
+    assert "comparison" in done.stdout and "next: python sweeps/trial.py" in done.stdout
     assert {row["status"] for row in trials(place, "interrupted").values()} <= {"complete", "stopped"}
 
 

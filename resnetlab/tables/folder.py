@@ -146,6 +146,11 @@ class Folder:
             raise FileNotFoundError(name)
         return float(now.mtime_ns - then.mtime_ns) / 1e9
 
+    def changed(self, name: str) -> float | None:
+        """When the blob was written, seconds since 1970 by the storage's clock; None where there is none."""
+        found = self._fs.get_file_info(f"{self._root}/{name}")
+        return None if found.type == fs.FileType.NotFound else float(found.mtime_ns) / 1e9
+
     def tidy(self, *subs: str) -> None:
         """Delete what processes that were killed have left half written in `subs`."""
         for sub in subs:

@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,30 @@ class Lease:
         number, holder = _newest(self._folder)
         if number == self.fence and holder is not None and holder["token"] == self._token:
             self._folder.write(_name(self.fence), self._content(released=True))
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a folder, as far as one can tell who only looks. since: when it took it, seconds since 1970 by its
+    clock; heard: seconds since its last sign of life, by the clock of this machine and of the storage."""
+
+    host: str
+    pid: int
+    since: float
+    heard: float
+    alive: bool
+
+
+def holder(folder: Folder) -> Holder | None:
+    """The driver that has the folder; None where it was released. Writes nothing."""
+    number, found = _newest(folder)
+    changed = folder.changed(_name(number))
+    if found is None or found["released"] or changed is None:
+        return None
+    heard = time.time() - changed
+    here = found["host"] == socket.gethostname()
+    alive = _process_start(found["pid"]) == found["process"] if here and found["process"] else heard < EXPIRES
+    return Holder(found["host"], found["pid"], found["since"], heard, alive)
 
 
 def _name(fence: int) -> str:

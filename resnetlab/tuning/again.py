@@ -59,6 +59,20 @@ class Rerun:
         """Every number that was recorded came out again to the last bit."""
         return self.compared > 0 and not self.differences
 
+    def as_json(self) -> dict[str, Any]:
+        """For scripts: what came out, and what was recorded. Accuracies are fractions."""
+        return {
+            "trial_id": self.row["trial_id"],
+            "number": self.row["number"],
+            "identical": self.identical,
+            "epochs_compared": self.compared,
+            "differences": self.differences,
+            "changed": self.changed,
+            "metric": self.metric or None,
+            "recorded": None if math.isnan(self.recorded) else self.recorded,
+            "measured": None if math.isnan(self.measured) else self.measured,
+        }
+
 
 def find(folder: Folder, wanted: str) -> dict[str, Any]:
     """The row of the trial that is called `wanted`: its id, the beginning of it, or its number. BadRequest."""

@@ -28,7 +28,7 @@ MAX_ASKS = 200  # proposals that may be infeasible in a row before the study is 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-_STATES = {
+STATES = {
     Status.COMPLETE: TrialState.COMPLETE,
     Status.STOPPED: TrialState.PRUNED,
     Status.DIVERGED: TrialState.FAIL,
@@ -171,7 +171,7 @@ class Search:
     def ended(self, trial_id: str, status: Status, cost: float | None) -> None:
         """Tell Optuna how the trial ended; `cost` is the second objective's value, where there is one."""
         trial, values = self._asked.pop(trial_id), self._values.pop(trial_id)
-        state = _STATES[status]
+        state = STATES[status]
         if self._against:
             trial.set_user_attr("val_accuracy", {str(epoch): value for epoch, value in values.items()})
         if state is TrialState.COMPLETE:
@@ -208,7 +208,7 @@ class Search:
             if index is not None:
                 name, found = _parameter(factor, index)
                 distributions[name] = found
-        state = _STATES[status]
+        state = STATES[status]
         attributes = {"val_accuracy": {str(epoch): value for epoch, value in epochs.items()}} if self._against else {}
         objectives = None
         if state is TrialState.COMPLETE:
@@ -225,13 +225,19 @@ class Search:
 
     def _parameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Factor values under the names that Optuna knows them by."""
-        parameters: dict[str, Any] = {}
+        return {name: values[factor] for name, (factor, _) in self.placed(values).items()}
+
+    def placed(self, values: Mapping[str, Any]) -> dict[str, tuple[str, BaseDistribution]]:
+        """Factor and distribution of each of Optuna's parameters that apply where the factors have these values."""
+        placed: dict[str, tuple[str, BaseDistribution]] = {}
         kept: dict[str, Any] = {}
         for factor in self._space.factors:
             index = factor.branch(kept)
             if index is not None:
-                parameters[_parameter(factor, index)[0]] = kept[factor.name] = values[factor.name]
-        return parameters
+                name, distribution = _parameter(factor, index)
+                placed[name] = factor.name, distribution
+                kept[factor.name] = values[factor.name]
+        return placed
 
     def _points(self) -> list[dict[str, Any]]:
         """All feasible combinations of levels in an order drawn by the study's seed, the baseline first."""

@@ -1,0 +1,233 @@
+"""A results folder as a terminal shows it, running or ended: where it stands, what is concluded, what to do next.
+
+From the tables alone, by whoever may read them; a sweep that runs is known by its lease.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from resnetlab.analysis import effects, printed
+from resnetlab.analysis.curves import full_budget
+from resnetlab.analysis.results import Results
+from resnetlab.records import Phase, Status
+from resnetlab.report.answer import answer, ranked, undeclared
+from resnetlab.report.words import asked, interval, missing, p_value, signed
+from resnetlab.standing import Standing
+from resnetlab.tables.lease import Holder, holder
+from resnetlab.tables.schema import schema
+
+PLAIN = 100  # columns where there is no terminal
+ROWS = 10  # comparisons in the short table; all that are confirmed have their place
+KEPT = ("name", "estimand", "estimate", "low", "high", "n", "n_reference", "p", "p_adjusted", "verdict", "note")
+COLOURS = {"effect": "bold green", "equivalent": "green", "inconclusive": "yellow"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """state: `running`, `finished` (nothing is left of what was planned) or `unfinished`. found: the effects, ranked.
+    declared: which of them a hypothesis asked for before the runs. next: a command, `` where there is nothing to do."""
+
+    results: Results
+    holder: Holder | None
+    state: str
+    standing: Standing
+    lead: str
+    best: str
+    found: pd.DataFrame
+    declared: list[bool]
+    report: str
+    next: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts. Accuracies and effects are fractions, as in the tables."""
+        standing, by, held = self.standing, self.holder, printed.held(self.results)
+        rows = self.found[[*KEPT]].assign(declared=self.declared).astype(object)
+        verdicts = {"numbers": held.numbers, "claims": held.claims} if held else {}
+        found = {
+            "study": standing.study,
+            "state": self.state,
+            "phase": standing.phase,
+            "planned": standing.planned,
+            "ended": standing.ended,
+            "counts": dict(standing.counts),
+            "epochs": standing.epochs,
+            "images_per_second": standing.images_per_second or None,
+            "seconds_left": standing.left,
+            "best": {"trial_id": standing.best_trial, "val_accuracy": standing.best} if standing.best_trial else None,
+            "holder": {"host": by.host, "pid": by.pid, "since": by.since, "heard": by.heard} if by else None,
+            "answer": f"{self.lead} {self.best}",
+            "effects": rows.to_dict("records"),
+            "published": {kind: [asdict(one) for one in some] for kind, some in verdicts.items()} or None,
+            "report": self.report or None,
+            "next": self.next or None,
+        }
+        return dict(_plain(found))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: no NaN, no NumPy numbers."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if missing(value) else value
+
+
+def told(results: Results, place: str) -> Told:
+    """What there is to say of the folder, which people reach at `place`."""
+    held = holder(results.folder)
+    running = held is not None and held.alive
+    standing = _standing(results, held if running else None)
+    exploring = results.plan is None and (results.study.confirm.design != "none" or bool(results.study.arms))
+    left = standing.ended < standing.planned or exploring
+    state = "running" if running else "unfinished" if left else "finished"
+    found = schema("effects").empty_table().to_pandas()
+    if results.plan is not None:
+        found = effects.estimate(results.plan, results.confirm)
+    said = answer(results, found)
+    rows = ranked(found.assign(declared=[not free for free in undeclared(results, found)]))
+    there = results.folder.read("report.html") is not None
+    report = f"{place.rstrip('/')}/report.html" if there else ""
+    return Told(
+        results,
+        held if running else None,
+        state,
+        standing,
+        said.lead,
+        said.best,
+        rows.drop(columns="declared"),
+        rows["declared"].tolist(),
+        report,
+        _next(results, state, place),
+    )
+
+
+def _standing(results: Results, held: Holder | None) -> Standing:
+    study, plan, trials = results.study, results.plan, results.trials
+    if plan is not None:
+        trials = trials[(trials["phase"] != Phase.CONFIRM) | (trials["plan_hash"] == plan.plan_hash)]
+    planned = study.explore_trials + study.confirm.pilot + (len(plan.arms) * plan.seeds if plan else 0)
+    explored = full_budget(results.explore).dropna(subset="val_accuracy")
+    top = explored.loc[explored["val_accuracy"].astype(float).idxmax()] if len(explored) else None
+    now = trials[trials["status"] == Status.RUNNING]
+    working = now[now["epochs_run"].fillna(0) > 0]
+    ended = trials["status"].map(lambda status: Status(status).ended).astype(bool)
+    if plan is None and held is None and not study.arms and ended.all():
+        planned = max(len(trials), study.confirm.pilot)  # all that the search found to propose
+    elapsed = time.time() - held.since if held else None
+    done = int((trials["ended"] >= pd.Timestamp(held.since, unit="s", tz="UTC")).sum()) if held else 0  # since it began
+    to_go = planned - int(ended.sum())
+    left = elapsed / done * to_go if elapsed and done and to_go > 0 else None
+    return Standing(
+        study=study.name,
+        phase="explore" if plan is None else "confirm",
+        planned=planned,
+        counts={str(status): int(number) for status, number in trials["status"].value_counts().items()},
+        working=len(working) if held else 0,
+        starting=len(now) - len(working) if held else 0,
+        waiting=int((trials["status"] == Status.WAITING).sum()) if held else 0,
+        waits_for=str((results.sweep.get("waiting") or {}).get("for") or "") if held else "",
+        epochs=int(trials["epochs_run"].fillna(0).sum()),
+        images_per_second=_speed(results, working) if held else 0.0,
+        best=float(top["val_accuracy"]) if top is not None else None,
+        best_trial=str(top["trial_id"]) if top is not None else "",
+        elapsed=elapsed,
+        left=left,
+        then_confirming=plan is None and study.confirm.design != "none",
+    )
+
+
+def _speed(results: Results, working: pd.DataFrame) -> float:
+    """Images trained on a second by the trials under way together, the time of evaluation counted in."""
+    epochs = results.epochs[results.epochs["trial_id"].isin(working["trial_id"])]
+    last = epochs.sort_values("epoch").groupby("trial_id").last()
+    rate = last["images_per_second"] * last["train_seconds"] / (last["train_seconds"] + last["eval_seconds"])
+    return float(rate.sum())
+
+
+def _next(results: Results, state: str, place: str) -> str:
+    if state == "running":
+        return ""
+    if state == "unfinished":
+        command = str(results.sweep.get("command") or "")
+        return re.sub(r" --phase[ =]\w+", "", command)
+    runs = full_budget(results.confirm if results.plan is not None else results.explore).dropna(subset="val_accuracy")
+    if runs.empty:
+        return ""
+    arms = runs.groupby("arm")["val_accuracy"].mean() if results.plan is not None else pd.Series(dtype=float)
+    if len(arms):
+        runs = runs[runs["arm"] == ("incumbent" if "incumbent" in arms else arms.idxmax())]
+    chosen = runs["number"].min() if len(arms) else runs.loc[runs["val_accuracy"].astype(float).idxmax(), "number"]
+    return f"python sweeps/trial.py {shlex.quote(place)} {chosen} --export model"
+
+
+def conclusions(said: Told, width: int) -> Table | None:
+    """The comparisons in short, the confirmed first; None where there are none."""
+    found = said.found
+    if found.empty:
+        return None
+    most = max(ROWS, int((found["verdict"] == "effect").sum()))
+    wide, narrow = width >= 90, width < 60
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("comparison", overflow="fold")
+    headings = ["points, 95% interval"] if narrow else ["points", "95% interval"]
+    for heading in [*headings, *(["n", "adjusted p"] if wide else [])]:
+        table.add_column(heading, justify="right", min_width=min(15, len(heading)), no_wrap=not narrow)
+    table.add_column("verdict", min_width=14)
+    for row, declared in zip(found.head(most).itertuples(index=False), said.declared, strict=False):
+        size = [signed(row.estimate), "" if missing(row.low) else interval(row.low, row.high)]
+        runs = [f"{row.n:.0f} / {row.n_reference:.0f}", p_value(row.p_adjusted)] if wide else []
+        verdict = f"{row.verdict}{' *' * (mixed(said) and not declared)}"
+        colour = COLOURS.get(str(row.verdict), "dim")
+        table.add_row(asked(row), *(["\n".join(size)] if narrow else size), *runs, Text(verdict, style=colour))
+    return table
+
+
+def mixed(said: Told) -> bool:
+    """Some comparisons were asked for beforehand, and some were not."""
+    return len(set(said.declared)) > 1
+
+
+def left_out(said: Told) -> int:
+    """Comparisons that the short table has no place for."""
+    return max(0, len(said.found) - max(ROWS, int((said.found["verdict"] == "effect").sum())))
+
+
+def show(said: Told, console: Console, standing: bool = True) -> None:
+    """Print it: where the sweep stands, unless that was just seen; the conclusions, the report and what to do next."""
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
+
+    by, now = said.holder, said.standing
+    if standing:
+        on = f" on {by.host} (pid {by.pid}), last sign of life {max(0.0, by.heard):.0f} s ago" if by else ""
+        console.print(Text(now.study, style="bold").append(f": {said.state}{on}", style=""), soft_wrap=True)
+        console.print(now.table(console.width) if console.is_terminal else Text(now.line()), soft_wrap=True)
+    say(f"\n{said.lead}")
+    table = conclusions(said, console.width)
+    if table is not None:
+        console.print(table)
+        if mixed(said):
+            say("* exploratory: no hypothesis asked for it beforehand", style="dim")
+        if left_out(said):
+            say(f"and {left_out(said)} more in the report", style="dim")
+    say(said.best)
+    if said.report:
+        console.print(Text(f"\nreport: {said.report}"), soft_wrap=True)
+    if said.next:
+        console.print(Text(f"next: {said.next}"), soft_wrap=True)

@@ -1,0 +1,200 @@
+"""What is new in a results folder, given to trackers; and the thread that does so while a sweep runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from resnetlab.errors import BadData, BadRequest, FolderRefused
+from resnetlab.records import Status
+from resnetlab.tables.folder import Folder
+from resnetlab.tables.schema import factors_of
+from resnetlab.tables.store import read_table
+
+EVERY = 5.0  # seconds between two looks at the tables, and at most a fiftieth of the time
+LAST = 120.0  # seconds that the end of a sweep waits for its trackers
+ENDED = 1 << 62  # epochs that a tool has of a trial that it holds to its end
+MEASURED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "images_per_second", "peak_memory")
+RESULTS = ("val_accuracy", "val_accuracy_best", "test_accuracy", "test_loss", "parameters", "train_seconds", "energy")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of the trials table as tools want it. factors: names of its factor columns."""
+
+    row: Row
+    factors: tuple[str, ...]
+
+    @property
+    def trial_id(self) -> str:
+        return str(self.row["trial_id"])
+
+    @property
+    def name(self) -> str:
+        """`12 explore`, `23 kernel=5`"""
+        return f"{self.row['number']} {self.row['arm'] or self.row['phase']}"
+
+    @property
+    def status(self) -> Status:
+        return Status(self.row["status"])
+
+    @property
+    def levels(self) -> dict[str, Any]:
+        """The factors that apply, with their values."""
+        return {name: self.row[name] for name in self.factors if self.row[name] is not None}
+
+    @property
+    def results(self) -> dict[str, float]:
+        return {name: float(self.row[name]) for name in RESULTS if self.row.get(name) is not None}
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The whole config, flat; a setting that does not apply is left out."""
+        config = json.loads(self.row["config"])
+        flat = config | {f"data.{name}": value for name, value in config.pop("data", {}).items()}
+        return {name: value for name, value in flat.items() if value is not None}
+
+    def at(self, rows: Sequence[Row]) -> list[float]:
+        """When each of its first epochs ended, seconds since 1970: the trial's start and the time spent since."""
+        clock, found = self.row["started"].timestamp(), []
+        for row in rows:
+            clock += row["train_seconds"] + row["eval_seconds"]
+            found.append(clock)
+        return found
+
+
+class Tracker(Protocol):
+    """One tool. What it raises ends its part, never the sweep's."""
+
+    name: str  # of the option that asks for it
+
+    def known(self) -> Mapping[str, int]:
+        """How many epochs the tool holds of each trial; ENDED of one that it holds to its end."""
+
+    def epochs(self, trial: Trial, rows: Sequence[Row], first: int) -> None:
+        """All epochs of a trial, oldest first; those before position `first` the tool has."""
+
+    def ended(self, trial: Trial) -> None:
+        """The trial is over, and all its epochs were given."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class Feed:
+    """Gives `trackers` what the tables of `folder` have and they have not. problems: what went wrong, by tracker."""
+
+    def __init__(self, folder: Folder, trackers: Sequence[Tracker]):
+        self._folder, self._trackers = folder, list(trackers)
+        self._sent: dict[str, dict[str, int]] = {}
+        self.problems: dict[str, str] = {}
+
+    def catch_up(self) -> None:
+        trials = read_table(self._folder, "trials")
+        if trials is None:
+            return
+        factors = factors_of(trials.schema)
+        rows = trials.to_pylist()
+        epochs = read_table(self._folder, "epochs")
+        for tracker in list(self._trackers):
+            try:
+                if tracker.name not in self._sent:
+                    self._sent[tracker.name] = dict(tracker.known())
+                self._give(tracker, [Trial(row, factors) for row in rows], epochs, self._sent[tracker.name])
+            except Exception as error:  # of a tool: any kind
+                self._lose(tracker, error)
+
+    def _give(self, tracker: Tracker, trials: Sequence[Trial], epochs: pa.Table | None, sent: dict[str, int]) -> None:
+        waiting = [trial for trial in trials if sent.get(trial.trial_id, 0) < ENDED]
+        by_trial: dict[str, list[Row]] = {}
+        if epochs is not None and waiting:
+            ids = pa.array([trial.trial_id for trial in waiting])
+            for row in epochs.filter(pc.is_in(epochs["trial_id"], ids)).to_pylist():
+                by_trial.setdefault(row["trial_id"], []).append(row)
+        for trial in waiting:
+            rows, before = by_trial.get(trial.trial_id, []), sent.get(trial.trial_id, 0)
+            if len(rows) > before or trial.trial_id not in sent:
+                tracker.epochs(trial, rows, before)
+                sent[trial.trial_id] = len(rows)
+            if trial.status.ended and len(rows) >= (trial.row["epochs_run"] or 0):
+                tracker.ended(trial)
+                sent[trial.trial_id] = ENDED
+
+    def close(self) -> None:
+        for tracker in list(self._trackers):
+            try:
+                tracker.close()
+            except Exception as error:
+                self._lose(tracker, error)
+
+    def _lose(self, tracker: Tracker, error: Exception) -> None:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        self.problems[tracker.name] = lines[0][:300]
+        self._trackers.remove(tracker)
+
+    def held(self) -> dict[str, int]:
+        """How many trials each tracker holds to their end."""
+        return {name: sum(number >= ENDED for number in sent.values()) for name, sent in self._sent.items()}
+
+
+class Live:
+    """A feed in a thread of its own: a tool that is slow or gone holds no trial up."""
+
+    def __init__(self, feed: Feed):
+        self._feed, self._over, self._last = feed, threading.Event(), True
+        self._thread = threading.Thread(target=self._run, name="trackers", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        pause = EVERY
+        while not self._over.wait(pause):
+            began = time.monotonic()
+            self._try()
+            pause = max(EVERY, 50 * (time.monotonic() - began))
+        if self._last:
+            self._try()
+        self._feed.close()
+
+    def _try(self) -> None:
+        try:
+            self._feed.catch_up()
+        except Exception as error:  # the tables: the sweep itself says what is wrong with them
+            self._feed.problems["tables"] = str(error)
+
+    def end(self, last: bool) -> bool:
+        """Give what is left, where `last`; False where that took too long."""
+        self._last = last
+        self._over.set()
+        self._thread.join(LAST)
+        return not self._thread.is_alive()
+
+
+@contextmanager
+def live(folder: Folder, trackers: Sequence[Tracker], say: Callable[[str], None]) -> Iterator[None]:
+    """Feed `trackers` while a sweep runs into `folder`, and to the end of it; `say` hears what they did not take."""
+    if not trackers:
+        yield
+        return
+    feed = Feed(folder, trackers)
+    thread, last = Live(feed), True
+    try:
+        yield
+    except (BadRequest, BadData, FolderRefused):
+        last = False  # the folder may be another study's
+        raise
+    finally:
+        if not thread.end(last):
+            feed.problems["trackers"] = f"did not take the rest within {LAST:.0f} s"
+        for name, problem in feed.problems.items():
+            say(f"{name}: {problem}; send what is missing with: python sweeps/export.py {shlex.quote(folder.url)} …")

@@ -1,0 +1,106 @@
+"""MLflow: an experiment for the study, a run for each trial."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from resnetlab.errors import BadRequest
+from resnetlab.records import Status
+from resnetlab.tracking.feed import ENDED, MEASURED, Row, Trial
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+TRIAL = "resnetlab.trial_id"  # the tag that names a run's trial
+PAGE = 1000
+BATCH = 1000 // (len(MEASURED) + 1)  # epochs in one call: it takes a thousand metrics
+STATES = {Status.COMPLETE: "FINISHED", Status.STOPPED: "KILLED"}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}  # seconds; else many minutes
+
+
+class MLflow:
+    """Runs in the store at `uri`; one that is there goes on where it was. BadRequest where the store cannot be used."""
+
+    name = "mlflow"
+
+    def __init__(self, uri: str, study: str):
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
+        try:
+            from mlflow import MlflowClient
+            from mlflow.exceptions import MlflowException
+        except ImportError:
+            raise BadRequest("--mlflow: needs mlflow or mlflow-skinny (pip install 'resnetlab[tools]')") from None
+        try:
+            self._client = MlflowClient(tracking_uri=uri)
+            found = self._client.get_experiment_by_name(study)
+            self._experiment = found.experiment_id if found else self._client.create_experiment(study)
+        except (MlflowException, OSError, ImportError) as error:
+            raise BadRequest(f"--mlflow {uri}: {str(error).splitlines()[0]}") from None
+        if found and found.lifecycle_stage != "active":
+            raise BadRequest(f"--mlflow {uri}: its experiment {study} was deleted; restore it, or use another --name")
+        self._runs: dict[str, str] = {}
+
+    def known(self) -> Mapping[str, int]:
+        """By the runs' tags; of a run that goes on, by its last step."""
+        sent, token = {}, None
+        while True:
+            page = self._client.search_runs([self._experiment], max_results=PAGE, page_token=token)
+            for run in page:
+                if (trial_id := run.data.tags.get(TRIAL)) is not None:
+                    self._runs[trial_id] = run.info.run_id
+                    sent[trial_id] = self._steps(run) if run.info.status == "RUNNING" else ENDED
+            token = page.token
+            if not token:
+                return sent
+
+    def _steps(self, run: Run) -> int:
+        history = self._client.get_metric_history(run.info.run_id, "val_accuracy")
+        return max((metric.step for metric in history), default=0)
+
+    def epochs(self, trial: Trial, rows: Sequence[Row], first: int) -> None:
+        from mlflow.entities import Metric
+
+        run = self._run(trial)
+        new = list(zip(rows, trial.at(rows), strict=True))[first:]
+        for start in range(0, len(new), BATCH):
+            metrics = [
+                Metric(name, float(row[name]), int(1000 * at), row["epoch"])
+                for row, at in new[start : start + BATCH]
+                for name in MEASURED
+                if row[name] is not None
+            ]
+            self._client.log_batch(run, metrics=metrics)
+
+    def ended(self, trial: Trial) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        run, at = self._run(trial), int(1000 * trial.row["ended"].timestamp())
+        kept = {name: value for name, value in trial.results.items() if name not in MEASURED}
+        metrics = [Metric(name, value, at, trial.row["epochs_run"] or 0) for name, value in kept.items()]
+        tags = [RunTag("resnetlab.status", trial.row["status"]), RunTag("resnetlab.reason", trial.row["reason"] or "")]
+        self._client.log_batch(run, metrics=metrics, tags=tags)
+        self._client.set_terminated(run, STATES.get(trial.status, "FAILED"), end_time=at)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _run(self, trial: Trial) -> str:
+        if trial.trial_id not in self._runs:
+            from mlflow.entities import Param
+
+            row = trial.row
+            told = {TRIAL: trial.trial_id, "resnetlab.phase": row["phase"], "resnetlab.arm": row["arm"]}
+            told |= {"resnetlab.plan_hash": row["plan_hash"], "mlflow.source.git.commit": row["git_revision"]}
+            run = self._client.create_run(
+                self._experiment,
+                start_time=int(1000 * row["started"].timestamp()),
+                tags={name: str(value) for name, value in told.items() if value is not None},
+                run_name=trial.name,
+            )
+            self._runs[trial.trial_id] = run.info.run_id
+            params = [Param(name, str(value)) for name, value in (trial.settings | trial.levels).items()]
+            self._client.log_batch(run.info.run_id, params=params)
+        return self._runs[trial.trial_id]

@@ -1,0 +1,72 @@
+"""TensorBoard: a run for each trial, with its curves as scalars, and its factors and results as HParams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnetlab.errors import BadRequest
+from resnetlab.tracking.feed import MEASURED, Row, Trial
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
+
+SHOWN = ("val_accuracy", "test_accuracy")  # results that the HParams page compares
+EVENTS = "events.out.tfevents.*"
+
+
+class TensorBoard:
+    """Writes under `place`, by tensorboardX, which Ray Tune brings. A trial that is there already is written anew."""
+
+    name = "tensorboard"
+
+    def __init__(self, place: Path):
+        try:
+            import tensorboardX  # noqa: F401
+        except ImportError:
+            raise BadRequest("--tensorboard: needs tensorboardX (pip install 'resnetlab[tools]')") from None
+        self._place = place
+        self._open: dict[str, SummaryWriter] = {}
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadRequest(f"--tensorboard {place}: cannot be written: {error.strerror or error}") from None
+
+    def known(self) -> Mapping[str, int]:
+        return {}
+
+    def epochs(self, trial: Trial, rows: Sequence[Row], first: int) -> None:
+        writer = self._writer(trial)
+        for row, at in list(zip(rows, trial.at(rows), strict=True))[first:]:
+            for name in MEASURED:
+                if row[name] is not None:
+                    writer.add_scalar(name, row[name], row["epoch"], walltime=at)
+        writer.flush()
+
+    def ended(self, trial: Trial) -> None:
+        from tensorboardX.summary import hparams
+
+        writer, row = self._writer(trial), trial.row
+        if row["test_accuracy"] is not None:
+            writer.add_scalar("test_accuracy", row["test_accuracy"], row["epochs_run"], row["ended"].timestamp())
+        asked: dict[str, Any] = {"phase": row["phase"], "status": row["status"]} | trial.levels
+        asked |= {"arm": row["arm"]} if row["arm"] else {}
+        found = {name: trial.results[name] for name in SHOWN if name in trial.results}
+        for summary in hparams(asked, found):
+            writer.file_writer.add_summary(summary)
+        self._open.pop(trial.trial_id).close()
+
+    def close(self) -> None:
+        for writer in self._open.values():
+            writer.close()
+
+    def _writer(self, trial: Trial) -> SummaryWriter:
+        if trial.trial_id not in self._open:
+            from tensorboardX import SummaryWriter
+
+            place = self._place / f"{trial.row['number']:04d}-{trial.trial_id}"
+            for old in place.glob(EVENTS):
+                old.unlink()
+            self._open[trial.trial_id] = SummaryWriter(logdir=str(place), write_to_disk=True)
+        return self._open[trial.trial_id]
