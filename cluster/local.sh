@@ -1,37 +1,61 @@
 #!/usr/bin/env bash
 # Bring up a Ray cluster by hand, on one machine or over ssh, with token authentication.
 #
-#   cluster/local.sh head               on the first machine; prints the command for the others
-#   cluster/local.sh join HOST:PORT     on every further machine, with the same token file and the same checkout
-#   cluster/local.sh stop               on each machine: ends only what this script started there
+#   cluster/local.sh head [OPTIONS]             on the first machine; prints the command for the others
+#   cluster/local.sh join HOST:PORT [OPTIONS]   on every further machine, with the same token file and the same checkout
+#   cluster/local.sh stop                       on each machine: ends only what this script started there
 #
+# OPTIONS are those of `ray start`. DASHBOARD=1 adds the dashboard and the job API, on loopback (needs ray[default]).
 # The sweep then runs on any of them: python sweeps/ablation.py --address auto --storage /a/folder/all/machines/mount
 set -euo pipefail
 
 RAY=${RAY:-$(dirname "$0")/../.venv/bin/ray}
 PORT=${PORT:-6380}
 STATE=${STATE:-$HOME/.resnetlab-cluster}
-export RAY_AUTH_MODE=token
+DASHBOARD=${DASHBOARD:-}
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
 export OMP_WAIT_POLICY=PASSIVE
 umask 077
 
-token() {
-    if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
-        mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
-        head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' > "$RAY_AUTH_TOKEN_PATH"
+refuse() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+guarded() { # Ray listens on every interface, whatever address it is given: nothing is started without a token
+    [ "${RAY_AUTH_MODE:-token}" = token ] ||
+        refuse "RAY_AUTH_MODE=$RAY_AUTH_MODE: anyone who reaches this host could run code on it (allowed: token)"
+    export RAY_AUTH_MODE=token
+    local version
+    version=$("$RAY" --version | grep -oE '[0-9]+\.[0-9]+' | head -1) || refuse "$RAY: is no Ray (set RAY)"
+    [ "${version%.*}" -gt 2 ] || [ "${version#*.}" -ge 52 ] ||
+        refuse "Ray $version knows no tokens, so that anyone who reaches this host could run code on it (allowed: 2.52 or newer)"
+}
+
+token() { # make: where there is none
+    [ -z "${RAY_AUTH_TOKEN:-}" ] || return 0
+    if [ ! -e "$RAY_AUTH_TOKEN_PATH" ] && [ "${1:-}" = make ]; then
+        { mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")" && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' > "$RAY_AUTH_TOKEN_PATH"; } ||
+            refuse "$RAY_AUTH_TOKEN_PATH: no token can be written there (set RAY_AUTH_TOKEN_PATH)"
         echo "made a token in $RAY_AUTH_TOKEN_PATH: copy it to every machine, mode 600"
+    fi
+    grep -qE '[^[:space:]]{16}' "$RAY_AUTH_TOKEN_PATH" 2> /dev/null ||
+        refuse "$RAY_AUTH_TOKEN_PATH: holds no token of 16 characters or more (copy it from the head; there, delete it for a new one)"
+    if [ -n "$(find -L "$RAY_AUTH_TOKEN_PATH" -perm /077)" ]; then
+        chmod 600 "$RAY_AUTH_TOKEN_PATH" 2> /dev/null ||
+            refuse "$RAY_AUTH_TOKEN_PATH: others may read it, and its mode cannot be changed (need 600)"
+        echo "others could read $RAY_AUTH_TOKEN_PATH, which now has mode 600; where there are others, delete it for a new one"
     fi
 }
 
 start() { # keeps Ray in the foreground of a process of our own, so that stopping it stops nothing else
     mkdir -p "$STATE"
-    nohup setsid "$RAY" start --block "$@" > "$STATE/ray.log" 2>&1 &
+    nohup setsid "$RAY" start --block --disable-usage-stats "$@" > "$STATE/ray.log" 2>&1 &
     echo $! > "$STATE/pid"
-    for _ in $(seq 60); do
+    for _ in $(seq 240); do
         grep -q "Ray runtime started" "$STATE/ray.log" && return
         kill -0 "$(cat "$STATE/pid")" 2>/dev/null || break
-        sleep 0.5
+        sleep 0.25
     done
     cat "$STATE/ray.log" >&2
     exit 1
@@ -39,17 +63,23 @@ start() { # keeps Ray in the foreground of a process of our own, so that stoppin
 
 case "${1:-}" in
 head)
-    token
-    start --head --port="$PORT" --include-dashboard=false
+    shift
+    guarded
+    token make
+    dashboard=(--include-dashboard=false)
+    [ -z "$DASHBOARD" ] || dashboard=(--include-dashboard=true --dashboard-host=127.0.0.1)
+    start --head --port="$PORT" "${dashboard[@]}" "$@"
     address=$(hostname -I | cut -d' ' -f1):$PORT
     echo "head is up. On the other machines: cluster/local.sh join $address"
     echo "To run a sweep in this shell:      export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH"
     ;;
 join)
-    [ -n "${2:-}" ] || { echo "join needs HOST:PORT of the head" >&2; exit 2; }
-    [ -s "$RAY_AUTH_TOKEN_PATH" ] || { echo "no token in $RAY_AUTH_TOKEN_PATH: copy it from the head" >&2; exit 2; }
-    start --address="$2"
-    echo "joined $2"
+    shift
+    [ -n "${1:-}" ] || refuse "join needs HOST:PORT of the head"
+    guarded
+    token
+    start --address="$@"
+    echo "joined $1"
     ;;
 stop)
     [ -s "$STATE/pid" ] || { echo "nothing was started here" >&2; exit 0; }
@@ -57,7 +87,7 @@ stop)
     rm -f "$STATE/pid"
     ;;
 *)
-    sed -n '2,8p' "$0" | sed 's/^# \{0,1\}//'
+    sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'
     exit 2
     ;;
 esac

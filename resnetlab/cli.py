@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 from resnetlab.data import check
 from resnetlab.errors import BadRequest, NotReproduced, NotSent, ResnetlabError, TrialsFailed
 from resnetlab.metrics import METRICS
+from resnetlab.provenance import without_secrets
 from resnetlab.study import Study, load_study
 from resnetlab.yamlfile import parse_value
 
@@ -42,7 +43,7 @@ def endings() -> Iterator[None]:
 
 def _leave(text: str, code: int) -> NoReturn:
     try:
-        print(text, file=sys.stderr)
+        print(without_secrets(text), file=sys.stderr)
         sys.stdout.flush()
     except OSError:  # nobody listens any more: the code must still be right
         os._exit(code)
@@ -264,7 +265,7 @@ def export(place: str, optuna: str | None, tools: Mapping[str, Any]) -> None:
     if optuna is not None:
         from resnetlab.tuning.storage import write
 
-        print(f"optuna: {write(results.study, results.folder, optuna)} trials in {optuna}")
+        print(f"optuna: {write(results.study, results.folder, optuna)} trials in {without_secrets(optuna)}")
     feed = Feed(results.folder, trackers)
     feed.catch_up()
     feed.close()
@@ -273,6 +274,25 @@ def export(place: str, optuna: str | None, tools: Mapping[str, Any]) -> None:
             print(f"{name}: {number} ended trials of {len(results.trials)}")
     if feed.problems:
         raise NotSent("; ".join(f"--{name}: {problem}" for name, problem in feed.problems.items()))
+
+
+def remake(place: str, as_json: bool = False) -> None:
+    """Write the report of a results folder from its tables, and print where it lies. TrialsFailed where no trial has
+    finished; nothing is written then."""
+    from resnetlab.analysis.results import Results
+    from resnetlab.records import Status
+    from resnetlab.report.build import build
+
+    results = Results.open(place)
+    counts = results.trials["status"].value_counts()
+    if not counts.get(Status.COMPLETE, 0) + counts.get(Status.STOPPED, 0):
+        said = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items()) or "there is none"
+        raise TrialsFailed(f"{results.folder.url}: no trial has finished, so there is nothing to report ({said})")
+    made = build(results)
+    if as_json:
+        show(place, as_json=True)
+    else:
+        print(made)
 
 
 def rerun(

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts"]
 Model = Literal[
@@ -99,9 +108,33 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Frozen(BaseModel):
-    """A validated value: no unknown keys, no changes afterwards, no infinities."""
+    """A validated value: no unknown keys, no changes afterwards, no infinities, no text or truth value for a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic would take '30' for 30, true for 1, and 'yes' for true."""
+        if isinstance(value, (str, bool)):
+            annotation: Any = cls.model_fields[str(info.field_name)].annotation
+            kinds = _kinds(annotation)
+            if kinds & {int, float, bool} and type(value) not in kinds:
+                need = "a number" if float in kinds else "a whole number" if int in kinds else "true or false"
+                said = f"the text {value!r}" if isinstance(value, str) else str(value).lower()
+                raise ValueError(f"need {need}, got {said}")
+        return value
+
+
+@cache
+def _kinds(annotation: Any) -> frozenset[Any]:
+    """The plain types that stand anywhere in an annotation."""
+    if get_origin(annotation) is Literal:
+        return frozenset(map(type, get_args(annotation)))
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    inner = (_kinds(part) for part in get_args(annotation))
+    return frozenset({annotation} & {bool, int, float, str}).union(*inner)
 
 
 class DataConfig(Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -58,12 +59,13 @@ def provenance() -> dict[str, Any]:
 def command_line() -> str:
     """The command that this process runs, as one would type it."""
     script = os.path.relpath(sys.argv[0]) if sys.argv[0] else ""
-    return shlex.join(_without_secrets(["python", script, *sys.argv[1:]]))
+    return shlex.join(map(without_secrets, ["python", script, *sys.argv[1:]]))
 
 
-def _without_secrets(words: list[str]) -> list[str]:
-    """`s3://key:secret@bucket` becomes `s3://…@bucket`."""
-    return [
-        word if "://" not in word or "@" not in word else word.split("://")[0] + "://…@" + word.rpartition("@")[2]
-        for word in words
-    ]
+_PASSWORD = re.compile(r"(?<=://)[^\s/@]*:\S*@")  # greedy: a password may have / and @ in it
+_KEY = re.compile(r"(?<=[?&])([\w.-]*(?:key|token|secret|passw|sig|credential)[\w.-]*)=(?!…)[^\s&]+", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """`s3://key:secret@bucket?token=x` becomes `s3://…@bucket?token=…`, wherever it stands in `text`."""
+    return _KEY.sub(r"\1=…", _PASSWORD.sub("…@", text))

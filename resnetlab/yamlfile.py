@@ -14,6 +14,12 @@ from pydantic import BaseModel, ValidationError
 from resnetlab.errors import BadRequest
 
 MAX_BYTES = 1_000_000
+OBJECTIVE = ("metric", "objective", "direction", "mode")  # what other tools let one say
+GIVEN = (
+    "val_accuracy is maximised (allowed: search.against, a second objective to minimise: parameters, multiply_adds or "
+    "train_seconds)"
+)
+KINDS = ("bool", "int", "float", "str")  # by which pydantic tells the options of a union apart
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,6 +41,13 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+
+def _no_object(loader: _Loader, node: Any) -> Any:
+    problem = f"tag {node.tag!r} is not allowed (allowed: text, numbers, true, false, null, lists, mappings)"
+    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+_Loader.add_constructor(None, _no_object)
 
 # YAML 1.1 reads `1e-3` (no dot) as text; people mean a number.
 _Loader.add_implicit_resolver(
@@ -63,7 +76,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadRequest(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
     if content is None:
-        raise BadRequest(f"{path}: the file is empty")
+        raise BadRequest(f"{path}: the file is empty (a study needs `dataset`, and `factors` or `arms`)")
     if not isinstance(content, dict):
         raise BadRequest(f"{path}: need a mapping of keys to values, got {type(content).__name__}")
     return content
@@ -88,10 +101,13 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
     """A validation error as lines of `file: key: value: rule`."""
     lines = []
     for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"])
+        key = ".".join(str(part) for part in item["loc"] if part not in KINDS)
         rule = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            rule = "unknown key" + suggestion(str(item["loc"][-1]), _fields_at(model, item["loc"][:-1]))
+            last, known = str(item["loc"][-1]), _fields_at(model, item["loc"][:-1])
+            rule = "unknown key" + (
+                f", got {item['input']!r}: {GIVEN}" if last in OBJECTIVE else suggestion(last, known)
+            )
         elif item["type"] == "missing":
             rule = "is missing"
         elif item["type"] != "value_error":

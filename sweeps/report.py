@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from resnetlab import cli
-from resnetlab.report.build import build_report
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -22,11 +21,7 @@ def main(
 ) -> None:
     """Remake the figures and report.html of a results folder from its tables alone."""
     with cli.endings():
-        made = build_report(place)
-        if json:
-            cli.show(place, as_json=True)
-        else:
-            print(made)
+        cli.remake(place, json)
 
 
 if __name__ == "__main__":

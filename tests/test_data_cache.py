@@ -122,6 +122,10 @@ def test_failing_to_make_an_entry_leaves_nothing(tmp_path):
 
     with pytest.raises(BadData, match="file 3 is damaged"):
         load(tmp_path / "cache", "key", fail)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(BadData, match="file 3 is damaged"):
+        load(tmp_path / "cache", "key", fail)
     assert list((tmp_path / "cache").iterdir()) == []
 
 

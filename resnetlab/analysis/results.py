@@ -16,7 +16,7 @@ from resnetlab.records import Phase
 from resnetlab.study import Study, build_study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.schema import factor_type, schema
-from resnetlab.tables.store import read_table
+from resnetlab.tables.store import check_study, read_table
 
 TABLES = ("trials", "epochs", "rungs", "classes", "predictions")
 
@@ -57,6 +57,8 @@ class Results:
             if found is None:
                 missing.append(name)
                 found = schema(name, study.columns if name == "trials" else ()).empty_table()
+            if name == "trials":
+                check_study(found["study"].unique().to_pylist(), study.name, folder)
             tables[name] = _frame(found, study.columns if name == "trials" else ())
         return cls(
             folder, study, plan, folder.read_json("sweep.json") or {}, **tables, missing=tuple(missing), notes=notes

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -95,9 +95,8 @@ def load(cache: Path, key: str, write: Callable[[Append], Contents], whole: bool
 @contextmanager
 def locked(cache: Path, key: str) -> Iterator[None]:
     """Hold the cache's lock `key`. It ends with the process at the latest, and leaves no file behind."""
-    path = cache / f".{key}.lock"
+    path, fresh = cache / f".{key}.lock", not cache.exists()
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         file = _lock(path)
     except OSError as error:
         raise _cannot_write(cache, error) from None
@@ -106,11 +105,18 @@ def locked(cache: Path, key: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
+        if fresh:
+            with suppress(OSError):
+                cache.rmdir()  # where nothing came of it
 
 
 def _lock(path: Path) -> BinaryIO:
     while True:
-        file = path.open("ab")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:  # who failed before has just removed the folder
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Whoever held the lock has unlinked the file: what was locked may be a file that nobody else will find.

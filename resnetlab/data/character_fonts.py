@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import stat
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -65,8 +66,8 @@ class CharacterFonts:
         """Nothing to get: the archive is the user's."""
 
     def fingerprint(self) -> Any:
-        stat = self.path.stat()
-        return [VERSION, str(self.path.resolve()), stat.st_size, stat.st_mtime_ns]
+        found = self.path.stat()
+        return [VERSION, str(self.path.resolve()), found.st_size, found.st_mtime_ns]
 
     def write(self, append: Append) -> Contents:
         before, bad = self.fingerprint(), _BadRows()
@@ -98,6 +99,10 @@ class CharacterFonts:
         try:
             return ZipFile(self.path)
         except BROKEN as error:
+            with self.path.open("rb") as file:
+                start = file.read(512).lstrip().lower()
+            if start.startswith((b"<!doctype html", b"<html")):
+                raise BadData(f"{self.path}: a web page, not a zip archive: download it again") from None
             raise self._broken(error) from None
 
     def _broken(self, error: Exception, member: ZipInfo | None = None) -> BadData:
@@ -111,6 +116,8 @@ class CharacterFonts:
         """The CSV files in the order of their names; nothing is read before all that the archive says is plausible."""
         files = [info for info in archive.infolist() if not info.is_dir()]
         for info in files:
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # 0: written where there are no links
+                raise BadData(f"{self._place(info)}: refused: a link or a special file (allowed: plain files)")
             parts = info.filename.split("/")
             if ".." in parts or parts[0] == "" or "\\" in info.orig_filename or ":" in parts[0]:
                 raise BadData(f"{self.path}: refused: an archive of images has no file {info.orig_filename!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
@@ -12,11 +13,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resnetlab.errors import BadData
 
+PIXELS = 50_000_000  # of one image: a file of a few kilobytes can claim any number
 NAMED = 5  # files that a message names at most
 DEEP = {"I;16", "I;16L", "I;16B", "I;16N"}
 GREY = {"1", "L", "LA"} | DEEP
 COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 Mode = Literal["rgb", "grey"]
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # PIXELS is the lower limit
 
 
 class Decoder:
@@ -76,6 +79,8 @@ def decode(path: str, size: int | None, mode: Mode | None) -> np.ndarray:
     """
     try:
         with Image.open(path) as file:
+            if file.width * file.height > PIXELS:
+                raise Undecodable(f"too large: {file.width}×{file.height} pixels (allowed: {PIXELS:,} in all)")
             if size is not None:
                 file.draft(None, (2 * size, 2 * size))
             file.load()

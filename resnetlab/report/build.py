@@ -7,12 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from resnetlab.analysis import effects
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest
-from resnetlab.report.figures import inline, render
-from resnetlab.report.gallery import NAMES, gallery
-from resnetlab.report.html import page
 from resnetlab.tables.schema import schema
 from resnetlab.tables.store import write_table
 
@@ -23,7 +19,16 @@ def build_report(place: str | Path) -> Path | str:
     The same tables give the same bytes. BadRequest where there is no folder or it cannot be written, FolderRefused
     where a file in it is damaged; nothing is written then.
     """
-    results = Results.open(place)
+    return build(Results.open(place))
+
+
+def build(results: Results) -> Path | str:
+    """`build_report` of results that are open."""
+    # Seconds of imports, after what can be refused has been.
+    from resnetlab.report.figures import inline, render
+    from resnetlab.report.gallery import NAMES, gallery
+    from resnetlab.report.html import page
+
     found = estimates(results)
     figures = {}
     files: dict[str, bytes] = {}
@@ -52,4 +57,6 @@ def estimates(results: Results) -> pd.DataFrame:
     """The effects table of the plan in this folder; empty where there is no plan."""
     if results.plan is None:
         return schema("effects").empty_table().to_pandas()
+    from resnetlab.analysis import effects
+
     return effects.estimate(results.plan, results.confirm)

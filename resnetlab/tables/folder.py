@@ -15,9 +15,15 @@ from typing import Any
 from pyarrow import fs
 
 from resnetlab.errors import BadRequest, CannotWrite, FolderRefused
+from resnetlab.provenance import without_secrets
 
 MOST = 4 << 30  # bytes of a blob that is read
 ASIDE = ".aside"  # end of the names of blobs that are being written
+SCHEMES = "a path, file://, s3://, gs://, abfss://, hdfs://"
+SECRET_RULE = (
+    "a password or key in a URL would stand in logs and lists of processes; give it in the environment (s3: "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, gs: GOOGLE_APPLICATION_CREDENTIALS) or in the provider's own file"
+)
 CHECKSUM = "sha256"  # key of a JSON blob that holds the hash of the rest
 
 
@@ -34,11 +40,13 @@ class Folder:
         if "://" not in text:
             path = Path(text).expanduser().resolve()
             return cls(fs.LocalFileSystem(), str(path), str(path))
+        if (shown := without_secrets(text)) != text:
+            raise BadRequest(f"--storage {shown}: {SECRET_RULE}")
         try:
             filesystem, root = fs.FileSystem.from_uri(text)
         except (ValueError, OSError, NotImplementedError) as error:
-            scheme = text.split("://", 1)[0]
-            raise BadRequest(f"--storage {scheme}://…: cannot be opened: {str(error).splitlines()[0]}") from None
+            reason = str(error).splitlines()[0]
+            raise BadRequest(f"--storage {text}: cannot be opened: {reason} (allowed: {SCHEMES})") from None
         url = root if isinstance(filesystem, fs.LocalFileSystem) else text.rstrip("/")
         return cls(filesystem, root, url)
 

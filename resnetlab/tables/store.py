@@ -10,7 +10,7 @@ and deleting a segment doubles nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -234,6 +234,16 @@ def _merged(folder: Folder, table: str, segments: list[tuple[int, dict[str, pa.T
     parts = ([published] if published is not None else []) + fresh
     merged = pa.concat_tables([part.replace_schema_metadata(metadata) for part in parts])
     return _canonical(merged, table)
+
+
+def check_study(names: Iterable[str | None], study: str, folder: Folder) -> None:
+    """FolderRefused where trials, whose study's `names` are given, are of another study than the folder's."""
+    others = sorted({name for name in names if name is not None} - {study})
+    if others:
+        raise FolderRefused(
+            f"{folder.url}/trials.parquet: holds trials of other studies: {', '.join(map(repr, others[:5]))} (allowed: "
+            f"{study!r}, of which study.json is)"
+        )
 
 
 def through_of(found: pa.Schema) -> int:

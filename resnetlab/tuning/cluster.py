@@ -17,6 +17,9 @@ from resnetlab.study import Resources
 from resnetlab.tables.folder import Folder
 from resnetlab.tuning.capacity import fitting
 
+TOKEN_RULE = (
+    "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (cluster/README.md)"
+)
 PATIENCE = 120.0  # seconds that nodes may take to join
 
 
@@ -26,11 +29,11 @@ def check_reachable(address: str | None, resources: Resources) -> None:
         cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
         if resources.cpus > cores:
             raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
-        if resources.gpus and not gpus and sys.platform == "linux":
-            needs = (
-                "a trial needs a GPU to share" if resources.gpus == "auto" else f"a trial needs {resources.gpus:g} GPUs"
-            )
-            raise BadRequest(f"resources.gpus: {needs}, this machine has none")
+        wanted, needs = (
+            (1.0, "a GPU to share") if isinstance(resources.gpus, str) else (resources.gpus, f"{resources.gpus:g} GPUs")
+        )
+        if wanted > gpus and sys.platform == "linux":
+            raise BadRequest(f"resources.gpus: a trial needs {needs}, this machine has {gpus or 'none'}")
         return
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
@@ -43,6 +46,51 @@ def check_reachable(address: str | None, resources: Resources) -> None:
         raise BadRequest(f"--address {address}: nobody listens there: {error.strerror or error}") from None
 
 
+def use_token(address: str | None) -> None:
+    """Token authentication for this process, unless RAY_AUTH_MODE says otherwise. Call it before Ray is imported.
+
+    A Ray of this run alone has a token that lives as long, in the environment of its processes: Ray would leave one in
+    the home folder that others can read. A cluster's is taken from where Ray looks for it.
+    """
+    if address is None and os.environ.get("RAY_AUTH_MODE", "token") == "token":
+        os.environ["RAY_AUTH_MODE"] = "token"
+        if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    elif _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _has_token() -> bool:
+    """True where Ray will find one."""
+    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray/auth_token")
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or place.is_file()
+
+
+def _check_token(address: str) -> None:
+    """BadRequest where the cluster refuses this client (Ray would try for 20 seconds, and not say why), or lets in
+    anybody."""
+    from ray._private.services import canonicalize_bootstrap_address
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError, RayError
+
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():
+        raise BadRequest(f"--address {address}: there is no token: {TOKEN_RULE}")
+    place = None if address.startswith("ray://") else canonicalize_bootstrap_address(address)
+    if place is None:
+        return
+    try:
+        GcsClient(address=place)
+    except AuthenticationError:
+        raise BadRequest(f"--address {address}: the cluster refuses this client: {TOKEN_RULE}") from None
+    except RayError:
+        return  # connecting says more
+    if not os.environ.get("RAY_AUTH_MODE"):
+        raise BadRequest(
+            f"--address {address}: the cluster asks for no token: anyone who reaches it can run code on it. Start it "
+            "with one (cluster/README.md), or set RAY_AUTH_MODE=disabled to use it as it is"
+        )
+
+
 @contextmanager
 def connect(
     address: str | None, resources: Resources, hold: Callable[[str, str, int], None], nodes: int = 1
@@ -53,6 +101,7 @@ def connect(
     have `nodes` nodes. `hold` is told what must go on answering: name, host, port. BadRequest where the cluster cannot
     fit a single trial, ClusterLost where there is none at `address`.
     """
+    use_token(address)
     import ray
 
     import resnetlab
@@ -69,6 +118,7 @@ def connect(
                 **common,
             )
         else:
+            _check_token(address)
             ray.init(address=address, runtime_env={"env_vars": variables, "py_modules": [resnetlab]}, **common)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         if address == "auto":

@@ -30,7 +30,7 @@ from resnetlab.records import Status, bad_rows_said
 from resnetlab.seeding import stream
 from resnetlab.study import Resources, Study, build_study, differences
 from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store
+from resnetlab.tables.store import Store, check_study
 from resnetlab.tuning import cluster, given
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.lifeline import Lifeline
@@ -173,6 +173,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
     def say(lost: str) -> None:
         watch.last_words(f"error: {_lost(lost)}")
 
+    cluster.use_token(options.address)
     with watch.screen(folder), Lifeline(say) as lifeline, _Signals() as signals:
         from resnetlab.tuning import engine
 
@@ -273,14 +274,15 @@ def _check_sizes(study: Study, dataset: Dataset) -> None:
 
 
 def _write_study(store: Store, study: Study, hashes: set[str]) -> None:
-    """study.json, before the first row. Raises FolderRefused where it is missing from a folder with rows, BadData where
-    rows are of other data than the datasets with these `hashes`."""
+    """study.json, before the first row. Raises FolderRefused where a folder with rows lacks it, or rows are of another
+    study, BadData where they are of other data than the datasets with these `hashes`."""
     folder = store.folder
     if store.trials and folder.read("study.json") is None:
         raise FolderRefused(
             f"{folder.url}/study.json: is missing, so nothing says which study the {len(store.trials)} trials here "
             "belong to; put it back, or use another --name"
         )
+    check_study((row["study"] for row in store.trials.values()), study.name, folder)
     others = sorted({row["data_hash"] for row in store.trials.values()} - hashes)
     if others:
         raise BadData(

@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeVar
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
-from scipy.stats import qmc
 
 from resnetlab.records import Status
 from resnetlab.seeding import stream
@@ -106,6 +105,8 @@ class Search:
         in the study, where it is lost when the study is rebuilt from rows.
         """
         coordinates = [(f.name, i) for f in self._space.factors for i in range(len(f.branches))]
+        from scipy.stats import qmc  # a second of imports, for the one sampler that needs it
+
         engine = qmc.Sobol(len(coordinates), scramble=True, rng=stream(self.study.seed, "sobol"))
         unit = dict(zip(coordinates, engine.fast_forward(number).random(1)[0], strict=True))
         values: dict[str, Any] = {}

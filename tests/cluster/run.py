@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 README = ROOT / "cluster/README.md"
 BEGIN, END = "<!-- transcript -->", "<!-- end of transcript -->"
-PARTS = ("slurm", "nodes", "s3")
+PARTS = ("slurm", "nodes", "s3", "doors")
 
 STUDY = """
 name: tiny
