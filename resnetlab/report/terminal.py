@@ -176,9 +176,9 @@ def _next(results: Results, state: str, place: str) -> str:
 
 
 def conclusions(said: Told, width: int) -> Table | None:
-    """The comparisons in short, the confirmed first; None where there are none."""
+    """The comparisons in short, the confirmed first; None where none has an estimate."""
     found = said.found
-    if found.empty:
+    if found["estimate"].isna().all():
         return None
     most = max(ROWS, int((found["verdict"] == "effect").sum()))
     wide, narrow = width >= 90, width < 60

@@ -55,7 +55,7 @@ class Watch:
                         yield
                 else:
                     yield
-                self._console.print(Text(self._standing().line()), soft_wrap=True)
+                self._print(self._standing().line())
             finally:
                 self._live = None
                 with suppress(OSError):  # a full disk takes no more chatter
@@ -68,7 +68,11 @@ class Watch:
 
     def say(self, line: str) -> None:
         """What a person must know before anything runs."""
-        self._console.print(Text(line), soft_wrap=True)
+        self._print(line)
+
+    def _print(self, line: str) -> None:
+        """Between words on a terminal; a log has lines of any length."""
+        self._console.print(Text(line), soft_wrap=not self._console.is_terminal)
 
     def last_words(self, text: str) -> None:
         """Say `text` where a person sees it, from any thread, when nothing will be shown any more."""
@@ -85,7 +89,7 @@ class Watch:
 
     def _update(self) -> None:
         while self._sweep.notes:
-            self._console.print(Text(self._sweep.notes.popleft()), soft_wrap=True)
+            self._print(self._sweep.notes.popleft())
         now = time.monotonic()
         if self._live is not None:
             if now - self._shown > 0.25:
@@ -95,7 +99,7 @@ class Watch:
                 self._live.update(self._standing().table(self._console.width))
         elif now - self._shown > PLAIN_EVERY or self._stage != self._phase():
             self._shown, self._stage = now, self._phase()
-            self._console.print(Text(self._standing().line()), soft_wrap=True)
+            self._print(self._standing().line())
 
     def _phase(self) -> str:
         return "explore" if self._sweep.plan is None else "confirm"
