@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 BENCHMARKS := training sweep search turnover tables augmentation residency frozen gpu
 
-.PHONY: sweep test test-cluster bench pins check clean help
+.PHONY: sweep test test-cluster bench pins notebook check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   lint, and check types strictly"
 	@echo "make test-cluster   Slurm, nodes with addresses of their own, S3; as root, installs Slurm from Debian's packages"
 	@echo "make pins    write the installed versions to cluster/constraints.txt"
+	@echo "make notebook   execute docs/tables-with-other-tools.md into the notebook beside it"
 	@echo "make clean   remove $(VENV)"
 
 sweep: $(INSTALLED)
@@ -37,6 +38,9 @@ bench: $(INSTALLED)
 pins: $(INSTALLED)
 	@echo '# Made by `make pins`: the versions that were tested together, for every node.' > cluster/constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable >> cluster/constraints.txt
+
+notebook: $(INSTALLED)
+	$(BIN)/python docs/make_notebook.py
 
 check: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
