@@ -31,6 +31,8 @@ search: {trials: 6, epochs: 4, reduction: 2, audit: 0}
 confirm: {seeds: 2}
 """
 
+SECRET = "wJalrXUtnFEMI"
+
 pytestmark = pytest.mark.slow
 
 
@@ -43,7 +45,8 @@ def place(tmp_path_factory):
 
 
 def environment(place, **more):
-    return os.environ | {"RESNETLAB_CACHE": str(place / "cache"), "RAY_TMPDIR": "/tmp", **more}
+    own = {"RESNETLAB_CACHE": str(place / "cache"), "RAY_TMPDIR": "/tmp", "AWS_SECRET_ACCESS_KEY": SECRET}
+    return os.environ | own | more
 
 
 def command(place, *arguments):
@@ -124,6 +127,7 @@ def test_a_sweep_leaves_tables_figures_and_a_report(place, straight):
     assert list((folder / "figures").glob("*.png")) and list((folder / "figures").glob("*.svg"))
     assert "report.html" in straight.stdout and "Traceback" not in straight.stderr
     assert not list((folder / "checkpoints").iterdir()) and not list((folder / "segments").iterdir())
+    assert not [file for file in folder.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
     (session,) = json.loads((folder / "sweep.json").read_text())["sessions"]
     assert 0 < session["busy_seconds"] <= session["wall_seconds"] * session["slots"]
     assert session["reports"] == len(epochs(place, "straight")) and 0 < session["report_seconds"] < 10
@@ -218,37 +222,46 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
-    """A Ray cluster of two nodes of one CPU each, started as people start one; the second sees a /mnt of its own."""
-    temp = Path("/tmp") / f"rl{os.getpid()}"
-    ray = str(Path(sys.executable).with_name("ray"))
-    port = free_port()
-    env = os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
-    address = f"127.0.0.1:{port}"
-    common = ["--num-cpus=1", "--block", "--disable-usage-stats", "--object-store-memory=100000000"]
-    head = ["start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
-    head += [f"--temp-dir={temp}", "--min-worker-port=23000", "--max-worker-port=23100"]
-    join = ["start", f"--address={address}", "--node-ip-address=127.0.0.2"]
-    join += ["--min-worker-port=23200", "--max-worker-port=23300"]
+    """A Ray cluster of two nodes of one CPU each, brought up by cluster/local.sh; the second sees a /mnt of its own.
+
+    (address, whether /mnt is apart, the variables of a client with the token)
+    """
+    temp, home = Path("/tmp") / f"rl{os.getpid()}", tmp_path_factory.mktemp("home")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env = kept | {"HOME": str(home), "RAY": str(Path(sys.executable).with_name("ray")), "PORT": str(free_port())}
+    env |= {"PYTHONPATH": str(ROOT)}
+    address = f"127.0.0.1:{env['PORT']}"
+    common = ["--num-cpus=1", "--object-store-memory=100000000"]
+    head = ["head", "--node-ip-address=127.0.0.1", f"--temp-dir={temp}", f"--ray-client-server-port={free_port()}"]
+    head += ["--min-worker-port=23000", "--max-worker-port=23100"]
+    join = ["join", address, "--node-ip-address=127.0.0.2", "--min-worker-port=23200", "--max-worker-port=23300"]
     own = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /mnt && exec "$@"', "sh"]
     apart = shutil.which("unshare") and subprocess.run([*own, "true"], capture_output=True).returncode == 0
-    log = (tmp_path_factory.mktemp("ray") / "log").open("w")
-    processes = []
-    for prefix, words in (([], head), (own if apart else [], join)):
-        processes.append(
-            subprocess.Popen([*prefix, ray, *words, *common], env=env, stdout=log, stderr=log, start_new_session=True)
-        )
-        time.sleep(4)
-    yield address, bool(apart)
-    for process in reversed(processes):
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
-    log.close()
-    shutil.rmtree(temp, ignore_errors=True)
+    states = [home / "head", home / "join"]
+    try:
+        for state, prefix, words in zip(states, ([], own if apart else []), (head, join), strict=True):
+            launch = [*prefix, str(ROOT / "cluster/local.sh"), *words, *common]
+            subprocess.run(launch, env=env | {"STATE": str(state)}, check=True, stdout=subprocess.DEVNULL, timeout=120)
+        yield address, bool(apart), {"RAY_AUTH_TOKEN_PATH": str(home / ".ray/auth_token")}
+    finally:
+        for state in reversed([state for state in states if (state / "pid").exists()]):
+            os.killpg(int((state / "pid").read_text()), signal.SIGKILL)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def test_a_client_without_the_token_is_refused(place, two_nodes):
+    address, _, _ = two_nodes
+    nobody = {"HOME": str(place), "RAY_AUTH_TOKEN": ""}
+    for variables in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
+        done = sweep(place, "--name", "stranger", "--address", address, **nobody | variables)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert f"error: --address {address}: the cluster refuses this client: set RAY_AUTH_MODE=token" in done.stderr
+        assert not (place / "results/stranger").exists()
 
 
 def test_two_nodes_share_the_work(place, two_nodes):
-    address, _ = two_nodes
-    done = sweep(place, "--name", "cluster", "--address", address, RAY_AUTH_MODE="disabled")
+    address, _, token = two_nodes
+    done = sweep(place, "--name", "cluster", "--address", address, **token)
     assert done.returncode == 0, done.stderr
     rows = trials(place, "cluster")
     assert len(rows) == 12 and {row["status"] for row in rows.values()} <= {"complete", "stopped"}
@@ -257,7 +270,7 @@ def test_two_nodes_share_the_work(place, two_nodes):
 
 
 def test_a_local_sweep_starts_a_ray_of_its_own_beside_a_running_cluster(place, two_nodes):
-    address, _ = two_nodes
+    address, _, _ = two_nodes
     options = ["--trials", "1", "--epochs", "1", "--set", "confirm.design=none"]
     done = sweep(place, "--name", "own", *options, RAY_ADDRESS=address)
     assert done.returncode == 0, done.stderr
@@ -268,11 +281,11 @@ def test_a_local_sweep_starts_a_ray_of_its_own_beside_a_running_cluster(place, t
 
 
 def test_storage_that_nodes_do_not_share_is_refused_before_the_first_trial(place, two_nodes):
-    address, apart = two_nodes
+    address, apart, token = two_nodes
     if not apart:
         pytest.skip("this machine allows no mount namespaces")
     storage = Path("/mnt") / f"resnetlab-{os.getpid()}"
-    done = sweep(place, "--storage", str(storage), "--name", "x", "--address", address, RAY_AUTH_MODE="disabled")
+    done = sweep(place, "--storage", str(storage), "--name", "x", "--address", address, **token)
     try:
         assert done.returncode == 2
         assert "not shared" in done.stderr and "127.0.0.2" in done.stderr
@@ -282,6 +295,7 @@ def test_storage_that_nodes_do_not_share_is_refused_before_the_first_trial(place
 
 
 def test_a_trial_that_no_node_can_hold_is_refused(place, two_nodes):
-    address, _ = two_nodes
-    done = sweep(place, "--name", "big", "--address", address, "--cpus-per-trial", "3", RAY_AUTH_MODE="disabled")
-    assert done.returncode == 2 and "3 CPUs" in done.stderr and "nodes with 1 CPUs" in done.stderr
+    address, _, token = two_nodes
+    done = sweep(place, "--name", "big", "--address", address, "--gpus-per-trial", "3", **token)
+    assert done.returncode == 2 and "3 GPUs" in done.stderr and "nodes with 1 CPUs and 0 GPUs" in done.stderr
+    assert not (place / "results/big").exists()

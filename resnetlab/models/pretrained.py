@@ -15,7 +15,8 @@ from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import safetensors.torch
 import torch
@@ -82,7 +83,18 @@ def read(path: str | Path) -> Weights:
     return Weights(_plain(_torch_file(path), str(path)), str(path))
 
 
+def compressed(file: BinaryIO | Path) -> str | None:
+    """The first member of a torch file that is compressed, which torch.save never does: it may grow a thousandfold."""
+    try:
+        with ZipFile(file) as archive:
+            return next((info.filename for info in archive.infolist() if info.compress_type != ZIP_STORED), None)
+    except (BadZipFile, OSError, ValueError):
+        return None  # torch's reader says more
+
+
 def _torch_file(path: Path) -> Any:
+    if member := compressed(path):
+        raise BadData(f"{path}: refused: {member} is compressed (allowed: as torch.save writes it, or safetensors)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is refused is refused with one message
@@ -114,6 +126,8 @@ def _plain(content: Any, source: str) -> dict[str, Tensor]:
             raise BadData(f"{source}: {key} is a {type(value).__name__}, need tensors by name")
         if value.layout != torch.strided or value.is_quantized:
             raise BadData(f"{source}: {key} is sparse or quantized, need plain tensors")
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise BadData(f"{source}: {key} claims {value.numel():,} values and holds fewer, need plain tensors")
         if value.is_floating_point() and not value.isfinite().all():
             raise BadData(f"{source}: {key} has values that are not finite")
     return dict(content)

@@ -110,10 +110,10 @@ def costs(results: Results) -> Section | None:
             f"Sweep efficiency {busy.share:.0%}: slots trained for {duration(busy.busy)} of the "
             f"{duration(busy.offered)} (slots × wall time) that they were there{over}."
         )
-        if found.reports:
+        if busy.reports:
             text.append(
-                f"The driver took {1e3 * found.driver / found.reports:.2f} ms for each of {found.reports:,} reports; "
-                f"beside that, {found.sampler:.1f} s for the sampler and {found.publishing:.1f} s for writing tables."
+                f"The driver took {1e3 * busy.driver / busy.reports:.2f} ms for each of {busy.reports:,} reports; "
+                f"beside that, {busy.sampler:.1f} s for the sampler and {busy.publishing:.1f} s for writing tables."
             )
     foot = Counts.of(results.trials).words("") + "."
     return Section("cost", "What it cost", text, [Table(columns, ["text", "text", *["number"] * 6], rows, foot)])

@@ -17,7 +17,7 @@ from pyarrow import fs
 from resnetlab.errors import BadRequest, CannotWrite, FolderRefused
 from resnetlab.provenance import without_secrets
 
-MOST = 4 << 30  # bytes of a blob that is read
+MOST, MOST_JSON = 4 << 30, 64 << 20  # bytes of a blob that is read
 ASIDE = ".aside"  # end of the names of blobs that are being written
 SCHEMES = "a path, file://, s3://, gs://, abfss://, hdfs://"
 SECRET_RULE = (
@@ -58,19 +58,19 @@ class Folder:
     def sub(self, name: str) -> Folder:
         return Folder(self._fs, f"{self._root}/{name}", f"{self.url}/{name}")
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, most: int = MOST) -> bytes | None:
         """The blob, or None where there is none. FolderRefused where it is larger than any of ours."""
         try:
             with self._fs.open_input_file(f"{self._root}/{name}") as file:
-                if file.size() > MOST:
-                    raise FolderRefused(f"{self.url}/{name}: has {file.size():,} bytes (allowed: {MOST:,})")
+                if file.size() > most:
+                    raise FolderRefused(f"{self.url}/{name}: has {file.size():,} bytes (allowed: {most:,})")
                 return bytes(file.read())
         except FileNotFoundError:
             return None
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """The JSON object in a blob, None where there is none. FolderRefused, naming it, where it is damaged."""
-        raw = self.read(name)
+        raw = self.read(name, MOST_JSON)
         if raw is None:
             return None
         try:

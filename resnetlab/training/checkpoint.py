@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from resnetlab.errors import BadData
+from resnetlab.models.pretrained import compressed
 
 NAME, VERSION = b"resnetlab checkpoint ", b"1"
 MAGIC = NAME + VERSION + b"\n"
@@ -42,6 +43,8 @@ def load(raw: bytes) -> dict[str, Any]:
     body = memoryview(raw)[len(MAGIC) + DIGEST :]
     if raw[len(MAGIC) : len(MAGIC) + DIGEST] != sha256(body).digest():
         raise CheckpointDamaged(f"checkpoint is damaged: its {len(raw)} bytes do not match their hash")
+    if member := compressed(io.BytesIO(body)):
+        raise CheckpointDamaged(f"checkpoint refused: {member} is compressed, and none of ours is")
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers raise whatever the bytes led them to

@@ -7,16 +7,19 @@ head without a token as a control, which shows that the questions can find an op
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from importlib.metadata import requires
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
 import endpoints
+from nodes import Nodes
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +32,7 @@ def why_not() -> str | None:
 
 
 def run(transcript: Any, place: Path) -> None:
+    _firewall(transcript)
     packages = _dashboard(place)
     head = _Head(place / "closed", packages, token=True)
     try:
@@ -42,6 +46,23 @@ def run(transcript: Any, place: Path) -> None:
         _control(transcript, open_head, found)
     finally:
         open_head.stop()
+
+
+def main() -> None:
+    """`python tests/cluster/part_doors.py`: this part alone, and its transcript into cluster/README.md."""
+    from run import STUDY, Transcript, write
+
+    transcript = Transcript()
+    transcript.say(
+        f"Ray {version('ray')} with ray[default], {platform.system()} {platform.release()}, {os.cpu_count()} cores"
+    )
+    place = Path(tempfile.mkdtemp(prefix="resnetlab-doors-", dir="/var/tmp"))
+    (place / "tiny.yaml").write_text(STUDY)
+    run(transcript, place)
+    if not transcript.failed:
+        shutil.rmtree(place)
+        write(transcript.lines, "<!-- doors -->", "<!-- end of doors -->")
+    sys.exit(transcript.failed)
 
 
 def _dashboard(place: Path) -> str:
@@ -226,10 +247,93 @@ def _command_lines() -> list[str]:
     return found
 
 
+def _firewall(transcript: Any) -> None:
+    """The committed rules, in a network namespace with one end inside the cluster's network and one outside."""
+    if not shutil.which("nft") or Nodes.why_not():
+        transcript.say(f"  skipped: the firewall's rules ({Nodes.why_not() or 'no nft'})")
+        return
+    space = f"rl{os.getpid()}fw"
+    ends = {"inside": "10.0.0", "outside": "10.0.1"}
+
+    def inside(*words: str, name: str = space) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["ip", "netns", "exec", name, *words], capture_output=True, text=True, timeout=30)
+
+    spaces = [space, *(f"{space}{end}" for end in ends)]
+    serve = None
+    try:
+        for name in spaces:
+            subprocess.run(["ip", "netns", "add", name], check=True)
+        for number, (end, net) in enumerate(ends.items()):
+            link = f"rl{os.getpid() % 10000}{number}"
+            pair = [
+                "ip",
+                "link",
+                "add",
+                link,
+                "netns",
+                space,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                f"{space}{end}",
+            ]
+            subprocess.run(pair, check=True)
+            inside("ip", "addr", "add", f"{net}.1/24", "dev", link)
+            inside("ip", "link", "set", link, "up")
+            inside("ip", "addr", "add", f"{net}.2/24", "dev", "eth0", name=f"{space}{end}")
+            inside("ip", "link", "set", "eth0", "up", name=f"{space}{end}")
+        serve = subprocess.Popen(
+            ["ip", "netns", "exec", space, sys.executable, "-c", LISTEN], stdout=subprocess.PIPE, text=True
+        )
+        assert serve.stdout is not None and serve.stdout.readline()
+
+        def reach(end: str, port: int) -> bool:
+            code = f"import socket; socket.create_connection(('{ends[end]}.1', {port}), timeout=2)"
+            return inside(sys.executable, "-c", code, name=f"{space}{end}").returncode == 0
+
+        asked = [(end, port) for end in ends for port in (22, 6380)]
+        before = {one: reach(*one) for one in asked}
+        done = inside("nft", "-f", str(ROOT / "cluster/firewall.nft"))
+        after = {one: reach(*one) for one in asked}
+        transcript.say(
+            "$ nft -f cluster/firewall.nft   # on a node with one neighbour in the cluster's network and one outside"
+        )
+        wanted = dict.fromkeys(asked, True) | {("outside", 6380): False}
+        right = all(before.values()) and after == wanted and done.returncode == 0
+        transcript.check(
+            "Ray's port answers inside and no longer outside, SSH both", right, (before, after, done.stderr)
+        )
+    finally:
+        if serve is not None:
+            serve.kill()
+            serve.wait()
+        for name in spaces:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+LISTEN = """
+import socket, time
+servers = [socket.create_server(("0.0.0.0", port)) for port in (22, 6380)]
+print("up", flush=True)
+time.sleep(120)
+"""
+
+
 def _control(transcript: Any, head: _Head, closed: list[endpoints.Endpoint]) -> None:
+    done = _sweep(head, head.place.parent, HOME=str(head.place), RAY_AUTH_MODE="")
+    _, err = done.communicate(timeout=PATIENCE)
+    asks = done.returncode == 2 and "the cluster asks for no token" in err
+    transcript.say("$ RAY_AUTH_MODE=disabled ray start --head   # the same questions, as a control")
+    transcript.check("a sweep does not join a cluster that asks for no token, exit 2", asks, err)
     found = endpoints.settled(head.pid)
     for one in found:
         endpoints.probe(one)
     doors = sum(len(one.control) for one in found if one.beyond)
-    transcript.say("$ RAY_AUTH_MODE=disabled ray start --head   # the same questions, as a control")
     transcript.check(f"without a token {doors} control methods answer, before they have ended Ray", doors > 10, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -58,13 +58,13 @@ class Transcript:
             self.say(f"       seen: {str(seen)[-3000:]}")
 
 
-def write(lines: list[str]) -> None:
+def write(lines: list[str], begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the marks in cluster/README.md."""
     text = README.read_text()
-    block = "\n".join([BEGIN, "", *(f"    {line}".rstrip() for line in lines), "", END])
-    changed, found = re.subn(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.DOTALL)
+    block = "\n".join([begin, "", *(f"    {line}".rstrip() for line in lines), "", end])
+    changed, found = re.subn(f"{begin}.*?{end}", lambda _: block, text, flags=re.DOTALL)
     if not found:
-        raise SystemExit(f"{README} has no {BEGIN} … {END}")
+        raise SystemExit(f"{README} has no {begin} … {end}")
     README.write_text(changed)
 
 
