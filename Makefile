@@ -6,15 +6,16 @@ INSTALLED := $(VENV)/.installed
 
 BENCHMARKS := training sweep search turnover tables augmentation residency frozen gpu
 
-.PHONY: sweep test test-cluster bench pins notebook check clean help
+.PHONY: sweep test test-cluster bench reports pins notebook check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests; as root on Debian, installs chromium for those of the report first"
 	@echo "make bench   measure the speed of everything beside the alternatives, on a machine with nothing else to do; writes"
 	@echo "             benchmarks/results/ and the README's table (BENCH=--quick: seconds each, and the README stays)"
 	@echo "make check   lint, and check types strictly"
 	@echo "make test-cluster   Slurm, nodes with addresses of their own, S3; as root, installs Slurm from Debian's packages"
+	@echo "make reports remake the reports of the reference results, and the picture in the README (needs chromium)"
 	@echo "make pins    write the installed versions to cluster/constraints.txt"
 	@echo "make notebook   execute docs/tables-with-other-tools.md into the notebook beside it"
 	@echo "make clean   remove $(VENV)"
@@ -23,6 +24,7 @@ sweep: $(INSTALLED)
 	$(BIN)/python sweeps/ablation.py
 
 test: $(INSTALLED)
+	tests/debian.sh
 	$(BIN)/python -m pytest
 
 test-cluster: $(INSTALLED)
@@ -41,6 +43,10 @@ pins: $(INSTALLED)
 
 notebook: $(INSTALLED)
 	$(BIN)/python docs/make_notebook.py
+
+reports: $(INSTALLED)
+	for study in results/reference/*/study.json; do $(BIN)/python sweeps/report.py $$(dirname $$study) || exit 1; done
+	$(BIN)/python docs/make_pictures.py results/reference/default/report.html
 
 check: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

@@ -276,6 +276,14 @@ def export(place: str, optuna: str | None, tools: Mapping[str, Any]) -> None:
         raise NotSent("; ".join(f"--{name}: {problem}" for name, problem in feed.problems.items()))
 
 
+def one_figure(place: str, name: str, out: Path, columns: int | None) -> None:
+    """Write one figure of a results folder to the file `out`; print where it lies, and its caption."""
+    from resnetlab.report import build
+
+    said = build.one_figure(place, name, out, columns)
+    print(f"{out}\n{said}")
+
+
 def remake(place: str, as_json: bool = False) -> None:
     """Write the report of a results folder from its tables, and print where it lies. TrialsFailed where no trial has
     finished; nothing is written then."""

@@ -1,6 +1,6 @@
 """One table that knows what each number is called, its unit, how people read it, and which direction is better."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -18,6 +18,13 @@ class Metric:
     @property
     def axis(self) -> str:
         return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def suited(self, largest: float) -> "Metric":
+        """The metric in minutes or hours where values up to `largest` are many seconds; else as it is."""
+        for seconds, unit in ((2 * 3600, "h"), (2 * 60, "min")):
+            if self.unit == "s" and largest > seconds:
+                return replace(self, unit=unit, scale=2 / seconds)
+        return self
 
     def show(self, value: float | None) -> str:
         """`84.31 %`; an en dash where there is no value."""

@@ -120,3 +120,11 @@ def test_fanova_where_scikit_learn_is_there():
 
 def test_importance_says_of_itself_that_it_is_no_effect():
     assert "Never an effect" in module.__doc__ and "estimate" not in COLUMNS and "effect" not in COLUMNS
+
+
+def test_fanova_of_many_trials_uses_some_of_them_and_says_so(monkeypatch):
+    monkeypatch.setattr(module, "MOST", 40)
+    trials, epochs = explored(100)
+    found = importance(STUDY, trials.assign(number=range(100)), epochs)
+    assert set(found.table.groupby("method")["trials"].max().items()) == {(FANOVA, 40), (PED_ANOVA, 100)}
+    assert "fANOVA, full budget (epoch 9): from 40 of 100 trials" in found.notes

@@ -25,13 +25,18 @@ def rerun(place, name="font-transfer", **planted):
 
 def test_the_report_holds_the_runs_against_what_was_printed(tmp_path):
     section = against_print(rerun(tmp_path))
-    claims, numbers, arms = section.tables
-    assert [table.title for table in (claims, numbers)] == ["Claims", "Numbers"] and arms.folded
+    claims, numbers, notes, arms = section.tables
+    assert [table.title for table in (claims, numbers, notes)] == ["Claims", "Numbers", "Notes"] and arms.folded
+    texts = {str(number): text for number, text in notes.rows}
+
+    def why(cell):
+        return [texts[number] for number in cell.split(", ")]
+
     row = next(row for row in numbers.rows if row[:3] == ["scratch", "test accuracy, last epoch", "89 %"])
-    assert row[5] == 3 and row[7] == "not comparable" and "other data (glyphs, not character-fonts)" in row[8]
+    assert row[5] == 3 and row[7] == "not comparable" and "other data (glyphs, not character-fonts)" in why(row[8])
     assert abs(float(row[3].split()[0]) - 89) < 1.5 and "…" in row[4]
     said = next(row for row in claims.rows if "about as accurate" in row[0])
-    assert said[1] == "transfer against scratch" and "two points are read as alike" in said[6]
+    assert said[1] == "transfer against scratch" and "two points are read as alike" in why(said[6])
     choices = {row[0]: row[1:] for row in arms.rows}
     assert all(choices["transfer"])
 

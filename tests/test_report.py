@@ -18,16 +18,19 @@ from made_results import default_study, make_results
 from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
+from resnetlab.metrics import METRICS
 from resnetlab.report import arm_gallery
 from resnetlab.report.answer import answer
 from resnetlab.report.build import build_report, estimates
-from resnetlab.report.figures import PALETTE, draw_effects, inline, render
+from resnetlab.report.drawing import PALETTE, inline, render
+from resnetlab.report.figures import draw_effects
 from resnetlab.report.gallery import NAMES, gallery
 from resnetlab.report.html import page
 from resnetlab.report.words import asked, compact, duration, p_value, percents, settings, signed
 from resnetlab.tables.schema import schema
 
-SHOWN = [name for name in NAMES if name not in arm_gallery.NAMES] + ["confusion-1"]  # of a searched study
+OTHERS = ("interactions", *arm_gallery.NAMES)  # of other designs
+SHOWN = [name for name in NAMES if name not in OTHERS] + ["confusion-1"]  # of a searched study
 ROOT = Path(__file__).parent.parent
 MARKUP = "<script>alert('x')</script> & \"q\""
 
@@ -146,10 +149,45 @@ def test_every_figure_is_there_as_png_and_svg_and_says_what_it_rests_on(place, b
         svg = (place / "figures" / f"{name}.svg").read_text()
         assert re.search(r"(explore|confirm) trials: \d+ complete", svg)
         assert ("stopped by ASHA" in svg) == ("explore trials" in svg)
+        assert (place / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     captions = re.findall(r"Rests on (\d+) (explore|confirm) trials: \d+ complete", built.text)
     assert len(captions) == len(SHOWN) and {kind for _, kind in captions} == {"explore", "confirm"}
-    labels = [value for tag, name, value in built.attributes if tag == "figure" and name == "aria-label"]
+    labels = re.findall(r'<div role="img" aria-label="([^"]+)"', (place / "report.html").read_text())
     assert len(labels) == len(SHOWN) and all(len(label) > 40 for label in labels)
+
+
+def test_one_figure_is_made_at_either_width_and_says_what_its_intervals_mean(place, tmp_path, capsys):
+    script = runpy.run_path(str(ROOT / "sweeps" / "report.py"))["app"]
+
+    def run(*words):
+        with pytest.raises(SystemExit) as left:
+            script([str(place), *map(str, words)])
+        return left.value.code, capsys.readouterr()
+
+    out = tmp_path / "fig3.pdf"
+    code, said = run("--figure", "effects", "--out", out)
+    assert code == 0 and out.read_bytes().startswith(b"%PDF") and b"/MediaBox [ 0 0 504 " in out.read_bytes()
+    assert said.out.startswith(f"{out}\n") and "Lines are 95% intervals" in said.out and "Rests on 21" in said.out
+    assert run("--figure", "effects", "--out", out, "--columns", 1)[0] == 0
+    assert b"/MediaBox [ 0 0 252 " in out.read_bytes()
+    code, said = run("--figure", "efects", "--out", out)
+    assert code == 2 and "no such figure" in said.err and ": effects, effects-narrow, learning-curves" in said.err
+    code, said = run("--figure", "arm-curves", "--out", out)
+    assert code == 2 and "its tables do not have what it shows" in said.err
+    for words, why in (
+        (["--figure", "effects", "--out", "x.jpg"], "--out x.jpg: need a name that ends in .png, .svg, .pdf"),
+        (["--figure", "effects", "--columns", "3"], "--columns 3: allowed: 1, 2"),
+        (["--figure", "effects", "--out", tmp_path / "no" / "x.pdf"], "cannot be written"),
+        (["--columns", "1"], "say which with --figure"),
+    ):
+        code, said = run(*words)
+        assert code == 2 and why in said.err and said.err.count("\n") == 1
+
+
+def test_times_are_in_the_unit_that_suits_their_size():
+    seconds = METRICS["train_seconds"]
+    assert [seconds.suited(most).unit for most in (90, 600, 9000)] == ["s", "min", "h"]
+    assert seconds.suited(9000).show(5400) == "1.5 h" and METRICS["parameters"].suited(1e9).unit == ""
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(place, built):
@@ -169,7 +207,13 @@ def test_the_page_is_one_file_that_asks_for_nothing(place, built):
 
 
 def test_the_same_tables_give_the_same_bytes(place, built):
-    names = ["report.html", "effects.parquet", "figures/effects.png", "figures/learning-curves.svg"]
+    names = [
+        "report.html",
+        "effects.parquet",
+        "figures/effects.png",
+        "figures/learning-curves.svg",
+        "figures/rungs.pdf",
+    ]
     before = [(place / name).read_bytes() for name in names]
     build_report(place)
     assert [(place / name).read_bytes() for name in names] == before
@@ -238,7 +282,7 @@ def test_exploration_alone_is_called_hypotheses(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "effects.png").write_bytes(b"of an older plan")
     build_report(tmp_path)
-    drawn = {file.stem for file in (tmp_path / "figures").iterdir()}
+    drawn = {file.stem for file in (tmp_path / "figures").glob("*.???")}
     assert drawn == set(SHOWN) - {"effects", "effects-narrow", "confirm-curves", "confusion-1"}
     assert not (tmp_path / "effects.parquet").exists()
 
@@ -309,7 +353,7 @@ def test_all_trials_lost_still_makes_a_report(tmp_path):
 def test_an_svg_in_the_page_takes_its_colours_and_keeps_its_own_identifiers(place):
     results = Results.open(place)
     drawing = next(drawing for drawing in gallery(results, estimates(results)) if drawing.name == "rungs")
-    text = inline(render(drawing)[1], "one")
+    text = inline(render(drawing)["svg"], "one")
     assert text.startswith("<svg viewBox=") and text.rstrip().endswith("</svg>")
     assert all(colour not in text for colour in PALETTE.values()) and "var(--ink)" in text
     assert all(name.startswith("one-") for name in re.findall(r'\bid="([^"]+)"', text))

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
 from resnetlab.report import arms
-from resnetlab.report.arm_figures import drawable
-from resnetlab.report.arm_gallery import arm_gallery
+from resnetlab.report.arm_gallery import Named, arm_gallery
 from resnetlab.report.build import build_report, estimates
 from resnetlab.report.html import page
 from resnetlab.report.words import percent
@@ -132,4 +131,6 @@ def test_a_searched_study_has_its_incumbents_mistakes_and_the_swaps(tmp_path):
 
 
 def test_names_that_the_font_cannot_set_are_numbered():
-    assert drawable(["a", "字", "λ", "$"], [0, 7, 8, 9]) == ["a", "class 7", "λ", r"\$"]
+    named = Named.of(["a", "\U0005abcd字", "λ", "$"], [0, 7, 8, 9])
+    assert named.names == ["a", "class 7", "λ", "$"] and "class 7 is \U0005abcd字." in named.key
+    assert Named.of(["a", "<b>"], [0, 1]) == Named(["a", "<b>"], "", ())

@@ -54,7 +54,7 @@ class Counts:
         always = (
             (Status.COMPLETE, Status.STOPPED, Status.FAILED) if kind != "confirm" else (Status.COMPLETE, Status.FAILED)
         )
-        parts = [f"{n} {WORDS[Status(s)]}" for s, n in self.by_status.items() if n or s in always]
+        parts = [f"{n:,} {WORDS[Status(s)]}" for s, n in self.by_status.items() if n or s in always]
         return f"{self.total:,} {kind} trial{'' if self.total == 1 else 's'}: {', '.join(parts)}"
 
 
@@ -111,10 +111,18 @@ def pareto(trials: pd.DataFrame, cost: str) -> pd.DataFrame:
             "full": kept.index.isin(full),
         }
     ).dropna(subset=["cost", "accuracy"])
-    ranked = points[points["full"]].sort_values(["cost", "accuracy"], ascending=[True, False])
-    best_before = ranked["accuracy"].cummax().shift(fill_value=-np.inf)
-    points["front"] = points.index.isin(ranked.index[ranked["accuracy"] > best_before])
+    ranked = points[points["full"]]
+    points["front"] = on_front(ranked["cost"], ranked["accuracy"]).reindex(points.index, fill_value=False)
     return points.sort_values("cost", kind="stable").reset_index(drop=True)
+
+
+def on_front(cost: pd.Series, accuracy: pd.Series) -> pd.Series:
+    """Which are on the Pareto front: none other costs no more and is at least as accurate."""
+    ranked = pd.DataFrame({"cost": cost, "accuracy": accuracy}).sort_values(
+        ["cost", "accuracy"], ascending=[True, False], kind="stable"
+    )
+    best_before = ranked["accuracy"].cummax().shift(fill_value=-np.inf)
+    return (ranked["accuracy"] > best_before).reindex(cost.index)
 
 
 def rung_summary(rungs: pd.DataFrame) -> pd.DataFrame:
@@ -237,12 +245,22 @@ def confusions(
     return counts.reset_index(drop=True)
 
 
+SPENT = ("train_seconds", "eval_seconds", "setup_seconds", "checkpoint_seconds")
+
+
 def cost(trials: pd.DataFrame) -> pd.DataFrame:
-    """Epochs and seconds by phase and status, failed and stopped work included; one row each, in a fixed order."""
-    times = ["train_seconds", "eval_seconds", "setup_seconds", "checkpoint_seconds"]
-    columns = ["epochs_run", *times]
-    sums = trials.groupby(["phase", "status"])[columns].sum()
-    sums.insert(0, "trials", trials.groupby(["phase", "status"]).size())
+    """Epochs, seconds and joules by phase and status, failed and stopped work included; a row each, in a fixed order.
+
+    device_seconds: all four kinds of seconds times the share of the device (the CPUs) that the trial was given; energy:
+    NaN where no trial of the row has one.
+    """
+    columns = ["epochs_run", *SPENT, "device_seconds"]
+    share = trials["device_share"].astype(float).fillna(1.0)
+    trials = trials.assign(device_seconds=trials[list(SPENT)].astype(float).fillna(0).sum(axis=1) * share)
+    groups = trials.assign(energy=trials["energy"].astype(float)).groupby(["phase", "status"])
+    sums = groups[columns].sum()
+    sums["energy"] = groups["energy"].sum(min_count=1)
+    sums.insert(0, "trials", groups.size())
     order = [(phase, status) for phase in Phase for status in Status if (phase, status) in sums.index]
     return sums.reindex(pd.MultiIndex.from_tuples(order, names=["phase", "status"])).reset_index()
 

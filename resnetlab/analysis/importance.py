@@ -21,7 +21,8 @@ from resnetlab.space import Factor
 from resnetlab.study import Study
 
 FEWEST = 10  # trials
-TREES = 16  # of fANOVA: enough for two digits, and 1,000 trials take seconds
+TREES = 16  # of fANOVA: enough for two digits
+MOST = 600  # trials that fANOVA is given: its time grows with their square, and 5,000 took 50 s
 PED_ANOVA, FANOVA = "PED-ANOVA", "fANOVA"
 FULL, EARLY = "full budget", "lowest rung"
 COLUMNS = ["method", "data", "epoch", "trials", "factor", "importance"]
@@ -54,12 +55,14 @@ def importance(study: Study, trials: pd.DataFrame, epochs: pd.DataFrame) -> Impo
         if part["value"].nunique() == 1:
             notes.append(f"{data} (epoch {epoch}): not computed: all {len(part)} trials have the same accuracy")
             continue
-        searched = _searched(optuna, study, part)
         for method, make in evaluators.items():
-            found = _shares(optuna, searched, make(len(part)))
+            used = part if method != FANOVA or len(part) <= MOST else _spread(part)
+            if len(used) < len(part):
+                notes.append(f"{method}, {data} (epoch {epoch}): from {len(used):,} of {len(part):,} trials")
+            found = _shares(optuna, _searched(optuna, study, used), make(len(used)))
             if not found:
                 notes.append(f"{method}, {data} (epoch {epoch}): no factor tells the best trials from the rest")
-            head = {"method": method, "data": data, "epoch": epoch, "trials": len(part)}
+            head = {"method": method, "data": data, "epoch": epoch, "trials": len(used)}
             rows += [head | {"factor": factor, "importance": share} for factor, share in found.items()]
             if absent := [name for name in study.space.names if name not in found] if found else []:
                 names = ", ".join(absent)
@@ -92,6 +95,12 @@ def _equal_epochs(study: Study, trials: pd.DataFrame, epochs: pd.DataFrame) -> l
         early = explore.assign(value=explore["trial_id"].map(there).astype(float))
         found.append((EARLY, epoch, early[early["value"].notna()]))
     return found
+
+
+def _spread(part: pd.DataFrame) -> pd.DataFrame:
+    """MOST trials, evenly over the search."""
+    ordered = part.sort_values("number")
+    return ordered.iloc[[i * len(part) // MOST for i in range(MOST)]]
 
 
 def _searched(optuna: Any, study: Study, trials: pd.DataFrame) -> Any:

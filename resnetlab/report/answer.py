@@ -10,8 +10,12 @@ import pandas as pd
 from resnetlab.analysis.claims import claims, exploratory
 from resnetlab.analysis.curves import Counts, full_budget
 from resnetlab.analysis.effects import performance
+from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
-from resnetlab.report.words import asked, missing, percent, percents, sentence, signed
+from resnetlab.report.words import asked, listed, missing, percent, percents, sentence, signed
+
+NAMED = 8  # factors or arms that the answer names
+NAMED_ARMS = 4  # whose accuracy it tells
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,11 @@ class Statement:
 
 @dataclass(frozen=True)
 class Answer:
-    """lead: one or two sentences; best: the incumbent's result. The lists: comparisons by verdict, strongest first.
-    common: what must be known of every one of them.
+    """words: what matters and what does not, by name; lead: one or two sentences; best: the incumbent's result. The
+    lists: comparisons by verdict, strongest first. common: what must be known of every one of them.
     """
 
+    words: str
     lead: str
     best: str
     common: str
@@ -71,7 +76,42 @@ def answer(results: Results, effects: pd.DataFrame) -> Answer:
     known = ("effect", "equivalent", "inconclusive")
     rest = [Statement(asked(row), "", row.note) for row in rows if row.verdict not in known]
     found = of("effect"), of("equivalent"), of("inconclusive"), rest
-    return Answer(_lead(results, effects, free), _best(results), common, *found)
+    return Answer(in_words(effects, delta), _lead(results, effects, free), _best(results), common, *found)
+
+
+def in_words(effects: pd.DataFrame, delta: str) -> str:
+    """`What matters: kernel and blocks. Undecided: shortcut.` Factors by name, named arms by what they are held
+    against; empty where nothing can be judged."""
+    if effects["low"].isna().all():
+        return ""
+    main = ranked(effects[effects["estimand"] != INTERACTION])
+    if (main["factor"] == "arm").all():
+        return _arms_in_words(main, delta)
+    verdicts = main.groupby("factor", sort=False)["verdict"].agg(set)
+    matter = [name for name, found in verdicts.items() if "effect" in found]
+    alike = [name for name, found in verdicts.items() if found == {"equivalent"}]
+    rest = [name for name in verdicts.index if name not in matter + alike]
+    pairs = effects[(effects["estimand"] == INTERACTION) & (effects["verdict"] == "effect")]["factor"].tolist()
+    said = [f"What matters: {_some(matter)}." if matter else "Nothing is confirmed to matter."]
+    said += [f"What depends on each other: {_some(pairs)}."] if pairs else []
+    said += [f"No difference beyond ±{delta} points: {_some(alike)}."] if alike else []
+    said += [f"Undecided: {_some(rest)}."] if rest else []
+    return " ".join(said)
+
+
+def _arms_in_words(main: pd.DataFrame, delta: str) -> str:
+    """`Other than scratch: transfer. Undecided against scratch: transfer-full.`"""
+    words = {"effect": "Other than", "equivalent": f"Within ±{delta} points of"}
+    said: dict[str, list[str]] = {}
+    for row in main.itertuples(index=False):
+        said.setdefault(f"{words.get(row.verdict, 'Undecided against')} {row.reference}", []).append(row.level)
+    nothing = "" if (main["verdict"] == "effect").any() else "No difference is confirmed. "
+    return nothing + " ".join(f"{head}: {_some(names)}." for head, names in said.items())
+
+
+def _some(names: list[str]) -> str:
+    """The first few of many."""
+    return listed(names) if len(names) <= NAMED else f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
 
 
 def _statement(row: Any, delta: str) -> Statement:
@@ -128,7 +168,10 @@ def _best(results: Results) -> str:
     """The incumbent on fresh seeds, or, marked as optimistic, the best that exploration saw."""
     if results.plan is not None and results.plan.design == "arms":
         arms = performance(results.plan, results.confirm).dropna(subset="mean")
-        said = [f"{row.arm} {percent(row.mean)} (n = {row.n})" for row in arms.itertuples(index=False)]
+        ordered = arms.sort_values("mean", kind="stable").itertuples(index=False)
+        said = [f"{row.arm} {percent(row.mean)} (n = {row.n})" for row in ordered]
+        if len(said) > NAMED_ARMS:
+            return f"Mean test accuracy on fresh seeds: from {said[0]} to {said[-1]}."
         return f"Mean test accuracy on fresh seeds: {', '.join(said)}." if said else "No arm has a result yet."
     if results.plan is not None:
         mean, low, high, n = tested(results)

@@ -13,22 +13,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from resnetlab.analysis.curves import Curve
 from resnetlab.metrics import METRICS
-from resnetlab.report.figures import MANY, C, cost_axis, figure_of, legend
+from resnetlab.report.figures import MANY, C, Style, cost_axis, figure_of, legend, panels_beside
 
 MARKS = [("o", C["blue"]), ("s", C["red"]), ("D", C["green"]), ("^", C["orange"])]  # of arms in one figure
-PANELS = 2  # beside each other
 NUMBERED = 12  # classes up to which the cells of a confusion matrix carry their share
 POINT = 72  # in an inch
-
-
-def panel_rows(arms: int) -> int:
-    return math.ceil(arms / PANELS)
 
 
 def draw_arm_curves(
@@ -37,48 +31,48 @@ def draw_arm_curves(
     """A panel for each arm: validation accuracy (a line a run) and training accuracy, the other arms' means behind."""
     figure, metric = ax.figure, METRICS["val_accuracy"]
     spec = ax.get_subplotspec()
+    beside = panels_beside(ax)
+    rows = math.ceil(len(validation) / beside)
     ax.remove()
-    rows = panel_rows(len(validation))
-    grid = spec.subgridspec(rows, PANELS) if spec is not None else None
+    grid = spec.subgridspec(rows, beside) if spec is not None else None
     first = None
     means = {arm: _mean(curves) for arm, curves in validation.items()}
     for place, arm in enumerate(validation):
-        at = () if grid is None else (grid[place // PANELS, place % PANELS],)
+        at = () if grid is None else (grid[place // beside, place % beside],)
         panel = figure.add_subplot(*at, sharex=first, sharey=first)
         first = first or panel
         for other, (epochs, values) in means.items():
             if other != arm:
-                panel.plot(epochs, metric.scale * values, color=C["grid"], lw=0.9, zorder=1)
+                panel.plot(epochs, metric.scale * values, color=C["axis"], lw=0.7, alpha=0.6, zorder=1)
         for curves, colour, style in ((training[arm], C["orange"], "--"), (validation[arm], C["blue"], "-")):
             for curve in curves:
-                panel.plot(curve.epochs, metric.scale * curve.values, color=colour, ls=style, lw=0.9, zorder=3)
+                drawn: Style = dict(color=colour, ls=style, lw=0.9, zorder=3) | _dot(curve)
+                panel.plot(curve.epochs, metric.scale * curve.values, **drawn)
         panel.set_title(arm, loc="left", pad=2)
-        panel.tick_params(labelbottom=place + PANELS >= len(validation), labelleft=place % PANELS == 0)
-        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if place % PANELS == 0:
+        panel.tick_params(labelbottom=place + beside >= len(validation), labelleft=place % beside == 0)
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        if place % beside == 0:
             panel.set_ylabel("Accuracy (%)")
-        if place + PANELS >= len(validation):
+        if place + beside >= len(validation):
             panel.set_xlabel(METRICS["epoch"].axis)
     assert first is not None
+    if max(curve.epochs[-1] for curves in validation.values() for curve in curves) == 1:
+        first.set_xlim(0.5, 1.5)
     for label, colour, style in (("validation, a line a run", C["blue"], "-"), ("training", C["orange"], "--"),
-                                 ("mean of the other arms, validation", C["axis"], "-")):  # fmt: skip
+                                 ("validation, mean of each other arm", C["axis"], "-")):  # fmt: skip
         first.plot([], [], color=colour, ls=style, lw=1.0, label=label)
     legend(first)
+
+
+def _dot(curve: Curve) -> Style:
+    """A mark for a curve of a single epoch, which has no line."""
+    return {"marker": "o", "ms": 3} if len(curve.epochs) == 1 else {}
 
 
 def _mean(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     """Epochs that all runs have, and the mean over the runs."""
     shortest = min((curve.epochs for curve in curves), key=len)
     return shortest, np.mean([curve.values[: len(shortest)] for curve in curves], axis=0)
-
-
-def drawable(names: Sequence[str], numbers: Sequence[int]) -> list[str]:
-    """Names of classes as matplotlib can set them: `class 7` for one with a character that its font lacks."""
-    font = get_font(findfont("DejaVu Sans"))
-    return [
-        name.replace("$", r"\$") if all(font.get_char_index(ord(c)) for c in name) else f"class {number}"
-        for name, number in zip(names, numbers, strict=True)
-    ]
 
 
 def draw_class_accuracy(ax: Axes, names: Sequence[str], recall: pd.DataFrame) -> None:
@@ -126,7 +120,8 @@ def draw_confusion(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
 def draw_arm_costs(ax: Axes, costs: pd.DataFrame, cost: str) -> None:
     """Mean test accuracy of each arm, with its 95% interval, against parameters or seconds; names at the right.
 
-    costs: of `analysis.transferred`. cost: `parameters`, or `seconds`, where a hollow mark adds those of the source.
+    costs: of `analysis.transferred`, and `front`: whether the arm is on its task's Pareto front.
+    cost: `parameters`, or `seconds`, where a hollow mark adds those of the source.
     """
     scale = METRICS["test_accuracy"].scale
     tasks = list(dict.fromkeys(costs["task"]))
@@ -140,10 +135,15 @@ def draw_arm_costs(ax: Axes, costs: pd.DataFrame, cost: str) -> None:
             ax.plot([x, x + row.source_seconds], [y, y], color=colour, lw=0.8, ls=":")
             ax.plot(x + row.source_seconds, y, marker, color=colour, mfc="none", ms=4, mew=0.9)
         ax.plot(x, y, marker, color=colour, ms=4.5, mew=0)
+    for _, arms in costs[costs["front"]].groupby("task"):
+        front = arms.sort_values(cost)
+        ax.step(front[cost], scale * front["accuracy"], where="post", color=C["red"], lw=0.8, zorder=1)
     every = pd.concat([costs[cost], costs[cost] + costs["source_seconds"]]) if cost == "seconds" else costs[cost]
     cost_axis(ax, every, "train_seconds" if cost == "seconds" else cost)
     ax.set_ylabel(METRICS["test_accuracy"].axis)
     _names(ax, costs, cost, scale)
+    if costs["front"].sum() > 1:
+        ax.plot([], [], color=C["red"], lw=0.8, label="Pareto front of the means")
     for task in tasks if len(tasks) > 1 else ():
         marker, colour = shown[task]
         ax.plot([], [], marker, color=colour, ms=4, mew=0, label=task)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from resnetlab.analysis import testsplit, transferred
-from resnetlab.analysis.curves import Counts, Curve, learning_curves
+from resnetlab.analysis.curves import Counts, Curve, learning_curves, on_front
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.testsplit import ArmRuns, Predictions, arms_of, tasks
 from resnetlab.metrics import METRICS
 from resnetlab.report import arm_figures
 from resnetlab.report.arm_figures import MARKS
-from resnetlab.report.figures import COLUMN, Drawing
+from resnetlab.report.drawing import Drawing, drawable, fonts_for
 from resnetlab.report.words import duration, listed, percent
 
 CONFUSIONS = tuple(f"confusion-{n}" for n in range(1, len(MARKS) + 1))
 NAMES = ("arm-curves", "class-accuracy", *CONFUSIONS, "arm-seconds", "arm-parameters")
 MATRIX = 100  # classes up to which a confusion matrix is drawn; beyond, the most frequent mistakes are a table
 ROWS = 60  # classes up to which each has a row of marks
+KEYED = 20  # names of classes that a caption says
 PANELS = 16  # arms up to which each has a panel of curves
 
 
@@ -62,8 +67,8 @@ def _curves(results: Results) -> list[Drawing]:
         "each run, a panel for each arm; the other arms' means are behind."
     )
     draw = partial(arm_figures.draw_arm_curves, validation=validation, training=training)
-    size = COLUMN, 0.7 + 1.25 * arm_figures.panel_rows(len(validation))
-    return [Drawing("arm-curves", size, draw, counts, alt, caption)]
+    one, two = (0.7 + 1.25 * math.ceil(len(validation) / beside) for beside in (2, 4))
+    return [Drawing("arm-curves", (one, two), draw, counts, alt, caption, columns=2 if len(validation) > 4 else 1)]
 
 
 def _class_accuracy(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
@@ -76,8 +81,11 @@ def _class_accuracy(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
     worst = [f"{arm.name} {percent(recall[arm.name].iloc[0])}" for arm in group]
     alt = f"Test accuracy of {len(names)} classes by arm. The hardest class, {names[0]}: {listed(worst)}."
     caption = f"Test accuracy by class, worst first, mean over the runs of {listed([arm.name for arm in group])}."
-    draw = partial(arm_figures.draw_class_accuracy, names=arm_figures.drawable(names, about.index), recall=recall)
-    return [Drawing("class-accuracy", (COLUMN, 0.9 + 0.125 * len(names)), draw, _counts(results, group), alt, caption)]
+    named = Named.of(names, about.index)
+    draw = partial(arm_figures.draw_class_accuracy, names=named.names, recall=recall)
+    height = 0.9 + 0.125 * len(names)
+    counts = _counts(results, group)
+    return [Drawing("class-accuracy", (height, height), draw, counts, alt, caption + named.key, fonts=named.fonts)]
 
 
 def _confusions(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
@@ -98,8 +106,9 @@ def _confusions(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
             + (", percent of the class" if len(names) <= arm_figures.NUMBERED else "")
             + ". Cells darken with the root of the share, so that rare mistakes show."
         )
-        draw = partial(arm_figures.draw_confusion, counts=counts, names=arm_figures.drawable(names, range(len(names))))
-        drawings.append(Drawing(name, (COLUMN, COLUMN + 0.2), draw, _counts(results, [arm]), alt, caption))
+        named, foot = Named.of(names, range(len(names))), _counts(results, [arm])
+        draw = partial(arm_figures.draw_confusion, counts=counts, names=named.names)
+        drawings.append(Drawing(name, (3.7, 7.2), draw, foot, alt, caption + named.key, fonts=named.fonts))
     return drawings
 
 
@@ -112,20 +121,50 @@ def _costs(results: Results, arms: list[ArmRuns]) -> list[Drawing]:
         ("arm-seconds", "seconds", "training time of one run"),
         ("arm-parameters", "parameters", "number of parameters"),
     ):
+        by_task = [on_front(part[cost], part["accuracy"]) for _, part in found.groupby("task", sort=False)]
+        found = found.assign(front=pd.concat(by_task))
         said = [
             f"{row.arm} {percent(row.accuracy)} at "
             + (duration(row.seconds) if cost == "seconds" else f"{row.parameters:,.0f}")
             for row in found.itertuples(index=False)
         ]
         caption = f"Mean test accuracy of each arm, with its 95% interval over seeds, against the {what}."
+        if found["front"].sum() > 1:
+            caption += " The line is the Pareto front: no other arm costs less and is as accurate on average."
         if cost == "seconds" and (found["source_seconds"] > 0).any():
             caption += " A hollow mark adds the training of the run that the arm starts from."
         draw = partial(arm_figures.draw_arm_costs, costs=found, cost=cost)
         label = METRICS["train_seconds" if cost == "seconds" else cost].label.lower()
         alt = f"Test accuracy against {label}: {listed(said)}."
-        size = COLUMN, max(2.7, 0.9 + 0.15 * len(found))
-        drawings.append(Drawing(name, size, draw, _counts(results, arms), alt, caption))
+        height = max(2.7, 0.9 + 0.15 * len(found))
+        drawings.append(Drawing(name, (height, max(3.4, height)), draw, _counts(results, arms), alt, caption))
     return drawings
+
+
+@dataclass(frozen=True)
+class Named:
+    """Names of classes as a figure can set them: `class 7` for one with a character that no font here has.
+
+    key: which those are, as a sentence for the caption; fonts: families that the others need.
+    """
+
+    names: list[str]
+    key: str
+    fonts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str], numbers: Sequence[int]) -> Named:
+        fonts = fonts_for(names)
+        shown, left = [], []
+        for name, number in zip(names, numbers, strict=True):
+            if drawable(name, fonts):
+                shown.append(name)
+            else:
+                shown.append(f"class {number}")
+                left.append(f"class {number} is {name}")
+        more = f" and {len(left) - KEYED:,} more" if len(left) > KEYED else ""
+        key = f" No font here has the characters of some names: {', '.join(left[:KEYED])}{more}." if left else ""
+        return cls(shown, key, fonts)
 
 
 def _counts(results: Results, arms: list[ArmRuns]) -> str:

@@ -10,9 +10,10 @@ from resnetlab.analysis import paired, testsplit, transferred
 from resnetlab.analysis.curves import Counts, class_results, confusions
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.testsplit import LEAST_SUPPORT, ArmRuns, Predictions, arms_of, tasks
-from resnetlab.report.sections import MOST, Section, Table
+from resnetlab.report.parts import FOLDED, Section, Table
 from resnetlab.report.words import duration, interval, missing, p_value, percent, percents, signed
 
+MOST = 40  # classes shown
 MOST_ARMS = 12  # beside each other
 MOST_PAIRS = 60  # rows of paired comparisons
 NAMED = 20  # classes that a cell lists
@@ -26,7 +27,7 @@ def per_class(results: Results) -> Section | None:
     for task, group in tasks(arms).items():
         tables += _of_task(results, task if len(tasks(arms)) > 1 else "", group, folded=not named)
     for arm in arms if named else [arm for arm in arms if arm.name == "incumbent"]:
-        tables += _of_arm(results, arm, folded=named)
+        tables = [*tables, *_of_arm(results, arm, folded=True)] if named else [*_of_arm(results, arm, False), *tables]
     if not tables:
         return None
     text = [
@@ -56,7 +57,7 @@ def _of_task(results: Results, task: str, arms: list[ArmRuns], folded: bool) -> 
         rows,
         f"{counts}. Worst first, by the mean over the arms.{left}{more}",
         f"Accuracy per class by arm{of}",
-        folded,
+        folded or len(rows) > FOLDED,
     )
     return [by_arm, *_best_and_worst(results, arms, of, counts, folded)]
 
@@ -124,7 +125,7 @@ def _of_arm(results: Results, arm: ArmRuns, folded: bool) -> list[Table]:
             rows,
             f"{whose}, {counts}. Recall: mean over runs. Precision and F1: of the counts of all runs together.{left}",
             f"{whose}: precision, recall and F1 by class, worst first",
-            folded,
+            folded or len(found) > FOLDED,
         )
     ]
     wrong = confusions(results.predictions, arm.ids, dict(zip(found["class"], found["name"], strict=True)))
@@ -132,7 +133,8 @@ def _of_arm(results: Results, arm: ArmRuns, folded: bool) -> list[Table]:
         columns = wrong[["label", "predicted", "count", "share"]].itertuples(index=False)
         rows = [[label, predicted, f"{count:,}", share] for label, predicted, count, share in columns]
         headings = ["Class", "Taken for", "Times, all runs", "Share of the class"]
-        tables.append(
+        tables.insert(
+            0,
             Table(headings, ["text", "text", "number", "bar"], rows, f"{whose}, {counts}.",
                   f"{whose}: most frequent mistakes", folded)
         )  # fmt: skip

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from resnetlab.analysis.curves import WORDS, Counts, cost, efficiency, learning_curves
+from resnetlab.analysis.curves import SPENT, WORDS, Counts, cost, efficiency, learning_curves
 from resnetlab.analysis.results import Results
 from resnetlab.config import TrialConfig
 from resnetlab.metrics import METRICS
 from resnetlab.records import Phase, Status, bad_rows_said
-from resnetlab.report.sections import Section, Table
-from resnetlab.report.words import duration, level, missing, settings
+from resnetlab.report.parts import FOLDED, Section, Table
+from resnetlab.report.words import duration, level, listed, missing, settings
 from resnetlab.space import Branch
 from resnetlab.study import differences
 
 SHOWN = ("val_accuracy", "test_accuracy", "parameters", "train_seconds")  # metrics in the table of all trials
+READY = ("glyphs",)  # datasets that a rerun finds by itself; where others lie is not recorded
+SEEDS = 10  # that the provenance names
 
 
 def plan(results: Results) -> Section:
@@ -54,8 +58,8 @@ def plan(results: Results) -> Section:
     ]
     foot = "Moved along: tuned settings that had to change with the levels, as the search found them."
     columns = ["Arm", "Setting", "Moved along"]
-    laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned")
-    return Section("plan", "The plan", text, [laid, factors])
+    laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned", folded=len(rows) > FOLDED)
+    return Section("plan", "The plan", text, [factors, laid])
 
 
 def _replaced(results: Results) -> list[str]:
@@ -84,51 +88,86 @@ def _branch(branch: Branch) -> str:
 
 
 def costs(results: Results) -> Section | None:
-    """Epochs and time of everything that ran, whatever became of it."""
+    """Epochs, time and energy of everything that ran, whatever became of it."""
     if results.trials.empty:
         return None
     found = cost(results.trials)
-    times = ["train_seconds", "eval_seconds", "setup_seconds", "checkpoint_seconds"]
+    whole = found["device_seconds"].sum()
+    sums = found.drop(columns=["phase", "status"]).sum(min_count=1)
     rows = [
-        [row.phase, WORDS[Status(row.status)], f"{row.trials:,}", f"{int(row.epochs_run):,}"]
-        + [duration(getattr(row, name)) for name in times]
+        [row.phase, WORDS[Status(row.status)], *_amounts(row), row.device_seconds / whole if whole else None]
         for row in found.itertuples(index=False)
     ]
-    sums = found[["trials", "epochs_run", *times]].sum()
-    rows.append(
-        ["all", "", f"{int(sums['trials']):,}", f"{int(sums['epochs_run']):,}"]
-        + [duration(sums[name]) for name in times]
+    rows.append(["all", "", *_amounts(sums), 1.0 if whole else None])
+    headings = ["Phase", "Ended", "Trials", "Epochs", "Training", "Evaluation", "Set-up", "Checkpoints", "Device-hours",
+                "Energy (kWh)", "Share of device time"]  # fmt: skip
+    foot = (
+        f"{Counts.of(results.trials).words('')}. Device-hours: all four times, multiplied by the share of a GPU, or "
+        "the number of CPU cores, that the trial was given."
     )
-    columns = ["Phase", "Ended", "Trials", "Epochs", "Training", "Evaluation", "Set-up", "Checkpoints"]
-    text = [_spent(results, found)]
-    busy = efficiency(results.sweep)
-    if busy is None:
-        text.append("Sweep efficiency: not recorded (sweep.json has no session that ended).")
-    else:
-        over = f" over {busy.sessions} sessions" if busy.sessions > 1 else ""
-        text.append(
-            f"Sweep efficiency {busy.share:.0%}: slots trained for {duration(busy.busy)} of the "
-            f"{duration(busy.offered)} (slots × wall time) that they were there{over}."
+    known = int(results.trials["energy"].notna().sum())
+    if known:
+        foot += " Energy: the whole device's while a trial trained, so trials that share a GPU each count all of it."
+    table = Table(headings, ["text", "text", *["number"] * 8, "bar"], rows, foot).without_empty()
+    energy = "Energy: not measured; no trial ran on a GPU that tells (NVML)."
+    if known:
+        energy = f"Energy: {_kwh(sums['energy'])} kWh, as NVML tells for {known:,} of {len(results.trials):,} trials."
+    return Section("cost", "What it cost", [_spent(found), energy, _efficiency(results)], [table])
+
+
+def _amounts(row: Any) -> list[str | None]:
+    return [
+        f"{row.trials:,.0f}",
+        f"{row.epochs_run:,.0f}",
+        *(duration(getattr(row, name)) for name in SPENT),
+        _hours(row.device_seconds),
+        None if missing(row.energy) else _kwh(row.energy),
+    ]
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
+def _kwh(joules: float) -> str:
+    return f"{joules / 3.6e6:,.3g}"
+
+
+def _spent(found: pd.DataFrame) -> str:
+    """In a sentence, with what went into trials that gave no result at the full budget."""
+    whole = found["device_seconds"].sum()
+    parts = []
+    for words, statuses in (
+        ("stopped by ASHA", [Status.STOPPED]),
+        ("failed or diverged", [Status.FAILED, Status.DIVERGED, Status.OUT_OF_MEMORY]),
+        ("not ended", [status for status in Status if not status.ended]),
+    ):
+        seconds = found[found["status"].isin(statuses)]["device_seconds"].sum()
+        if seconds:
+            parts.append(f"{seconds / whole:.0%} in trials that were {words}")
+    confirm = found[found["phase"] == Phase.CONFIRM]["device_seconds"].sum()
+    if confirm:
+        parts.append(f"{confirm / whole:.0%} in confirm runs")
+    of = f", of these {listed(parts)}" if parts else ""
+    return f"{found['epochs_run'].sum():,.0f} epochs and {_hours(whole)} device-hours{of}."
+
+
+def _efficiency(results: Results) -> str:
+    found = efficiency(results.sweep)
+    if found is None:
+        return "Sweep efficiency: not recorded (sweep.json has no session that ended)."
+    over = f" over {found.sessions} sessions" if found.sessions > 1 else ""
+    text = (
+        f"Sweep efficiency {found.share:.0%}: slots trained for {duration(found.busy)} of the "
+        f"{duration(found.offered)} (slots × wall time) that they were there{over}."
+    )
+    if found.reports:
+        text += (
+            f" The driver took {1e3 * found.driver / found.reports:.2f} ms for each of {found.reports:,} reports; "
+            f"beside that, {found.sampler:.1f} s for the sampler and {found.publishing:.1f} s for writing tables."
         )
-        if busy.reports:
-            text.append(
-                f"The driver took {1e3 * busy.driver / busy.reports:.2f} ms for each of {busy.reports:,} reports; "
-                f"beside that, {busy.sampler:.1f} s for the sampler and {busy.publishing:.1f} s for writing tables."
-            )
-    foot = Counts.of(results.trials).words("") + "."
-    return Section("cost", "What it cost", text, [Table(columns, ["text", "text", *["number"] * 6], rows, foot)])
-
-
-def _spent(results: Results, found: pd.DataFrame) -> str:
-    epochs = found["epochs_run"].sum()
-    useful = found[found["status"] == Status.COMPLETE]["epochs_run"].sum()
-    seconds = found["train_seconds"].sum() + found["eval_seconds"].sum()
-    share = (epochs - useful) / epochs if epochs else 0.0
-    confirm = found[found["phase"] == Phase.CONFIRM]["epochs_run"].sum()
-    return (
-        f"{int(epochs):,} epochs and {duration(seconds)} of device time, {share:.0%} of the epochs in trials that were "
-        f"stopped, failed or did not end; {int(confirm):,} epochs for confirmation."
-    )
+    return text
 
 
 def provenance(results: Results) -> Section:
@@ -142,22 +181,24 @@ def provenance(results: Results) -> Section:
     classes = data.get("classes")
     number = classes if isinstance(classes, int) else len(classes or ())
     facts: list[tuple[str, Any]] = [
-        ("Sessions", len(sweep.get("sessions") or ()) or None),
-        ("Command", _no_password(sweep.get("command"))),
+        *_commands(sweep),
         ("Started", _minute(sweep.get("started"))),
         ("Ended", _minute(sweep.get("ended"))),
-        ("Code", _distinct(trials, "git_revision")),
+        ("Git revision", _revisions(trials)),
         ("Versions", _versions(sweep.get("versions"))),
         ("Platform", sweep.get("platform")),
         ("Hosts", _distinct(trials, "host")),
-        ("Devices", _distinct(trials, "device")),
+        ("Hardware", _distinct(trials, "device")),
+        ("Share of the device a trial", _distinct(trials, "device_share")),
         ("Threads a trial", _distinct(trials, "threads")),
         ("Data", ", ".join(filter(None, [data.get("name", results.study.dataset.name), shape, sizes]))),
         ("Classes", number or None),
         ("Bad rows", bad_rows_said(data["bad_rows"]) if data.get("bad_rows") else None),
         ("Further data", _others(data.get("others") or {})),
         ("Data hash", data.get("hash") or _distinct(trials, "data_hash")),
-        ("Root seed", results.study.seed),
+        ("Root seed", f"{results.study.seed}; all other seeds follow from it, and a trial's row has its own"),
+        ("Seeds of the confirm runs", _seeds(results)),
+        ("Split seed", _distinct(trials, "split_seed")),
         ("Study hash", results.study.study_hash),
         ("Plan hash", results.plan.plan_hash if results.plan else None),
         ("Missing tables", ", ".join(results.missing) or "none"),
@@ -170,6 +211,32 @@ def provenance(results: Results) -> Section:
     return Section(
         "provenance", "Where it comes from", text, [Table(["What", "Value"], ["name", "code"], rows, f"{counts}.")]
     )
+
+
+def _commands(sweep: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The exact command of each session, those that repeat once."""
+    said = [_no_password(session.get("command")) for session in sweep.get("sessions") or [sweep]]
+    commands = list(dict.fromkeys(filter(None, said)))
+    if not commands:
+        return [("Command", "not recorded")]
+    often = f" ({len(said)} sessions)" if len(said) > 1 else ""
+    return [("Command" if i == 0 else "", command + often * (i == 0)) for i, command in enumerate(commands)]
+
+
+def _revisions(trials: pd.DataFrame) -> str:
+    """`440660fe41f2, no local changes`"""
+    said = []
+    for name in map(str, trials["git_revision"].dropna().unique()):
+        changed = "with" if name.endswith("+changes") else "no"
+        said.append(f"{name.removesuffix('+changes')}, {changed} local changes")
+    return "; ".join(said) or "not recorded (outside a git checkout)"
+
+
+def _seeds(results: Results) -> str | None:
+    """One for each seed block, the same in all arms."""
+    seeds = results.confirm.drop_duplicates("seed_block").sort_values("seed_block")["seed"].dropna()
+    more = f" and {len(seeds) - SEEDS} more" if len(seeds) > SEEDS else ""
+    return ", ".join(map(str, seeds.head(SEEDS))) + more or None
 
 
 def _others(others: dict[str, Any]) -> str:
@@ -212,8 +279,6 @@ def trial_data(results: Results) -> dict[str, Any]:
     """
     trials = results.trials
     columns = [["number", "Trial", "number"], ["phase", "Phase", "text"], ["status", "Status", "status"]]
-    if len(results.confirm) + len(results.other_confirm):
-        columns.append(["arm", "Arm", "text"])
     columns.append(["epochs_run", "Epochs", "number"])
     for name in SHOWN:
         metric = METRICS[name]
@@ -221,6 +286,8 @@ def trial_data(results: Results) -> dict[str, Any]:
             [name, metric.axis, "percent" if metric.unit == "%" else "compact" if not metric.unit else "seconds"]
         )
     columns += [[name, name, "level"] for name in results.factors]
+    if trials["arm"].notna().any():
+        columns.append(["arm", "Arm", "text"])
     keys = [column[0] for column in columns]
     shared, own = _configs(trials["config"])
     ends = trials[["trial_id", "reason", "epochs_allowed", "seed", "host"]]
@@ -231,8 +298,21 @@ def trial_data(results: Results) -> dict[str, Any]:
         "shared": shared,
         "configs": own,
         "curves": _curve_data(results),
+        "rerun": rerun_command(results),
         "status": {str(status): words for status, words in WORDS.items()},
     }
+
+
+def rerun_command(results: Results) -> str:
+    """What runs a trial of this folder again, but for the trial's number at its end."""
+    folder = results.folder
+    if folder.path is None:
+        place = _no_password(folder.url) or ""
+    else:
+        here = Path.cwd()
+        place = str(folder.path.relative_to(here)) if folder.path.is_relative_to(here) else str(folder.path)
+    given = "" if results.study.dataset.name in READY else "--data DATA "
+    return f"python sweeps/trial.py {shlex.quote(place)} {given}"
 
 
 def _plain(value: Any) -> Any:

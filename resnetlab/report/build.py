@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -11,6 +13,9 @@ from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest
 from resnetlab.tables.schema import schema
 from resnetlab.tables.store import write_table
+
+if TYPE_CHECKING:
+    from resnetlab.report.drawing import Drawing
 
 
 def build_report(place: str | Path) -> Path | str:
@@ -25,7 +30,7 @@ def build_report(place: str | Path) -> Path | str:
 def build(results: Results) -> Path | str:
     """`build_report` of results that are open."""
     # Seconds of imports, after what can be refused has been.
-    from resnetlab.report.figures import inline, render
+    from resnetlab.report.drawing import FORMATS, inline, render
     from resnetlab.report.gallery import NAMES, gallery
     from resnetlab.report.html import page
 
@@ -33,9 +38,10 @@ def build(results: Results) -> Path | str:
     figures = {}
     files: dict[str, bytes] = {}
     for drawing in gallery(results, found):
-        png, svg = render(drawing)
-        files[f"figures/{drawing.name}.png"], files[f"figures/{drawing.name}.svg"] = png, svg
-        figures[drawing.name] = (drawing, inline(svg, drawing.name))
+        made = render(drawing)
+        files |= {f"figures/{drawing.name}.{kind}": content for kind, content in made.items()}
+        figures[drawing.name] = (drawing, inline(made["svg"], drawing.name))
+    files["figures/captions.md"] = _captions([drawing for drawing, _ in figures.values()]).encode()
     files["report.html"] = page(results, found, figures).encode()
     folder = results.folder
     try:
@@ -44,13 +50,49 @@ def build(results: Results) -> Path | str:
             write_table(folder, "effects", table)
         for name in NAMES:
             if name not in figures:  # drawn from tables that are no longer there
-                folder.delete(f"figures/{name}.png")
-                folder.delete(f"figures/{name}.svg")
+                for kind in FORMATS:
+                    folder.delete(f"figures/{name}.{kind}")
         for name, content in files.items():
             folder.write(name, content)
     except OSError as error:
         raise BadRequest(f"{folder.url}: cannot be written: {error.strerror or error}") from None
     return folder.path / "report.html" if folder.path else f"{folder.url}/report.html"
+
+
+def one_figure(place: str | Path, name: str, out: str | Path, columns: int | None = None) -> str:
+    """Write one figure of the folder at `place` to the file `out`, at one or two columns; returns its caption.
+
+    BadRequest where there is no such figure, or `out` is of no known format or cannot be written.
+    """
+    from resnetlab.report.drawing import FORMATS, caption, render
+    from resnetlab.report.gallery import NAMES, gallery
+
+    out = Path(out)
+    kind = out.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise BadRequest(f"--out {out}: need a name that ends in {', '.join(f'.{known}' for known in FORMATS)}")
+    if columns not in (None, 1, 2):
+        raise BadRequest(f"--columns {columns}: allowed: 1, 2")
+    results = Results.open(place)
+    drawings = {drawing.name: drawing for drawing in gallery(results, estimates(results))}
+    if name not in drawings:
+        known = f"figures of {results.folder.url}: {', '.join(drawings) or 'none'}"
+        why = "its tables do not have what it shows" if name in NAMES else "no such figure"
+        raise BadRequest(f"--figure {name}: {why} ({known})")
+    drawing = drawings[name]
+    content = render(replace(drawing, columns=columns or drawing.columns), [kind])[kind]
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise BadRequest(f"--out {out}: cannot be written: {error.strerror}") from None
+    return caption(drawing)
+
+
+def _captions(drawings: list[Drawing]) -> str:
+    """What marks and intervals mean, for whoever takes a figure out of the folder."""
+    from resnetlab.report.drawing import caption
+
+    return "\n".join(f"**{drawing.name}**: {caption(drawing)}\n" for drawing in drawings)
 
 
 def estimates(results: Results) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from resnetlab.analysis.claims import claims
 from resnetlab.analysis.fairness import fairness
 from resnetlab.analysis.results import Results
-from resnetlab.report.sections import Section, Table
+from resnetlab.report.parts import Section, Table
 from resnetlab.report.words import interval, missing, p_value, signed
 
 
@@ -41,6 +41,7 @@ def declared(results: Results) -> Section | None:
         "over all declared hypotheses. Rows: hash of the runs that a verdict rests on. Every other comparison in this "
         "report is exploratory.",
     )  # fmt: skip
+    table = table.without_empty().said_once("Runs", "Estimand", "Rows", "Note")
     return Section("hypotheses-declared", "Declared hypotheses", [f"{len(found)} declared: {counts}."], [table])
 
 
@@ -48,14 +49,14 @@ def fair(results: Results) -> Section | None:
     """Tuning budgets, ranges whose best value lies at an edge, equal epochs, size and time."""
     if results.study.arms or results.trials.empty:
         return None
-    words = {True: "fair", False: "not fair", None: "cannot be told"}
     found = fairness(results.study, results.plan, results.trials)
-    rows = [[finding.check, words[finding.fair], finding.text] for finding in found]
-    unfair = sum(finding.fair is False for finding in found)
-    lead = f"{unfair} of {len(found)} checks found the comparison uneven." if unfair else "No check found it uneven."
-    return Section(
-        "fairness",
-        "Was the comparison fair?",
-        [lead],
-        [Table(["Check", "Found", "What"], ["text", "text", "long"], rows)],
-    )
+    uneven = [[finding.check, finding.text] for finding in found if finding.fair is False]
+    untold = [[finding.check, finding.text] for finding in found if finding.fair is None]
+    even = [[finding.check, finding.text] for finding in found if finding.fair]
+    lead = f"{len(uneven) or 'None'} of {len(found)} checks found the comparison uneven."
+    tables = [
+        Table(["Check", "What"], ["medium", "long"], rows, title=title, folded=folded)
+        for title, rows, folded in (("Uneven", uneven, False), ("Cannot be told", untold, True), ("Even", even, True))
+        if rows
+    ]
+    return Section("fairness", "Was the comparison fair?", [lead], tables)

@@ -9,7 +9,7 @@ import pandas as pd
 from resnetlab.analysis.importance import importance
 from resnetlab.analysis.naive import AUDIT, FINISHED, LAST, flips, naive
 from resnetlab.analysis.results import Results
-from resnetlab.report.sections import Section, Table
+from resnetlab.report.parts import Section, Table
 from resnetlab.report.words import interval, level, missing, signed
 
 
@@ -94,15 +94,17 @@ def important(results: Results) -> Section | None:
     if results.study.arms or results.explore.empty:
         return None
     found = importance(results.study, results.trials, results.epochs)
-    rows = [
-        [row.factor, f"{row.importance:.0%}", row.method, row.data, row.epoch, row.trials]
-        for row in found.table.itertuples(index=False)
-    ]
+    shares: dict[str, dict[str, str]] = {}
+    for row in found.table.itertuples(index=False):
+        heading = f"{row.method}, {row.data}: {row.trials:,} trials at epoch {row.epoch}"
+        shares.setdefault(heading, {})[row.factor] = f"{row.importance:.0%}"
+    factors = list(dict.fromkeys(found.table["factor"]))
+    rows = [[factor, *(column.get(factor) for column in shares.values())] for factor in factors]
     text = [
         "Which factors told good explore trials from the rest, at equal epochs only. This helps to choose ranges for a "
         "next search; it is not an effect, and factors that do nothing can rank above some that do.",
         *found.notes,
     ]
-    columns = ["Factor", "Share", "Method", "Trials compared", "Epoch", "Trials"]
-    tables = [Table(columns, ["text", "number", "text", "text", "number", "number"], rows)] if rows else []
+    columns = ["Factor", *shares]
+    tables = [Table(columns, ["name", *["number"] * len(shares)], rows)] if rows else []
     return Section("importance", "Importance for the search", text, tables, hypothesis=True)

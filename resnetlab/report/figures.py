@@ -1,47 +1,30 @@
-"""Drawing: each `draw_x(ax, data)` draws computed data on an axes; `render` makes the files. Nothing is computed here.
+"""Drawing: each `draw_x(ax, data)` draws computed data on an axes of a figure of one or two columns, and computes none.
 
-Labels and units come from `resnetlab.metrics`, everything else of the looks from `style.mplstyle` and PALETTE (Okabe
-and Ito 2008: told apart with any colour vision). Filled marks are results at the full budget, hollow ones are not.
+Labels and units come from `resnetlab.metrics`. Filled marks are results at the full budget, hollow ones are not.
 """
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
+from resnetlab.analysis.cells import Cells
 from resnetlab.analysis.curves import Curve, Progress
 from resnetlab.metrics import METRICS
 from resnetlab.records import Status
-from resnetlab.report.words import asked, compact, interval, signed, wrapped
+from resnetlab.report.drawing import COLUMN, PALETTE
+from resnetlab.report.words import asked, compact, interval, level, signed
 
 Style: TypeAlias = dict[str, Any]  # keywords of one mark or text
-STYLE = files("resnetlab.report") / "style.mplstyle"
-COLUMN, WIDE = 3.5, 7.0  # inches: one and two columns of a paper
-PALETTE = {
-    "ink": "#1b1f24",
-    "muted": "#5b6570",
-    "axis": "#8a929b",
-    "grid": "#e3e6ea",
-    "band": "#eef1f4",
-    "paper": "#ffffff",
-    "blue": "#0072b2",
-    "orange": "#e69f00",
-    "green": "#009e73",
-    "red": "#d55e00",
-}
 C = PALETTE
 VERDICTS = {  # verdict: (marker, edge, face)
     "effect": ("o", C["blue"], C["blue"]),
@@ -52,55 +35,18 @@ VERDICTS = {  # verdict: (marker, edge, face)
 MANY = 400  # marks or lines beyond which an SVG carries them as pixels
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One figure to be made. foot: what it rests on, printed below it; alt: what it shows, for those who cannot see."""
-
-    name: str
-    size: tuple[float, float]
-    draw: Callable[[Axes], None]
-    foot: str
-    alt: str
-    caption: str = ""
+def narrow_of(ax: Axes) -> bool:
+    """True in a figure of one column."""
+    return figure_of(ax).get_figwidth() <= COLUMN
 
 
-def render(drawing: Drawing) -> tuple[bytes, bytes]:
-    """The drawing as (PNG, SVG) files. The same data give the same bytes."""
-    width, _ = drawing.size
-    with matplotlib.style.context(str(STYLE)):
-        figure = Figure(figsize=drawing.size)
-        drawing.draw(figure.subplots())
-        foot = figure.supxlabel(wrapped(drawing.foot, int(width * 23)), x=0.01, ha="left", fontsize=6, color=C["muted"])
-        foot.set_gid("foot")  # the page hides it there, having it as text
-        png, svg = io.BytesIO(), io.BytesIO()
-        figure.savefig(png, format="png", metadata={"Software": None, "Description": drawing.alt})
-        figure.set_layout_engine("none")  # as laid out for the PNG
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": drawing.alt})
-    return png.getvalue(), svg.getvalue()
-
-
-def inline(svg: bytes, name: str) -> str:
-    """An SVG file as an element of a page: the page's colours and font, identifiers that clash with no other figure."""
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<title>.*?</title>", "", text, flags=re.DOTALL)
-    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
-    for role, colour in PALETTE.items():
-        text = text.replace(colour, f"var(--{role})")
-    head, rest = text.split(">", 1)
-    box = re.search(r'viewBox="[^"]*"', head)
-    return f'<svg {box.group() if box else ""} class="drawing" aria-hidden="true">{rest}'
-
-
-def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float, narrow: bool = False) -> None:
-    """Estimates with intervals, one row each, from the top. Wide: labels at the left, numbers at the right; narrow:
-    both above the interval.
+def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float) -> None:
+    """Estimates with intervals, one row each, from the top. In two columns: labels at the left, numbers at the right;
+    in one: both above the interval.
 
     delta: half-width of the band of effects too small to matter, percentage points.
     """
-    metric = METRICS["effect"]
+    metric, narrow = METRICS["effect"], narrow_of(ax)
     known = effects["estimate"].notna().to_numpy()
     middle, low, high = (effects[name].to_numpy(float) * metric.scale for name in ("estimate", "low", "high"))
     left, right = _limits(middle[known], low[known], high[known], delta)
@@ -136,6 +82,41 @@ def _estimate(ax: Axes, y: float, verdict: str, middle: float, ends: np.ndarray)
     if np.isfinite(ends).all():
         ax.plot(ends, [y, y], color=edge, lw=1.6, solid_capstyle="butt")
     ax.plot(middle, y, marker, color=edge, mfc=face, ms=5, mew=1.2)
+
+
+def draw_interactions(ax: Axes, found: Sequence[Cells]) -> None:
+    """A panel for each pair of factors: levels of the first from left to right, a line for each level of the second.
+
+    Lines that are not parallel are an interaction. Bars are 95% intervals of the means.
+    """
+    spec, figure, metric = ax.get_subplotspec(), figure_of(ax), METRICS["test_accuracy"]
+    beside = panels_beside(ax)
+    ax.remove()
+    assert spec is not None
+    grid = spec.subgridspec(math.ceil(len(found) / beside), beside)
+    first = None
+    for place, cells in enumerate(found):
+        panel = figure.add_subplot(grid[place // beside, place % beside], sharey=first)
+        first = first or panel
+        for j, (marker, colour, style) in enumerate((("o", C["blue"], "-"), ("s", C["orange"], "--"))):
+            x, y = np.arange(2) + 0.06 * (2 * j - 1), metric.scale * cells.mean[:, j]
+            half = np.nan_to_num(metric.scale * cells.half[:, j])
+            panel.errorbar(x, y, half, color=colour, ls=style, marker=marker, ms=3.5, lw=1.0, elinewidth=0.8)
+            name = f"{cells.factors[1]} {level(cells.levels[1][j])}"
+            panel.plot([], [], color=colour, ls=style, marker=marker, ms=3.5, lw=1.0, label=name)
+        panel.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=1, fontsize=6)
+        panel.set_xticks([0, 1], [level(value) for value in cells.levels[0]])
+        panel.set(xlim=(-0.3, 1.3), xlabel=cells.factors[0])
+        panel.grid(visible=False, axis="x")
+        panel.yaxis.set_major_locator(MaxNLocator(5))
+        panel.tick_params(axis="y", labelleft=place % beside == 0)
+        if place % beside == 0:
+            panel.set_ylabel(metric.axis)
+
+
+def panels_beside(ax: Axes) -> int:
+    """Panels that stand beside each other: two in one column, four in two."""
+    return 2 if narrow_of(ax) else 4
 
 
 def _beside(ax: Axes, y: float, *texts: str, color: str = C["ink"]) -> None:
@@ -181,7 +162,7 @@ def draw_learning_curves(ax: Axes, curves: Sequence[Curve], chosen: str | None =
         some = [curve for curve in curves if curve.status in statuses]
         if some:
             _lines(ax, some, colour, width, raster, marker)
-            ax.plot([], [], color=colour, lw=width, marker=marker, mfc="none", ms=3.5, label=f"{label} ({len(some)})")
+            ax.plot([], [], color=colour, lw=width, marker=marker, mfc="none", ms=3.5, label=f"{label} ({len(some):,})")
     best = [curve for curve in curves if curve.trial_id == chosen]
     if best:
         _lines(ax, best, C["ink"], 1.8, False, "")
@@ -209,13 +190,14 @@ def draw_confirm_curves(ax: Axes, curves: Sequence[Curve]) -> None:
 def _lines(ax: Axes, curves: Sequence[Curve], colour: str, width: float, raster: bool, marker: str) -> None:
     scale = METRICS["val_accuracy"].scale
     paths = [np.column_stack([curve.epochs, scale * curve.values]) for curve in curves]
-    alpha = float(np.clip(12 / len(curves), 0.25, 0.9))
+    alpha = float(np.clip(16 / len(curves), 0.06, 0.9))
     ax.add_collection(LineCollection(paths, colors=colour, linewidths=width, alpha=alpha, rasterized=raster))
     ends = np.array([path[-1] for path in paths])
     shown = marker or "."
     face = colour if shown == "." else "none"
     size = 3.5 if marker else 2.5
-    ax.plot(*ends.T, shown, color=colour, mfc=face, ms=size, mew=0.7, alpha=max(alpha, 0.4), rasterized=raster)
+    strong = float(np.clip(60 / len(curves), 0.15, 0.9))
+    ax.plot(*ends.T, shown, color=colour, mfc=face, ms=size, mew=0.7, alpha=strong, rasterized=raster)
     ax.autoscale_view()
 
 
@@ -259,7 +241,7 @@ def draw_rungs(ax: Axes, rungs: pd.DataFrame, summary: pd.DataFrame) -> None:
         "stop": ("o", C["axis"], "none", "stopped"),
         "exempt": ("D", C["orange"], C["orange"], "below the cutoff, exempt (audit)"),
     }
-    size = 3.2 if len(rungs) < MANY else 2.0
+    size, strong = (3.2, 1.0) if len(rungs) < MANY else (1.5, 0.6)
     for band, row in enumerate(summary.itertuples(index=False)):
         here = rungs[rungs["rung"] == row.rung].sort_values("recorded")
         x = band - 0.42 + 0.84 * (np.arange(len(here)) + 0.5) / len(here)
@@ -267,11 +249,13 @@ def draw_rungs(ax: Axes, rungs: pd.DataFrame, summary: pd.DataFrame) -> None:
             ax.axvspan(band - 0.5, band + 0.5, color=C["band"], lw=0)
         for decision, (marker, edge, face, label) in kinds.items():
             which = (here["decision"] == decision).to_numpy()
-            style: Style = dict(color=edge, mfc=face, ms=size, mew=0.7, rasterized=len(rungs) > MANY)
-            first = label if decision not in ax.get_legend_handles_labels()[1] and band == 0 else None
-            ax.plot(x[which], scale * here["value"].to_numpy()[which], marker, label=first, **style)
+            style: Style = dict(color=edge, mfc=face, ms=size, mew=0.2 * size, alpha=strong)
+            style["rasterized"] = len(rungs) > MANY
+            ax.plot(x[which], scale * here["value"].to_numpy()[which], marker, **style)
+            if band == 0:
+                ax.plot([], [], marker, color=edge, mfc=face, ms=3.2, mew=0.7, label=label)
         ax.step(x, scale * here["cutoff"], where="mid", color=C["red"], lw=1.1, label=None if band else "cutoff")
-    ticks = [f"epoch {r.epoch}\n{r.arrived} arrived\n{r.stopped} stopped" for r in summary.itertuples(index=False)]
+    ticks = [f"epoch {r.epoch}\n{r.arrived:,} arrived\n{r.stopped:,} stopped" for r in summary.itertuples(index=False)]
     ax.set_xticks(range(len(summary)), ticks)
     ax.set(ylabel=METRICS["val_accuracy"].axis, xlim=(-0.5, max(len(summary), 1) - 0.5))
     ax.tick_params(axis="x", length=0)
@@ -324,20 +308,29 @@ def _strip(ax: Axes, marks: Sequence[tuple[str, str, str, pd.Series]], ranked: i
 
 def _epoch_axis(ax: Axes, label: str) -> None:
     ax.set(xlabel=METRICS["epoch"].axis, ylabel=label)
+    ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
 def cost_axis(ax: Axes, values: pd.Series, name: str) -> None:
-    ax.set_xlabel(METRICS[name].axis)
-    positive = values[values > 0]
+    """The x axis of a cost, in the unit that suits its size; logarithmic where it spans much."""
+    metric = METRICS[name].suited(values.max())
+    positive = metric.scale * values[values > 0]
     if len(positive) and positive.max() > 8 * positive.min():
         ax.set_xscale("log")
         decades = np.log10(positive.max() / positive.min())
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
+        locator: Locator = LogLocator(subs=(1, 2, 5) if decades < 2 else (1,))
         ax.xaxis.set_minor_formatter(NullFormatter())
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+        locator = MaxNLocator(6)
+    if metric.scale == 1:
+        ax.xaxis.set_major_locator(locator)
+    elif len(positive):
+        low, high = ax.get_xlim()
+        ticks = np.array(locator.tick_values(metric.scale * low, metric.scale * high)) / metric.scale
+        ax.set_xticks([tick for tick in ticks if low <= tick <= high])
+    ax.set_xlabel(metric.axis)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(metric.scale * value)))
 
 
 def legend(ax: Axes) -> None:

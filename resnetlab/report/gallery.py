@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 
+from resnetlab.analysis.cells import cells
 from resnetlab.analysis.curves import (
     Counts,
     full_budget,
@@ -14,17 +17,20 @@ from resnetlab.analysis.curves import (
     rung_summary,
     search_progress,
 )
+from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.runs import Runs
 from resnetlab.analysis.sharing import shared_times
 from resnetlab.metrics import METRICS
 from resnetlab.report import arm_gallery, figures
 from resnetlab.report.answer import ranked
-from resnetlab.report.figures import COLUMN, WIDE, Drawing
-from resnetlab.report.words import asked, compact, interval, listed, percent, signed
+from resnetlab.report.drawing import Drawing
+from resnetlab.report.words import TIMES, asked, compact, interval, level, listed, percent, signed
 
 NAMES = (  # that a report of any study may have
     "effects",
     "effects-narrow",
+    "interactions",
     "learning-curves",
     "confirm-curves",
     "accuracy-parameters",
@@ -34,6 +40,8 @@ NAMES = (  # that a report of any study may have
     "search-epochs",
     *arm_gallery.NAMES,
 )
+PANELS = 4  # interactions drawn
+CURVES = 2.7, 3.4  # inches, at one and at two columns
 ROWS = 40  # comparisons in one figure; the table has them all
 
 
@@ -41,7 +49,7 @@ def gallery(results: Results, effects: pd.DataFrame) -> list[Drawing]:
     """All figures that the tables allow, in the order of NAMES."""
     drawings = []
     if results.plan is not None and effects["estimate"].notna().any():
-        drawings += _effects(results, effects)
+        drawings += [*_effects(results, effects), *_interactions(results, effects)]
     if not results.epochs.empty and not results.study.arms:
         drawings += _curves(results)
     if not results.explore.empty:
@@ -61,16 +69,45 @@ def _effects(results: Results, effects: pd.DataFrame) -> list[Drawing]:
         for row in shown.itertuples(index=False)
     )
     left = f" The {ROWS} largest of {len(effects)}." if len(effects) > ROWS else ""
-    caption = (
-        "Difference of mean test accuracy at the full budget on fresh seeds. Lines are 95% intervals, not adjusted for "
-        f"the number of comparisons; verdicts are (Holm's method).{left}"
+    lines = (
+        "Lines are 95% intervals, not adjusted for the number of comparisons; verdicts are adjusted for it (Holm's "
+        "method)."
+        if shown["low"].notna().any()
+        else "One run of each arm gives no interval, so nothing can be judged."
     )
-    wide = partial(figures.draw_effects, effects=shown, delta=delta)
-    narrow = partial(figures.draw_effects, effects=shown, delta=delta, narrow=True)
-    return [
-        Drawing("effects", (WIDE, 1.0 + 0.26 * len(shown)), wide, foot, alt, caption),
-        Drawing("effects-narrow", (COLUMN, 0.9 + 0.33 * len(shown)), narrow, foot, alt, caption),
+    caption = f"Difference of mean test accuracy at the full budget on fresh seeds. {lines}{left}"
+    draw = partial(figures.draw_effects, effects=shown, delta=delta)
+    heights = 0.9 + 0.33 * len(shown), 1.0 + 0.26 * len(shown)
+    found = Drawing("effects", heights, draw, foot, alt, caption, columns=2)
+    return [found, replace(found, name="effects-narrow", columns=1)]
+
+
+def _interactions(results: Results, effects: pd.DataFrame) -> list[Drawing]:
+    """The strongest, confirmed or not: what was averaged, for the eye."""
+    rows = ranked(effects[(effects["estimand"] == INTERACTION) & effects["estimate"].notna()])
+    runs = Runs.of(results.planned, results.confirm)
+    pairs = [row.factor.split(f" {TIMES} ") for row in rows.head(PANELS).itertuples(index=False)]
+    found = [one for first, second in pairs if (one := cells(runs, first, second)) is not None]
+    if not found:
+        return []
+    said = [
+        f"{listed(list(one.factors))}: "
+        + ", ".join(
+            f"{level(a)} with {level(b)} {percent(one.mean[i, j])}"
+            for i, a in enumerate(one.levels[0])
+            for j, b in enumerate(one.levels[1])
+        )
+        for one in found
     ]
+    more = f" The {PANELS} largest of {len(rows)}." if len(rows) > PANELS else ""
+    caption = (
+        "Mean test accuracy at each pair of levels, averaged over the other factors. Lines that are not parallel are "
+        f"an interaction. Bars are 95% intervals of each mean, not of the interaction.{more}"
+    )
+    draw = partial(figures.draw_interactions, found=found)
+    heights = 0.5 + 1.7 * math.ceil(len(found) / 2), 0.5 + 1.7 * math.ceil(len(found) / 4)
+    foot, alt = Counts.of(results.confirm).words("confirm"), f"Means by pairs of levels. {'; '.join(said)}."
+    return [Drawing("interactions", heights, draw, foot, alt, caption, columns=1 if len(found) < 3 else 2)]
 
 
 def _curves(results: Results) -> list[Drawing]:
@@ -83,7 +120,7 @@ def _curves(results: Results) -> list[Drawing]:
         alt = f"Validation accuracy by epoch, one line for each of {len(explore)} explore trials. {counts.words()}."
         caption = "Explore: each line is a trial; a hollow mark is where ASHA stopped it, a cross where it was lost."
         foot = _rests(counts.words(), counts.total - len(explore))
-        drawings.append(Drawing("learning-curves", (COLUMN, 2.7), draw, foot, alt, caption))
+        drawings.append(Drawing("learning-curves", CURVES, draw, foot, alt, caption))
     confirm = learning_curves(results.confirm, results.epochs)
     if confirm:
         counts = Counts.of(results.confirm)
@@ -91,7 +128,7 @@ def _curves(results: Results) -> list[Drawing]:
         caption = "Confirm: every run has a fresh seed and the full budget; none is stopped."
         draw = partial(figures.draw_confirm_curves, curves=confirm)
         foot = _rests(counts.words("confirm"), counts.total - len(confirm))
-        drawings.append(Drawing("confirm-curves", (COLUMN, 2.7), draw, foot, alt, caption))
+        drawings.append(Drawing("confirm-curves", CURVES, draw, foot, alt, caption))
     return drawings
 
 
@@ -121,22 +158,22 @@ def _pareto(results: Results, cost: str) -> Drawing:
     caption += "."
     draw = partial(figures.draw_pareto, points=points, cost=cost, numbers=numbers)
     name = "accuracy-parameters" if cost == "parameters" else "accuracy-time"
-    return Drawing(name, (COLUMN, 2.7), draw, Counts.of(results.explore).words(), alt, caption)
+    return Drawing(name, CURVES, draw, Counts.of(results.explore).words(), alt, caption)
 
 
 def _rungs(results: Results) -> Drawing:
     summary = rung_summary(results.rungs)
     said = [
-        f"at epoch {r.epoch} {r.arrived} arrived, {r.stopped} were stopped, {r.exempt} were exempt"
+        f"at epoch {r.epoch} {r.arrived:,} arrived, {r.stopped:,} were stopped, {r.exempt:,} were exempt"
         for r in summary.itertuples(index=False)
     ]
     caption = (
         "What ASHA did at each rung: trials from left to right in the order of arrival, each against the cutoff that "
         "it met. Within a rung all trials have the same number of epochs."
     )
-    width = WIDE if len(summary) > 4 else COLUMN
     draw = partial(figures.draw_rungs, rungs=results.rungs, summary=summary)
-    return Drawing("rungs", (width, 2.7), draw, Counts.of(results.explore).words(), f"Rungs: {listed(said)}.", caption)
+    foot, alt = Counts.of(results.explore).words(), f"Rungs: {listed(said)}."
+    return Drawing("rungs", CURVES, draw, foot, alt, caption, columns=2 if len(summary) > 4 else 1)
 
 
 def _search(results: Results) -> list[Drawing]:
@@ -151,5 +188,5 @@ def _search(results: Results) -> list[Drawing]:
         if by == "spent":
             caption += " Epochs of stopped and failed trials count as spent."
         draw = partial(figures.draw_search, progress=progress, by=by)
-        drawings.append(Drawing(name, (COLUMN, 2.5), draw, foot, alt, caption))
+        drawings.append(Drawing(name, CURVES, draw, foot, alt, caption))
     return drawings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 
@@ -16,11 +17,11 @@ from resnetlab import __version__
 from resnetlab.analysis.curves import WORDS, Counts
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.sharing import shared_times
-from resnetlab.records import Status
+from resnetlab.records import Phase, Status
 from resnetlab.report import arms, bookkeeping, claimed, explored, printed, sections
 from resnetlab.report.answer import answer
-from resnetlab.report.figures import Drawing
-from resnetlab.report.sections import Section
+from resnetlab.report.drawing import Drawing
+from resnetlab.report.parts import Section
 
 
 def page(results: Results, effects: pd.DataFrame, figures: Mapping[str, tuple[Drawing, str]]) -> str:
@@ -34,13 +35,15 @@ def page(results: Results, effects: pd.DataFrame, figures: Mapping[str, tuple[Dr
     return environment.get_template("report.html").render(
         study=results.study,
         answer=answer(results, effects),
-        sections=_sections(results, effects),
+        published=printed.in_words(results),
+        contents=_contents(results, effects),
         figures=figures,
         notes=_notes(results),
         meta=bookkeeping.meta(results),
         trials=bookkeeping.trial_data(results),
         trials_foot=Counts.of(results.trials).words(""),
-        statuses=[(str(status), WORDS[status]) for status in Status],
+        phases=_present(results.trials["phase"], Phase),
+        statuses=[(status, WORDS[Status(status)]) for status in _present(results.trials["status"], Status)],
         style=Markup(_part("report.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -48,41 +51,53 @@ def page(results: Results, effects: pd.DataFrame, figures: Mapping[str, tuple[Dr
     )
 
 
+def _present(column: pd.Series, kinds: type[StrEnum]) -> list[str]:
+    """The values of `column`, in the order in which `kinds` has them."""
+    return [str(kind) for kind in kinds if (column == kind).any()]
+
+
 def _part(name: str) -> str:
     return (files("resnetlab.report") / name).read_text(encoding="utf-8")
 
 
-def _sections(results: Results, effects: pd.DataFrame) -> list[Section]:
-    """In the order of reading; those for which there is nothing are left out."""
-    searched = not results.study.arms
-    found: list[Section | None] = [
-        claimed.declared(results),
-        sections.incumbent(results),
-        sections.confirmed(results, effects),
-        printed.against_print(results),
-        *_of_arms(results),
-        sections.hypotheses(results),
-        explored.believed(results, effects),
-        explored.important(results),
-        claimed.fair(results),
-        _figures("curves", "Learning curves", ["learning-curves", "confirm-curves"], hypothesis=False)
-        if searched
-        else None,
-        _figures("trade", "Accuracy against size and time", ["accuracy-parameters", "accuracy-time"]),
-        sections.stopping(results),
-        _figures("search", "How the search went", ["search-trials", "search-epochs"]),
-        bookkeeping.plan(results),
-        bookkeeping.costs(results),
-        bookkeeping.provenance(results),
-    ]
-    return [section for section in found if section is not None]
+def _contents(results: Results, effects: pd.DataFrame) -> dict[str, list[Section]]:
+    """The sections in the order of reading, by the part that they belong to; those that have nothing are left out."""
+    found: dict[str, list[Section | None]] = {
+        "Confirmed": [
+            claimed.declared(results),
+            sections.confirmed(results, effects),
+            sections.interactions(results, effects),
+            sections.incumbent(results),
+            claimed.fair(results),
+        ],
+        "Explored": [
+            sections.hypotheses(results),
+            explored.believed(results, effects),
+            explored.important(results),
+        ],
+        "What the runs did": [
+            arms.transfer(results)
+            or _figures("trade", "Accuracy against time and size", ["accuracy-time", "accuracy-parameters"]),
+            _curves(results),
+            sections.stopping(results),
+            _figures("search", "How the search went", ["search-trials", "search-epochs"]),
+            arms.per_class(results),
+            arms.pairs(results),
+            arms.voting(results),
+            printed.against_print(results),
+        ],
+        "The record": [
+            bookkeeping.costs(results),
+            bookkeeping.plan(results),
+            bookkeeping.provenance(results),
+        ],
+    }
+    return {part: [section for section in some if section is not None] for part, some in found.items()}
 
 
-def _of_arms(results: Results) -> list[Section | None]:
-    """What the arms did, beside the effects."""
-    named = bool(results.study.arms)
-    curves = _figures("curves", "Learning curves", ["arm-curves"], hypothesis=False) if named else None
-    return [curves, arms.transfer(results), arms.per_class(results), arms.pairs(results), arms.voting(results)]
+def _curves(results: Results) -> Section:
+    names = ["arm-curves"] if results.study.arms else ["learning-curves", "confirm-curves"]
+    return _figures("curves", "Learning curves", names, hypothesis=False)
 
 
 def _figures(key: str, title: str, names: list[str], hypothesis: bool = True) -> Section:
@@ -106,4 +121,8 @@ def _notes(results: Results) -> list[str]:
         )
     if results.missing:
         notes.append(f"Absent tables: {', '.join(results.missing)}. What they would show is left out.")
+    if not results.sweep:
+        notes.append("Absent: sweep.json. Which command, versions and machine these results come from is not known.")
+    if results.plan is None and len(results.other_confirm):
+        notes.append("Absent: plan.json. Without the plan its confirm runs answer no question.")
     return notes

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from resnetlab.analysis import printed
 from resnetlab.analysis.published import Verdict
 from resnetlab.analysis.results import Results
-from resnetlab.report.sections import Section, Table
-from resnetlab.report.words import listed
+from resnetlab.report.parts import Section, Table
+from resnetlab.report.words import DASH, MINUS, listed
 
 
 def against_print(results: Results) -> Section | None:
@@ -31,50 +31,69 @@ def against_print(results: Results) -> Section | None:
         title="What the text fixes, and what is our choice",
         folded=True,
     )
-    claims, numbers = _claims(found.claims), _numbers(found.numbers)
-    return Section("published", "Published against measured", text, [*claims, *numbers, arms])
+    notes = Notes()
+    tables = [*_claims(found.claims, notes), *_numbers(found.numbers, notes), *notes.table(), arms]
+    return Section("published", "Published against measured", text, tables)
+
+
+class Notes:
+    """Reasons and choices, each said once below the tables and referred to by its number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def of(self, row: Verdict) -> str:
+        """`1, 3`"""
+        said = filter(None, (*row.reasons, *(row.note or "").split("; ")))
+        return ", ".join(str(self._numbers.setdefault(text, len(self._numbers) + 1)) for text in said)
+
+    def table(self) -> list[Table]:
+        rows = [[number, text] for text, number in self._numbers.items()]
+        return [Table(["Note", "Why, and what is ours"], ["number", "long"], rows, title="Notes")] if rows else []
+
+
+def in_words(results: Results) -> str:
+    """How the published text fared, in a sentence; empty where there is none."""
+    found = printed.held(results)
+    return (
+        f"Of what the text printed: claims, {_counts(found.claims)}; numbers, {_counts(found.numbers)}."
+        if found
+        else ""
+    )
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
     return listed([f"{n} {verdict}" for verdict, n in Counter(row.verdict for row in verdicts).most_common()]) or "none"
 
 
-def _claims(verdicts: Sequence[Verdict]) -> list[Table]:
+def _claims(verdicts: Sequence[Verdict], notes: Notes) -> list[Table]:
     rows = [
-        [row.printed, printed.arms(row), row.verdict, _unit(row, printed.number(row.mean, row.unit)),
-         printed.spread(row), row.n, _why(row), row.where]
+        [row.printed, printed.arms(row), row.verdict, _measured(row), _minus(printed.spread(row)), row.n,
+         notes.of(row), row.where]
         for row in verdicts
     ]  # fmt: skip
-    headings = [
-        "Claim",
-        "Arms",
-        "Verdict",
-        "Difference measured",
-        "95% interval",
-        "Runs",
-        "Why, and what is ours",
-        "Where",
-    ]
-    kinds = ["long", "name", "text", "number", "number", "number", "long", "text"]
+    headings = ["Claim", "Arms", "Verdict", "Difference measured", "95% interval", "Runs", "Notes", "Where"]
+    kinds = ["long", "name", "text", "number", "number", "number", "text", "text"]
     return [Table(headings, kinds, rows, title="Claims")] if rows else []
 
 
-def _numbers(verdicts: Sequence[Verdict]) -> list[Table]:
+def _numbers(verdicts: Sequence[Verdict], notes: Notes) -> list[Table]:
     rows = [
-        [printed.arms(row), row.what, row.printed, _unit(row, printed.number(row.mean, row.unit)), printed.spread(row),
-         row.n, printed.number(row.difference, row.unit), row.verdict, _why(row), row.where]
+        [printed.arms(row), row.what, row.printed, _measured(row), _minus(printed.spread(row)), row.n,
+         _minus(printed.number(row.difference, row.unit)), row.verdict, notes.of(row), row.where]
         for row in verdicts
     ]  # fmt: skip
     headings = ["Arm", "What", "Printed", "Measured", "95% interval, one further run", "Runs", "Difference", "Verdict",
-                "Why, and notes", "Where"]  # fmt: skip
-    kinds = ["name", "text", *["number"] * 5, "text", "long", "text"]
+                "Notes", "Where"]  # fmt: skip
+    kinds = ["name", "text", *["number"] * 5, "text", "text", "text"]
     foot = "Difference: measured mean less printed, in the unit of the printed number."
     return [Table(headings, kinds, rows, foot, "Numbers")] if rows else []
 
 
-def _unit(row: Verdict, text: str) -> str:
-    return text if text == "–" else f"{text} {row.unit}".rstrip()
+def _measured(row: Verdict) -> str:
+    text = printed.number(row.mean, row.unit)
+    return text if text == DASH else f"{_minus(text)} {row.unit}".rstrip()
 
 
-def _why(row: Verdict) -> str:
-    return "; ".join(part for part in (*row.reasons, row.note) if part)
+def _minus(text: str) -> str:
+    return text.replace("-", MINUS)

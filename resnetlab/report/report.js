@@ -32,11 +32,13 @@
   const numeric = kind => !["text", "status", "level"].includes(kind);
 
   // What a search finds: `kernel=5`, a word of the row, or a part of the trial's id.
-  const texts = data.rows.map((row, i) => [
+  const texts = [];
+  const text = i => texts[i] ??= [
     data.ends[i][0],
-    ...row.map((value, c) => show(value, data.columns[c][2])),
-    ...row.map((value, c) => data.columns[c][0] + "=" + show(value, data.columns[c][2])),
-  ].join("\n").toLowerCase());
+    data.ends[i][1] || "",
+    ...data.rows[i].map((value, c) => show(value, data.columns[c][2])),
+    ...data.rows[i].map((value, c) => data.columns[c][0] + "=" + show(value, data.columns[c][2])),
+  ].join("\n").toLowerCase();
 
   const full = i => data.rows[i][key.epochs_run] === data.ends[i][2];
 
@@ -46,7 +48,7 @@
     order = [];
     data.rows.forEach((row, i) => {
       if (phase && row[key.phase] !== phase || status && row[key.status] !== status) return;
-      if (words.every(word => texts[i].includes(word))) order.push(i);
+      if (words.every(word => text(i).includes(word))) order.push(i);
     });
     const c = sort.column, sign = sort.down ? -1 : 1, accuracy = data.columns[c][2] === "percent";
     order.sort((i, j) => {
@@ -94,7 +96,7 @@
       return row;
     });
     table.tBodies[0].replaceChildren(...rows);
-    found.textContent = order.length + " of " + data.rows.length + " trials";
+    found.textContent = order.length.toLocaleString("en") + " of " + data.rows.length.toLocaleString("en") + " trials";
     more.hidden = shown >= order.length;
   };
 
@@ -115,42 +117,55 @@
       line.append(make("span", name + " "), String(value === true ? "on" : value === false ? "off" : value));
       settings.append(line);
     }
-    const left = make("div");
-    left.append(facts, curve(data.curves[id]));
-    inner.append(left, settings);
+    const left = make("div"), again = make("p", "Run this trial again: ", {class: "again"});
+    again.append(make("code", data.rerun + data.rows[i][key.number]));
+    left.append(facts, curve(data.curves[id], data.ends[i][2]));
+    inner.append(left, settings, again);
     cell.append(inner);
     detail.append(cell);
     row.after(detail);
   };
 
-  // Validation accuracy by epoch, percent, on axes from 0 to 100.
-  const curve = values => {
+  // Validation accuracy by epoch, percent; the axes reach from 0 to 100 and over the full budget.
+  const curve = (values, allowed) => {
     if (!values || !values.length) return make("p", "No epoch was recorded.");
-    const NS = "http://www.w3.org/2000/svg", W = 260, H = 130, L = 30, B = 18;
-    const svg = document.createElementNS(NS, "svg");
-    const last = values[values.length - 1];
+    const NS = "http://www.w3.org/2000/svg", W = 300, H = 170, L = 30, T = 20, B = 30, R = 10;
+    const svg = document.createElementNS(NS, "svg"), last = values[values.length - 1];
+    const said = last === null ? "unknown" : (last / 100).toFixed(2) + " %", most = Math.max(allowed || 1, values.length);
     svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
     svg.setAttribute("role", "img");
-    svg.setAttribute("aria-label", `Validation accuracy by epoch, at the end ${last === null ? "unknown" : (last / 100).toFixed(2)} %`);
+    svg.setAttribute("aria-label", `Validation accuracy by epoch; after epoch ${values.length} of ${most} it is ${said}`);
     const add = (tag, attributes, text) => {
       const element = document.createElementNS(NS, tag);
       for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
       if (text !== undefined) element.textContent = text;
       svg.append(element);
     };
-    const x = epoch => L + (W - L - 8) * (values.length > 1 ? (epoch - 1) / (values.length - 1) : 0.5);
-    const y = value => 6 + (H - B - 10) * (1 - value / 10000);
-    for (const tick of [0, 50, 100]) {
-      add("line", {x1: L, x2: W, y1: y(100 * tick), y2: y(100 * tick), stroke: "var(--axis)", "stroke-width": 0.5});
-      add("text", {x: L - 4, y: y(100 * tick) + 3, "text-anchor": "end", "font-size": 9, fill: "var(--muted)"}, tick + " %");
+    const small = {"font-size": 9.5, fill: "var(--muted)"};
+    const x = epoch => L + (W - L - R) * (most > 1 ? (epoch - 1) / (most - 1) : 0.5);
+    const y = value => T + (H - B - T) * (1 - value / 10000);
+    add("text", {x: 0, y: 9, ...small}, "Validation accuracy (%)");
+    for (const tick of [0, 25, 50, 75, 100]) {
+      add("line", {x1: L, x2: W - R, y1: y(100 * tick), y2: y(100 * tick), stroke: "var(--line)", "stroke-width": 0.7});
+      add("text", {x: L - 5, y: y(100 * tick) + 3, "text-anchor": "end", ...small}, tick);
     }
-    add("text", {x: x(1), y: H - 4, "text-anchor": "middle", "font-size": 9, fill: "var(--muted)"}, "epoch 1");
-    if (values.length > 1) add("text", {x: W - 4, y: H - 4, "text-anchor": "end", "font-size": 9, fill: "var(--muted)"}, values.length);
+    const step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find(step => (most - 1) / step <= 6) || 1000;
+    for (let epoch = step === 1 ? 1 : step; epoch <= most; epoch += step)
+      add("text", {x: x(epoch), y: H - B + 13, "text-anchor": "middle", ...small}, epoch);
+    add("text", {x: (L + W - R) / 2, y: H - 3, "text-anchor": "middle", ...small}, "Epoch");
     const points = values.map((value, e) => value === null ? null : [x(e + 1), y(value)]).filter(Boolean);
-    add("polyline", {points: points.map(p => p.join(",")).join(" "), fill: "none", stroke: "var(--blue)", "stroke-width": 1.5});
-    for (const [cx, cy] of points.length > 60 ? points.slice(-1) : points) add("circle", {cx, cy, r: 2, fill: "var(--blue)"});
+    add("polyline", {points: points.map(p => p.join(",")).join(" "), fill: "none", stroke: "var(--blue)", "stroke-width": 1.6});
+    for (const [cx, cy] of points.length > 60 ? points.slice(-1) : points) add("circle", {cx, cy, r: 2.2, fill: "var(--blue)"});
     return svg;
   };
+
+  // On paper everything is shown that a click would open.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const element of closed) element.open = true;
+  });
+  addEventListener("afterprint", () => { for (const element of closed) element.open = false; });
 
   form.hidden = false;
   form.addEventListener("submit", event => event.preventDefault());

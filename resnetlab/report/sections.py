@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
-
 import pandas as pd
 
 from resnetlab.analysis import effects, power
@@ -16,17 +13,20 @@ from resnetlab.analysis.curves import (
     mean_interval,
     rung_summary,
 )
+from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.runs import Runs
 from resnetlab.metrics import METRICS
 from resnetlab.records import Status
 from resnetlab.report.answer import incumbent_runs, notes, ranked, tested, undeclared
+from resnetlab.report.parts import FOLDED, Section, Table
 from resnetlab.report.words import (
     asked,
     compact,
     duration,
     interval,
     level,
+    listed,
     missing,
     p_value,
     percent,
@@ -34,32 +34,6 @@ from resnetlab.report.words import (
     settings,
     signed,
 )
-
-MOST = 40  # classes shown
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under headings. kinds: `text`, `number`, `code`, `bar` (a fraction) or `verdict`, one a column."""
-
-    headings: list[str]
-    kinds: list[str]
-    rows: list[list[Any]]
-    foot: str = ""
-    title: str = ""
-    folded: bool = False  # shown when its title is clicked
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with sentences, tables and the names of figures."""
-
-    key: str
-    title: str
-    text: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    figures: list[str] = field(default_factory=list)
-    hypothesis: bool = False
 
 
 def incumbent(results: Results) -> Section | None:
@@ -109,14 +83,51 @@ def _facts(runs: pd.DataFrame) -> str:
 
 
 def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
-    """Every comparison of the plan with its evidence, and the arms that they are made of."""
+    """Every comparison of the plan but the interactions, with its evidence, and the arms that they are made of."""
     plan = results.plan
     if plan is None:
         return None
-    counts = Counts.of(results.confirm).words("confirm")
-    common, own = notes(found)
-    free = undeclared(results, found)
-    declared = ["yes" if not alone else "exploratory" for alone in free]
+    text = [
+        "Differences of mean test accuracy between runs at the full budget, on seeds that exploration never used. "
+        f"Family-wise error rate {plan.alpha:g}; effects within ±{plan.delta:g} points count as too small to matter."
+    ]
+    if plan.infeasible:
+        text.append("Not run because infeasible: " + "; ".join(plan.infeasible) + ".")
+    main = found["estimand"] != INTERACTION
+    tables = _comparisons(results, found, main)
+    if known := [said.split(": ", 1) for said in noise(results)]:
+        tables.append(Table(["What", "How much"], ["name", "long"], known, title="Noise and power"))
+    if plan.arms:
+        tables.append(_arms(results))
+    return Section("effects", "Effects on fresh seeds", text, tables)
+
+
+def interactions(results: Results, found: pd.DataFrame) -> Section | None:
+    """Whether what one factor does depends on another; a sentence where the design cannot tell."""
+    plan = results.plan
+    if plan is None or plan.design == "arms" or len(plan.compared) < 2:
+        return None
+    here = found["estimand"] == INTERACTION
+    if not here.any():
+        why = f"Not estimated: the design ({plan.design}) has no arms that would show interactions."
+        return Section("interactions", "Interactions", [why])
+    sure = int((found[here]["verdict"] == "effect").sum())
+    text = [
+        "An interaction is a difference of differences: how much the effect of one factor changes with the level of "
+        f"the other. {sure or 'None'} of {int(here.sum())} {'is' if sure < 2 else 'are'} confirmed."
+    ]
+    if not sure:
+        text[0] += " That is not evidence of none: their intervals are twice as wide as those of main effects."
+    tables = _comparisons(results, found, here)
+    return Section("interactions", "Interactions", text, tables, ["interactions"])
+
+
+def _comparisons(results: Results, found: pd.DataFrame, which: pd.Series) -> list[Table]:
+    """A row for each of the comparisons that `which` names."""
+    _, own = notes(found)
+    common, _ = notes(found[which])
+    declared = ["yes" if not alone else "exploratory" for alone in undeclared(results, found)]
+    shown = ranked(found.assign(note=own, declared=declared)[which])
     rows = [
         [
             asked(row),
@@ -129,41 +140,18 @@ def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
             row.estimand,
             row.note,
         ]
-        for row in ranked(found.assign(note=own, declared=declared)).itertuples(index=False)
+        for row in shown.itertuples(index=False)
     ]
-    columns = [
-        "Comparison",
-        "Effect (points)",
-        "95% interval",
-        "Runs",
-        "Adjusted p",
-        "Verdict",
-        "Declared",
-        "Estimand",
-        "Note",
-    ]
+    if not rows:
+        return []
+    headings = ["Comparison", "Effect (points)", "95% interval", "Runs", "Adjusted p", "Verdict", "Declared",
+                "Estimand", "Note"]  # fmt: skip
     kinds = ["name", "number", "number", "number", "number", "verdict", "text", "medium", "long"]
-    methods = sorted({str(method) for method in found["method"].dropna()} - {"none"})
+    methods = sorted({str(method) for method in found[which]["method"].dropna()} - {"none"})
+    counts = Counts.of(results.confirm).words("confirm")
     foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
     foot += f" In all comparisons: {common}." if common else ""
-    tables = [_without_empty(Table(columns, kinds, rows, foot))] if rows else []
-    if results.planned.arms:
-        tables.append(_arms(results))
-    text = [
-        "Differences of mean test accuracy between runs at the full budget, on seeds that exploration never used. "
-        f"Family-wise error rate {plan.alpha:g}; effects within ±{plan.delta:g} points count as too small to matter."
-    ]
-    text += noise(results)
-    if plan.infeasible:
-        text.append("Not run because infeasible: " + "; ".join(plan.infeasible) + ".")
-    return Section("effects", "Effects on fresh seeds", text, tables)
-
-
-def _without_empty(table: Table) -> Table:
-    """The table without its last column where that says nothing."""
-    if any(row[-1] for row in table.rows):
-        return table
-    return replace(table, headings=table.headings[:-1], kinds=table.kinds[:-1], rows=[row[:-1] for row in table.rows])
+    return [Table(headings, kinds, rows, foot).without_empty().said_once("Runs", "Declared", "Estimand")]
 
 
 def noise(results: Results) -> list[str]:
@@ -203,7 +191,9 @@ def _pilot(results: Results) -> list[str]:
     known = results.plan.pilot if results.plan else None
     if not known:
         return []
-    return [f"Before the plan, {known['runs']:.0f} runs of the baseline alone spread by {known['sd']:.2f} points."]
+    return [
+        f"Pilot: before the plan, {known['runs']:.0f} runs of the baseline alone spread by {known['sd']:.2f} points."
+    ]
 
 
 def _arms(results: Results) -> Table:
@@ -238,7 +228,8 @@ def _arms(results: Results) -> Table:
         "Note",
     ]
     foot = f"{Counts.of(results.confirm).words('confirm')}."
-    return _without_empty(Table(columns, ["name", *["number"] * 7, "long"], rows, foot, "The arms"))
+    table = Table(columns, ["name", *["number"] * 7, "long"], rows, foot, "The arms", folded=len(rows) > FOLDED)
+    return table.without_empty().said_once("Runs")
 
 
 def hypotheses(results: Results) -> Section | None:
@@ -247,10 +238,10 @@ def hypotheses(results: Results) -> Section | None:
     if explore.empty:
         return None
     levels = {name: results.study.space[name].levels for name in results.factors if results.study.space[name].compared}
-    rows = [
-        [row.factor, level(row.level), row.trials, row.full, row.stopped, row.lost, percent(row.best)]
-        for row in levels_tried(explore, levels).itertuples(index=False)
-    ]
+    rows = []
+    for row in levels_tried(explore, levels).itertuples(index=False):
+        numbers = (row.trials, row.full, row.stopped, row.lost)
+        rows.append([row.factor, level(row.level), *(f"{n:,}" for n in numbers), percent(row.best)])
     counts = Counts.of(explore).words()
     columns = ["Factor", "Level", "Trials", "At full budget", "Stopped", "Lost", "Best at full budget"]
     tried = Table(
@@ -290,16 +281,14 @@ def stopping(results: Results) -> Section | None:
         saved = epochs_saved(results.explore)
         text.append(
             f"ASHA with a grace period of {search.grace} epoch{'s' * (search.grace > 1)} and a reduction factor of "
-            f"{search.reduction}; full budget {search.epochs} epochs. Stopped trials were spared {saved:,} epochs."
+            f"{search.reduction}; full budget {search.epochs} epochs. {_when(results)} Stopped trials were spared "
+            f"{saved:,} epochs."
         )
     rows = [
         [
             r.rung,
             r.epoch,
-            r.arrived,
-            r.went_on,
-            r.stopped,
-            r.exempt,
+            *(f"{n:,}" for n in (r.arrived, r.went_on, r.stopped, r.exempt)),
             percent(r.first_cutoff),
             percent(r.last_cutoff),
         ]
@@ -308,3 +297,11 @@ def stopping(results: Results) -> Section | None:
     columns = ["Rung", "Epoch", "Arrived", "Went on", "Stopped", "Exempt", "First cutoff", "Last cutoff"]
     tables = [Table(columns, ["number"] * 8, rows, Counts.of(results.explore).words())] if rows else []
     return Section("asha", "What ASHA stopped, and when", text, tables, ["rungs"], hypothesis=True)
+
+
+def _when(results: Results) -> str:
+    """`It stopped 13 of 18 trials: 9 after epoch 1 and 4 after epoch 3.`"""
+    explore = results.explore
+    stopped = explore[explore["status"] == Status.STOPPED]["epochs_run"].value_counts().sort_index()
+    when = listed([f"{n:,} after epoch {epoch}" for epoch, n in stopped.items()])
+    return f"It stopped {stopped.sum():,} of {len(explore):,} trials{': ' if when else ''}{when}."

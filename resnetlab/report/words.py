@@ -97,7 +97,8 @@ def asked(row: Any) -> str:
     if not row.level or not row.reference:
         return str(row.name)
     where = row.estimand.partition(" where ")[2].replace("=", " ")
-    return f"{row.factor} {row.level} instead of {row.reference}" + (f" where {where}" if where else "")
+    factor = "" if row.factor == "arm" else f"{row.factor} "
+    return f"{factor}{row.level} instead of {row.reference}" + (f" where {where}" if where else "")
 
 
 def sentence(row: Any) -> str:

@@ -1,0 +1,56 @@
+"""What a page is made of, as text: sections with sentences, tables and the names of figures. The page sets them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+FOLDED = 12  # rows beyond which a table of details is folded
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headings. kinds: `text`, `number`, `code`, `bar` (a fraction) or `verdict`, one a column."""
+
+    headings: list[str]
+    kinds: list[str]
+    rows: list[list[Any]]
+    foot: str = ""
+    title: str = ""
+    folded: bool = False  # shown when its title is clicked
+
+    def without_empty(self) -> Table:
+        """Without the columns that say nothing in any row."""
+        return self._only([any(row[i] not in (None, "") for row in self.rows) for i in range(len(self.headings))])
+
+    def said_once(self, *headings: str) -> Table:
+        """Of the columns `headings`, those that say the same in every row are said in the foot instead."""
+        if len(self.rows) < 2:
+            return self
+        first = dict(zip(self.headings, self.rows[0], strict=True))
+        same = {
+            heading: first[heading]
+            for i, heading in enumerate(self.headings)
+            if heading in headings and len({str(row[i]) for row in self.rows}) == 1
+        }
+        said = "".join(f" {heading}, in every row: {value}." for heading, value in same.items())
+        kept = self._only([heading not in same for heading in self.headings])
+        return replace(kept, foot=f"{self.foot}{said}".strip())
+
+    def _only(self, kept: list[bool]) -> Table:
+        def of(values: list[Any]) -> list[Any]:
+            return [value for value, keep in zip(values, kept, strict=True) if keep]
+
+        return replace(self, headings=of(self.headings), kinds=of(self.kinds), rows=[of(row) for row in self.rows])
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with sentences, tables and the names of figures. Where it has one of each, they stand side by side."""
+
+    key: str
+    title: str
+    text: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    hypothesis: bool = False
