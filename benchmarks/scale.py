@@ -73,7 +73,7 @@ def reporter() -> type:
             facts = {"parameters": 7000, "trainable": 7000, "multiply_adds": 10**6, "device": "none", "threads": 1}
             columns = {"checkpoint_seconds": 0.0} | (facts if self._first else {})
             self._first = False
-            return {"report": [{"epochs": [row], "columns": columns, "restarted": False, "step_seconds": 0.0}]}
+            return {"report": [{"epochs": [row], "columns": columns, "restarted": False, "busy_seconds": 0.0}]}
 
     return Reporter
 
