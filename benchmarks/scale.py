@@ -48,12 +48,17 @@ def study(trials: int, sampler: str) -> Any:
     )
 
 
-def reporter() -> type:
-    """A worker whose epochs cost nothing."""
+def reporter(crowd: int, place: Path) -> type:
+    """A worker whose epochs cost nothing. The first `crowd` of them wait for each other: as soon as one is up it would
+    take the trials for which others are being started, and Tune would end these."""
     from ray import tune
 
     class Reporter(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
+            (place / str(os.getpid())).touch()
+            deadline = time.monotonic() + 120
+            while len(list(place.iterdir())) < crowd and time.monotonic() < deadline:
+                time.sleep(0.1)
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -128,7 +133,10 @@ def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dic
     from resnetlab.tuning.sweep import Sweep
 
     known = read_table(Folder.at(place / "scale"), "epochs")
-    engine.TrialWorker = reporter()  # type: ignore[misc]
+    crowd = place / f"crowd-{os.getpid()}"
+    crowd.mkdir()
+    left = trials - (0 if known is None else len(known) // EPOCHS)
+    engine.TrialWorker = reporter(min(AT_ONCE, left), crowd)  # type: ignore[misc]
     clock = Clock(place / "progress.jsonl", every, 0 if known is None else len(known))
     for name in ("ask", "reported", "ended"):
         setattr(Search, name, clock.timed("sampler", getattr(Search, name)))
