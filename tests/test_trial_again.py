@@ -155,6 +155,35 @@ def test_within_the_seed_noise_and_beyond_it_are_told_apart(folder, cache, tmp_p
         assert "test_accuracy: " in text and "2 runs of 1 arm)" in text
 
 
+def test_on_a_cpu_with_nothing_changed_a_small_difference_is_no_seed_noise(folder, cache, tmp_path, monkeypatch):
+    from resnetlab import cli
+
+    monkeypatch.setattr(again, "git_revision", lambda: "0000")
+    place = copied(folder, tmp_path, epochs=lambda e: e | {"val_loss": e["val_loss"] + 1e-12})
+    row = next(row for row in trials(place) if row["phase"] == "confirm")
+    found = rerun(place, row, Place(cache=cache), lambda line: None)
+    text, agrees = cli.judge(place.url, found)
+    assert found.changed == [] and not agrees and "nothing that is recorded has changed" in text
+    row |= {"host": "elsewhere"}  # another machine may have other instructions
+    found = rerun(place, row, Place(cache=cache), lambda line: None)
+    text, agrees = cli.judge(place.url, found)
+    assert agrees and "on elsewhere then" in text and "within the measured seed noise" in text
+
+
+def test_a_script_is_told_in_json(folder, cache, tmp_path):
+    row = next(row for row in trials(folder) if row["phase"] == "confirm")
+    code, said, people = script(folder, cache, row["trial_id"], "--json")
+    told = json.loads(said)
+    assert code == 0 and "identical: every recorded number" in people
+    assert (told["trial_id"], told["identical"], told["agrees"], told["differences"]) == (
+        row["trial_id"],
+        True,
+        True,
+        [],
+    )
+    assert told["metric"] == "test_accuracy" and told["recorded"] == told["measured"] == row["test_accuracy"]
+
+
 def test_an_epoch_that_was_altered_is_named(folder, cache, tmp_path):
     row = next(row for row in trials(folder) if row["status"] == "complete")
     place = copied(folder, tmp_path, epochs=lambda e: e | {"val_loss": e["val_loss"] + 1e-12 * (e["epoch"] == 2)})

@@ -30,6 +30,7 @@ def prepare(threads: int, precision: str = "fp32", deterministic: bool = False) 
     keep_memory()
     backends: Any = torch.backends  # typed in part
     products = "tf32" if precision == "tf32" else "ieee"
+    backends.cudnn.allow_tf32 = products == "tf32"  # by its older name too, or torch.export finds the two at odds
     for family in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):  # cudnn wants one for both
         family.fp32_precision = products
     backends.mkldnn.matmul.fp32_precision = backends.mkldnn.conv.fp32_precision = "ieee"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,6 +59,11 @@ class Rerun:
     def identical(self) -> bool:
         """Every number that was recorded came out again to the last bit."""
         return self.compared > 0 and not self.differences
+
+    @property
+    def must_be_identical(self) -> bool:
+        """On a CPU the same versions give the same bits; where nothing has changed, seeds explain no difference."""
+        return self.training.device.type == "cpu" and not self.changed
 
     def as_json(self) -> dict[str, Any]:
         """For scripts: what came out, and what was recorded. Accuracies are fractions."""
@@ -253,6 +259,8 @@ def _changed(row: Mapping[str, Any], training: Training) -> list[str]:
         for name in ("python", "torch", "torchvision", "numpy")
         if name in then and then[name] != now.get(name)
     ]
+    if row["host"] and row["host"] != platform.node():
+        found.append(f"on {row['host']} then, on {platform.node()} now")
     code = git_revision()
     if row["git_revision"] and code and row["git_revision"] != code:
         found.append(f"code {row['git_revision']} then, {code} now")
