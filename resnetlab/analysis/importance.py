@@ -22,7 +22,7 @@ from resnetlab.study import Study
 
 FEWEST = 10  # trials
 TREES = 16  # of fANOVA: enough for two digits
-MOST = 600  # trials that fANOVA is given: its time grows with their square, and 5,000 took 50 s
+MOST = 600  # trials that fANOVA is given: its time grows with their square
 PED_ANOVA, FANOVA = "PED-ANOVA", "fANOVA"
 FULL, EARLY = "full budget", "lowest rung"
 COLUMNS = ["method", "data", "epoch", "trials", "factor", "importance"]
