@@ -75,7 +75,8 @@ def _libc(name: str) -> Callable[..., int] | None:
     if sys.platform != "linux":
         return None
     try:
-        return getattr(ctypes.CDLL(None), name)
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+        return found
     except (OSError, AttributeError):
         return None
 

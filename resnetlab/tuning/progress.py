@@ -57,11 +57,11 @@ class Clock:
 
     @property
     def sampler(self) -> float:
-        return self._search.seconds
+        return float(self._search.seconds)
 
     @property
     def publishing(self) -> float:
-        return self._store.publish_seconds
+        return float(self._store.publish_seconds)
 
 
 def clocked(report: Callable[..., bool]) -> Callable[..., bool]:
