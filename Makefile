@@ -23,11 +23,11 @@ help:
 sweep: $(INSTALLED)
 	$(BIN)/python sweeps/ablation.py
 
-test: $(INSTALLED)
+test: $(INSTALLED) $(VENV)/moto/.installed
 	tests/debian.sh
 	$(BIN)/python -m pytest
 
-test-cluster: $(INSTALLED)
+test-cluster: $(INSTALLED) $(VENV)/moto/.installed
 	tests/cluster/debian.sh
 	$(BIN)/python tests/cluster/run.py --write
 
@@ -63,4 +63,10 @@ $(INSTALLED): pyproject.toml
 	@echo "installing torch, ray and the rest into $(VENV) (a few minutes, several GB) …"
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+# An S3 server for tests, in an environment of its own: its packages ask for others than ours.
+$(VENV)/moto/.installed: | $(INSTALLED)
+	$(BIN)/python -m venv $(VENV)/moto
+	$(VENV)/moto/bin/python -m pip install --quiet --requirement tests/moto.txt
 	@touch $@

@@ -128,7 +128,7 @@ def print_plan(study: Study, storage: str, weights: Path | None = None) -> None:
 
     study, found = given.asked(study, weights)
     folder = results_folder(study, storage)
-    results = Results.open(folder.url) if folder.read("study.json") is not None else None
+    results = Results.open(folder.place) if folder.read("study.json") is not None else None
     for line in [*describe(study, folder, found), *foresight(study, results)]:
         print(line)
 
@@ -180,7 +180,7 @@ def print_published(study: Study, storage: str) -> None:
     from resnetlab.analysis import printed
     from resnetlab.tuning.run import results_folder
 
-    found, console = _held(results_folder(study, storage).url), Console()
+    found, console = _held(results_folder(study, storage).place), Console()
     reasons: dict[str, int] = {}
     if found is None:
         return
@@ -231,8 +231,8 @@ def report(folder: Folder, as_json: bool = False) -> None:
     """Write the report; print its answer and where it lies."""
     from resnetlab.report.build import build_report
 
-    build_report(folder.url)
-    show(folder.url, as_json, standing=False)
+    build_report(folder.place)
+    show(folder.place, as_json, standing=False)
 
 
 def show(place: str, as_json: bool = False, standing: bool = True) -> None:

@@ -9,7 +9,7 @@
 | 2    | bad request: study, option or storage               | BadRequest       |
 | 3    | bad data: absent, damaged or of another kind        | BadData          |
 | 4    | results folder refused, full, or held by another    | FolderRefused    |
-| 75   | try again: the cluster was lost                     | ClusterLost      |
+| 75   | try again: the cluster or the storage was lost      | ClusterLost, …   |
 | 130  | interrupted                                         | Interrupted      |
 """
 
@@ -52,5 +52,23 @@ class ClusterLost(ResnetlabError):
     exit_code = 75
 
 
+class StorageLost(CannotWrite):
+    """What lies behind a URL has not answered for long."""
+
+    exit_code = 75
+
+
+class OtherData(BadData):
+    """A node of the cluster sees other data than the sweep was begun with."""
+
+
+class NodeRefused(BadRequest):
+    """A node of the cluster is not fit: a trial there would give other results, or none."""
+
+
 class Interrupted(ResnetlabError):
     exit_code = 130
+
+
+# What a worker may find that no other trial would fare better with: the sweep ends, and is continued once it is mended.
+END_THE_SWEEP = {kind.__name__: kind for kind in (CannotWrite, StorageLost, OtherData, NodeRefused)}

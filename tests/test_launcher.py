@@ -44,7 +44,7 @@ def test_the_head_makes_a_token_that_only_its_owner_can_read(tmp_path, launch):
     assert mode(token) == "0o600" and len(token.read_text()) == 64 and mode(token.parent) == "0o700"
     started = (tmp_path / "started").read_text()
     assert started.startswith(f"token {token} start ") and "--include-dashboard=false" in started
-    assert token.read_text() not in started + out + err + (tmp_path / ".resnetlab-cluster/ray.log").read_text()
+    assert token.read_text() not in started + out + err + next(tmp_path.rglob("ray.log")).read_text()
     assert launch("stop")[0] == 0
     before = token.read_text()
     launch("head", DASHBOARD="1")

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import images_here
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
@@ -261,12 +263,15 @@ def test_a_client_without_the_token_is_refused(place, two_nodes):
 
 def test_two_nodes_share_the_work(place, two_nodes):
     address, _, token = two_nodes
-    done = sweep(place, "--name", "cluster", "--address", address, **token)
+    done = sweep(place, "--name", "cluster", "--address", address, "--nodes", "2", **token)
     assert done.returncode == 0, done.stderr
     rows = trials(place, "cluster")
     assert len(rows) == 12 and {row["status"] for row in rows.values()} <= {"complete", "stopped"}
     (session,) = json.loads((place / "results/cluster/sweep.json").read_text())["sessions"]
     assert session["slots"] == 2
+    assert [node["address"] for node in session["nodes"]] == ["127.0.0.1", "127.0.0.2"]
+    assert {node["versions"]["torch"] for node in session["nodes"]} == {version("torch")}
+    assert "preflight" in done.stdout and version("torch") in done.stdout
 
 
 def test_a_local_sweep_starts_a_ray_of_its_own_beside_a_running_cluster(place, two_nodes):
@@ -280,18 +285,44 @@ def test_a_local_sweep_starts_a_ray_of_its_own_beside_a_running_cluster(place, t
     assert session["slots"] == os.cpu_count()
 
 
-def test_storage_that_nodes_do_not_share_is_refused_before_the_first_trial(place, two_nodes):
+def test_nodes_that_are_not_alike_are_refused_before_the_first_trial(place, two_nodes, tmp_path):
+    """One that does not share the storage, and has not the data; one more with another torch."""
     address, apart, token = two_nodes
     if not apart:
         pytest.skip("this machine allows no mount namespaces")
-    storage = Path("/mnt") / f"resnetlab-{os.getpid()}"
-    done = sweep(place, "--storage", str(storage), "--name", "x", "--address", address, **token)
+    own = Path("/mnt") / f"resnetlab-{os.getpid()}"
+    images_here.make(own / "images", seed=1, each=20)
+    study = tmp_path / "images.yaml"
+    study.write_text(STUDY.replace("name: glyphs, variants: 2, limit: 600", f"name: folder, root: {own / 'images'}"))
+    other = tmp_path / "torch-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
+    join = ["join", address, "--node-ip-address=127.0.0.3", "--num-cpus=1", "--object-store-memory=100000000"]
+    env = (
+        os.environ
+        | token
+        | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "STATE": str(tmp_path / "state"), "RAY_AUTH_TOKEN": ""}
+    )
+    env |= {"RAY": str(Path(sys.executable).with_name("ray")), "HOME": str(tmp_path)}
+    options = ["--study", str(study), "--storage", str(own / "results"), "--name", "x"]
+    ports = ["--min-worker-port=23400", "--max-worker-port=23500"]
     try:
-        assert done.returncode == 2
-        assert "not shared" in done.stderr and "127.0.0.2" in done.stderr
-        assert read_table(Folder.at(storage / "x"), "epochs") is None
+        subprocess.run([str(ROOT / "cluster/local.sh"), *join, *ports], env=env, check=True, timeout=120)
+        done = sweep(place, *options, "--address", address, "--nodes", "3", **token)
+        assert done.returncode == 2, done.stderr
+        for words in (
+            "(127.0.0.2) does not see what the driver wrote",
+            f"(127.0.0.2) has no data folder: dataset.root: {own / 'images'}",
+            f"(127.0.0.3) has torch 1.0, the driver {version('torch')}: that may alter results",
+            "Install the versions of cluster/constraints.txt on every node",
+        ):
+            assert words in done.stderr
+        assert done.stdout.count("refused") == 3 and "Traceback" not in done.stderr
+        assert read_table(Folder.at(own / "results/x"), "epochs") is None
     finally:
-        shutil.rmtree(storage, ignore_errors=True)
+        if (tmp_path / "state/pid").exists():
+            os.killpg(int((tmp_path / "state/pid").read_text()), signal.SIGKILL)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def test_a_trial_that_no_node_can_hold_is_refused(place, two_nodes):

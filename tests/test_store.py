@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -179,25 +181,62 @@ def test_a_file_whose_rows_stand_nowhere_else_is_missed(tmp_path, lost):
         Store(Folder.at(tmp_path), ("kernel",))
 
 
-def test_a_lease_of_another_host_is_judged_by_the_storage_alone(tmp_path, monkeypatch):
+HELD = {"host": "elsewhere", "pid": 7, "process": "x", "token": "t", "since": 0.0, "renewals": 0, "released": False}
+
+
+@contextmanager
+def renewing(folder, every):
+    """A driver on another host that holds the folder."""
+    over = threading.Event()
+
+    def renew():
+        count = 0
+        while not over.wait(every):
+            count += 1
+            folder.write("lease/000001.json", json.dumps(HELD | {"renewals": count}).encode())
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def test_a_driver_on_another_host_that_renews_its_lease_keeps_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.2)
     folder = Folder.at(tmp_path)
-    held = {"host": "elsewhere", "pid": 7, "process": "x", "token": "t", "since": time.time(), "released": False}
-    folder.create("lease/000001.json", json.dumps(held).encode())
-    with pytest.raises(FolderRefused, match="host elsewhere, pid 7, since"):
-        Store(folder)
-    for clock in (-1e9, 1e9):  # what this machine believes the time to be changes nothing
-        monkeypatch.setattr(time, "time", lambda clock=clock: 1.7e9 + clock)
-        with pytest.raises(FolderRefused, match="held by another sweep"):
-            Store(folder)
-    os.utime(tmp_path / "lease/000001.json", (1e9, 1e9))
-    Store(folder).close()
+    folder.create("lease/000001.json", json.dumps(HELD).encode())
+    with renewing(folder, every=0.2):
+        for clock in (0, -1e9, 1e9):  # what this machine believes the time to be changes nothing
+            monkeypatch.setattr(time, "time", lambda clock=clock: 1.7e9 + clock)
+            with pytest.raises(FolderRefused, match=r"held by another sweep \(host elsewhere, pid 7, since"):
+                Store(folder)
+
+
+def test_a_dead_driver_on_another_host_holds_the_folder_until_its_lease_expires(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.1)
+    monkeypatch.setattr("resnetlab.tables.lease.EXPIRES", 1.0)
+    folder, said = Folder.at(tmp_path), []
+    folder.create("lease/000001.json", json.dumps(HELD).encode())
+    began = time.monotonic()
+    Store(folder, say=said.append).close()
+    assert 0.9 < time.monotonic() - began < 5
+    (line,) = said
+    assert "may be dead (host elsewhere, pid 7" in line and "1 s at most" in line
+
+
+def test_a_driver_on_another_host_that_ends_while_one_waits_lets_it_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.2)
+    folder = Folder.at(tmp_path)
+    folder.create("lease/000001.json", json.dumps(HELD).encode())
+    release = json.dumps(HELD | {"released": True}).encode()
+    Store(folder, say=lambda line: folder.write("lease/000001.json", release)).close()
 
 
 def test_a_lease_from_before_the_storages_clock_was_set_back_ends(tmp_path, monkeypatch):
     monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.1)
     folder = Folder.at(tmp_path)
-    held = {"host": "elsewhere", "pid": 7, "process": "x", "token": "t", "since": 0.0, "released": False}
-    folder.create("lease/000001.json", json.dumps(held).encode())
+    folder.create("lease/000001.json", json.dumps(HELD).encode())
     os.utime(tmp_path / "lease/000001.json", (4e9, 4e9))
     Store(folder).close()
 

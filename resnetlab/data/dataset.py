@@ -31,7 +31,7 @@ class Dataset:
         self.hash: str = blake2b(f"{entry.hash} {label}".encode(), digest_size=8).hexdigest()
         self.notes = entry.contents.notes
         self.unchanged = entry.unchanged
-        self._config = config
+        self.config = config
         self._strata = [labels for labels, _ in entry.contents.labels.values()]
         self._fixed = entry.contents.fixed
         self._moments = entry.moments
@@ -75,7 +75,7 @@ class Dataset:
         if name not in SPLITS:
             raise KeyError(f"{name!r} is not a split ({', '.join(SPLITS)})")
         if seed not in self._splits:
-            self._splits[seed] = draw_splits(self._strata, self._fixed, self._config, seed)
+            self._splits[seed] = draw_splits(self._strata, self._fixed, self.config, seed)
         return self._splits[seed][name].copy()
 
     def statistics(self, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,54 +1,76 @@
-"""A results folder, on a disk or behind a URL: whole files only, written aside and renamed."""
+"""A results folder, on a disk or behind a URL: whole files only, written aside and renamed.
+
+Behind a URL what fails in passing is tried again for `PATIENCE` seconds. That is less than it takes a lease to expire:
+a driver that waited for its storage still holds its folder.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyarrow import fs
 
-from resnetlab.errors import BadRequest, CannotWrite, FolderRefused
+from resnetlab.errors import BadRequest, CannotWrite, FolderRefused, StorageLost
 from resnetlab.provenance import without_secrets
 
 MOST, MOST_JSON = 4 << 30, 64 << 20  # bytes of a blob that is read
 ASIDE = ".aside"  # end of the names of blobs that are being written
-SCHEMES = "a path, file://, s3://, gs://, abfss://, hdfs://"
+SCHEMES = "a path, file://, s3://, gs://, abfss://, hdfs://, fsspec+…://"
 SECRET_RULE = (
     "a password or key in a URL would stand in logs and lists of processes; give it in the environment (s3: "
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, gs: GOOGLE_APPLICATION_CREDENTIALS) or in the provider's own file"
 )
 CHECKSUM = "sha256"  # key of a JSON blob that holds the hash of the rest
+PATIENCE = 30.0  # seconds, beside what the file system's own client waits
+FINAL = re.compile(  # what no second try changes, in the words of Arrow's file systems
+    "ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH"
+    r"|HTTP status 4(?!08|29)\d\d|PERMISSION_DENIED|UNAUTHENTICATED"
+)
+
+T = TypeVar("T")
 
 
 class Folder:
-    """Named blobs under one root. Names are relative, with `/`. A reader sees the old blob or the new, never half."""
+    """Named blobs under one root. Names are relative, with `/`. A reader sees the old blob or the new, never half.
 
-    def __init__(self, filesystem: fs.FileSystem, root: str, url: str):
-        self._fs, self._root, self.url = filesystem, root.rstrip("/"), url
+    place: what `at` opens, on any machine. url: the same without options, for people.
+    """
+
+    def __init__(self, filesystem: fs.FileSystem, root: str, place: str):
+        self._fs, self._root, self.place = filesystem, root.rstrip("/"), place
+        self.url = place.partition("?")[0] if "://" in place else place
+        self._patience = PATIENCE
 
     @classmethod
     def at(cls, place: str | Path) -> Folder:
-        """A local path, or a URL that pyarrow reads (`file://`, `s3://`, `gs://`). BadRequest where it cannot be."""
+        """A local path, or a URL: `file://`, `s3://`, `gs://`, or `fsspec+…://` for what fsspec reads. BadRequest where
+        it cannot be opened."""
         text = str(place)
         if "://" not in text:
             path = Path(text).expanduser().resolve()
             return cls(fs.LocalFileSystem(), str(path), str(path))
         if (shown := without_secrets(text)) != text:
             raise BadRequest(f"--storage {shown}: {SECRET_RULE}")
+        base, _, options = text.partition("?")
+        if base.startswith("s3://"):  # one request for a blob, where Arrow would take three
+            options = "&".join(part for part in (options, "allow_delayed_open=true") if part)
         try:
-            filesystem, root = fs.FileSystem.from_uri(text)
-        except (ValueError, OSError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise BadRequest(f"--storage {text}: cannot be opened: {reason} (allowed: {SCHEMES})") from None
-        url = root if isinstance(filesystem, fs.LocalFileSystem) else text.rstrip("/")
-        return cls(filesystem, root, url)
+            filesystem, root = fs.FileSystem.from_uri(f"{base}?{options}" if options else base)
+        except (ValueError, OSError, NotImplementedError, ImportError) as error:
+            raise BadRequest(f"--storage {text}: cannot be opened: {_said(error)} (allowed: {SCHEMES})") from None
+        local = isinstance(filesystem, fs.LocalFileSystem)
+        return cls(filesystem, root, root if local else _joined(text))
 
     @property
     def path(self) -> Path | None:
@@ -56,15 +78,19 @@ class Folder:
         return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
 
     def sub(self, name: str) -> Folder:
-        return Folder(self._fs, f"{self._root}/{name}", f"{self.url}/{name}")
+        return Folder(self._fs, f"{self._root}/{name}", _joined(self.place, name))
 
     def read(self, name: str, most: int = MOST) -> bytes | None:
         """The blob, or None where there is none. FolderRefused where it is larger than any of ours."""
-        try:
+
+        def whole() -> bytes:
             with self._fs.open_input_file(f"{self._root}/{name}") as file:
                 if file.size() > most:
                     raise FolderRefused(f"{self.url}/{name}: has {file.size():,} bytes (allowed: {most:,})")
                 return bytes(file.read())
+
+        try:
+            return self._asked(whole)
         except FileNotFoundError:
             return None
 
@@ -94,8 +120,7 @@ class Folder:
         """Replace the blob as a whole, durably: on a disk fsync and rename. Raises CannotWrite."""
         with self._writing(name):
             if self.path is None:
-                with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
-                    stream.write(data)
+                self._asked(lambda: self._put(name, data))
                 return
             target = self.path / name
             aside = _write_aside(target, data)
@@ -107,16 +132,17 @@ class Folder:
             _sync_directory(target.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write the blob only where there is none; False where there was one. Atomic on a disk, not behind a URL.
+        """Write the blob only where there is none; False where there was one. Atomic on a disk, not behind a URL, where
+        a blob that holds the same already counts as written: a first try may have come through unnoticed.
 
         Raises CannotWrite.
         """
         with self._writing(name):
             if self.path is None:
-                if self.read(name) is not None:
-                    return False
-                self.write(name, data)
-                return True
+                held = self.read(name)
+                if held is None:
+                    self.write(name, data)
+                return held is None or held == data
             target = self.path / name
             aside = _write_aside(target, data)
             try:
@@ -128,6 +154,16 @@ class Folder:
             _sync_directory(target.parent)
             return True
 
+    def _put(self, name: str, data: bytes) -> None:
+        path = f"{self._root}/{name}"
+        try:
+            stream = self._fs.open_output_stream(path)
+        except FileNotFoundError:  # a file system that has folders, behind a URL
+            self._fs.create_dir(path.rpartition("/")[0])
+            stream = self._fs.open_output_stream(path)
+        with stream:
+            stream.write(data)
+
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:
         try:
@@ -135,8 +171,29 @@ class Folder:
         except CannotWrite:
             raise
         except OSError as error:
-            reason = error.strerror or str(error).splitlines()[0]
-            raise CannotWrite(f"{self.url}/{name}: cannot be written: {reason}") from None
+            raise CannotWrite(f"{self.url}/{name}: cannot be written: {_said(error)}") from None
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """What `call` returns. Behind a URL it is tried again where it fails in passing; StorageLost where that is no
+        help, after which every call has one try until one succeeds."""
+        if self.path is not None:
+            return call()
+        deadline, pause = time.monotonic() + self._patience, 0.25
+        while True:
+            try:
+                found = call()
+                self._patience = PATIENCE
+                return found
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError as error:
+                if FINAL.search(str(error)):
+                    raise CannotWrite(f"{self.url}: refused by the storage: {_said(error)}") from None
+                if time.monotonic() + pause > deadline:
+                    self._patience = 0.0
+                    raise StorageLost(f"{self.url}: the storage does not answer: {_said(error)}") from None
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, 5.0)
 
     def age(self, name: str) -> float:
         """Seconds since the blob was written by the clock of the storage, whatever the clocks of machines say.
@@ -147,7 +204,8 @@ class Folder:
         probe = f"{parent}/.{last}.{secrets.token_hex(4)}{ASIDE}"
         self.write(probe, b"")
         try:
-            now, then = self._fs.get_file_info([f"{self._root}/{probe}", f"{self._root}/{name}"])
+            paths = [f"{self._root}/{probe}", f"{self._root}/{name}"]
+            now, then = self._asked(lambda: self._fs.get_file_info(paths))
         finally:
             self.delete(probe)
         if then.type == fs.FileType.NotFound:
@@ -172,24 +230,35 @@ class Folder:
 
     def _files(self, sub: str) -> list[str]:
         selector = fs.FileSelector(f"{self._root}/{sub}" if sub else self._root, allow_not_found=True)
-        return [info.base_name for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
+        found = self._asked(lambda: self._fs.get_file_info(selector))
+        return [info.base_name for info in found if info.type == fs.FileType.File]
 
     def delete(self, name: str) -> None:
         try:
-            self._fs.delete_file(f"{self._root}/{name}")
+            self._asked(lambda: self._fs.delete_file(f"{self._root}/{name}"))
         except FileNotFoundError:
             return
 
     def exists(self) -> bool:
-        return bool(self._fs.get_file_info(self._root).type != fs.FileType.NotFound)
+        return bool(self._asked(lambda: self._fs.get_file_info(self._root)).type != fs.FileType.NotFound)
 
     def remove(self) -> None:
         """Delete the folder and everything in it."""
-        self._fs.delete_dir(self._root)
+        self._asked(lambda: self._fs.delete_dir(self._root))
 
     def clear(self, sub: str) -> None:
         """Delete everything in `sub`."""
-        self._fs.delete_dir_contents(f"{self._root}/{sub}", missing_dir_ok=True)
+        self._asked(lambda: self._fs.delete_dir_contents(f"{self._root}/{sub}", missing_dir_ok=True))
+
+
+def _joined(place: str, *names: str) -> str:
+    """A path or URL with `names` at its end; a URL's options stay last."""
+    base, mark, options = place.partition("?") if "://" in place else (place, "", "")
+    return "/".join((base.rstrip("/"), *names)) + mark + options
+
+
+def _said(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _write_aside(target: Path, data: bytes) -> Path:

@@ -2,8 +2,10 @@
 
 Each driver that opens the folder takes the next fencing number by creating `lease/<number>.json`, which only one can
 do. It holds the folder until it releases it, until its process is gone (same host), or until it has not renewed for
-`EXPIRES` seconds of the storage's clock (another host). No two clocks are compared, and a clock that was set back makes
-nobody a holder for longer. A driver that was overtaken finds that out before its next write, and stops.
+`EXPIRES` seconds of the storage's clock (another host). Who finds the folder held from another host waits until the
+holder renews, and is refused, or until its lease expires: a job that was queued again after its node died goes on.
+No two clocks are compared, and a clock that was set back makes nobody a holder for longer. A driver that was overtaken
+finds that out before its next write, and stops.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,19 +28,21 @@ RENEW = 10.0
 
 
 class Lease:
-    """The right to write `folder`. Raises FolderRefused, naming the holder, where another driver has it."""
+    """The right to write `folder`. Raises FolderRefused, naming the holder, where another driver has it.
 
-    def __init__(self, folder: Folder):
+    say: told where it takes up to `EXPIRES` seconds to find out.
+    """
+
+    def __init__(self, folder: Folder, say: Callable[[str], None] = lambda line: None):
         self._folder = folder
         self._token = secrets.token_hex(8)
         self._since = time.time()
         self._renewals = 0
         while True:
             number, holder = _newest(folder)
-            if holder is not None and _alive(folder, number, holder):
+            if holder is not None and _alive(folder, number, holder, say):
                 raise FolderRefused(
-                    f"{folder.url}: held by another sweep (host {holder['host']}, pid {holder['pid']}, "
-                    f"since {_when(holder['since'])}); wait for it, or stop it, then run again"
+                    f"{folder.url}: held by another sweep ({_who(holder)}); wait for it, or stop it, then run again"
                 )
             self.fence = number + 1
             if folder.create(_name(self.fence), self._content(released=False)):
@@ -116,7 +121,7 @@ def _newest(folder: Folder) -> tuple[int, dict[str, Any] | None]:
     if not names:
         return 0, None
     number = int(Path(names[-1]).stem)
-    nobody = {"host": "unknown", "pid": 0, "process": None, "token": None, "since": 0.0, "released": True}
+    nobody = dict.fromkeys(_KINDS) | {"host": "unknown", "pid": 0, "since": 0.0, "renewals": 0, "released": True}
     try:
         found = json.loads(folder.read(f"lease/{names[-1]}") or b"")
         read = {key: found[key] for key, kind in _KINDS.items() if isinstance(found.get(key), kind)}
@@ -125,24 +130,34 @@ def _newest(folder: Folder) -> tuple[int, dict[str, Any] | None]:
     return number, nobody | {"released": False} | read
 
 
-_KINDS = {"host": str, "pid": int, "process": str, "token": str, "since": float, "released": bool}
+_KINDS = {
+    "host": str, "pid": int, "process": str, "token": str, "since": float, "renewals": int, "released": bool,
+}  # fmt: skip
 
 
-def _alive(folder: Folder, number: int, holder: dict[str, Any]) -> bool:
+def _alive(folder: Folder, number: int, holder: dict[str, Any], say: Callable[[str], None]) -> bool:
     if holder["released"]:
         return False
     if holder["host"] == socket.gethostname():
         return holder["process"] is not None and _process_start(holder["pid"]) == holder["process"]
-    name = _name(number)
-    try:
-        age = folder.age(name)
-    except FileNotFoundError:
-        return False
-    if age >= 0:
-        return age < EXPIRES
-    before = folder.read(name)  # the storage's clock was set back since: see whether the holder renews
-    time.sleep(2.5 * RENEW)
-    return folder.read(name) != before
+    began, told = time.monotonic(), False
+    while True:
+        found, now = _newest(folder)
+        if found != number or now is None or now["renewals"] != holder["renewals"] or now["released"]:
+            return now is not None and not now["released"]
+        try:
+            age = folder.age(_name(number))
+        except FileNotFoundError:
+            continue
+        if age >= EXPIRES or (age < 0 and time.monotonic() - began > 2.5 * RENEW):  # the storage's clock was set back
+            return False
+        if not told:
+            told = True
+            say(
+                f"{folder.url}: held by a sweep that may be dead ({_who(holder)}): "
+                f"waiting until it renews its lease or that expires, {EXPIRES - max(age, 0):.0f} s at most"
+            )
+        time.sleep(RENEW / 10)
 
 
 def _process_start(pid: int) -> str | None:
@@ -167,5 +182,6 @@ def _exists(pid: int) -> str | None:
     return str(pid)
 
 
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+def _who(holder: dict[str, Any]) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
+    return f"host {holder['host']}, pid {holder['pid']}, since {since}"

@@ -10,7 +10,7 @@ and deleting a segment doubles nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,11 @@ _THROUGH = b"resnetlab.through"
 
 
 class Store:
-    """The one writer of a results folder. Raises FolderRefused where another sweep holds it."""
+    """The one writer of a results folder. Raises FolderRefused where another sweep holds it; `say` as of a Lease."""
 
-    def __init__(self, folder: Folder, factors: tuple[str, ...] = ()):
+    def __init__(self, folder: Folder, factors: tuple[str, ...] = (), say: Callable[[str], None] = lambda line: None):
         self.folder = folder
-        self.lease = Lease(folder)
+        self.lease = Lease(folder, say)
         folder.tidy("", "segments", "lease", "checkpoints")
         self._schemas = {table: schema(table, factors if table == "trials" else ()) for table in WRITTEN}
         self._pending = {table: _Columns(self._schemas[table]) for table in WRITTEN if table != "trials"}

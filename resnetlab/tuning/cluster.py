@@ -14,7 +14,6 @@ from typing import Any
 
 from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.study import Resources
-from resnetlab.tables.folder import Folder
 from resnetlab.tuning.capacity import fitting
 
 TOKEN_RULE = (
@@ -93,13 +92,17 @@ def _check_token(address: str) -> None:
 
 @contextmanager
 def connect(
-    address: str | None, resources: Resources, hold: Callable[[str, str, int], None], nodes: int = 1
+    address: str | None,
+    resources: Resources,
+    hold: Callable[[str, str, int], None],
+    nodes: int = 1,
+    tick: Callable[[], None] = lambda: None,
 ) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """A connection to Ray; gives what tells its nodes.
 
     `address` None starts Ray for this run alone and ends it afterwards; elsewhere it is given `PATIENCE` seconds to
-    have `nodes` nodes. `hold` is told what must go on answering: name, host, port. BadRequest where the cluster cannot
-    fit a single trial, ClusterLost where there is none at `address`.
+    have `nodes` nodes, and `tick` is called meanwhile. `hold` is told what must go on answering: name, host, port.
+    BadRequest where the cluster cannot fit a single trial, ClusterLost where there is none at `address`.
     """
     use_token(address)
     import ray
@@ -129,7 +132,7 @@ def connect(
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
     try:
         if address is not None:
-            _wait_for(nodes)
+            _wait_for(nodes, tick)
         context = ray.get_runtime_context()
         host, _, port = context.gcs_address.rpartition(":")
         hold("its control service", host, int(port))
@@ -143,12 +146,13 @@ def connect(
         ray.shutdown()
 
 
-def _wait_for(wanted: int) -> None:
+def _wait_for(wanted: int, tick: Callable[[], None]) -> None:
     """Return when the cluster has `wanted` nodes, or when they had time enough: the others are used when they join."""
     import ray
 
     deadline = time.monotonic() + PATIENCE
     while sum(node["Alive"] for node in ray.nodes()) < wanted and time.monotonic() < deadline:
+        tick()
         time.sleep(0.5)
 
 
@@ -166,51 +170,3 @@ def _slots(nodes: list[dict[str, Any]], resources: Resources) -> int:
             f"the cluster has nodes with {have}"
         )
     return total
-
-
-def check_storage(folder: Folder) -> None:
-    """Every node must see what the driver wrote, and the driver what every node wrote. BadRequest where not."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) < 2:
-        return
-    token = secrets.token_hex(8)
-    folder.write(f"probe/{token}", token.encode())
-
-    @ray.remote(num_cpus=0, max_retries=0)
-    def probe(url: str, node: str) -> str:
-        place = Folder.at(url)
-        try:
-            if place.read(f"probe/{token}") != token.encode():
-                return "does not see what the driver wrote"
-            place.write(f"probe/{token}-{node}", node.encode())
-        except OSError as error:
-            return f"cannot write: {error.strerror or error}"
-        return ""
-
-    asked = {
-        node["NodeID"]: probe.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        ).remote(folder.url, node["NodeID"])
-        for node in nodes
-    }
-    problems = []
-    try:
-        for node in nodes:
-            try:
-                problem = ray.get(asked[node["NodeID"]], timeout=60)
-            except (ray.exceptions.RayError, TimeoutError):
-                raise ClusterLost(f"node {node['NodeManagerAddress']} does not answer") from None
-            if not problem and folder.read(f"probe/{token}-{node['NodeID']}") is None:
-                problem = "writes to a folder of its own, which the driver does not see"
-            if problem:
-                problems.append(f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}) {problem}")
-    finally:
-        folder.clear("probe")
-    if problems:
-        raise BadRequest(
-            f"--storage {folder.url}: not shared by all nodes: {'; '.join(problems)}. "
-            "Use a file system that every node mounts at this path, or a URL (s3://…, gs://…)."
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +23,9 @@ from resnetlab.errors import (
     ClusterLost,
     FolderRefused,
     Interrupted,
+    NodeRefused,
     ResnetlabError,
+    StorageLost,
     TrialsFailed,
 )
 from resnetlab.provenance import command_line, provenance
@@ -31,7 +34,7 @@ from resnetlab.seeding import stream
 from resnetlab.study import Resources, Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store, check_study
-from resnetlab.tuning import cluster, given
+from resnetlab.tuning import cluster, given, preflight
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.lifeline import Lifeline
 from resnetlab.tuning.seen import compared, starts
@@ -66,14 +69,23 @@ def results_folder(study: Study, storage: str) -> Folder:
             tempfile.TemporaryFile(dir=place).close()  # permissions do not tell: root may write anywhere but in /proc
         except OSError:
             raise BadRequest(f"--storage {storage}: {place} cannot be written") from None
+        return folder
+    try:
+        folder.exists()
+    except StorageLost:
+        raise
+    except OSError as error:
+        raise BadRequest(f"--storage {error}") from None
     return folder
 
 
-def _open_store(folder: Folder, study: Study, storage: str) -> Store:
+def _open_store(folder: Folder, study: Study) -> Store:
     try:
-        return Store(folder, study.columns)
+        return Store(folder, study.columns, lambda line: print(line, file=sys.stderr, flush=True))
+    except StorageLost:
+        raise
     except OSError as error:
-        raise BadRequest(f"--storage {storage}: cannot be written: {error.strerror or error}") from None
+        raise BadRequest(f"--storage {error}") from None
 
 
 def _absolute(study: Study) -> Study:
@@ -123,7 +135,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     content = compared(folder, study, datasets)
     given.check(study, datasets, weights, folder)
     fresh = not folder.exists()
-    store = _open_store(folder, study, options.storage)
+    store = _open_store(folder, study)
     try:
         _write_study(store, study, {found.hash for found in datasets.values()})
         folder.write_json("data.json", content)
@@ -149,7 +161,10 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
             if fresh and not store.trials:  # refused before the first trial: leave nothing behind
                 folder.remove()
         if isinstance(error, CannotWrite):
-            raise CannotWrite(f"{error}. What was recorded is safe; make room, then {continue_hint()}") from None
+            first = "" if isinstance(error, StorageLost) else "make room, then "
+            raise type(error)(f"{error}. What was recorded is safe; {first}{continue_hint()}") from None
+        if isinstance(error, NodeRefused) and store.trials:
+            raise NodeRefused(f"{error}; then {continue_hint()}") from None
         raise
 
 
@@ -168,6 +183,7 @@ def _shared(
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: Mapping[str, Dataset]) -> None:
     """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
+    asked = preflight.Asked.of(folder, cache.absolute(), datasets)
     session = _Session(folder)
 
     def say(lost: str) -> None:
@@ -177,8 +193,14 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
     with watch.screen(folder), Lifeline(say) as lifeline, _Signals() as signals:
         from resnetlab.tuning import engine
 
-        with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes) as look:
-            cluster.check_storage(folder)
+        def tick_before() -> None:
+            lifeline.beat()
+            sweep.store.lease.renew()
+
+        place = (options.address, study.resources, lifeline.hold, options.nodes, tick_before)
+        with cluster.connect(*place) as look:
+            if options.address is not None:
+                session.note({"nodes": preflight.check(asked, tick_before, watch.say)})
             resources = study.resources
             if resources.gpus == "auto":
                 resources, found = _shared(study, datasets, cache, look())
@@ -187,8 +209,9 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
             capacity = Capacity(resources, look, sweep.notes.append)
             session.cluster_up(sweep, capacity)
             context = {
-                "folder": folder.url,
-                "cache": str(cache.absolute()),
+                "folder": folder.place,
+                "cache": str(asked.cache),
+                "versions": preflight.decisive(),
                 "cpus": resources.cpus,
                 "gpus": resources.gpus,
                 "epoch_limit": resources.epoch_limit,

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from resnetlab.asha import Asha
 from resnetlab.config import TrialConfig, digest
-from resnetlab.errors import BadRequest, CannotWrite, ResnetlabError, TrialsFailed
+from resnetlab.errors import END_THE_SWEEP, BadRequest, ResnetlabError, TrialsFailed
 from resnetlab.plan import Plan
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
@@ -257,7 +257,7 @@ class Sweep:
 
         message: `epochs` (rows not reported before by this worker, oldest first), `columns` (of the trials table),
         `restarted`, `busy_seconds`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, …}). Raises
-        CannotWrite where the worker could not write, with the trial left as it is.
+        one of END_THE_SWEEP where no other trial would fare better there, with the trial left as it is.
         """
         self.clock.busy += message.get("busy_seconds", 0.0)
         task = self.running.get(trial_id)
@@ -279,7 +279,7 @@ class Sweep:
                 return False
         ending = message.get("ending")
         if ending and ending["status"] == Status.INTERRUPTED:
-            raise CannotWrite(ending["reason"])
+            raise END_THE_SWEEP[ending["error"]](ending["reason"])
         if ending:
             self.ended(trial_id, Status(ending["status"]), ending["reason"])
             return False

@@ -24,10 +24,11 @@ import ray
 from ray import tune
 
 from resnetlab.config import DataConfig, TrialConfig
-from resnetlab.errors import BadData, CannotWrite, ResnetlabError
+from resnetlab.errors import END_THE_SWEEP, BadData, OtherData, ResnetlabError
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
 from resnetlab.tuning.given import kept
+from resnetlab.tuning.preflight import check_here
 from resnetlab.tuning.task import WEIGHTS
 
 if TYPE_CHECKING:
@@ -103,11 +104,13 @@ class _Run:
 
         began = time.perf_counter()
         self._task, self._context, self._altered, self.busy_seconds = task, context, altered, 0.0
+        check_here(context.get("versions", {}))
         self._folder = Folder.at(context["folder"])
         config = TrialConfig.model_validate(task["config"])
         dataset = prepare(config.data, Path(context["cache"]))
         if dataset.hash != task["data_hash"]:
-            raise BadData(f"{config.data.name}: this node sees data {dataset.hash}, the sweep's is {task['data_hash']}")
+            where = f"{config.data.name}: node {platform.node()}"
+            raise OtherData(f"{where} sees data {dataset.hash}, the sweep's is {task['data_hash']}")
         self._dataset = dataset
         device = "cuda" if context["gpus"] > 0 else "cpu"
         threads = max(1, int(context["cpus"]))
@@ -268,8 +271,8 @@ def _ending(error: Exception) -> dict[str, str]:
         return {"status": str(Status.DIVERGED), "reason": str(error)}
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
         return {"status": str(Status.OUT_OF_MEMORY), "reason": text}
-    if isinstance(error, CannotWrite):
-        return {"status": str(Status.INTERRUPTED), "reason": str(error)}
+    if kind in END_THE_SWEEP:
+        return {"status": str(Status.INTERRUPTED), "reason": str(error), "error": kind}
     if isinstance(error, ResnetlabError):
         return {"status": str(Status.FAILED), "reason": str(error)}
     frames = traceback.extract_tb(error.__traceback__)

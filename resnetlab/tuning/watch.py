@@ -66,9 +66,12 @@ class Watch:
                 for handle in (terminal, error, log):
                     os.close(handle)
 
-    def say(self, line: str) -> None:
-        """What a person must know before anything runs."""
-        self._print(line)
+    def say(self, what: str | Table) -> None:
+        """What a person must know before anything runs: a line, or a table."""
+        if isinstance(what, str):
+            self._print(what)
+        else:
+            self._console.print(what)
 
     def _print(self, line: str) -> None:
         """Between words on a terminal; a log has lines of any length."""

@@ -3,7 +3,7 @@
 # The packages' services are not started: the test starts its own, in namespaces, and ends them.
 set -euo pipefail
 
-WANTED=(slurmctld slurmd slurm-client munge iproute2 util-linux nftables)
+WANTED=(slurmctld slurmd slurm-client munge openssh-server openssh-client iproute2 util-linux nftables)
 missing=()
 for package in "${WANTED[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

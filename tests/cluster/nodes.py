@@ -11,6 +11,7 @@ from typing import Any
 
 SUBNET = "10.77.0"
 HOST = f"{SUBNET}.1"  # this machine, as the others see it
+SERVICE = f"{SUBNET}.2"  # again, for what a node may be kept from
 
 
 class Nodes:
@@ -38,7 +39,8 @@ class Nodes:
     def __enter__(self) -> Nodes:
         self._log.mkdir(parents=True, exist_ok=True)
         _ip(f"link add {self._bridge} type bridge")
-        _ip(f"addr add {HOST}/24 dev {self._bridge}")
+        for address in (HOST, SERVICE):
+            _ip(f"addr add {address}/24 dev {self._bridge}")
         _ip(f"link set {self._bridge} up")
         hosts = "".join(f"{address} {name}\n" for name, address in self.address.items())
         for index, name in enumerate(self.names):
@@ -93,6 +95,11 @@ class Nodes:
     def cut(self, name: str) -> None:
         """Pull the node's cable."""
         _ip(f"-n {self._space(name)} link set eth0 down")
+
+    def mend(self, name: str) -> None:
+        """Put it back."""
+        _ip(f"-n {self._space(name)} link set eth0 up")
+        _ip(f"-n {self._space(name)} route replace default via {HOST}")
 
     def processes(self, name: str) -> dict[int, str]:
         """Command lines of what runs on the node, by process id."""

@@ -115,7 +115,7 @@ class _Head:
             subprocess.run(
                 [ROOT / "cluster/local.sh", "head", *options], env=self.env, check=True, stdout=subprocess.DEVNULL
             )
-            self.pid = int((place / ".resnetlab-cluster/pid").read_text())
+            self.pid = int((place / ".resnetlab-cluster" / os.uname().nodename / "pid").read_text())
         else:
             words = [self.env["RAY"], "start", "--head", "--block", f"--port={self.port}", "--dashboard-host=127.0.0.1"]
             self.env["RAY_AUTH_MODE"] = "disabled"

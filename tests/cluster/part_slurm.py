@@ -34,13 +34,19 @@ def run(transcript: Any, place: Path) -> None:
         _queued_again(transcript, place, nodes, slurm)
         _near_the_limit(transcript, place, slurm)
         _without_a_node(transcript, place, nodes, slurm)
+        _without_its_driver(transcript, place, nodes, slurm)
 
 
-def _submit(slurm: Slurm, place: Path, name: str, *more: str) -> str:
+def _submit(slurm: Slurm, place: Path, name: str, *more: str, nodes: int = 2) -> str:
     env = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "RESNETLAB": str(ROOT), "RESNETLAB_CACHE": "/tmp/cache"}
-    options = ["--nodes=2", "--cpus-per-task=1", f"--output={place}/{name}.log", f"--job-name={name}"]
+    options = [f"--nodes={nodes}", "--cpus-per-task=1", f"--output={place}/{name}.log", f"--job-name={name}"]
     sweep = ["--study", str(place / "tiny.yaml"), "--storage", str(place / "results"), "--name", name, *more]
     return slurm.submit(*options, str(ROOT / "cluster/slurm/sweep.sbatch"), *sweep, cwd=place, env=env)
+
+
+def _under_way(slurm: Slurm, url: str, job: str, epochs: int) -> int:
+    """Wait until the job has trained so many epochs; their number."""
+    return outcome.wait_for(url, epochs, going=lambda: slurm.job(job).get("JobState") not in ENDED)
 
 
 def _log(place: Path, name: str) -> str:
@@ -60,7 +66,7 @@ def _to_the_end(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> Non
     job = _submit(slurm, place, "whole")
     url = str(place / "results/whole")
     transcript.say(f"$ sbatch --nodes=2 cluster/slurm/sweep.sbatch --study tiny --name whole   # job {job}")
-    outcome.wait_for(url, 2)
+    _under_way(slurm, url, job, 2)
     answer = _refused(nodes)
     transcript.check("the running cluster refuses a client with another token", "AuthenticationError" in answer, answer)
     state = slurm.wait(job, ENDED)
@@ -90,7 +96,7 @@ def _refused(nodes: Nodes) -> str:
 def _queued_again(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> None:
     job = _submit(slurm, place, "again")
     url = str(place / "results/again")
-    seen = outcome.wait_for(url, 5)
+    seen = _under_way(slurm, url, job, 5)
     before = outcome.keys(url)
     slurm.call("scontrol", "requeue", job)
     transcript.say(f"$ scontrol requeue {job}   # after {seen} epochs, as preemption does it")
@@ -106,7 +112,7 @@ def _queued_again(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> N
 def _near_the_limit(transcript: Any, place: Path, slurm: Slurm) -> None:
     job = _submit(slurm, place, "limit")
     url = str(place / "results/limit")
-    seen = outcome.wait_for(url, 5)
+    seen = _under_way(slurm, url, job, 5)
     slurm.call("scancel", "--batch", "--signal=USR1", job)
     transcript.say(
         f"$ scancel --batch --signal=USR1 {job}   # after {seen} epochs, the signal that comes before the time limit"
@@ -123,7 +129,7 @@ def _near_the_limit(transcript: Any, place: Path, slurm: Slurm) -> None:
 def _without_a_node(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> None:
     job = _submit(slurm, place, "cut")
     url = str(place / "results/cut")
-    seen = outcome.wait_for(url, 4)
+    seen = _under_way(slurm, url, job, 4)
     nodes.cut("n2")
     transcript.say(f"$ ip -n n2 link set eth0 down   # after {seen} epochs of job {job}")
     state = slurm.wait(job, ENDED)
@@ -132,4 +138,30 @@ def _without_a_node(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) ->
         "the sweep ends on the node that is left",
         state == "COMPLETED" and not wrong,
         (state, wrong, _log(place, "cut")),
+    )
+    nodes.mend("n2")
+    slurm.wait_for_all()
+
+
+def _without_its_driver(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> None:
+    """The node under the driver loses its power: Slurm queues the job again, and its lease is still there."""
+    job = _submit(slurm, place, "held", nodes=1)
+    url = str(place / "results/held")
+    seen = _under_way(slurm, url, job, 4)
+    before = outcome.keys(url)
+    lost = slurm.job(job)["NodeList"]
+    nodes.kill(lost)
+    nodes.cut(lost)
+    transcript.say(f"$ {lost}, the only node of job {job}, loses its power after {seen} epochs")
+    state = slurm.wait(job, ENDED)
+    log = _log(place, "held")
+    transcript.check(
+        "Slurm queues the job again, and it ends as COMPLETED on the other node", state == "COMPLETED", log
+    )
+    held = [line for line in log.splitlines() if "held by a sweep that may be dead" in line]
+    transcript.check("it waits for the lease of the dead driver", bool(held), log)
+    transcript.say("".join(f"     | {line}\n" for line in held))
+    wrong = outcome.problems(url, TRIALS)
+    transcript.check(
+        "no epoch that was acknowledged is lost or stands twice", before <= outcome.keys(url) and not wrong, wrong
     )

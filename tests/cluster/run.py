@@ -13,6 +13,7 @@ import argparse
 import importlib
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -76,6 +77,7 @@ def main() -> None:
     unknown = set(chosen.parts) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))} (allowed: {', '.join(PARTS)})")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # parts end what they started
     transcript = Transcript()
     for name in chosen.parts or PARTS:
         part = importlib.import_module(f"part_{name}")

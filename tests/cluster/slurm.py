@@ -95,6 +95,10 @@ class Slurm:
         self._start(["slurmctld", "-D", "-f", str(self.place / "slurm.conf")])
         for name in self.nodes.names:
             self.nodes.start(name, ["slurmd", "-D", "-N", name, "-f", str(self.place / "slurm.conf")], env=self.env)
+        self.wait_for_all()
+
+    def wait_for_all(self) -> None:
+        """Until every node is idle."""
         _until(lambda: self.call("sinfo", "-h", "-t", "idle", "-o", "%D") == str(len(self.nodes.names)), self.state)
 
     def __exit__(self, *error: Any) -> None:

@@ -36,7 +36,6 @@ class Here:
 
         monkeypatch.setattr(engine, "run", self._engine)
         monkeypatch.setattr(cluster, "connect", _no_cluster)
-        monkeypatch.setattr(cluster, "check_storage", lambda folder: None)
         monkeypatch.setattr(lease, "_alive", lambda *holder: False)  # whoever held the folder has crashed
 
     def at(self, case: str) -> Path:

@@ -1,0 +1,111 @@
+"""What the preflight says of nodes, and what it refuses. Real nodes: test_real_sweep, `make test-cluster`."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from resnetlab.config import DataConfig
+from resnetlab.data import prepare
+from resnetlab.errors import BadData, BadRequest, NodeRefused
+from resnetlab.provenance import versions
+from resnetlab.tables.folder import Folder
+from resnetlab.tuning import preflight
+from resnetlab.tuning.preflight import Asked, Node, check_here, decisive
+
+OURS = {"python": "3.11.7", "torch": "2.14.1+cu128", "ray": "2.60.0", "optuna": "5.0.0", "numpy": "2.4.0"}
+DATA = DataConfig(name="glyphs", variants=2, limit=600)
+
+
+def node(number, data="0123456789abcdef", storage="", gpus=(), **others):
+    return Node(
+        host=f"n{number}",
+        address=f"10.0.0.{number}",
+        versions=OURS | others,
+        machine="x86_64, 8 cores",
+        gpus=gpus,
+        memory=number << 30,
+        data={"data glyphs": data},
+        storage=storage,
+    )
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    """check() of made-up answers; what it has shown, as text."""
+
+    def ask(*nodes):
+        asked = Asked(Folder.at(tmp_path), tmp_path, {"data glyphs": (DATA, "0123456789abcdef")}, OURS)
+        monkeypatch.setattr(preflight, "_answers", lambda *arguments: list(nodes))
+        said = io.StringIO()
+        console = Console(file=said, width=100)
+        try:
+            preflight.check(asked, lambda: None, console.print)
+        finally:
+            ask.said = said.getvalue()
+        return ask.said
+
+    return ask
+
+
+def test_nodes_that_are_alike_are_one_column(ask):
+    said = ask(*(node(number) for number in range(1, 6)))
+    assert "n1, n2, n3 and 2 more" in said and "2.14.1+cu128" in said and "1.0 to 5.0 GiB" in said
+    assert "differs" not in said and "refused" not in said
+
+
+def test_what_alters_nothing_is_shown_and_not_refused(ask):
+    gpu = ("NVIDIA L4, 22000 MiB", "NVIDIA L4, 21000 MiB")
+    said = ask(node(1), node(2, optuna="4.9.0", torch="2.14.1+cpu", python="3.11.9", gpus=gpu))
+    differing = {line.split()[0] for line in said.splitlines() if line.rstrip().endswith("differs")}
+    assert differing == {"optuna", "torch", "python", "GPUs"}
+    assert "2 × NVIDIA L4" in said and "GPU 21000 MiB to 22000 MiB" in said
+
+
+@pytest.mark.parametrize(
+    "other, kind, code, words",
+    [
+        (node(2, torch="2.13.0"), NodeRefused, 2, "node n2 (10.0.0.2) has torch 2.13.0, the driver 2.14.1+cu128"),
+        (node(2, python="3.12.1"), NodeRefused, 2, "has python 3.12.1, the driver 3.11.7"),
+        (node(2, data="fedcba9876543210"), BadData, 3, "has data glyphs with hash fedcba9876543210, the driver 0123"),
+        (node(2, data="/x: no such folder"), BadData, 3, "has no data glyphs: /x: no such folder"),
+        (node(2, storage="cannot write: Read-only file system"), BadRequest, 2, "(10.0.0.2) cannot write: Read-only"),
+        (Node("n2", "10.0.0.2", problem="cannot run this project: no module"), NodeRefused, 2, "cannot run this"),
+    ],
+)
+def test_a_node_that_would_alter_results_is_refused(ask, other, kind, code, words):
+    with pytest.raises(kind) as caught:
+        ask(node(1), other)
+    assert words in str(caught.value) and caught.value.exit_code == code and "refused" in ask.said
+
+
+def test_everything_that_is_wrong_stands_in_one_message(ask):
+    with pytest.raises(NodeRefused) as caught:
+        ask(node(1), node(2, torch="2.13.0", storage="cannot write: x"), node(3, data="fedcba9876543210"))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1 + 3 + 3 and "n2" in lines[1] and "n2" in lines[2] and "n3" in lines[3]
+    assert "constraints.txt" in lines[4] and "mounts" in lines[5] and "same files" in lines[6]
+    assert sum(line.rstrip().endswith("refused") for line in ask.said.splitlines()) == 3
+
+
+def test_a_node_makes_the_data_it_lacks_and_probes_the_storage(tmp_path):
+    folder = Folder.at(tmp_path / "results")
+    folder.write("probe/t", b"t")
+    config = DATA.model_dump(mode="json")
+    broken = config | {"name": "folder", "root": "/nowhere", "variants": DataConfig.model_fields["variants"].default}
+    found = preflight._ask(folder.place, "t", "n", str(tmp_path / "cache"), {"a": config, "b": broken})
+    assert found["data"]["a"] == prepare(DATA, tmp_path / "cache").hash
+    assert "/nowhere" in found["data"]["b"] and found["storage"] == "" and folder.read("probe/t-n") == b"n"
+    assert found["versions"] == versions() and found["memory"] > 1 << 20
+    assert preflight._storage(str(tmp_path / "other"), "t", "n") == "does not see what the driver wrote"
+    (tmp_path / "results/probe/t-m").mkdir()
+    assert preflight._storage(folder.place, "t", "m").startswith("cannot write: ")
+
+
+def test_a_trial_refuses_a_node_that_joined_with_another_version():
+    check_here({})
+    check_here(decisive())
+    with pytest.raises(
+        NodeRefused, match=r"node \S+, which joined during the sweep, has torch \S+, the sweep's is 1.0"
+    ):
+        check_here(decisive() | {"torch": "1.0"})
