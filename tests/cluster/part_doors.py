@@ -323,7 +323,7 @@ time.sleep(120)
 
 
 def _control(transcript: Any, head: _Head, closed: list[endpoints.Endpoint]) -> None:
-    done = _sweep(head, head.place.parent, HOME=str(head.place), RAY_AUTH_MODE="")
+    done = _sweep(head, head.place.parent, "--name", "open", HOME=str(head.place), RAY_AUTH_MODE="")
     _, err = done.communicate(timeout=PATIENCE)
     asks = done.returncode == 2 and "the cluster asks for no token" in err
     transcript.say("$ RAY_AUTH_MODE=disabled ray start --head   # the same questions, as a control")
