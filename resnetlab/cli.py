@@ -189,7 +189,8 @@ def print_published(study: Study, storage: str) -> None:
         for heading in ("arm", "what", "printed", "measured", "interval", "n", "difference", "verdict"):
             table.add_column(heading, overflow="fold", no_wrap=heading in ("n", "measured", "difference"))
         for row in verdicts:
-            why = [str(reasons.setdefault(reason, len(reasons) + 1)) for reason in row.reasons]
+            said = [*row.reasons, *([row.note] if row.note else [])]
+            why = [str(reasons.setdefault(reason, len(reasons) + 1)) for reason in said]
             table.add_row(
                 printed.arms(row),
                 row.what if title == "Numbers" else row.printed,

@@ -114,6 +114,27 @@ def test_own_fonts_join(tmp_path, cache):
     assert "cannot be read" in dataset.notes["fonts left out"]["broken"]
 
 
+def test_one_face_of_each_family_is_chosen():
+    """matplotlib's 22 usable fonts are of a few families with several faces each."""
+    found = fonts.usable(fonts.font_files(None)).paths
+    kept = {"STIXGeneral": found["STIXGeneral"]}
+    chosen, families = fonts.choose(found, kept, 3)
+    assert list(chosen) == ["DejaVuSans", "cmmi10"] and families == 9
+    every, _ = fonts.choose(found, kept, 1 + families)
+    assert len(every) == families and "STIXGeneral" not in every and "DejaVuSans-Bold" not in every
+    with pytest.raises(BadRequest, match=r"99 fonts, .*allowed: 2 to 10"):
+        fonts.choose(found, kept, 99)
+
+
+def test_the_script_that_chooses_fonts_names_what_is_wrong(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    for folder, words in (("full", "need a folder that is empty"), ("chosen", "allowed: none, as no other family")):
+        command = [sys.executable, ROOT / "sweeps/choose_fonts.py", "24", tmp_path / folder, "--fonts", tmp_path]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
 def test_own_fonts_of_which_none_can_be_used(tmp_path, cache):
     shutil.copy(fonts.shipped() / "cmex10.ttf", tmp_path / "signs.ttf")
     with pytest.raises(BadData, match=r"font_dir: none of 1 fonts can be used; signs.ttf: draws other signs"):

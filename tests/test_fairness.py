@@ -158,6 +158,25 @@ def test_times_are_compared_on_one_kind_of_machine_only():
     assert len(texts(findings, "equal training time", None)) == 3
 
 
+def test_named_arms_are_compared_with_another_of_like_size_too():
+    named = [("base", "a"), ("big", "a"), ("large", "a"), ("huge", "a"), ("other", "b")]
+    plan = a_plan("arms", [{}] * 5).model_copy(
+        update={"compared": {}, "arms": [PlannedArm(name=name, values=BASE, task=task) for name, task in named]}
+    )
+    rows = confirmed(plan, Truth(sd=0.05))
+    rows["parameters"] = rows["arm"].map({"base": 100, "big": 200, "large": 210, "huge": 400, "other": 205})
+    rows.loc[rows["arm"] == "big", "test_accuracy"] += 0.02
+    table = matched(plan, rows, "parameters").set_index("level")
+    assert table["ratio"].to_dict() == pytest.approx({"big": 2.0, "large": 2.1, "huge": 4.0})
+    assert table.loc["big", "others"] == "large" and 100 * table.loc["big", "estimate"] == pytest.approx(2.0, abs=0.3)
+    assert table.loc["huge", "note"] == "no third arm within 10% of huge"
+    said = texts(fairness(STUDY, plan, rows), "equal parameters", False)
+    assert said[0].startswith(
+        "big instead of base: 2.00 times the parameters; against large, which is alike in that: +"
+    )
+    assert "points, n = 3 against 3, unadjusted" in said[0]
+
+
 def test_arms_at_equal_epochs_and_arms_that_are_not():
     plan = simulated_plan("one-factor", 3)
     rows = confirmed(plan).assign(epochs_run=9)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from resnetlab import provenance
 from resnetlab.errors import TrialsFailed
 from resnetlab.plan import Plan, make_plan, sketch
 from resnetlab.study import build_study
@@ -159,3 +160,16 @@ def test_the_plan_names_its_contrasts_before_the_evidence(kind):
     plan = sketch(build_study(content, "s.yaml"))
     asked = [item.name for item in questions(plan).items if item.kind != "simple"]
     assert plan.contrasts == asked and "kernel: 5 - 3" in asked
+
+
+def test_the_code_hash_follows_every_file_of_the_package(tmp_path, monkeypatch):
+    for name in ("a.py", "b/c.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    before = provenance.code_hash()
+    assert len(before) == 16 and provenance.code_hash() == before
+    (tmp_path / "b" / "c.py").write_text("c")
+    changed = provenance.code_hash()
+    (tmp_path / "b" / "c.py").rename(tmp_path / "c.py")
+    assert len({before, changed, provenance.code_hash()}) == 3

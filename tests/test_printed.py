@@ -60,8 +60,14 @@ def test_the_table_has_claims_and_main_numbers_of_what_ran(tmp_path):
     assert any(line.startswith("| font-transfer | scratch: test accuracy, last epoch | 89 % |") for line in lines)
     assert any("The transferred model is about as accurate" in line for line in lines)
     assert not any("mine" in line for line in lines)
+    (tmp_path / "font-transfer").rename(tmp_path / "font-transfer-4-fonts")
+    assert "| font-transfer-4-fonts | scratch: test accuracy" in published_table(tmp_path)
     (about,) = [line for line in lines if line.startswith("- `font-transfer`")]
-    assert "glyphs, 4,800 training and 2,000 test images; 12 epochs; 12 of 12 runs complete; cpu" in about
+    assert (
+        "glyphs, 4,800 training and 2,000 test images; 12 epochs; " in about
+        and "; 12 of 12 runs complete; cpu" in about
+    )
+    assert "lr=0.01 instead of 0.001, normalise=train instead of half" in about
 
 
 def test_without_a_folder():

@@ -221,6 +221,29 @@ def test_a_failed_arm_says_why():
     assert reasons(failed, "sgd", name="resnet18-finetune") == f"no complete run of sgd ({why})"
 
 
+def test_settings_other_than_the_texts_are_not_comparable_and_other_than_ours_are_named():
+    adam = result(GOOD, config={"optimizer": "adam"})
+    assert reasons(adam) == "resnet: optimizer=adam, where the text has sgd"
+    faster = verdict(result(GOOD, config={"lr": 0.01}), "resnet")
+    assert (faster.verdict, faster.note) == ("agrees", "resnet: lr=0.01, where our choice is 0.001")
+    claim = claims(result(GOOD, config={"batch": 64}))["The ResNet is more accurate than the plain CNN."]
+    assert [reason[-30:] for reason in claim.reasons] == ["batch=64, where the text has 32"[-30:]] * 2
+    few = result(GOOD, data=DATA | {"name": "glyphs"}, config={"data_fraction": 0.02})
+    assert reasons(few) == "other data (glyphs, not cifar10, 2% of its training images)"
+
+
+def test_parameters_are_known_without_a_run():
+    facts = {"resnet50": {"parameters": 26_136_138, "trainable": 26_136_138}}
+    found = verdict(
+        result({"scratch-cnn": [0.77]}, facts=facts), "resnet50", name="resnet50-vs-scratch", what="parameters"
+    )
+    assert (found.verdict, found.mean, found.n) == ("differs", 26_136_138, 0)
+    assert "Keras gives every convolution a bias (26,560 in all)" in found.note
+    same = verdict(result({"scratch-cnn": [0.77]}, facts={"resnet50": {"parameters": 26_215_818, "trainable": 1}}),
+                   "resnet50", name="resnet50-vs-scratch", what="parameters")  # fmt: skip
+    assert same.verdict == "agrees"
+
+
 def test_a_network_that_the_text_does_not_describe():
     measured = result({"resnet18-finetuned": [0.82, 0.82]}, epochs=10)
     message = reasons(measured, "custom-cnn", name="transfer-resnet18", what="validation accuracy, last epoch")

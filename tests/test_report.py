@@ -18,6 +18,7 @@ from made_results import default_study, make_results
 from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
+from resnetlab.errors import BadData
 from resnetlab.metrics import METRICS
 from resnetlab.report import arm_gallery
 from resnetlab.report.answer import answer
@@ -238,6 +239,34 @@ def test_the_answer_comes_first_with_interval_and_n(place, built):
     number = {1: "One of 6 comparisons is a"}.get(len(said.confirmed), f"{len(said.confirmed)} of 6 comparisons are")
     assert f"{number} confirmed effect" in text and "20 of 21 planned confirm runs reached the full budget" in text
     assert "exploration: hypotheses, not effects" in text
+
+
+def test_no_effect_is_computed_at_unequal_epochs(place, built, tmp_path):
+    """All that the effects rest on ran the one budget; a row that says otherwise leaves no report at all."""
+    results = Results.open(place)
+    found, runs = estimates(results), results.confirm[results.confirm["status"] == "complete"]
+    budget = results.study.search.epochs
+    assert set(runs["epochs_run"]) == set(runs["epochs_allowed"]) == {budget}
+    last = results.epochs.groupby("trial_id")["epoch"].max()
+    assert set(last[runs["trial_id"]]) == {budget}
+    mean = runs.groupby("arm")["test_accuracy"].mean()
+    (row,) = found[found["name"] == "kernel: 5 - 3"].to_dict("records")
+    assert row["estimate"] == pytest.approx(mean["kernel=5"] - mean["incumbent"])
+    assert f"all compared at epoch {budget}" in built.text
+    copy(place, tmp_path, "report.html")
+    trials = pq.read_table(place / "trials.parquet")
+    one = trials["trial_id"].to_pylist().index(runs["trial_id"].iloc[0])
+    for columns, message in (
+        (["epochs_run"], rf"complete after 1 of {budget} epochs; effects are computed at the full budget only"),
+        (["epochs_run", "epochs_allowed"], "confirm rows of unequal budgets"),
+    ):
+        changed = {name: trials[name].to_pylist() for name in columns}
+        for values in changed.values():
+            values[one] = 1
+        rewrite(tmp_path, **{name: trials[name].to_pylist() for name in ("epochs_run", "epochs_allowed")} | changed)
+        with pytest.raises(BadData, match=message):
+            build_report(tmp_path)
+        assert not (tmp_path / "report.html").exists()
 
 
 def test_all_trials_are_in_the_table_with_their_config_and_curve(place, built):

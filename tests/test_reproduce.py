@@ -33,6 +33,19 @@ def test_every_arm_of_the_text_can_be_run(name):
             assert study.arm_config(arm, seed=0).epochs == found.epochs
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_text_fixes_and_what_we_chose_is_what_an_arm_runs(name):
+    study = reproduce.study_of(STUDIES, name, None, 1.0, None)
+    for arm, found in published().studies[name].arms.items():
+        wanted = found.fixed | found.chosen
+        assert found.unspecified or wanted
+        config = study.arm_config(arm, seed=0).model_dump() if wanted else {}
+        assert {key: config[key] for key in wanted} == wanted
+        said = {"weights", "epochs", *wanted}
+        changed = {key for key in {*study.baseline, *study.arms.get(arm, {})} if config.get(key) is not None}
+        assert found.unspecified or changed <= said, "every setting of the study has its place"
+
+
 def test_parameter_counts_are_the_printed_ones():
     def counts(name):
         text = published().studies[name]
@@ -89,5 +102,5 @@ def test_the_dry_run_describes_each_arm(tmp_path, monkeypatch, capsys):
     assert "206,279 of 262,023 parameters trained" in lines["transfer"] and "1 epoch of 158 " in lines["transfer"]
     assert lines["transfer"].endswith("from the stages of font-source, 3 of 3 stages frozen")
     assert "from" not in lines["scratch"] and "1 epoch of 16 images" in lines["scratch-small"]
-    assert "8 arms × 3 seeds = 24 runs of 1 epochs: 24 epochs" in said and "cost: 24 epochs" in said
+    assert "9 arms × 3 seeds = 27 runs of 1 epochs: 27 epochs" in said and "cost: 27 epochs" in said
     assert not (tmp_path / "results").exists()

@@ -12,6 +12,7 @@ import pandas as pd
 
 from resnetlab.analysis.contrasts import Cells, contrast
 from resnetlab.analysis.curves import full_budget
+from resnetlab.analysis.questions import questions
 from resnetlab.analysis.runs import Runs
 from resnetlab.analysis.sharing import shared_times
 from resnetlab.design import show
@@ -101,7 +102,8 @@ def matched(plan: Plan, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
     only, of all where there are none), pairs, others (compared factors in which the pairs differ besides), estimate,
     low, high (95%, fractions, test accuracy at the full budget), n, n_reference, note. The pairs are those of an arm
     with the level and one with the reference within 10% of each other that differ in fewest other factors; estimate
-    is NaN where there are none.
+    is NaN where there are none. Named arms: each with the first of its task for reference; the pair is the arm and the
+    third of the task that is nearest to it, whose name is in others.
     """
     runs = Runs.of(plan, confirm)
     cells = Cells.of(runs.values)
@@ -110,6 +112,13 @@ def matched(plan: Plan, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
     size = np.array([float(sizes.get(row, np.nan)) for row in range(len(plan.arms))])
     size[cells.n == 0] = np.nan
     apart = _machines(full) if by == "train_seconds" else ""
+    names = ["by", "factor", "level", "reference", "ratio", "pairs", "others", "estimate", "low", "high", "n",
+             "n_reference", "note"]  # fmt: skip
+    if plan.design == "arms":
+        asked = [(item.level, item.reference) for item in questions(plan).items]
+        found = [{"by": by, "factor": "arm", "level": level, "reference": reference}
+                 | _matched_arm(plan, cells, size, level, reference, apart) for level, reference in asked]  # fmt: skip
+        return pd.DataFrame(found, columns=names)
     rows = []
     for factor, levels in plan.compared.items():
         for level in levels:
@@ -117,18 +126,50 @@ def matched(plan: Plan, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
                      for x in (level, plan.incumbent[factor])]  # fmt: skip
             row = {"by": by, "factor": factor, "level": show(level), "reference": show(plan.incumbent[factor])}
             rows.append(row | _matched(plan, cells, size, sides, factor, apart))
-    names = ["by", "factor", "level", "reference", "ratio", "pairs", "others", "estimate", "low", "high", "n",
-             "n_reference", "note"]  # fmt: skip
     return pd.DataFrame(rows, columns=names)
+
+
+_NO_PAIR = {"pairs": 0, "others": "", "estimate": np.nan, "low": np.nan, "high": np.nan, "n": 0, "n_reference": 0}
+
+
+def _matched_arm(plan: Plan, cells: Cells, size: np.ndarray, level: str, reference: str, apart: str) -> dict[str, Any]:
+    place = {arm.name: row for row, arm in enumerate(plan.arms)}
+    mine, first = place[level], place[reference]
+    if apart or np.isnan(size[[mine, first]]).any():
+        return _NO_PAIR | {"ratio": np.nan, "note": apart or "not both arms have runs that tell"}
+    away = {
+        row: abs(np.log(size[mine] / size[row]))
+        for row, arm in enumerate(plan.arms)
+        if row not in (mine, first) and arm.task == plan.arms[mine].task and not np.isnan(size[row])
+    }
+    nearest = min(away, key=lambda row: away[row], default=None)
+    ratio = float(size[mine] / size[first])
+    if nearest is None or away[nearest] > np.log(LIKE):
+        return _NO_PAIR | {"ratio": ratio, "note": f"no third arm within {LIKE - 1:.0%} of {level}"}
+    weights = np.zeros((1, len(plan.arms)))
+    weights[0, [mine, nearest]] = 1.0, -1.0
+    return {"ratio": ratio, "pairs": 1, "others": plan.arms[nearest].name, "note": ""} | _estimated(
+        cells, weights, [mine], [nearest], cube=False
+    )
+
+
+def _estimated(
+    cells: Cells, weights: np.ndarray, ours: Sequence[int], theirs: Sequence[int], cube: bool
+) -> dict[str, Any]:
+    found = contrast(cells, weights, cube=cube)
+    low, high = found.interval()
+    return {
+        "estimate": float(found.estimate[0]), "low": float(low[0]), "high": float(high[0]),
+        "n": int(cells.n[list(ours)].sum()), "n_reference": int(cells.n[list(theirs)].sum()),
+    }  # fmt: skip
 
 
 def _matched(
     plan: Plan, cells: Cells, size: np.ndarray, sides: Sequence[np.ndarray], factor: str, apart: str
 ) -> dict[str, Any]:
     known = [np.flatnonzero(side & ~np.isnan(size)) for side in sides]
-    nothing = {"pairs": 0, "others": "", "estimate": np.nan, "low": np.nan, "high": np.nan, "n": 0, "n_reference": 0}
     if apart or not len(known[0]) or not len(known[1]):
-        return nothing | {"ratio": np.nan, "note": apart or "not every level has runs that tell"}
+        return _NO_PAIR | {"ratio": np.nan, "note": apart or "not every level has runs that tell"}
     differ = {(int(a), int(b)): _others(plan, int(a), int(b), factor) for a in known[0] for b in known[1]}
     ratios = {pair: np.log(size[pair[0]] / size[pair[1]]) for pair in differ}
     ratio = float(np.exp(np.mean([x for pair, x in ratios.items() if not differ[pair]] or list(ratios.values()))))
@@ -136,20 +177,16 @@ def _matched(
     fewest = min((len(differ[pair]) for pair in alike), default=0)
     pairs = [pair for pair in alike if len(differ[pair]) == fewest]
     if not pairs:
-        return nothing | {"ratio": ratio, "note": f"no two arms within {LIKE - 1:.0%} of each other"}
+        return _NO_PAIR | {"ratio": ratio, "note": f"no two arms within {LIKE - 1:.0%} of each other"}
     weights = np.zeros((1, len(plan.arms)))
     for a, b in pairs:
         weights[0, a] += 1 / len(pairs)
         weights[0, b] -= 1 / len(pairs)
-    found = contrast(cells, weights, cube=plan.design != "one-factor")
-    low, high = found.interval()
-    used = [sorted({pair[side] for pair in pairs}) for side in (0, 1)]
+    ours, theirs = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
     others = sorted({name for pair in pairs for name in differ[pair]})
-    return {
-        "ratio": ratio, "pairs": len(pairs), "others": ", ".join(others), "estimate": float(found.estimate[0]),
-        "low": float(low[0]), "high": float(high[0]), "n": int(cells.n[used[0]].sum()),
-        "n_reference": int(cells.n[used[1]].sum()), "note": "",
-    }  # fmt: skip
+    return {"ratio": ratio, "pairs": len(pairs), "others": ", ".join(others), "note": ""} | _estimated(
+        cells, weights, ours, theirs, cube=plan.design != "one-factor"
+    )
 
 
 def _others(plan: Plan, a: int, b: int, factor: str) -> list[str]:
@@ -211,7 +248,8 @@ def _sizes(found: pd.DataFrame) -> list[Finding]:
     findings = []
     for row in found.to_dict("records"):
         check = f"equal {SIZES[row['by']]}"
-        asked = f"{row['factor']} {row['level']} instead of {row['reference']}"
+        factor = "" if row["factor"] == "arm" else f"{row['factor']} "
+        asked = f"{factor}{row['level']} instead of {row['reference']}"
         if np.isnan(row["ratio"]):
             findings.append(Finding(check, None, f"{asked}: {row['note']}"))
             continue
@@ -225,10 +263,12 @@ def _at_equal(row: Mapping[str, Any]) -> str:
     """What arms of like size or time say, in percentage points."""
     if not row["pairs"]:
         return str(row["note"])
-    besides = f", which also differ in {row['others']}" if row["others"] else ""
     size = f"{100 * row['estimate']:+.2f}"
     if not np.isnan(row["low"]):
         size += f" (95% interval {100 * row['low']:+.2f} … {100 * row['high']:+.2f})"
+    runs = f"n = {row['n']} against {row['n_reference']}, unadjusted"
+    if row["factor"] == "arm":
+        return f"against {row['others']}, which is alike in that: {size} points, {runs}"
+    besides = f", which also differ in {row['others']}" if row["others"] else ""
     pairs = f"{row['pairs']} pair{'s' * (row['pairs'] > 1)} of arms"
-    runs = f"n = {row['n']} against {row['n_reference']}"
-    return f"average over {pairs} alike in that{besides}: {size} points, {runs}, unadjusted"
+    return f"average over {pairs} alike in that{besides}: {size} points, {runs}"

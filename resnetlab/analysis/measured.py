@@ -63,21 +63,20 @@ class Measured:
     def values(self, what: What, arm: str, against: str | None = None) -> pd.Series:
         """One value per seed block, in base units (fractions, seconds, nats); empty where no table has it.
 
-        against: for PAIRED metrics only, whose value needs both arms' runs of a block.
+        against: for PAIRED metrics only, whose value needs both arms' runs of a block. Parameters of an arm in `facts`
+        are known without a run.
         """
         if what.metric in PAIRED:
             found = self._paired(what, arm, str(against))
         elif what.metric in NOT_KEPT or what.metric.startswith("data_"):
             found = {}
+        elif what.metric in COUNTED and arm in self.facts:
+            found = dict.fromkeys([*self.runs(arm).index] or ["network"], _counted(what.metric, self.facts[arm]))
         elif what.metric in COUNTED:
-            found = {block: self._counted(what.metric, arm, run) for block, run in self.runs(arm).iterrows()}
+            found = {block: _counted(what.metric, run) for block, run in self.runs(arm).iterrows()}
         else:
             found = {block: self._one(what, run) for block, run in self.runs(arm).iterrows()}
         return pd.Series(found, dtype=float).dropna()
-
-    def _counted(self, metric: str, arm: str, run: pd.Series) -> float:
-        counts: dict[str, float] = {name: self.facts.get(arm, run)[name] for name in ("parameters", "trainable")}
-        return counts["parameters"] - counts["trainable"] if metric == "untrained_parameters" else counts[metric]
 
     def _one(self, what: What, run: pd.Series) -> float:
         match what.metric:
@@ -183,3 +182,7 @@ class Measured:
         if what.metric == "perfect_in_both":
             return float(((first == 1.0) & (second == 1.0)).sum())
         return max(float(rates.nsmallest(WORST).max()) for rates in (first, second))
+
+
+def _counted(metric: str, counts: Mapping[str, float]) -> float:
+    return counts["parameters"] - counts["trainable"] if metric == "untrained_parameters" else counts[metric]

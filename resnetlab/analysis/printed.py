@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from resnetlab.analysis.measured import Measured
-from resnetlab.analysis.published import Verdict, compare
+from resnetlab.analysis.published import Verdict, compare, departures
 from resnetlab.analysis.results import Results
 from resnetlab.published import PublishedStudy, published
 from resnetlab.reproduce import SCALED
@@ -20,7 +21,8 @@ SHORT = ("points", "%", "minutes", "epochs")  # units with two decimals
 
 @dataclass(frozen=True)
 class Held:
-    """The runs of a folder held against what the text printed. name: of the published study."""
+    """The runs of a folder held against what the text printed. name: of the published study, or of the folder where
+    that says more (`font-transfer-1205-fonts`)."""
 
     name: str
     text: PublishedStudy
@@ -36,7 +38,8 @@ def held(results: Results, facts: Mapping[str, Mapping[str, float]] | None = Non
         return None
     name, _, scale = results.study.name.partition(SCALED)
     numbers, claims = compare(text, Measured.of(results, facts), scaled=bool(scale))
-    return Held(name, text, numbers, claims, _about(results))
+    place = results.folder.url.rstrip("/").rpartition("/")[2]
+    return Held(place if place.startswith(f"{name}-") else name, text, numbers, claims, _about(results, text))
 
 
 def text_of(study: Study) -> PublishedStudy | None:
@@ -44,15 +47,26 @@ def text_of(study: Study) -> PublishedStudy | None:
     return published().studies.get(study.name.partition(SCALED)[0]) if study.arms else None
 
 
-def _about(results: Results) -> str:
+def _about(results: Results, text: PublishedStudy) -> str:
     runs, data = results.confirm, results.sweep.get("data") or {}
+    configs = {row.arm: json.loads(row.config) for row in runs.dropna(subset=["config"]).itertuples(index=False)}
+    used = max((config.get("data_fraction", 1.0) for config in configs.values()), default=1.0)
+    share = f" ({used:.0%} of them used)" if used < 1 else ""
     epochs = sorted({int(n) for n in runs["epochs_allowed"].dropna()})
     complete = int((runs["status"] == "complete").sum())
     devices = sorted({f"{row.device}, {row.threads:.0f} thread{'s' * (row.threads != 1)} a run"
                       for row in runs.dropna(subset=["device", "threads"]).itertuples(index=False)})  # fmt: skip
+    images = f"{data['train']:,} training{share} and {data['test']:,} test images" if "train" in data else ""
+    ours = [
+        departure
+        for name, config in configs.items()
+        if name in text.arms
+        for departure in departures(config, text.arms[name].fixed | text.arms[name].chosen, "{} instead of {}")
+    ]
     parts = [
-        f"{data.get('name')}, {data['train']:,} training and {data['test']:,} test images" if "train" in data else "",
+        f"{data.get('name')}, {images}" if images else "",
         f"{' or '.join(map(str, epochs))} epoch{'s' * (epochs != [1])}" if epochs else "",
+        ", ".join(dict.fromkeys(ours)),
         f"{complete} of {len(runs)} runs complete",
         *devices,
     ]
@@ -103,11 +117,12 @@ def markdown(found: Sequence[Held]) -> str:
 
 
 def _is_main(one: Held, row: Verdict) -> bool:
-    """Of arms with a run: accuracy on the test split, or on validation where the text has no other; parameters, or
-    trainable ones."""
+    """Accuracy on the test split of arms with a run, or on validation where the text has no other; parameters, or
+    trainable ones, of arms that were counted."""
     known = {number.what for number in one.numbers}
     accuracy = TEST if TEST in known else VALIDATION
-    return bool(row.n) and row.what in (accuracy, "parameters" if "parameters" in known else "trainable parameters")
+    size = "parameters" if "parameters" in known else "trainable parameters"
+    return (bool(row.n) and row.what == accuracy) or (bool(np.isfinite(row.mean)) and row.what == size)
 
 
 def _left(one: Held) -> int:
@@ -115,8 +130,14 @@ def _left(one: Held) -> int:
 
 
 def _line(one: Held, row: Verdict, claim: bool) -> str:
-    reasons = row.reasons or ((row.note,) if claim and row.note else ())
-    why = f": {'; '.join(reasons)}" if reasons else ""
+    why = "; ".join(row.reasons) or row.note
     said = f"{row.printed} ({arms(row)})" if claim else f"{arms(row)}: {row.what}"
-    cells = (one.name, said, "" if claim else row.printed, measured(row), str(row.n), f"*{row.verdict}*{why}")
+    cells = (
+        one.name,
+        said,
+        "" if claim else row.printed,
+        measured(row),
+        str(row.n),
+        f"*{row.verdict}*{why and ': ' + why}",
+    )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -10,7 +10,7 @@ on the claimed side of zero, differs where it lies on the other, and is undecide
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -108,7 +108,7 @@ class _Judge:
             mean=mean,
             low=low,
             high=high,
-            n=min(map(len, samples)),
+            n=0 if self.measured.runs(arm).empty else min(map(len, samples)),
             difference=mean - nearest,
             verdict=verdict,
             reasons=tuple(reasons),
@@ -164,6 +164,8 @@ class _Judge:
         for name in arms:
             if self.study.arms[name].unspecified:
                 reasons.append(f"the text does not say what {name} is")
+            elif what.metric in COUNTED and name in self.measured.facts:
+                continue  # a network's parameters are known without a run
             elif self.measured.runs(name).empty:
                 lost = self.measured.lost(name)
                 reasons.append(f"no complete run of {name}" + (f" ({lost})" if lost else ""))
@@ -181,30 +183,34 @@ class _Judge:
             return []  # the order of times is the network's, whatever it learns
         printed, data, run = self.study.data, self.measured.data, self.measured.runs(name).iloc[0]
         config = json.loads(run["config"])
-        classes = len(self.measured.tally(run)) or _count(data.get("classes"))
-        found, wanted = (*data.get("shape", ()), classes), (*printed.shape, printed.classes)
+        found, wanted = self._form(run), (*printed.shape, printed.classes)
         if what.metric in COUNTED:
             shown = "images of {}x{}x{} and {} classes".format
-            known = name in self.measured.facts or found == wanted or len(found) != len(wanted)
+            known = found == wanted or len(found) != len(wanted)
             return [] if known else [f"counted for {shown(*found)}, not {shown(*wanted)}"]
-        reasons = []
-        if not self._same_data(found == wanted):
-            reasons.append(f"other data ({data.get('name')}, not {printed.name})")
-        elif (images := data.get("train", 0) * config.get("data_fraction", 1.0)) < ENOUGH * printed.train:
+        reasons, part = [], config.get("data_fraction", 1.0)
+        if not self._same_data(found):
+            of = f", {part:.0%} of its training images" if part < 1 else ""
+            reasons.append(f"other data ({data.get('name')}, not {printed.name}{of})")
+        elif (images := data.get("train", 0) * part) < ENOUGH * printed.train:
             reasons.append(f"trained on {round(images):,} of {printed.train:,} images")
         epochs = self.study.arms[name].epochs
         if epochs is not None and config["epochs"] < epochs:
             reasons.append(f"{config['epochs']} of {epochs} epochs")
         if self.study.arms[name].pretrained and config.get("weights", "none") == "none":
             reasons.append("no pretrained weights")
-        return reasons
+        return reasons + departures(config, self.study.arms[name].fixed, f"{name}: {{}}, where the text has {{}}")
 
-    def _same_data(self, same_form: bool) -> bool:
+    def _form(self, run: pd.Series) -> tuple[int, ...]:
+        """(H, W, C, classes) of what a run was trained on."""
+        data = self.measured.data
+        return *data.get("shape", ()), len(self.measured.tally(run)) or _count(data.get("classes"))
+
+    def _same_data(self, form: tuple[int, ...]) -> bool:
         """By name; or a folder of as many images of the same form."""
         data, printed = self.measured.data, self.study.data
-        return data.get("name") == printed.name or (
-            data.get("name") == "folder" and same_form and data.get("test") == printed.test
-        )
+        same = form == (*printed.shape, printed.classes) and data.get("test") == printed.test
+        return data.get("name") == printed.name or (data.get("name") == "folder" and same)
 
     def _machines(self, arms: list[str]) -> list[str]:
         columns = ["device", "device_share", "threads", "host"]
@@ -217,14 +223,26 @@ class _Judge:
         if not _is_outcome(what.metric):
             return ""
         notes = []
-        if self.measured.data.get("name") == "folder":
-            notes.append(f"read from a folder of images, taken as a copy of {self.study.data.name}")
         for name in filter(None, (arm, what.against)):
-            runs = self.measured.runs(name)
-            weights = "" if runs.empty else json.loads(runs.iloc[0]["config"]).get("weights", "none")
-            if self.study.arms[name].pretrained and weights.startswith("file:"):
+            runs, text = self.measured.runs(name), self.study.arms[name]
+            if runs.empty:
+                continue
+            config = json.loads(runs.iloc[0]["config"])
+            if self.measured.data.get("name") == "folder" and self._same_data(self._form(runs.iloc[0])):
+                notes.append(f"read from a folder of images, taken as a copy of {self.study.data.name}")
+            if text.pretrained and (weights := config.get("weights", "none")).startswith("file:"):
                 notes.append(f"{name} started from a file of weights ({weights}), taken as the text's")
-        return "; ".join(notes)
+            notes += departures(config, text.chosen, f"{name}: {{}}, where our choice is {{}}")
+        return "; ".join(dict.fromkeys(notes))
+
+
+def departures(config: Mapping[str, Any], wanted: Mapping[str, Any], words: str) -> list[str]:
+    """The settings of a run that are not the `wanted` ones, in `words`: `lr=0.01` and `0.001`."""
+    return [
+        words.format(f"{key}={config[key]}", value)
+        for key, value in wanted.items()
+        if key in config and config[key] != value
+    ]
 
 
 def _stands(claim: Claim, low: float, high: float) -> str:

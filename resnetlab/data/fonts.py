@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFont
 
+from resnetlab.errors import BadRequest
+
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
 GROUPS = {"digits": slice(0, 10), "capitals": slice(10, 36), "small letters": slice(36, 47)}
 REFERENCES = ("DejaVuSans", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic")
 LIKENESS = 0.2  # of each group's characters that must look most like themselves in one of the references
+UPRIGHT = ("Regular", "Normal", "Book", "Roman", "Medium")  # as fonts name their usual face
 SUFFIXES = {".ttf", ".otf", ".ttc"}
 EM = 48  # pixels at which fonts are drawn
 RASTER = 12  # pixels a side, for comparing shapes
@@ -59,6 +62,27 @@ def usable(files: Sequence[Path]) -> Fonts:
         else:
             paths[path.stem] = path
     return Fonts(dict(sorted(paths.items())), left_out)
+
+
+def choose(fonts: Mapping[str, Path], kept: Mapping[str, Path], count: int) -> tuple[dict[str, Path], int]:
+    """Fonts by name that make `count` together with those in `kept`, and the number of families to choose from.
+
+    One face a family: an upright one of medium weight where there is one. Of more families than are wanted, every so
+    many in alphabetical order. BadRequest where there are fewer.
+    """
+    families: dict[str, list[tuple[int, str]]] = {}
+    taken = {opened(path).getname()[0] for path in kept.values()}
+    for name, path in fonts.items():
+        family, style = opened(path).getname()
+        if name not in kept and family not in taken:
+            rank = UPRIGHT.index(style) if style in UPRIGHT else len(UPRIGHT)
+            families.setdefault(family or name, []).append((rank, name))
+    wanted = count - len(kept)
+    if not 0 < wanted <= len(families):
+        allowed = f"{len(kept) + 1} to {len(kept) + len(families)}" if families else "none, as no other family is here"
+        raise BadRequest(f"{count} fonts, {len(kept)} of them matplotlib's (allowed: {allowed})")
+    names = [min(families[family])[1] for family in sorted(families)]
+    return {name: fonts[name] for name in (names[i * len(names) // wanted] for i in range(wanted))}, len(families)
 
 
 def opened(path: Path) -> ImageFont.FreeTypeFont:

@@ -125,10 +125,15 @@ class Claim(What):
 
 
 class Arm(Frozen):
-    """What the text fixes, and what is our choice. like: the printed arm that this is another reading of."""
+    """What the text fixes, and what is our choice: in words, and as settings of a TrialConfig.
+
+    like: the printed arm that this is another reading of.
+    """
 
     epochs: int | None = Field(None, ge=1)
     pretrained: bool = False
+    fixed: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    chosen: dict[str, bool | int | float | str] = Field(default_factory=dict)
     text: str
     ours: str
     like: str | None = None

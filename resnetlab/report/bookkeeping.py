@@ -50,7 +50,7 @@ def plan(results: Results) -> Section:
         f"Written down and hashed before the first of its own confirm runs (plan {found.plan_hash}): design "
         f"{found.design}, {len(found.arms)} arms on {found.seeds} seeds each, compared on "
         f"{METRICS[found.metric].label.lower()}, family-wise error rate {found.alpha:g}, smallest effect of interest "
-        f"{found.delta:g} points.",
+        f"{found.delta:g} points. Code {found.code}, data {found.data_hash}.",
         *_replaced(results),
     ]
     rows = [

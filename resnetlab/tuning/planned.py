@@ -32,10 +32,10 @@ def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
     return None, plan.plan_hash
 
 
-def make(store: Store, study: Study, data_hash: str, revision: str) -> Plan:
+def make(store: Store, study: Study, data_hash: str, code: str) -> Plan:
     """Make the plan and write it. FolderRefused where trials were run by one that is lost and cannot be made again."""
     store.flush()
-    plan = make_plan(study, store.trials.values(), data_hash, revision)
+    plan = make_plan(study, store.trials.values(), data_hash, code)
     kept = {None, plan.plan_hash} | {Path(name).stem for name in store.folder.names("plans")}
     lost = {row["plan_hash"] for row in store.trials.values()} - kept
     if lost:

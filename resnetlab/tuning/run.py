@@ -28,7 +28,7 @@ from resnetlab.errors import (
     StorageLost,
     TrialsFailed,
 )
-from resnetlab.provenance import command_line, provenance
+from resnetlab.provenance import code_hash, command_line, provenance
 from resnetlab.records import Status, bad_rows_said
 from resnetlab.seeding import stream
 from resnetlab.study import Resources, Study, build_study, differences
@@ -141,7 +141,9 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         folder.write_json("data.json", content)
         given.keep(folder, weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
-        sweep = Sweep(study, store, _facts(), data, options.stage)
+        facts = _facts()
+        code = f"{facts['git_revision'] or 'unknown'}, files {code_hash()}"
+        sweep = Sweep(study, store, facts, data, options.stage, code)
         shown = watch(sweep)
         if "bad_rows" in content:
             shown.say(f"data: {bad_rows_said(content['bad_rows'])}")

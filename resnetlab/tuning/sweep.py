@@ -40,8 +40,7 @@ class Sweep:
 
     data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
-    `confirm` explores no further, `all`.
-    """
+    `confirm` explores no further, `all`. code: what a plan says of the code; else its revision."""
 
     def __init__(
         self,
@@ -50,8 +49,10 @@ class Sweep:
         facts: Mapping[str, Any],
         data: Mapping[str, tuple[str, Sequence[str]]],
         stage: Stage = "all",
+        code: str | None = None,
     ):
         self.study, self.store = study, store
+        self._code = code or facts["git_revision"] or "unknown"
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
         self._asha = Asha(study.search.grace, study.search.reduction, study.search.epochs)
         self._search = Search(study)
@@ -196,8 +197,7 @@ class Sweep:
             if self._stage == "explore" or self.study.confirm.design == "none":
                 self.finished = True
                 return None
-            revision = self._facts["git_revision"] or "unknown"
-            self._adopt(planned.make(self.store, self.study, self.data_hash, revision))
+            self._adopt(planned.make(self.store, self.study, self.data_hash, self._code))
             return self._next()
         return self._next_confirm()
 
