@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts"]
+Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts", "digits"]
 Model = Literal[
     "resnet", "cnn", "cnn-resnet", "mlp", "conv2", "scratch-cnn", "flat-resnet", "resnet18", "resnet34", "resnet50"
 ]

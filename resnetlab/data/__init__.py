@@ -13,6 +13,7 @@ from resnetlab.data.cache import load
 from resnetlab.data.character_fonts import CharacterFonts
 from resnetlab.data.cifar import Cifar
 from resnetlab.data.dataset import Dataset
+from resnetlab.data.digits import Digits
 from resnetlab.data.folder import Folder
 from resnetlab.data.glyphs import Glyphs
 from resnetlab.data.source import Source
@@ -26,6 +27,7 @@ SOURCES: dict[str, Callable[[DataConfig, Path], Source]] = {
     "cifar100": Cifar,
     "folder": Folder,
     "character-fonts": CharacterFonts,
+    "digits": Digits,
 }
 ALL_READ = {"name", "val_fraction", "test_fraction", "limit"}
 
