@@ -38,7 +38,7 @@ def test_the_report_holds_the_runs_against_what_was_printed(tmp_path):
     said = next(row for row in claims.rows if "about as accurate" in row[0])
     assert said[1] == "transfer against scratch" and "two points are read as alike" in why(said[6])
     choices = {row[0]: row[1:] for row in arms.rows}
-    assert all(choices["transfer"])
+    assert all(choices["transfer"]) and choices["font-source"][0] == "not in the text"
 
 
 def test_a_study_of_ones_own_has_no_such_section(tmp_path):

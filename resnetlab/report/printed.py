@@ -9,7 +9,7 @@ from resnetlab.analysis import printed
 from resnetlab.analysis.published import Verdict
 from resnetlab.analysis.results import Results
 from resnetlab.report.parts import Section, Table
-from resnetlab.report.words import DASH, MINUS, listed
+from resnetlab.report.words import DASH, MINUS, listed, settings
 
 
 def against_print(results: Results) -> Section | None:
@@ -27,7 +27,16 @@ def against_print(results: Results) -> Section | None:
     arms = Table(
         ["Arm", "What the text fixes", "Our choice"],
         ["name", "long", "long"],
-        [[name, arm.text, arm.ours] for name, arm in found.text.arms.items()],
+        [[name, arm.text, arm.ours] for name, arm in found.text.arms.items()]
+        + [
+            [
+                name,
+                "not in the text",
+                settings({key: changes[key] for key in changes if key != "data"} | changes.get("data", {})),
+            ]
+            for name, changes in results.study.arms.items()
+            if name not in found.text.arms
+        ],
         title="What the text fixes, and what is our choice",
         folded=True,
     )
