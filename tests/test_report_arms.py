@@ -9,7 +9,7 @@ from made_results import make_results
 from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
-from resnetlab.report import arms
+from resnetlab.report import arms, claimed
 from resnetlab.report.arm_gallery import Named, arm_gallery
 from resnetlab.report.build import build_report, estimates
 from resnetlab.report.html import page
@@ -89,6 +89,20 @@ def test_time_is_told_with_and_without_the_source(results):
     assert set(rows) == set(PLANTED)
     assert rows["transfer"]["Frozen stages"] == "3, run once" and rows["transfer"]["Starts from"] == "font-source"
     assert rows["transfer"]["Trained parameters"] == "206,279 of 262,023"
+
+
+def test_a_source_that_learnt_nothing_is_named(results, tmp_path):
+    assert arms.transfer(results).text == []
+    make_arms(tmp_path, planted=PLANTED | {"font-source": 0.06})
+    (said,) = arms.transfer(Results.open(tmp_path)).text
+    assert "font-source did not learn its own task" in said and "of 22 classes, where guessing gives 4.55" in said
+    assert "So transfer and transfer-full started from next to nothing" in said
+
+
+def test_named_arms_are_held_to_equal_epochs_size_and_time(results):
+    (shown,) = claimed.fair(results).tables
+    assert [row[0] for row in shown.rows].count("equal parameters") == 2
+    assert any(row[2].startswith("transfer instead of scratch: 1.00 times the parameters") for row in shown.rows)
 
 
 def test_figures_of_few_classes(results):

@@ -11,12 +11,13 @@ from resnetlab.analysis.curves import Counts, class_results, confusions
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.testsplit import LEAST_SUPPORT, ArmRuns, Predictions, arms_of, tasks
 from resnetlab.report.parts import FOLDED, Section, Table
-from resnetlab.report.words import duration, interval, missing, p_value, percent, percents, signed
+from resnetlab.report.words import duration, interval, listed, missing, p_value, percent, percents, signed
 
 MOST = 40  # classes shown
 MOST_ARMS = 12  # beside each other
 MOST_PAIRS = 60  # rows of paired comparisons
 NAMED = 20  # classes that a cell lists
+LEARNT = 2.0  # times the accuracy of guessing
 
 
 def per_class(results: Results) -> Section | None:
@@ -229,6 +230,8 @@ def transfer(results: Results) -> Section | None:
     if results.plan is None or results.plan.design != "arms" or not arms:
         return None
     found = transferred.costs(arms, results.trials)
+    tested = results.classes[results.classes["split"] == "test"].groupby("trial_id")["class"].nunique()
+    found["classes"] = [max((int(tested.get(run, 0)) for run in arm.ids), default=0) for arm in arms]
     figures = ["arm-seconds", "arm-parameters"]
     if (found["start"] == "none").all():
         return Section("arm-costs", "Accuracy against time and size", [], [], figures)
@@ -246,7 +249,21 @@ def transfer(results: Results) -> Section | None:
         "same task that starts from random values and is most alike in data and epochs; times as a multiple of its.",
         "What starting from other weights costs and brings",
     )
-    return Section("arm-costs", "Accuracy against time and size", [], [table], figures)
+    return Section("arm-costs", "Accuracy against time and size", _untaught(found), [table], figures)
+
+
+def _untaught(found: pd.DataFrame) -> list[str]:
+    """Sources that did not learn their own task: what starts from them shows nothing of transfer."""
+    text = []
+    for row in found[found["arm"].isin(set(found["start"]))].itertuples(index=False):
+        if row.classes and row.accuracy < LEARNT / row.classes:
+            start = [name for name, source in zip(found["arm"], found["start"], strict=True) if source == row.arm]
+            text.append(
+                f"{row.arm} did not learn its own task: {percent(row.accuracy)} of {row.classes:,} classes, where "
+                f"guessing gives {percent(1 / row.classes)}. So {listed(start)} started from next to nothing, and say "
+                "nothing about what transfer brings."
+            )
+    return text
 
 
 def _used(row: Any, found: pd.DataFrame) -> bool:

@@ -47,7 +47,7 @@ def declared(results: Results) -> Section | None:
 
 def fair(results: Results) -> Section | None:
     """Tuning budgets, ranges whose best value lies at an edge, equal epochs, size and time."""
-    if results.study.arms or results.trials.empty:
+    if results.trials.empty:
         return None
     found = fairness(results.study, results.plan, results.trials)
     uneven = [[finding.check, finding.text] for finding in found if finding.fair is False]
