@@ -26,5 +26,5 @@ def text(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    for name in WHICH:
+    for name in (name for name in WHICH if (HERE / name).is_dir()):
         (HERE / name / "fonts.md").write_text(text(HERE / name))
