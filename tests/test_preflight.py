@@ -1,19 +1,32 @@
 """What the preflight says of nodes, and what it refuses. Real nodes: test_real_sweep, `make test-cluster`."""
 
 import io
+import platform
 
 import pytest
 from rich.console import Console
+from sweeps_here import FACTS
 
 from resnetlab.config import DataConfig
 from resnetlab.data import prepare
-from resnetlab.errors import BadData, BadRequest, NodeRefused
+from resnetlab.errors import BadData, BadRequest, NodeRefused, OtherData
 from resnetlab.provenance import versions
+from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
+from resnetlab.tables.store import Store, read_table
 from resnetlab.tuning import preflight
 from resnetlab.tuning.preflight import Asked, Node, check_here, decisive
+from resnetlab.tuning.seen import starts
+from resnetlab.tuning.sweep import Sweep
+from resnetlab.tuning.task import data_key
+from resnetlab.tuning.trial import TrialWorker
 
 OURS = {"python": "3.11.7", "torch": "2.14.1+cu128", "ray": "2.60.0", "optuna": "5.0.0", "numpy": "2.4.0"}
+ARMS = {
+    "arms": {"a": {"kernel": 1}, "b": {"kernel": 3}},
+    "search": {"epochs": 1},
+    "confirm": {"design": "arms", "seeds": 2},
+}
 DATA = DataConfig(name="glyphs", variants=2, limit=600)
 
 
@@ -109,3 +122,24 @@ def test_a_trial_refuses_a_node_that_joined_with_another_version():
         NodeRefused, match=r"node \S+, which joined during the sweep, has torch \S+, the sweep's is 1.0"
     ):
         check_here(decisive() | {"torch": "1.0"})
+
+
+@pytest.mark.parametrize("differs, kind, code", [("torch", NodeRefused, 2), ("data", OtherData, 3)])
+def test_a_node_that_joined_late_and_differs_ends_the_sweep_and_loses_nothing(tmp_path, differs, kind, code):
+    """With the real worker: as a failed trial, one bad node would fail all that are left."""
+    study = build_study({"name": "late", "dataset": DATA.model_dump(include={"name", "variants", "limit"})} | ARMS, "x")
+    folder, dataset = Folder.at(tmp_path / "results"), prepare(DATA, tmp_path / "cache")
+    key = data_key(next(iter(starts(study).values())))
+    store = Store(folder, study.columns)
+    sweep = Sweep(study, store, FACTS, {key: ("0" * 16 if differs == "data" else dataset.hash, dataset.classes)})
+    task = sweep.next()
+    context = {"folder": folder.place, "cache": str(tmp_path / "cache"), "cpus": 1, "gpus": 0, "epoch_limit": 600}
+    context["versions"] = decisive() | ({"torch": "1.0"} if differs == "torch" else {})
+    worker = TrialWorker({"task": task.as_message(), "context": context})
+    with pytest.raises(kind) as caught:
+        sweep.report(task.trial_id, worker.step()["report"][0])
+    assert caught.value.exit_code == code and platform.node() in str(caught.value)
+    sweep.interrupt()
+    store.close()
+    (row,) = read_table(folder, "trials").to_pylist()
+    assert (row["status"], row["epochs_run"]) == ("interrupted", 0)

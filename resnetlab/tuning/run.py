@@ -24,6 +24,7 @@ from resnetlab.errors import (
     FolderRefused,
     Interrupted,
     NodeRefused,
+    OtherData,
     ResnetlabError,
     StorageLost,
     TrialsFailed,
@@ -165,8 +166,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         if isinstance(error, CannotWrite):
             first = "" if isinstance(error, StorageLost) else "make room, then "
             raise type(error)(f"{error}. What was recorded is safe; {first}{continue_hint()}") from None
-        if isinstance(error, NodeRefused) and store.trials:
-            raise NodeRefused(f"{error}; then {continue_hint()}") from None
+        if isinstance(error, (NodeRefused, OtherData)) and store.trials:
+            raise type(error)(f"{error}; then {continue_hint()}") from None
         raise
 
 

@@ -110,7 +110,9 @@ class _Run:
         dataset = prepare(config.data, Path(context["cache"]))
         if dataset.hash != task["data_hash"]:
             where = f"{config.data.name}: node {platform.node()}"
-            raise OtherData(f"{where} sees data {dataset.hash}, the sweep's is {task['data_hash']}")
+            raise OtherData(
+                f"{where} sees data {dataset.hash}, the sweep's is {task['data_hash']}: restore the data there"
+            )
         self._dataset = dataset
         device = "cuda" if context["gpus"] > 0 else "cpu"
         threads = max(1, int(context["cpus"]))
