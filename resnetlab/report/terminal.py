@@ -101,7 +101,8 @@ def told(results: Results, place: str) -> Told:
     said = answer(results, found)
     rows = ranked(found.assign(declared=[not free for free in undeclared(results, found)]))
     there = results.folder.read("report.html") is not None
-    report = f"{place.rstrip('/')}/report.html" if there else ""
+    shown = results.folder.url if "://" in place else place.rstrip("/")  # a URL's options belong to no file in it
+    report = f"{shown}/report.html" if there else ""
     return Told(
         results,
         held if running else None,
