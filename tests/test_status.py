@@ -127,3 +127,12 @@ def test_a_place_that_is_no_results_folder(tmp_path):
         [sys.executable, str(ROOT / "sweeps" / "status.py"), str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 2 and "not a results folder" in done.stderr and done.stdout == ""
+
+
+def test_a_rerun_of_a_published_study_brings_its_verdicts():
+    place = ROOT / "results" / "reference" / "resnet-vs-cnn"
+    said = terminal.told(Results.open(place), str(place)).as_json()
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    claims = said["published"]["claims"]
+    assert {row["verdict"] for row in claims} <= {"agrees", "differs", "not comparable", "undecided"} and claims
+    assert said["state"] == "finished" and said["next"].endswith("1 --export model")  # of the arm that does best

@@ -52,7 +52,14 @@ class Watch:
                 self._console = Console(file=out)
                 self._console.print(f"[bold]{self._sweep.study.name}[/bold]: starting Ray …", highlight=False)
                 if self._console.is_terminal and not self._console.is_dumb_terminal:
-                    with Live(console=self._console, refresh_per_second=4, transient=True) as self._live:
+                    look = Live(
+                        console=self._console,
+                        refresh_per_second=4,
+                        transient=True,
+                        redirect_stdout=False,
+                        redirect_stderr=False,
+                    )
+                    with look as self._live:
                         yield
                 else:
                     yield
@@ -74,8 +81,15 @@ class Watch:
         else:
             self._console.print(what)
 
+    def _fit(self) -> None:
+        """Take the terminal's width. Rich asks the standard streams, of which two are the log now."""
+        if self._console.is_terminal:
+            with suppress(OSError):
+                self._console.width = os.get_terminal_size(self._terminal).columns
+
     def _print(self, line: str) -> None:
         """Between words on a terminal; a log has lines of any length."""
+        self._fit()
         self._console.print(Text(line), soft_wrap=not self._console.is_terminal)
 
     def last_words(self, text: str) -> None:
@@ -98,8 +112,7 @@ class Watch:
         if self._live is not None:
             if now - self._shown > 0.25:
                 self._shown = now
-                with suppress(OSError):  # rich asks the standard streams, of which two are the log now
-                    self._console.width = os.get_terminal_size(self._terminal).columns
+                self._fit()
                 self._live.update(self._standing().table(self._console.width))
         elif now - self._shown > PLAIN_EVERY or self._stage != self._phase():
             self._shown, self._stage = now, self._phase()
