@@ -23,6 +23,7 @@ from typing import Any
 from common import RESULTS, ROOT, Book, Row, options, shown, spread
 
 EPOCHS, AT_ONCE = 20, 8
+BEGIN, END = "<!-- python benchmarks/scale.py --table -->", "<!-- end of scale -->"  # in the README
 HISTORY = (1_000, 3_000, 10_000)  # finished trials that a suggestion is made from
 
 
@@ -253,6 +254,11 @@ def table() -> str:
 def main() -> None:
     if "--table" in sys.argv:
         print(table())
+        return
+    if "--write" in sys.argv:
+        readme = ROOT / "README.md"
+        head, _, rest = readme.read_text().partition(BEGIN)
+        readme.write_text(f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
         return
     chosen = options(__doc__)
     book = Book("scale", chosen.quick, chosen.again)
