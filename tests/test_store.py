@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from resnetlab.errors import FolderRefused
+from resnetlab.tables import store as store_module
 from resnetlab.tables.content import content_hash
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.schema import schema
-from resnetlab.tables.store import Store, read_table
+from resnetlab.tables.store import Store, read_table, write_table
 
 
 def epoch_row(trial: str, epoch: int) -> dict:
@@ -292,3 +293,25 @@ def test_content_is_the_same_whatever_the_time_and_the_order(tmp_path):
     store.add("epochs", epoch_row("c", 1))
     store.close()
     assert content_hash(one) != content_hash(other)
+
+
+def test_thousands_of_segments_are_read_in_packs(tmp_path, monkeypatch):
+    """As many rows, and the same, whether packs are cut here or there, and whether a table was published among them."""
+    found = []
+    for pack, published in ((10_000, None), (7, None), (7, 30), (16, 40)):
+        monkeypatch.setattr(store_module, "PACK", pack)
+        place = tmp_path / f"{pack}-{published}"
+        store = Store(Folder.at(place), ("kernel",))
+        for number in range(60):
+            store.add("trials", trial_row(f"t{number % 5}", number % 5, epochs_run=number))
+            store.add("epochs", epoch_row(f"t{number % 5}", number // 5 + 1))
+            store.flush()
+            if number == published:  # as if it had crashed between two tables
+                merged = store.read("epochs")
+                write_table(store.folder, "epochs", merged, through=number)
+        found.append([store.read(table).to_pylist() for table in ("trials", "epochs")])
+        store.close()
+        assert not store.folder.names("segments")
+        found.append([read_table(store.folder, table).to_pylist() for table in ("trials", "epochs")])
+    assert all(one == found[0] for one in found) and len(found[0][1]) == 60
+    assert [row["epochs_run"] for row in found[0][0]] == [55, 56, 57, 58, 59]

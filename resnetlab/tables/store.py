@@ -24,6 +24,7 @@ from resnetlab.tables.lease import Lease
 from resnetlab.tables.schema import KEYS, current, factors_of, schema
 
 WRITTEN = ("trials", "epochs", "rungs", "classes", "predictions")
+PACK = 256
 MOST_ROWS = 1 << 20  # epochs or rungs of one trial
 _THROUGH = b"resnetlab.through"
 
@@ -144,8 +145,11 @@ class Store:
             self.lease.check()
             merged = _merged(self.folder, table, segments)
             write_table(self.folder, table, self._schemas[table].empty_table() if merged is None else merged, through)
-        for number, _ in segments:
-            self.folder.delete(f"segments/{number:08d}")
+        del segments, merged
+        for name in self.folder.names("segments"):
+            if _number(name) <= through:
+                self.folder.delete(f"segments/{name}")
+        pa.default_memory_pool().release_unused()
 
     def close(self) -> None:
         """Publish and let the next driver in."""
@@ -265,13 +269,29 @@ def _read_parquet(folder: Folder, table: str) -> pa.Table | None:
 
 
 def _segments(folder: Folder) -> list[tuple[int, dict[str, pa.Table]]]:
-    """All segments with their numbers, oldest first."""
-    found = []
+    """All segments, oldest first, each with its number; `PACK` of them at a time as one, with the last one's number.
+
+    A driver that ends many short trials leaves thousands between two publications, with most rows of trials many times.
+    Part of a pack may be in the Parquet file already: it says what that says, or what is newer.
+    """
+    found, pack = [], []
     for name in folder.names("segments"):
         blob = folder.read(f"segments/{name}")
         if blob is not None:  # else merged and deleted by the driver since the folder was listed
-            found.append((_number(name), segment.decode(blob, f"{folder.url}/segments/{name}")))
-    return found
+            pack.append((_number(name), segment.decode(blob, f"{folder.url}/segments/{name}")))
+        if len(pack) == PACK:
+            found.append((pack[-1][0], _packed(folder, [tables for _, tables in pack])))
+            pack = []
+    return found + pack
+
+
+def _packed(folder: Folder, segments: list[dict[str, pa.Table]]) -> dict[str, pa.Table]:
+    """All rows of these segments, of each trial its newest alone."""
+    parts: dict[str, list[pa.Table]] = {}
+    for tables in segments:
+        for table, part in tables.items():
+            parts.setdefault(table, []).append(current(part, table, f"{folder.url}/segments"))
+    return {table: _canonical(pa.concat_tables(found), table).combine_chunks() for table, found in parts.items()}
 
 
 def _number(name: str) -> int:
