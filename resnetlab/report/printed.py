@@ -88,14 +88,23 @@ def _claims(verdicts: Sequence[Verdict], notes: Notes) -> list[Table]:
 
 def _numbers(verdicts: Sequence[Verdict], notes: Notes) -> list[Table]:
     rows = [
-        [printed.arms(row), row.what, row.printed, _measured(row), _minus(printed.spread(row)), row.n,
-         _minus(printed.number(row.difference, row.unit)), row.verdict, notes.of(row), row.where]
+        [
+            printed.arms(row),
+            row.what,
+            row.printed,
+            *map(_minus, (printed.number(row.mean, row.unit), printed.spread(row))),
+            row.n,
+            _minus(printed.number(row.difference, row.unit)),
+            row.verdict,
+            notes.of(row),
+            row.where,
+        ]
         for row in verdicts
-    ]  # fmt: skip
+    ]
     headings = ["Arm", "What", "Printed", "Measured", "95% interval, one further run", "Runs", "Difference", "Verdict",
                 "Notes", "Where"]  # fmt: skip
     kinds = ["name", "text", *["number"] * 5, "text", "text", "text"]
-    foot = "Difference: measured mean less printed, in the unit of the printed number."
+    foot = "Measured, interval and difference (measured mean less printed) are in the unit of the printed number."
     return [Table(headings, kinds, rows, foot, "Numbers")] if rows else []
 
 
