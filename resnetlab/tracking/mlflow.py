@@ -32,7 +32,7 @@ class MLflow:
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
         except ImportError:
-            raise BadRequest("--mlflow: needs mlflow or mlflow-skinny (pip install 'resnetlab[tools]')") from None
+            raise BadRequest("--mlflow: needs mlflow or mlflow-skinny (pip install '.[tools]')") from None
         try:
             self._client = MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(study)

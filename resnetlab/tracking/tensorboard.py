@@ -25,7 +25,7 @@ class TensorBoard:
         try:
             import tensorboardX  # noqa: F401
         except ImportError:
-            raise BadRequest("--tensorboard: needs tensorboardX (pip install 'resnetlab[tools]')") from None
+            raise BadRequest("--tensorboard: needs tensorboardX (pip install '.[tools]')") from None
         self._place = place
         self._open: dict[str, SummaryWriter] = {}
         try:
