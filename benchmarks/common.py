@@ -38,7 +38,7 @@ class Book:
     def __init__(self, name: str, quick: bool, again: bool = False):
         self.name, self.quick = name, quick
         self._path = RESULTS / ("quick" if quick else "") / f"{name}.json"
-        self._fixed = {"name": name, "quick": quick, "code": code_hash(), "machine": machine()}
+        self._fixed = {"name": name, "quick": quick, "code": code_hash(name), "machine": machine()}
         held = {} if again else self._read()
         same = all(held.get(key) == self._fixed[key] for key in ("code", "machine"))
         self._parts: dict[str, Any] = held.get("parts", {}) if same else {}
@@ -172,9 +172,10 @@ def _gpu() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
-def code_hash() -> str:
-    """Of all that is measured and that measures."""
+def code_hash(name: str) -> str:
+    """Of all that is measured, and of what benchmark `name` measures it with."""
     state = hashlib.sha256()
-    for path in sorted([*(ROOT / "resnetlab").rglob("*.py"), *HERE.glob("*.py")]):
+    mine = [HERE / f"{module}.py" for module in ("common", "processes", "workloads", name)]
+    for path in sorted([*(ROOT / "resnetlab").rglob("*.py"), *mine]):
         state.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return state.hexdigest()[:16]

@@ -325,7 +325,7 @@ def main() -> None:
     chosen = options(__doc__)
     book = Book("sweep", chosen.quick, chosen.again)
     sizes = {"trials": 4, "epochs": 3} if chosen.quick else SIZES
-    base = Path(tempfile.gettempdir()) / f"resnetlab-bench-sweep-{code_hash()}{'-quick' * chosen.quick}"
+    base = Path(tempfile.gettempdir()) / f"resnetlab-bench-sweep-{code_hash(book.name)}{'-quick' * chosen.quick}"
     runs = rows_of(book, base, sizes, chosen.quick)
     rows: dict[str, Row] = {}
     for arm, turns in runs.items():

@@ -146,6 +146,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--process"]:
         work = {"start_times": start_times, "memory": memory}[sys.argv[2]]
-        print(json.dumps(list(work(sys.argv[3] + "/run", sys.argv[3] + "/cache", int(sys.argv[4])))))
+        run = f"{sys.argv[3]}/run-{os.getpid()}"  # of its own, or trials would go on from checkpoints
+        print(json.dumps(list(work(run, sys.argv[3] + "/cache", int(sys.argv[4])))))
     else:
         main()
