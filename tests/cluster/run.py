@@ -44,10 +44,11 @@ class Transcript:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.failed = False
+        self.place: Path | None = None  # of the part's files: written as PLACE
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
-        for line in text.splitlines():
+        for line in (text.replace(str(self.place), "PLACE") if self.place else text).splitlines():
             self.lines.append(line)
             print(line, flush=True)
 
@@ -87,6 +88,7 @@ def main() -> None:
             transcript.say(f"  skipped: {missing}")
             continue
         place = Path(tempfile.mkdtemp(prefix="resnetlab-cluster-", dir="/var/tmp"))
+        transcript.place = place
         (place / "tiny.yaml").write_text(STUDY)
         try:
             part.run(transcript, place)
