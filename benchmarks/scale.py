@@ -167,12 +167,12 @@ def in_process(*arguments: Any) -> dict[str, Any]:
 
 
 def reports(place: Path, trials: int, every: int, sampler: str = "random") -> list[Row]:
-    """The sweep to all but its last trials, and then to its end in a new process."""
+    """The sweep to all but its last trials, and then to its end in a new process. Those last ones come on top."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    left = max(2, trials // 200)
-    before = in_process(place, trials, sampler, (trials - left) * EPOCHS, every)
-    after = in_process(place, trials, sampler, 0, every)
+    planned = trials + max(2, trials // 200)
+    before = in_process(place, planned, sampler, trials * EPOCHS, every)
+    after = in_process(place, planned, sampler, 0, every)
     lines = [json.loads(line) for line in (place / "progress.jsonl").read_text().splitlines()]
     rows = []
     for line in lines:
