@@ -187,9 +187,7 @@ def reports(place: Path, trials: int, every: int, sampler: str = "random") -> li
         spread("the last over the first of these", "×", [rows[-1]["median"] / rows[0]["median"]]),
         spread("driver's memory at most", "MiB", [max(before["peak"], after["peak"])]),
         spread("continued: from the command to the first report", "s", [after["first"]]),
-        spread(
-            f"{trials:,} trials × {EPOCHS} epochs, wall time of both runs", "s", [before["seconds"] + after["seconds"]]
-        ),
+        spread(f"{trials:,} trials × {EPOCHS} epochs, wall time", "s", [before["seconds"]]),
         spread("the tables", "MiB", [size]),
     ]
 
