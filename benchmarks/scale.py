@@ -136,8 +136,7 @@ def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dic
     known = read_table(Folder.at(place / "scale"), "epochs")
     crowd = place / f"crowd-{os.getpid()}"
     crowd.mkdir()
-    left = trials - (0 if known is None else len(known) // EPOCHS)
-    engine.TrialWorker = reporter(min(AT_ONCE, left), crowd)  # type: ignore[misc]
+    engine.TrialWorker = reporter(AT_ONCE if known is None else 1, crowd)  # type: ignore[misc]
     clock = Clock(place / "progress.jsonl", every, 0 if known is None else len(known))
     for name in ("ask", "reported", "ended"):
         setattr(Search, name, clock.timed("sampler", getattr(Search, name)))

@@ -5,12 +5,16 @@
 set -eu
 seconds=${1:-120}
 address=${RAY_ADDRESS:?set RAY_ADDRESS to the HOST:PORT of the cluster}
+raylets=$(pgrep -f "raylet/raylet .*--gcs-address=[^ ]*:${address##*:}( |\$)") || {
+    echo "no node of $address runs here" >&2
+    exit 2
+}
 timeout "$seconds" "${RAY:-ray}" drain-node --address "$address" --reason DRAIN_NODE_REASON_PREEMPTION \
     --reason-message leaving --deadline-remaining-seconds "$seconds" \
     || echo "Ray was not told: new trials may still come here" >&2
 
-trials() { # the workers of this cluster's node on this machine
-    for raylet in $(pgrep -f "raylet/raylet .*--gcs-address=$address( |\$)"); do
+trials() { # the workers of this cluster's nodes on this machine
+    for raylet in $raylets; do
         pgrep -P "$raylet" -f '^ray::(TrialWorker|ResourceTrainable)' || true
     done
 }
