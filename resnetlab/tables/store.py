@@ -274,7 +274,8 @@ def _segments(folder: Folder) -> list[tuple[int, dict[str, pa.Table]]]:
     A driver that ends many short trials leaves thousands between two publications, with most rows of trials many times.
     Part of a pack may be in the Parquet file already: it says what that says, or what is newer.
     """
-    found, pack = [], []
+    found: list[tuple[int, dict[str, pa.Table]]] = []
+    pack: list[tuple[int, dict[str, pa.Table]]] = []
     for name in folder.names("segments"):
         blob = folder.read(f"segments/{name}")
         if blob is not None:  # else merged and deleted by the driver since the folder was listed
