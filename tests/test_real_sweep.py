@@ -269,7 +269,8 @@ def test_two_nodes_share_the_work(place, two_nodes):
     assert len(rows) == 12 and {row["status"] for row in rows.values()} <= {"complete", "stopped"}
     (session,) = json.loads((place / "results/cluster/sweep.json").read_text())["sessions"]
     assert session["slots"] == 2
-    assert [node["address"] for node in session["nodes"]] == ["127.0.0.1", "127.0.0.2"]
+    addresses = {node["address"] for node in session["nodes"]}
+    assert len(addresses) == 2 and "127.0.0.2" in addresses
     assert {node["versions"]["torch"] for node in session["nodes"]} == {version("torch")}
     assert "preflight" in done.stdout and version("torch") in done.stdout
 
