@@ -32,7 +32,7 @@ def main() -> None:
     for batch in (32, 128):
         rows = book.part(
             f"batch {batch}",
-            lambda batch=batch: epochs(batch, 2 if chosen.quick else 9, 256 if chosen.quick else 2048),
+            lambda batch=batch: epochs(batch, 2 if chosen.quick else 5, 256 if chosen.quick else 2048),
         )
         book.target(f"frozen head from cache at least 40 times faster an epoch, batch {batch}", rows[-1], 40.0, False)
     book.finish()

@@ -25,7 +25,7 @@ from common import ROOT, Book, Row, code_hash, options, ratios, spread
 from processes import Watched
 
 CORES = os.cpu_count() or 1
-DATA = {"name": "glyphs", "variants": 3}
+DATA = {"name": "glyphs", "variants": 2}
 SIZES = {"trials": 24, "epochs": 9}
 SYNE = ROOT / "build" / "syne-tune"  # where `make bench` puts it, away from what is measured
 
@@ -252,10 +252,10 @@ SYSTEMS: dict[str, Callable[[Path, str, list[dict[str, Any]]], list[list[float]]
     "ray": ray_tune, "optuna": optuna_processes, "syne": syne_tune,
 }  # fmt: skip
 ARMS = {  # name: system, kind of loop, runs
-    "ours": ("ours", "ours", 3),
-    "Optuna, our loop": ("optuna", "ours", 3),
+    "ours": ("ours", "ours", 2),
+    "Optuna, our loop": ("optuna", "ours", 2),
     "Ray Tune, our loop": ("ray", "ours", 1),
-    "Ray Tune, tutorial": ("ray", "plain", 2),
+    "Ray Tune, tutorial": ("ray", "plain", 1),
     "Optuna, plain loop": ("optuna", "plain", 1),
     "Syne Tune, plain loop": ("syne", "plain", 1),
 }
@@ -288,7 +288,7 @@ def rows_of(book: Book, base: Path, sizes: dict[str, int], quick: bool) -> dict[
     place = base / "work"
     place.mkdir(parents=True, exist_ok=True)
     runs: dict[str, dict[str, Any]] = {}
-    for turn in range(1 if quick else 3):
+    for turn in range(1 if quick else 2):
         for arm, (system, kind, count) in ARMS.items():
             if turn < count and (system != "syne" or SYNE.is_dir()):
                 rows = book.part(f"{arm}, run {turn + 1}", lambda s=system, k=kind: _measured(s, k, place, sizes))

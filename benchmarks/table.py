@@ -26,6 +26,8 @@ WORDS = {True: "yes", False: "**no**", None: "not measured"}
 def table() -> str:
     """Targets in the order of the benchmarks, as Markdown, then what had no target, and what it was measured on."""
     found = [content for name in ORDER if (content := read(RESULTS / f"{name}.json"))]
+    if not found:
+        return "Not measured yet: `make bench`."
     lines = ["| target | measured | met |", "|---|---|---|"]
     for content in found:
         for target in content["targets"]:

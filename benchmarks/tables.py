@@ -275,7 +275,7 @@ def main() -> None:
     book = Book("tables", chosen.quick, chosen.again)
     trials, few = (200, 50) if chosen.quick else (10_000, 1_000)
     rows = book.part("tables", lambda: tables(1 if chosen.quick else 3, trials, few))
-    reports = book.part("driver", lambda: driver(*((1, 60, 20) if chosen.quick else (3, 2_000, 100))))
+    reports = book.part("driver", lambda: driver(*((1, 60, 20) if chosen.quick else (2, 2_000, 100))))
     limits = (5.0, 500.0, 10.0)
     words = ("s from rows to tables", "MiB of memory for that", "s from tables to the report's data")
     for row, limit, word in zip(rows, limits, words, strict=False):

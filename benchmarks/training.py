@@ -174,7 +174,7 @@ def whole_machine(name: str, n: int, seconds: float) -> list[Row]:
 def main() -> None:
     chosen = options(__doc__)
     book = Book("training", chosen.quick, chosen.again)
-    n, seconds, turns, window = (2, 0.1, 1, 0.3) if chosen.quick else (11, 0.7, 3, 3.0)
+    n, seconds, turns, window = (2, 0.1, 1, 0.3) if chosen.quick else (9, 0.7, 3, 2.0)
     rows: dict[str, Row] = {}
     nets = list(NETS)[:1] if chosen.quick else list(NETS)
     for name in nets:

@@ -134,10 +134,10 @@ def through_tune(trials: int) -> list[Row]:
 def main() -> None:
     chosen = options(__doc__)
     book = Book("turnover", chosen.quick, chosen.again)
-    rows = book.part("processes", lambda: in_processes(2 if chosen.quick else 7))
-    for row in book.part("Ray Tune", lambda: through_tune(6 if chosen.quick else 60)):
+    rows = book.part("processes", lambda: in_processes(2 if chosen.quick else 5))
+    for row in book.part("Ray Tune", lambda: through_tune(6 if chosen.quick else 40)):
         book.note(row)
-    held = book.part("memory", lambda: kept(*((1, 20) if chosen.quick else (3, 200))))
+    held = book.part("memory", lambda: kept(*((1, 20) if chosen.quick else (1, 200))))
     book.target("a warm worker needs at most 10% of a cold start", rows[-1], 10.0)
     book.target("memory after 200 trials of different shapes within 5% of after 20", held[-1], 1.05)
     book.finish()
