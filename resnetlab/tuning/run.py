@@ -202,6 +202,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
 
         place = (options.address, study.resources, lifeline.hold, options.nodes, tick_before)
         with cluster.connect(*place) as look:
+            signals.hear_again()
             if options.address is not None:
                 session.note({"nodes": preflight.check(asked, tick_before, watch.say)})
             resources = study.resources
@@ -270,6 +271,11 @@ class _Signals:
         heard = [name for name in self.NAMES if signal.getsignal(name) is not signal.SIG_IGN]  # nohup ignores SIGHUP
         self._before = {name: signal.signal(name, self._catch) for name in heard}
         return self
+
+    def hear_again(self) -> None:
+        """Call once Ray runs: its own handler of SIGTERM aborts a process that has not ended three seconds later."""
+        for name in self._before:
+            signal.signal(name, self._catch)
 
     def __exit__(self, *error: Any) -> None:
         for name, handler in self._before.items():
