@@ -6,11 +6,12 @@ INSTALLED := $(VENV)/.installed
 
 BENCHMARKS := training sweep search turnover tables augmentation residency frozen gpu
 
-.PHONY: sweep test test-cluster bench reports pins notebook check clean help
+.PHONY: sweep test faults test-cluster bench reports pins notebook check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
 	@echo "make test    run the tests; as root on Debian, installs chromium for those of the report first"
+	@echo "make faults  the fault campaign: drivers, workers, nodes, disks, clocks and files, each with what must come of it"
 	@echo "make bench   measure the speed of everything beside the alternatives, on a machine with nothing else to do; writes"
 	@echo "             benchmarks/results/ and the README's table (BENCH=--quick: seconds each, and the README stays)"
 	@echo "make check   lint, and check types strictly"
@@ -26,6 +27,10 @@ sweep: $(INSTALLED)
 test: $(INSTALLED) $(VENV)/moto/.installed
 	tests/debian.sh
 	$(BIN)/python -m pytest
+
+faults: $(INSTALLED)
+	tests/faults/debian.sh
+	$(BIN)/python -m pytest tests/faults --faults
 
 test-cluster: $(INSTALLED) $(VENV)/moto/.installed
 	tests/cluster/debian.sh

@@ -9,7 +9,7 @@ from typing import Any
 
 from common import RESULTS, ROOT, number, shown
 
-ORDER = ("training", "sweep", "search", "turnover", "tables", "augmentation", "residency", "frozen", "gpu")
+ORDER = ("training", "sweep", "search", "turnover", "tables", "scale", "augmentation", "residency", "frozen", "gpu")
 BEGIN, END = "<!-- speed: from benchmarks/table.py -->", "<!-- end of speed -->"
 COLUMNS = {  # of the table of sweeps: rows' words, heads
     "wall time": ("wall time", "s"),

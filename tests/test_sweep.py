@@ -181,6 +181,22 @@ def test_a_crash_between_checkpoint_and_row_loses_no_epoch(tmp_path):
     assert again.store.read("epochs")["epoch"].to_pylist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize(("status", "retries"), [(Status.FAILED, 3), (Status.OUT_OF_MEMORY, 1)])
+def test_a_trial_whose_process_dies_is_run_again_until_it_died_often(tmp_path, status, retries):
+    sweep, trainer = start(tmp_path), Trainer()
+    task = sweep.next()
+    sweep.died(task.trial_id, "why", status)
+    assert sweep.next().trial_id == task.trial_id
+    sweep.report(task.trial_id, trainer.step(task, 0))  # an epoch: what came before no longer counts
+    for _ in range(retries):
+        sweep.died(task.trial_id, "why", status)
+        assert sweep.next().trial_id == task.trial_id
+    sweep.died(task.trial_id, "why", status)
+    row = sweep.store.trials[task.trial_id]
+    assert row["status"] == status and row["epochs_run"] == 1
+    assert row["reason"] == f"its process died {retries + 1} times: why"
+
+
 def test_diverged_trials_are_rows_and_never_the_incumbent(tmp_path):
     sweep = start(tmp_path)
     assert drive(sweep, Trainer(broken=lambda config: config.kernel == 5))

@@ -148,9 +148,9 @@ class _Decisions(_Kept, FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Its process is gone. Tune retries nothing: the sweep hands the trial out again, from its checkpoint."""
-        trial_id, error = trial.config["task"]["trial_id"], str(trial.get_error() or "")
-        if "OutOfMemory" in error or "low on memory" in error:
-            self._guard(self._sweep.ended, trial_id, Status.OUT_OF_MEMORY, "ended by Ray: the node ran out of memory")
+        trial_id, error = trial.config["task"]["trial_id"], _cause(trial)
+        if "low on memory" in error:
+            self._guard(self._sweep.died, trial_id, "the node ran out of memory", Status.OUT_OF_MEMORY)
         elif self._silence.late(trial_id):
             limit = f"{self._silence.limit:g} s (resources.epoch_limit)"
             self._guard(self._sweep.ended, trial_id, Status.FAILED, f"an epoch took longer than {limit}")
@@ -158,6 +158,12 @@ class _Decisions(_Kept, FIFOScheduler):
             self._guard(self._sweep.died, trial_id, "its machine is leaving")
         else:
             self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])
+
+
+def _cause(trial: Any) -> str:
+    """What Tune wrote down of a trial's failure. `trial.get_error` looks for it where it is copied only later."""
+    file = trial.error_file and Path(trial.error_file)
+    return file.read_text() if file and file.exists() else ""
 
 
 class _Silence(_Kept, tune.Callback):

@@ -202,7 +202,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
 
         place = (options.address, study.resources, lifeline.hold, options.nodes, tick_before)
         with cluster.connect(*place) as look:
-            signals.hear_again()
+            signals.listen()
             if options.address is not None:
                 session.note({"nodes": preflight.check(asked, tick_before, watch.say)})
             resources = study.resources
@@ -259,6 +259,9 @@ class _Signals:
 
     While Tune's loop runs, a signal is kept until the next round: an exception in the midst of Ray's compiled code
     comes out as something else. A second signal does not wait.
+
+    When Ray starts it takes SIGTERM for itself: with a Python handler that ends the process, and a compiled one
+    under it that has it killed three seconds later by an alarm. So `listen` is called again once Ray runs.
     """
 
     NAMES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -268,20 +271,26 @@ class _Signals:
         self._caught: signal.Signals | None = None
 
     def __enter__(self) -> _Signals:
-        heard = [name for name in self.NAMES if signal.getsignal(name) is not signal.SIG_IGN]  # nohup ignores SIGHUP
-        self._before = {name: signal.signal(name, self._catch) for name in heard}
+        handlers = {name: signal.getsignal(name) for name in self.NAMES}
+        self._before = {name: handler for name, handler in handlers.items() if handler is not signal.SIG_IGN}  # nohup
+        self.listen()
         return self
 
-    def hear_again(self) -> None:
-        """Call once Ray runs: its own handler of SIGTERM aborts a process that has not ended three seconds later."""
+    def listen(self) -> None:
+        """From now on, a signal comes here first."""
         for name in self._before:
             signal.signal(name, self._catch)
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        signal.alarm(0)
         for name, handler in self._before.items():
             signal.signal(name, handler)
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:  # while Ray started
+            self._caught = signal.SIGTERM
+            self.check()
 
     def _catch(self, number: int, frame: Any) -> None:
+        signal.alarm(0)
         again = self._caught is not None
         self._caught = signal.Signals(number)
         if again or not self.wait:

@@ -30,6 +30,7 @@ from resnetlab.tuning.search import Search
 from resnetlab.tuning.task import Task, checkpoint_names, data_key, places
 
 RETRIES = 3  # deaths of a trial's process, without an epoch between them, before it is called failed
+MEMORY_RETRIES = 1  # where Ray ended it because the node ran out of memory: it may have been another trial's doing
 INTERRUPTED = "the sweep was interrupted"
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
@@ -347,13 +348,16 @@ class Sweep:
             self.finished = True
             self.error = TrialsFailed(f"{self.study.name}: the first {most} trials failed, the last with: {reason}")
 
-    def died(self, trial_id: str, reason: str) -> None:
-        """The trial's process is gone: it is handed out again, to go on from its checkpoint, unless it died often."""
+    def died(self, trial_id: str, reason: str, status: Status = Status.FAILED) -> None:
+        """The trial's process is gone: it is handed out again, to go on from its checkpoint, unless it died often.
+
+        status: with which it then ends, `failed` or `out_of_memory`.
+        """
         if trial_id not in self.running:
             return
         self._deaths[trial_id] += 1
-        if self._deaths[trial_id] > RETRIES:
-            self.ended(trial_id, Status.FAILED, f"its process died {RETRIES + 1} times: {reason}")
+        if self._deaths[trial_id] > (MEMORY_RETRIES if status is Status.OUT_OF_MEMORY else RETRIES):
+            self.ended(trial_id, status, f"its process died {self._deaths[trial_id]} times: {reason}")
             return
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)

@@ -135,7 +135,7 @@ class _Run:
             self._columns["reason"] = note
         self._saved, self._written = self._training.epoch, time.perf_counter()
         self._writes = 0
-        self._checkpoint_seconds = 0.0
+        self._checkpoint_seconds = self._last_seconds = 0.0
 
     def _trained(self, config: TrialConfig, device: str, threads: int) -> Training:
         """As far as the newest checkpoint that can be used, else from the beginning."""
@@ -250,7 +250,8 @@ class _Run:
 
     def _checkpoint(self, wanted: bool) -> None:
         """Save, unless the last time was so recent that writing would cost more than its share."""
-        cost = self._checkpoint_seconds / max(1, self._writes)
+        mean = self._checkpoint_seconds / max(1, self._writes)
+        cost = min(mean, self._last_seconds)  # one that took long, on a busy disk, is not what the next will cost
         if wanted or cost <= CHECKPOINT_SHARE * (time.perf_counter() - self._written):
             self.save()
 
@@ -261,7 +262,8 @@ class _Run:
         began = time.perf_counter()
         self._checkpoints.save(self._training.state())
         self._saved, self._written = self._training.epoch, time.perf_counter()
-        self._checkpoint_seconds += self._written - began
+        self._last_seconds = self._written - began
+        self._checkpoint_seconds += self._last_seconds
         self._writes += 1
 
 

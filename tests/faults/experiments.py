@@ -1,6 +1,6 @@
 """The experiments of the fault campaign, and the table of what came of them.
 
-python tests/faults/experiments.py            prints the table of results/reference/faults.json
+python tests/faults/experiments.py            prints the table of results/reference/faults.json, and what kills.py found
 python tests/faults/experiments.py --readme   puts it between the markers in README.md
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "results" / "faults.json"
 REFERENCE = ROOT / "results" / "reference" / "faults.json"
+KILLS = REFERENCE.with_name("kills.json")
 MARKERS = "<!-- faults: python tests/faults/experiments.py --readme -->", "<!-- end of faults -->"
 
 EXPERIMENTS = {  # number: (what is done, what must come of it)
@@ -61,12 +62,28 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def kills(found: dict[str, Any]) -> str:
+    """What one run of kills.py found, as a sentence or two."""
+    number, first = found["kills"], found["seconds_to_the_first_row"]
+    which = f"{number['driver']} of drivers, {number['worker']} of workers, {number['node']} of nodes"
+    rows = f"{found['rows']:,} rows {found['lost']} lost, {found['doubled']} doubled, {found['wrong']} wrong"
+    return (
+        f"`{found['command']}`: {sum(number.values())} SIGKILLs at random moments ({which}) in {found['sweeps']} "
+        f"sweeps that were continued to their end, on {found['machine']['cores']} cores: of {rows}. "
+        f"{found['interrupted_trials']} times a trial went on in another process, and at most "
+        f"{found['most_epochs_begun_again_of_one']} of its epochs was begun again. The first new row came "
+        f"{first['median']:.0f} s after a start (median of {found['starts']}; at most {first['most']:.0f} s).\n"
+    )
+
+
 def shown(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":
     text = table(json.loads(REFERENCE.read_text()))
+    if KILLS.exists():
+        text += "\n" + kills(json.loads(KILLS.read_text()))
     if "--readme" not in sys.argv:
         print(text, end="")
     else:

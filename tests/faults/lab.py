@@ -15,6 +15,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from resnetlab.tables.content import content_hash
 from resnetlab.tables.folder import Folder
@@ -25,7 +28,7 @@ PLANT = Path(__file__).resolve().parent / "plant"
 SLACK = float(os.environ.get("FAULTS_SLACK", "1"))  # more than 1 on a busy machine: multiplies every time limit
 STUDY = """
 dataset: {name: glyphs, variants: 2, limit: 600}
-baseline: {blocks: 1, width: 8, downsample: 1, batch: 32, lr: 0.1}
+baseline: {blocks: 1, width: 8, downsample: 1, batch: 8, lr: 0.02}
 arms:
   kernel-1: {kernel: 1}
   kernel-3: {kernel: 3}
@@ -34,6 +37,7 @@ search: {epochs: 6}
 confirm: {design: arms, seeds: 2}
 """
 ROWS = 3 * 2 * 6
+FIRST_ROW = 30.0  # seconds from a driver's start to its first new row
 
 
 @dataclass
@@ -43,14 +47,26 @@ class Ended:
     err: str
     seconds: float
 
+    def told(self, code: int, *words: str) -> Ended:
+        """It ended with this exit code and one line of cause that has all `words`."""
+        assert self.code == code, self
+        line = one_line(self.err)
+        assert all(word in line for word in words), line
+        return self
+
 
 class Driver:
-    """A running `sweeps/ablation.py`."""
+    """A running `sweeps/ablation.py`. alone: with a Ray of its own. before: words before its command line."""
 
-    def __init__(self, lab: Lab, name: str, *options: str, before: tuple[str, ...] = (), **more: str):
-        self.lab, self.name, self.began = lab, name, time.monotonic()
+    def __init__(
+        self, lab: Lab, name: str, *options: str, alone: bool = False, before: tuple[str, ...] = (), **more: str
+    ):
+        self.lab, self.name = lab, name
+        self._had = len(lab.look(name))
+        self.first_row = 0.0  # seconds from its start until it had acknowledged one
+        self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [*before, *lab.command(name, *options)],
+            [*before, *lab.command(name, *options, alone=alone)],
             env=lab.environment(**more),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -59,14 +75,19 @@ class Driver:
         )
 
     def rows(self, more: int = 1, limit: float = 90.0) -> Driver:
-        """Wait until `more` epochs are acknowledged beyond those that were there when first asked."""
-        before = len(self.lab.epochs(self.name))
-        self.lab.wait(
-            lambda: len(self.lab.epochs(self.name)) >= before + more or self.process.poll() is not None, limit
-        )
+        """Wait until `more` epochs are acknowledged beyond those that were there when it was started."""
+        self.lab.wait(lambda: self.new_rows() >= more or self.process.poll() is not None, limit, 0.05)
         if self.process.poll() is not None:
             raise AssertionError(f"ended before its rows came: {self.finish()}")
         return self
+
+    def new_rows(self) -> int:
+        """How many epochs were acknowledged since it was started."""
+        more = len(self.lab.look(self.name)) - self._had
+        if more and not self.first_row:
+            self.first_row = time.monotonic() - self.began
+            assert self.first_row < FIRST_ROW * SLACK, f"the first new row came after {self.first_row:.0f} s"
+        return more
 
     def signal(self, number: int) -> Driver:
         os.kill(self.process.pid, number)
@@ -91,34 +112,40 @@ class Lab:
     def __init__(self, place: Path, study: str = STUDY):
         self.place, self.address = place, None
         self.mark = f"{os.getpid()}-{place.name}"
+        self._seen: dict[str, set[tuple[str, int]]] = {}  # acknowledged epochs of each sweep
         (place / "study.yaml").write_text(study)
-        (place / "plant.json").write_text("[]")
+        self.plant()
 
     def environment(self, **more: str) -> dict[str, str]:
         return os.environ | {
             "RESNETLAB_CACHE": str(self.place / "cache"),
             "RESNETLAB_PLANT": str(self.place / "plant.json"),
+            "RESNETLAB_TRAINED": str(self.place / "trained.log"),
             "RESNETLAB_FAULTS": self.mark,
             "PYTHONPATH": f"{PLANT}:{ROOT}",
             "RAY_AUTH_MODE": "disabled",
+            "RAY_worker_niceness": "0",  # beside other work, trials at Ray's 15 would starve
             "COLUMNS": "200",
             **more,
         }
 
-    def command(self, name: str, *options: str) -> list[str]:
+    def command(self, name: str, *options: str, alone: bool = False) -> list[str]:
         words = [sys.executable, str(ROOT / "sweeps/ablation.py"), "--study", str(self.place / "study.yaml")]
         words += ["--storage", str(self.place / name), "--name", "faults"]  # one name: the seeds depend on it
-        return [*words, *(["--address", self.address] if self.address else []), *options]
+        return [*words, *(["--address", self.address] if self.address and not alone else []), *options]
 
-    def start(self, name: str, *options: str, **more: str) -> Driver:
+    def start(self, name: str, *options: str, **more: Any) -> Driver:
         return Driver(self, name, *options, **more)
 
-    def run(self, name: str, *options: str, **more: str) -> Ended:
+    def run(self, name: str, *options: str, **more: Any) -> Ended:
         return self.start(name, *options, **more).finish()
 
     def plant(self, *faults: dict) -> None:
         """What workers shall do wrong from now on: see plant/sitecustomize.py."""
+        for done in self.place.glob("plant.*.done"):
+            done.unlink()
         (self.place / "plant.json").write_text(json.dumps(faults))
+        (self.place / "trained.log").write_text("")
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
@@ -135,20 +162,38 @@ class Lab:
             return []
         return list(zip(found["trial_id"].to_pylist(), found["epoch"].to_pylist(), strict=True))
 
+    def look(self, name: str) -> set[tuple[str, int]]:
+        """The acknowledged epochs, among which all must be that were ever seen, each once."""
+        epochs, seen = self.epochs(name), self._seen.setdefault(name, set())
+        assert len(epochs) == len(set(epochs)) and seen <= set(epochs), f"lost: {sorted(seen - set(epochs))}"
+        seen.update(epochs)
+        return seen
+
+    def same(self, name: str, whole: str, rows: int = ROWS) -> None:
+        """Nothing that was acknowledged is lost, nothing is there twice, and all is as in the unfaulted sweep."""
+        file = pq.read_table(self.place / name / "faults/epochs.parquet", columns=["trial_id", "epoch"]).to_pylist()
+        keys = [(row["trial_id"], row["epoch"]) for row in file]
+        assert len(keys) == len(set(keys)) == rows and self.look(name) == set(keys)
+        assert self.hash(name) == whole
+
+    def again(self) -> list[tuple[int, int]]:
+        """For each time that a trial was taken up by another process since `plant`: how many of its epochs had been
+        begun before and were begun again, and how many of those had been trained to their end."""
+        found, last = [], {}
+        for line in (self.place / "trained.log").read_text().splitlines():
+            trial, pid, what, number = line.split()
+            epoch, (before, begun, ended) = int(number), last.get(trial, (pid, 0, 0))
+            if pid != before:
+                found.append((max(0, begun - epoch + 1), max(0, ended - epoch + 1)))
+                begun, ended = 0, 0
+            last[trial] = pid, max(begun, epoch), max(ended, epoch if what == "ended" else 0)
+        return found
+
     def trials(self, name: str) -> list[dict]:
         return self.table(name, "trials")
 
     def hash(self, name: str) -> str:
         return content_hash(self.folder(name))
-
-    def checkpointed(self, name: str) -> dict[str, int]:
-        """Epochs that each trial's newest readable checkpoint has."""
-        from resnetlab.tuning.checkpoints import Checkpoints
-
-        folder = self.folder(name)
-        trials = {file.split(".")[0] for file in folder.names("checkpoints")}
-        states = {trial: Checkpoints(folder, trial).states for trial in trials}
-        return {trial: len(found[0]["history"]) if found else 0 for trial, found in states.items()}
 
     def wait(self, happens, limit: float, every: float = 0.02) -> None:
         deadline = time.monotonic() + limit * SLACK
@@ -175,17 +220,29 @@ class Lab:
 
     def workers(self) -> list[int]:
         """Processes that hold a trial."""
-        return self.ours("ray::TrialWorker", "ray::ResourceTrainable", ".train()", "ray::ImplicitFunc")
+        return self.ours("ray::ResourceTrainable", "ray::TrialWorker")  # the first is Tune's name for one
+
+    def end(self) -> None:
+        """Of what failed tests have left nothing runs on."""
+        for pid in self.ours():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def no_orphans(self, cluster: Cluster | None = None) -> None:
         """Ten seconds after a driver's end nothing of it is left, but for the cluster that it had joined."""
-        keep = set(cluster.pids()) if cluster else set()
 
-        def gone() -> bool:
-            left = self.workers() if cluster else self.ours()
-            return not [pid for pid in left if pid not in keep]
+        def left() -> list[int]:
+            trials, nodes = self.workers(), cluster.sessions() if cluster else set()
+            return [pid for pid in self.ours() if pid in trials or session_of(pid) not in nodes]
 
-        self.wait(gone, 10, 0.1)
+        self.wait(lambda: not left(), 10, 0.1)
+
+
+def session_of(pid: int) -> int | None:
+    """The process that opened its session: a driver, or `ray start` (workers have groups of their own)."""
+    with suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
 
 
 def one_line(text: str) -> str:
@@ -206,19 +263,19 @@ class Cluster:
 
     def __init__(self, lab: Lab, cpus: int = 2, **environment: str):
         self._lab, self._environment = lab, environment
-        self._nodes: list[subprocess.Popen] = []
+        self._nodes: dict[int, subprocess.Popen] = {}
         self._ports = random.Random(lab.mark + str(free_port())).randrange(21000, 29000, 300)
         self._temp = Path("/tmp") / f"rlf{os.getpid()}-{free_port()}"
         self.address = f"127.0.0.1:{free_port()}"
         words = ["--head", f"--port={self.address.split(':')[1]}", "--node-ip-address=127.0.0.1"]
-        self._start([*words, "--include-dashboard=false", f"--temp-dir={self._temp}"], cpus)
+        self._start(0, [*words, "--include-dashboard=false", f"--temp-dir={self._temp}"], cpus)
 
-    def join(self, cpus: int = 1) -> None:
-        ip = f"127.0.0.{len(self._nodes) + 1}"
-        self._start([f"--address={self.address}", f"--node-ip-address={ip}"], cpus)
+    def join(self, number: int = 1, cpus: int = 1) -> None:
+        """Node `number` (1 or 2), also where it was killed before."""
+        self._start(number, [f"--address={self.address}", f"--node-ip-address=127.0.0.{number + 1}"], cpus)
 
-    def _start(self, words: list[str], cpus: int) -> None:
-        first = self._ports + 100 * len(self._nodes)
+    def _start(self, number: int, words: list[str], cpus: int) -> None:
+        first = self._ports + 100 * number
         ports = [f"--min-worker-port={first}", f"--max-worker-port={first + 99}"]
         ray = str(Path(sys.executable).with_name("ray"))
         common = [f"--num-cpus={cpus}", "--block", "--disable-usage-stats", "--object-store-memory=100000000"]
@@ -231,29 +288,33 @@ class Cluster:
                 stderr=out,
                 start_new_session=True,
             )
-        self._nodes.append(node)
+        self._nodes[number] = node
         self._lab.wait(lambda: "Ray runtime started" in log.read_text() or node.poll() is not None, 60)
         assert node.poll() is None, log.read_text()
 
-    def pids(self) -> list[int]:
-        """Everything but the workers of jobs."""
-        workers = set(self._lab.workers())
-        return [pid for pid in self._lab.ours() if pid not in workers]
+    def sessions(self) -> set[int]:
+        """Of its nodes."""
+        return {node.pid for node in self._nodes.values()}
+
+    def processes(self, number: int) -> list[int]:
+        """Of node `number` (0 is the head), with those of its trials."""
+        return [pid for pid in self._lab.ours() if session_of(pid) == self._nodes[number].pid]
 
     def kill_node(self, number: int) -> None:
-        """As if its machine were gone: every process of node `number` (0 is the head)."""
-        os.killpg(self._nodes[number].pid, signal.SIGKILL)
-        self._nodes[number].wait(20)
+        """As if its machine were gone: every process of it at once."""
+        processes = self.processes(number)
+        node = self._nodes.pop(number)
+        for pid in processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        node.wait(20)
 
-    def kill_part(self, name: str, number: int = 0) -> None:
-        """SIGKILL `gcs_server` or `raylet` of node `number`."""
-        group = os.getpgid(self._nodes[number].pid)
-        (pid, *_) = [pid for pid in self._lab.ours(f"{name}/{name}") if os.getpgid(pid) == group]
+    def kill_part(self, name: str) -> None:
+        """SIGKILL `gcs_server` or `raylet` of the head."""
+        (pid,) = [pid for pid in self._lab.ours(f"/{name} ") if pid in self.processes(0)]
         os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        for node in reversed(self._nodes):
-            with suppress(ProcessLookupError):
-                os.killpg(node.pid, signal.SIGKILL)
-            node.wait(20)
+        for number in sorted(self._nodes, reverse=True):
+            self.kill_node(number)
         shutil.rmtree(self._temp, ignore_errors=True)

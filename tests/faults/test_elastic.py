@@ -34,8 +34,8 @@ def lab(tmp_path_factory):
 
 def begun(lab):
     """How often each epoch of each trial was begun."""
-    log = lab.place / "plant.epochs"
-    return Counter(tuple(line.split()) for line in log.read_text().splitlines()) if log.exists() else Counter()
+    lines = [line.split() for line in (lab.place / "trained.log").read_text().splitlines()]
+    return Counter((trial, epoch) for trial, _, what, epoch in lines if what == "begun")
 
 
 def test_nodes_come_and_go(lab):

@@ -4,7 +4,7 @@
 
 `do`: hang (sleep for an hour), wait (as long as the file `until` is there), eat (take `bytes` of memory and keep them),
 die (SIGKILL). Epochs count from 1; without `once: false` a fault happens once, which a file beside the plant remembers.
-Another file has a line for each epoch that was begun.
+The file $RESNETLAB_TRAINED has a line for each epoch that was begun or ended: trial, process, what, epoch.
 """
 
 import json
@@ -40,6 +40,12 @@ def faults(config, epoch):
             os.kill(os.getpid(), 9)
 
 
+def note(training, what, epoch):
+    line = f"{training.config.trial_id} {os.getpid()} {what} {epoch}\n"
+    with Path(os.environ["RESNETLAB_TRAINED"]).open("ab", buffering=0) as log:
+        log.write(line.encode())
+
+
 class Planting(MetaPathFinder, Loader):
     """Imports the training loop as it is, then has its epochs look at the plant first."""
 
@@ -59,10 +65,12 @@ class Planting(MetaPathFinder, Loader):
         run_epoch = module.Training.run_epoch
 
         def planted(training):
-            with Path(os.environ["RESNETLAB_PLANT"]).with_suffix(".epochs").open("a") as log:
-                log.write(f"{training.config.trial_id} {training.epoch + 1}\n")
-            faults(training.config, training.epoch + 1)
-            return run_epoch(training)
+            epoch = training.epoch + 1
+            note(training, "begun", epoch)
+            faults(training.config, epoch)
+            result = run_epoch(training)
+            note(training, "ended", epoch)
+            return result
 
         module.Training.run_epoch = planted
 

@@ -1,0 +1,176 @@
+"""Kill drivers, workers and nodes of real sweeps at random moments, and count what is lost, doubled or wrong.
+
+python tests/faults/kills.py              50 kills; results/kills.json (results/reference/kills.json is one such run)
+python tests/faults/kills.py --kills 6
+
+Sweeps run one after another on one Ray head with a second node; each is killed and continued until it is done, and must
+then have the tables of a sweep to which nothing happened. Takes about half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from faults.lab import SLACK, Cluster, Driver, Lab  # noqa: E402
+
+OUT = ROOT / "results" / "kills.json"
+KINDS = {"driver": 20, "worker": 18, "node": 12}  # of 50
+STUDY = """
+dataset: {name: glyphs, variants: 2, limit: 2000}
+baseline: {blocks: 1, width: 8, downsample: 1, batch: 4, lr: 0.01}
+arms:
+  kernel-1: {kernel: 1}
+  kernel-3: {kernel: 3}
+  plain: {shortcut: false}
+search: {epochs: 8}
+confirm: {design: arms, seeds: 2}
+"""
+
+
+class Campaign:
+    """counts: of kills by kind, and of rows. again: of each interrupted trial's epochs, begun and ended before."""
+
+    def __init__(self, lab: Lab, kinds: list[str], seed: int):
+        self._lab, self._left, self._chance = lab, kinds, random.Random(seed)
+        self._cluster = Cluster(lab, cpus=1)
+        self._cluster.join(1)
+        lab.address = self._cluster.address
+        self.counts: Counter[str] = Counter()
+        self.again: list[tuple[int, int]] = []
+        self.first_rows: list[float] = []
+
+    def run(self) -> None:
+        try:
+            self._lab.plant()
+            assert (ended := self._sweep("whole")).finish(600).code == 0, ended
+            whole = {table: self._rows("whole", table) for table in ("trials", "epochs", "predictions")}
+            while self._left:
+                self._killed(f"sweep-{self.counts['sweeps']}", whole)
+                self.counts["sweeps"] += 1
+        finally:
+            self._cluster.stop()
+            self._lab.end()
+
+    def _sweep(self, name: str) -> Driver:
+        return self._lab.start(name, "--nodes", "2")
+
+    def _rows(self, name: str, table: str) -> dict[tuple, dict]:
+        """Rows as a repeated sweep repeats them, by key."""
+        from resnetlab.tables.content import lasting
+        from resnetlab.tables.schema import KEYS
+        from resnetlab.tables.store import read_table
+
+        rows = lasting(read_table(self._lab.folder(name), table), table).to_pylist()
+        found = {tuple(row[key] for key in KEYS[table]): row for row in rows}
+        self.counts["doubled"] += len(rows) - len(found)
+        return found
+
+    def _killed(self, name: str, whole: dict) -> None:
+        """One sweep, killed while kills are left and it runs, and continued to its end."""
+        self._lab.plant()
+        seen: set[tuple[str, int]] = set()
+        driver = self._sweep(name)
+        while self._left and self._next_rows(driver):
+            time.sleep(self._chance.random())
+            seen |= set(self._lab.epochs(name))
+            kind = self._left.pop()
+            getattr(self, f"_kill_{kind}")(driver)
+            self.counts[kind] += 1
+            print(f"{sum(self.counts[kind] for kind in KINDS)}: {name}, {kind}, {len(seen)} rows", flush=True)
+            if kind == "driver":
+                self._note(driver)
+                self._lab.wait(lambda: not self._lab.workers(), 10)
+                driver = self._sweep(name)
+        ended = driver.finish(600)
+        self._note(driver)
+        if ended.code:
+            raise AssertionError(ended)
+        found = {table: self._rows(name, table) for table in whole}
+        self.counts["lost"] += len(seen - found["epochs"].keys())
+        for table, rows in whole.items():
+            self.counts["lost"] += len(rows.keys() - found[table].keys())
+            self.counts["wrong"] += sum(found[table][key] != rows.get(key) for key in found[table])
+            self.counts["rows"] += len(found[table])
+        self.counts["other tables"] += self._lab.hash(name) != self._lab.hash("whole")
+        self.again += self._lab.again()
+
+    def _note(self, driver: Driver) -> None:
+        if driver.first_row:
+            self.first_rows.append(driver.first_row)
+
+    def _next_rows(self, driver: Driver) -> bool:
+        """Wait for a few more rows; False where the sweep has ended instead."""
+        wanted = driver.new_rows() + self._chance.randint(1, 3)
+        self._lab.wait(lambda: driver.new_rows() >= wanted or driver.process.poll() is not None, 120, 0.05)
+        return driver.process.poll() is None
+
+    def _kill_driver(self, driver: Driver) -> None:
+        driver.kill()
+
+    def _kill_worker(self, driver: Driver) -> None:
+        workers = self._lab.workers()
+        if workers:
+            os.kill(self._chance.choice(workers), signal.SIGKILL)
+        self.counts["missed"] += not workers
+
+    def _kill_node(self, driver: Driver) -> None:
+        self._cluster.kill_node(1)
+        self._cluster.join(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    kinds = [kind for kind, of50 in KINDS.items() for _ in range(round(of50 * options.kills / 50))]
+    random.Random(options.seed).shuffle(kinds)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="resnetlab-kills-") as place:
+        campaign = Campaign(Lab(Path(place), STUDY), kinds, options.seed)
+        campaign.run()
+    counts, again, first = campaign.counts, campaign.again, sorted(campaign.first_rows)
+    content = {
+        "about": "drivers, workers and nodes killed at random moments; rows are of trials, epochs and predictions",
+        "command": f"python tests/faults/kills.py --kills {options.kills} --seed {options.seed}",
+        "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
+        "kills": {kind: counts[kind] for kind in KINDS},
+        "found_no_worker": counts["missed"],
+        "sweeps": counts["sweeps"],
+        "rows": counts["rows"],
+        "lost": counts["lost"],
+        "doubled": counts["doubled"],
+        "wrong": counts["wrong"],
+        "sweeps_with_other_tables": counts["other tables"],
+        "interrupted_trials": len(again),
+        "most_epochs_begun_again_of_one": max((begun for begun, _ in again), default=0),
+        "most_epochs_trained_again_of_one": max((ended for _, ended in again), default=0),
+        "epochs_begun_again": sum(begun for begun, _ in again),
+        "starts": len(first),
+        "seconds_to_the_first_row": {"median": first[len(first) // 2], "most": first[-1]},
+        "slack": SLACK,
+        "minutes": (time.monotonic() - began) / 60,
+    }
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(content, indent=1) + "\n")
+    print(json.dumps(content, indent=1))
+    bad = sum(content[name] for name in ("lost", "doubled", "wrong", "sweeps_with_other_tables"))
+    sys.exit(bool(bad) or content["most_epochs_begun_again_of_one"] > 1)
+
+
+if __name__ == "__main__":
+    main()
