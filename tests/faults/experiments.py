@@ -66,10 +66,11 @@ def kills(found: dict[str, Any]) -> str:
     """What one run of kills.py found, as a sentence or two."""
     number, first = found["kills"], found["seconds_to_the_first_row"]
     which = f"{number['driver']} of drivers, {number['worker']} of workers, {number['node']} of nodes"
+    sweeps = f"{found['sweeps']} sweep{'s' * (found['sweeps'] != 1)} continued to the end"
     rows = f"{found['rows']:,} rows {found['lost']} lost, {found['doubled']} doubled, {found['wrong']} wrong"
     return (
-        f"`{found['command']}`: {sum(number.values())} SIGKILLs at random moments ({which}) in {found['sweeps']} "
-        f"sweeps that were continued to their end, on {found['machine']['cores']} cores: of {rows}. "
+        f"`{found['command']}`: {sum(number.values())} SIGKILLs at random moments ({which}), in "
+        f"{sweeps}, on {found['machine']['cores']} cores: of {rows}. "
         f"{found['interrupted_trials']} times a trial went on in another process, and at most "
         f"{found['most_epochs_begun_again_of_one']} of its epochs was begun again. The first new row came "
         f"{first['median']:.0f} s after a start (median of {found['starts']}; at most {first['most']:.0f} s).\n"

@@ -4,7 +4,7 @@ python tests/faults/kills.py              50 kills; results/kills.json (results/
 python tests/faults/kills.py --kills 6
 
 Sweeps run one after another on one Ray head with a second node; each is killed and continued until it is done, and must
-then have the tables of a sweep to which nothing happened. Takes about half an hour on two cores.
+then have the tables of a sweep to which nothing happened. What was found is written after each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -52,7 +54,12 @@ class Campaign:
         self.again: list[tuple[int, int]] = []
         self.first_rows: list[float] = []
 
-    def run(self) -> None:
+    @property
+    def left(self) -> int:
+        return len(self._left)
+
+    def run(self, save: Callable[[], None]) -> None:
+        """`save` is called after each sweep."""
         try:
             self._lab.plant()
             assert (ended := self._sweep("whole")).finish(600).code == 0, ended
@@ -60,6 +67,7 @@ class Campaign:
             while self._left:
                 self._killed(f"sweep-{self.counts['sweeps']}", whole)
                 self.counts["sweeps"] += 1
+                save()
         finally:
             self._cluster.stop()
             self._lab.end()
@@ -139,16 +147,32 @@ def main() -> None:
     options = parser.parse_args()
     kinds = [kind for kind, of50 in KINDS.items() for _ in range(round(of50 * options.kills / 50))]
     random.Random(options.seed).shuffle(kinds)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the cluster is stopped all the same
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="resnetlab-kills-") as place:
         campaign = Campaign(Lab(Path(place), STUDY), kinds, options.seed)
-        campaign.run()
+
+        def save() -> None:
+            content = found(campaign) | {"minutes": (time.monotonic() - began) / 60}
+            content["command"] = f"python tests/faults/kills.py --kills {options.kills} --seed {options.seed}"
+            options.out.parent.mkdir(exist_ok=True)
+            options.out.write_text(json.dumps(content, indent=1) + "\n")
+
+        campaign.run(save)
+    content = json.loads(options.out.read_text())
+    print(json.dumps(content, indent=1))
+    bad = sum(content[name] for name in ("lost", "doubled", "wrong", "sweeps_with_other_tables"))
+    sys.exit(bool(bad) or content["most_epochs_begun_again_of_one"] > 1)
+
+
+def found(campaign: Campaign) -> dict[str, Any]:
+    """What the sweeps that are over have shown."""
     counts, again, first = campaign.counts, campaign.again, sorted(campaign.first_rows)
-    content = {
+    return {
         "about": "drivers, workers and nodes killed at random moments; rows are of trials, epochs and predictions",
-        "command": f"python tests/faults/kills.py --kills {options.kills} --seed {options.seed}",
         "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
         "kills": {kind: counts[kind] for kind in KINDS},
+        "kills_left": campaign.left,
         "found_no_worker": counts["missed"],
         "sweeps": counts["sweeps"],
         "rows": counts["rows"],
@@ -163,13 +187,7 @@ def main() -> None:
         "starts": len(first),
         "seconds_to_the_first_row": {"median": first[len(first) // 2], "most": first[-1]},
         "slack": SLACK,
-        "minutes": (time.monotonic() - began) / 60,
     }
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(content, indent=1) + "\n")
-    print(json.dumps(content, indent=1))
-    bad = sum(content[name] for name in ("lost", "doubled", "wrong", "sweeps_with_other_tables"))
-    sys.exit(bool(bad) or content["most_epochs_begun_again_of_one"] > 1)
 
 
 if __name__ == "__main__":

@@ -222,9 +222,9 @@ class Lab:
         """Processes that hold a trial."""
         return self.ours("ray::ResourceTrainable", "ray::TrialWorker")  # the first is Tune's name for one
 
-    def end(self) -> None:
-        """Of what failed tests have left nothing runs on."""
-        for pid in self.ours():
+    def end(self, *kinds: str) -> None:
+        """Of what failed tests have left nothing runs on: see `ours`."""
+        for pid in self.ours(*kinds):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -235,7 +235,11 @@ class Lab:
             trials, nodes = self.workers(), cluster.sessions() if cluster else set()
             return [pid for pid in self.ours() if pid in trials or session_of(pid) not in nodes]
 
-        self.wait(lambda: not left(), 10, 0.1)
+        try:
+            self.wait(lambda: not left(), 10, 0.1)
+        except AssertionError:
+            lines = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200] for pid in left()]
+            assert not lines, f"10 s after its end are left: {lines}"
 
 
 def session_of(pid: int) -> int | None:
