@@ -100,8 +100,9 @@ def plain_trial(trial: dict[str, Any], place: Path) -> Iterator[tuple[float, Any
         rows = data.split(split, config.split_seed)
         images = PilImages(data.images[rows], data.labels[rows], transforms.Compose(steps))
         loaders[split] = torch.utils.data.DataLoader(
-            images, batch_size=config.batch, shuffle=split == "train", num_workers=2
-        )
+            images, batch_size=config.batch, shuffle=split == "train", num_workers=2,
+            multiprocessing_context="fork",  # in processes that were spawned themselves it would be spawn
+        )  # fmt: skip
     model = build(config, data.shape, data.n_classes)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
@@ -244,8 +245,8 @@ def syne_tune(place: Path, kind: str, plan: list[dict[str, Any]]) -> list[list[f
     )  # fmt: skip
     tuner.run()
     frame = load_experiment(tuner.name).results
-    by_number = {number: part.sort_values("epoch") for number, part in frame.groupby("config_number")}
-    return [list(by_number[number]["accuracy"]) for number in range(len(plan))]
+    found = {trial: part.sort_values("epoch") for trial, part in frame.groupby("trial_id")}  # in the order of `points`
+    return [list(found[number]["accuracy"]) for number in range(len(plan))]
 
 
 SYSTEMS: dict[str, Callable[[Path, str, list[dict[str, Any]]], list[list[float]]]] = {
