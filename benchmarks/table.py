@@ -9,7 +9,7 @@ from typing import Any
 
 from common import RESULTS, ROOT, number, shown
 
-ORDER = ("training", "sweep", "search", "turnover", "tables", "scale", "augmentation", "residency", "frozen", "gpu")
+ORDER = ("training", "sweep", "search", "turnover", "tables", "augmentation", "residency", "frozen", "gpu")
 BEGIN, END = "<!-- speed: from benchmarks/table.py -->", "<!-- end of speed -->"
 COLUMNS = {  # of the table of sweeps: rows' words, heads
     "wall time": ("wall time", "s"),
@@ -64,6 +64,9 @@ def _foot(found: list[dict[str, Any]]) -> str:
         f"{' and '.join(torch)}; {' to '.join(days[:1] + days[1:][-1:])}. `make bench` measures all of it again in "
         f"about {minutes:.0f} minutes on such a machine; all rows are in `benchmarks/results/`."
     )
+    load, cores = max((part["load"] for part in parts), default=0.0), min(c["machine"]["cores"] for c in found)
+    if load > 1.5 * cores:
+        text += f" Other work ran beside it (load average up to {load:.0f}): seconds are upper ends, ratios rougher."
     return text + (f" GPU: {' and '.join(gpu)}." if gpu else " Not measured on a GPU.")
 
 
