@@ -63,7 +63,7 @@ def content():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s["numbers"][0].update(value="many"), r"file: studies\.s\.numbers\.0\.value: .*got 'many'"),
+        (lambda s: s["numbers"][0].update(value="many"), r"file: studies\.s\.numbers\.0\.value: .*'many'"),
         (lambda s: s["numbers"][0].update(metric="speed"), r"studies\.s\.numbers\.0\.metric"),
         (lambda s: s["numbers"][0].update(arm="vgg"), r"no arm 'vgg' \(allowed: cnn, resnet\)"),
         (lambda s: s["numbers"][0].update(colour="red"), "colour"),
