@@ -202,6 +202,11 @@ def test_a_trial_repeated_elsewhere_gives_the_same_numbers(place, straight):
 
 def test_ctrl_c_says_how_to_continue(place, straight):
     process = started(place, "interrupted", 3)
+    os.kill(process.pid, signal.SIGSTOP)  # or a fast machine has ended it before anyone has looked
+    running = status(place, "interrupted")
+    os.kill(process.pid, signal.SIGCONT)
+    assert running["state"] == "running" and running["holder"]["pid"] == process.pid and running["next"] is None
+    assert sum(running["counts"].values()) and running["epochs"] >= 3
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
