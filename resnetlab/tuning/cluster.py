@@ -7,13 +7,14 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.study import Resources
+from resnetlab.tuning import reaper
 from resnetlab.tuning.capacity import fitting
 
 TOKEN_RULE = (
@@ -100,37 +101,15 @@ def connect(
 ) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """A connection to Ray; gives what tells its nodes.
 
-    `address` None starts Ray for this run alone and ends it afterwards; elsewhere it is given `PATIENCE` seconds to
-    have `nodes` nodes, and `tick` is called meanwhile. `hold` is told what must go on answering: name, host, port.
+    `address` None starts Ray for this run alone, which ends with it however it ends; elsewhere it is given `PATIENCE`
+    seconds to have `nodes` nodes, and `tick` is called meanwhile. `hold` is told what must go on answering: name, host,
+    port.
     BadRequest where the cluster cannot fit a single trial, ClusterLost where there is none at `address`.
     """
     use_token(address)
     import ray
 
-    import resnetlab
-
-    variables = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        if address is None:
-            ray.init(
-                address="local",  # of its own, whatever else runs on this machine
-                include_dashboard=False,
-                object_store_memory=256 << 20,
-                runtime_env={"env_vars": variables},
-                **common,
-            )
-        else:
-            _check_token(address)
-            ray.init(address=address, runtime_env={"env_vars": variables, "py_modules": [resnetlab]}, **common)
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
-        if address == "auto":
-            raise BadRequest(
-                "--address auto: no Ray cluster runs on this machine (cluster/README.md starts one)"
-            ) from None
-        where = f"--address {address}" if address else "a local Ray"
-        raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
-    try:
+    with _own_ray() if address is None else _joined(address):
         if address is not None:
             _wait_for(nodes, tick)
         context = ray.get_runtime_context()
@@ -142,8 +121,60 @@ def connect(
         auto = resources.gpus == "auto"
         _slots(ray.nodes(), resources.model_copy(update={"gpus": 1.0}) if auto else resources)
         yield ray.nodes
+
+
+@contextmanager
+def _own_ray() -> Iterator[None]:
+    """A Ray for this process alone, whatever else runs on this machine."""
+    import ray
+
+    with reaper.reaped() as mark:
+        os.environ[reaper.NAME] = mark
+        try:
+            _init("a local Ray", address="local", include_dashboard=False, object_store_memory=256 << 20)
+        finally:
+            del os.environ[reaper.NAME]
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """The cluster at `address`, whose workers get our package from here."""
+    import ray
+
+    import resnetlab
+
+    _check_token(address)
+    try:
+        _init(f"--address {address}", address=address, py_modules=[resnetlab])
+    except ClusterLost:
+        if address == "auto":
+            raise BadRequest(
+                "--address auto: no Ray cluster runs on this machine (cluster/README.md starts one)"
+            ) from None
+        raise
+    try:
+        yield
     finally:
         ray.shutdown()
+
+
+def _init(where: str, py_modules: Sequence[Any] = (), **options: Any) -> None:
+    """Connect. ClusterLost where that cannot be done."""
+    import ray
+
+    variables = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    environment: dict[str, Any] = {"env_vars": variables}
+    if py_modules:
+        environment["py_modules"] = list(py_modules)
+    options |= {"runtime_env": environment, "log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
 
 
 def _wait_for(wanted: int, tick: Callable[[], None]) -> None:
