@@ -362,8 +362,9 @@ class _Session:
         self.write(ended=False)
 
     def tick(self) -> None:
-        """Call often: writes every `RECORD` seconds, so that a sweep that waits says for what."""
-        if time.monotonic() - self._written > RECORD:
+        """Call often: writes every `RECORD` seconds, so that a sweep that waits says for what, and when nodes change."""
+        changed = len(self._capacity.log) != len(self._content["node_changes"])
+        if changed or time.monotonic() - self._written > RECORD:
             self.write(ended=False)
 
     def write(self, ended: bool) -> None:
@@ -377,7 +378,7 @@ class _Session:
             "sampler_seconds": sweep.clock.sampler,
             "publish_seconds": sweep.clock.publishing,
             "waiting": waiting,
-            "node_changes": self._capacity.log,
+            "node_changes": list(self._capacity.log),
         }
         self._written = now
         if ended:

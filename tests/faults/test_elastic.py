@@ -38,15 +38,23 @@ def begun(lab):
     return Counter((trial, epoch) for trial, _, what, epoch in lines if what == "begun")
 
 
+def record(lab):
+    return json.loads((lab.place / "elastic/faults/sweep.json").read_text())
+
+
+def changes(lab):
+    return record(lab)["node_changes"]
+
+
 def test_nodes_come_and_go(lab):
     lab, cluster = lab
-    hold = [lab.place / "hold-2", lab.place / "hold-4"]
-    for file in hold:
+    held = {(1, 2): lab.place / "notice", (1, 4): lab.place / "loss", (3, 6): lab.place / "known"}  # kernel, epoch
+    for file in held.values():
         file.touch()
     lab.plant(
         *(
-            {"when": {"kernel": 1}, "epoch": epoch, "do": "wait", "until": str(file)}
-            for epoch, file in zip((2, 4), hold, strict=True)
+            {"when": {"kernel": kernel}, "epoch": epoch, "do": "wait", "until": str(file)}
+            for (kernel, epoch), file in held.items()
         )
     )
     driver = lab.start("elastic").rows(1)
@@ -60,14 +68,18 @@ def test_nodes_come_and_go(lab):
     # A notice in the midst of epoch 2: it is finished, saved, and gone on from by another process.
     lab.wait(lambda: any(epoch == "2" for _, epoch in begun(lab)), 60)
     os.kill(first, signal.SIGTERM)
-    hold[0].unlink()
+    held[1, 2].unlink()
     lab.wait(lambda: first not in lab.workers(), 30)
     assert max(begun(lab).values()) == 1
 
     # The node that joined is gone, in the midst of an epoch.
     lab.wait(lambda: any(epoch == "4" for _, epoch in begun(lab)), 60)
     cluster.kill_node(1)
-    hold[1].unlink()
+    held[1, 4].unlink()
+
+    # The cluster takes some seconds to know.
+    lab.wait(lambda: [line["event"] for line in changes(lab)] == ["joined", "left"], 60)
+    held[3, 6].unlink()
     ended = driver.finish()
     assert ended.code == 0, ended.err
     rows = lab.trials("elastic")
@@ -78,8 +90,7 @@ def test_nodes_come_and_go(lab):
     assert "its machine is leaving" in ended.out
 
     lab.no_orphans(cluster)
-    record = json.loads((lab.place / "elastic/faults/sweep.json").read_text())
-    assert [line["event"] for line in record["node_changes"]] == ["joined", "left"]
-    assert record["waiting"] == {"trials": 0, "for": ""}
+    assert [line["event"] for line in changes(lab)] == ["joined", "left"]
+    assert record(lab)["waiting"] == {"trials": 0, "for": ""}
     assert "joined: room for 2 trials at once" in ended.out and "left: room for 1 trial at once" in ended.out
     assert "waiting for 1 CPU (room for 1 trial, on 1 node)" in ended.out
