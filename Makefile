@@ -30,7 +30,7 @@ test: $(INSTALLED) $(VENV)/moto/.installed
 
 faults: $(INSTALLED)
 	tests/faults/debian.sh
-	$(BIN)/python -m pytest tests/faults --faults
+	$(BIN)/python -m pytest tests/faults --faults -n 2 --dist loadfile --durations 20
 
 test-cluster: $(INSTALLED) $(VENV)/moto/.installed
 	tests/cluster/debian.sh

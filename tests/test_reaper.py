@@ -11,78 +11,82 @@ import pytest
 
 from resnetlab.tuning import reaper
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux only")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux only")
 
 DRIVER = """
-import os, subprocess, sys, time
-from resnetlab.tuning.reaper import NAME, reaped
-with reaped(0.5) as mark:
-    child = subprocess.Popen(["sleep", "300"], env=os.environ | {NAME: mark}, start_new_session=True)
-    print(mark, flush=True)
-    if "waits" in sys.argv:
+import subprocess, sys, time
+from pathlib import Path
+from resnetlab.tuning.reaper import reaped
+folder = Path(sys.argv[1])
+own = (folder / "driver.log").open("w")
+with reaped(0.5) as ends, (folder / "child.log").open("w") as log:
+    ends(str(folder))
+    child = subprocess.Popen(["sleep", "300"], env={}, stdout=log, stderr=log, start_new_session=True)
+    print("up", flush=True)
+    if sys.argv[2] == "is killed":
         time.sleep(300)
-    if "ends it" in sys.argv:
-        child.kill()
-        child.wait()
+if sys.argv[2] == "goes on":
+    child.wait()
+    print("alone", flush=True)
 """
 
 
-def gone(mark, pid, within):
+def start(folder, what):
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, folder, what], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout.readline() == "up\n" and len(reaper.processes(folder)) >= 1
+    return driver
+
+
+def gone(happens, within=10):
     deadline = time.monotonic() + within
-    while reaper.processes(mark) or Path(f"/proc/{pid}").exists():
+    while not happens():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
     return True
 
 
-def start(*words):
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, *words], stdout=subprocess.PIPE, text=True)
-    return driver, driver.stdout.readline().strip()
+@pytest.mark.parametrize("how", ["is killed", "ends"])
+def test_what_a_driver_had_started_ends_after_it(tmp_path, how):
+    driver = start(tmp_path, how)
+    if how == "is killed":
+        driver.send_signal(signal.SIGKILL)
+    driver.wait(20)
+    assert not driver.stdout.read()  # nothing holds its output open
+    assert gone(lambda: not reaper.processes(tmp_path))
 
 
-def reaper_of(mark):
-    lines = {entry.parent.name: entry.read_bytes() for entry in Path("/proc").glob("[0-9]*/cmdline") if ours(entry)}
-    (pid,) = [int(pid) for pid, line in lines.items() if b"reaper.py\0" + mark.encode() in line]
-    return pid
+def test_a_driver_that_goes_on_afterwards_is_left_alone(tmp_path):
+    driver = start(tmp_path, "goes on")
+    assert driver.stdout.readline() == "alone\n" and driver.wait(20) == 0
 
 
-def ours(entry):
+def test_only_what_has_files_of_the_session_ends(tmp_path):
+    mine, other = tmp_path / "session_1", tmp_path / "session_10"
+    for folder in (mine, other):
+        folder.mkdir()
+    with (other / "log").open("w") as log, (mine / "log").open("w") as own:
+        left = subprocess.Popen(["sleep", "300"], stdout=log)
+        ended = subprocess.Popen(["sleep", "300"], stdout=own)
+        with reaper.reaped(grace=0.1) as ends:
+            ends(str(mine))
+        assert ended.wait(10) == -signal.SIGKILL and left.poll() is None
+    left.kill()
+    left.wait()
+
+
+def test_a_reaper_ends_at_once_where_nothing_is_left(tmp_path):
+    (tmp_path / "session").mkdir()
+    with reaper.reaped(grace=60) as ends:
+        ends(str(tmp_path / "session"))
+        (pid,) = [int(entry.name) for entry in Path("/proc").iterdir() if waits_for_us(entry)]
+    assert gone(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
+
+
+def waits_for_us(entry):
+    """Whether it is a reaper that this process has started."""
     try:
-        return entry.stat().st_uid == os.getuid() and bool(entry.read_bytes())
+        line = (entry / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def test_what_a_killed_driver_had_started_ends():
-    driver, mark = start("waits")
-    assert len(reaper.processes(mark)) == 1
-    watcher = reaper_of(mark)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    assert gone(mark, watcher, 10)
-
-
-def test_what_a_driver_leaves_behind_ends():
-    driver, mark = start()
-    assert driver.wait(20) == 0
-    assert not driver.stdout.read() and gone(mark, driver.pid, 10)
-
-
-def test_where_nothing_is_left_it_ends_at_once():
-    with reaper.reaped(grace=60) as mark:
-        watcher = reaper_of(mark)
-    deadline = time.monotonic() + 10
-    while os.waitpid(watcher, os.WNOHANG) == (0, 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_only_what_has_the_mark_ends():
-    with reaper.reaped(grace=0.1) as mark:
-        other = subprocess.Popen(["sleep", "300"], env=os.environ | {reaper.NAME: mark[:-1]})
-        watcher = reaper_of(mark)
-    os.waitpid(watcher, 0)
-    assert other.poll() is None
-    other.kill()
-    other.wait()
+    return reaper.__file__.encode() in line and str(os.getpid()).encode() in line

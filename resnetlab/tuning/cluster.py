@@ -128,12 +128,9 @@ def _own_ray() -> Iterator[None]:
     """A Ray for this process alone, whatever else runs on this machine."""
     import ray
 
-    with reaper.reaped() as mark:
-        os.environ[reaper.NAME] = mark
-        try:
-            _init("a local Ray", address="local", include_dashboard=False, object_store_memory=256 << 20)
-        finally:
-            del os.environ[reaper.NAME]
+    with reaper.reaped() as ends:
+        context = _init("a local Ray", address="local", include_dashboard=False, object_store_memory=256 << 20)
+        ends(context.address_info["session_dir"])
         try:
             yield
         finally:
@@ -162,8 +159,8 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _init(where: str, py_modules: Sequence[Any] = (), **options: Any) -> None:
-    """Connect. ClusterLost where that cannot be done."""
+def _init(where: str, py_modules: Sequence[Any] = (), **options: Any) -> Any:
+    """Connect; gives Ray's word on what was reached. ClusterLost where that cannot be done."""
     import ray
 
     variables = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
@@ -172,7 +169,7 @@ def _init(where: str, py_modules: Sequence[Any] = (), **options: Any) -> None:
         environment["py_modules"] = list(py_modules)
     options |= {"runtime_env": environment, "log_to_driver": False, "logging_level": "ERROR"}
     try:
-        ray.init(**options)
+        return ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
 

@@ -362,7 +362,7 @@ class _Session:
         self.write(ended=False)
 
     def tick(self) -> None:
-        """Call often: writes every `RECORD` seconds, so that a sweep that waits says for what, and when nodes change."""
+        """Call often: writes when nodes change and every `RECORD` seconds, so that a sweep that waits says for what."""
         changed = len(self._capacity.log) != len(self._content["node_changes"])
         if changed or time.monotonic() - self._written > RECORD:
             self.write(ended=False)

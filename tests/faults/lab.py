@@ -37,6 +37,7 @@ search: {epochs: 6}
 confirm: {design: arms, seeds: 2}
 """
 ROWS = 3 * 2 * 6
+SLOWLY = [{"when": {}, "epoch": epoch, "do": "pause", "seconds": 0.4, "once": False} for epoch in range(1, 7)]  # plant
 FIRST_ROW = 30.0  # seconds from a driver's start to its first new row
 
 
@@ -188,6 +189,14 @@ class Lab:
                 begun, ended = 0, 0
             last[trial] = pid, max(begun, epoch), max(ended, epoch if what == "ended" else 0)
         return found
+
+    def in_epoch(self, number: int) -> list[int]:
+        """Processes whose trial is in this epoch now."""
+        last = {}
+        for line in (self.place / "trained.log").read_text().splitlines():
+            _, pid, what, epoch = line.split()
+            last[int(pid)] = what, int(epoch)
+        return [pid for pid, now in last.items() if now == ("begun", number)]
 
     def trials(self, name: str) -> list[dict]:
         return self.table(name, "trials")

@@ -55,9 +55,11 @@ def test_a_writer_killed_at_random_moments(memory, record, kills):
         before = acknowledged.value
         writer = context.Process(target=write_forever, args=(memory, acknowledged))
         writer.start()
+        started = time.monotonic()
         while acknowledged.value == before and writer.is_alive():
             time.sleep(0.0005)
-        time.sleep(chance.random() * 0.04)
+        opening = time.monotonic() - started  # what lies there unpublished makes it longer, and publishing too
+        time.sleep(chance.random() * max(0.04, 2 * opening))
         assert writer.is_alive()
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()

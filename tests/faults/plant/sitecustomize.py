@@ -2,8 +2,9 @@
 
     [{"when": {"kernel": 3}, "epoch": 2, "do": "hang"}]
 
-`do`: hang (sleep for an hour), wait (as long as the file `until` is there), eat (take `bytes` of memory and keep them),
-die (SIGKILL). Epochs count from 1; without `once: false` a fault happens once, which a file beside the plant remembers.
+`do`: hang (sleep for an hour), pause (for `seconds`), wait (as long as the file `until` is there), eat (take `bytes` of
+memory and keep them), die (SIGKILL). Epochs count from 1; without `once: false` a fault happens once, which a file
+beside the plant remembers.
 The file $RESNETLAB_TRAINED has a line for each epoch that was begun or ended: trial, process, what, epoch.
 """
 
@@ -30,6 +31,8 @@ def faults(config, epoch):
                 continue
         if fault["do"] == "hang":
             time.sleep(3600)
+        elif fault["do"] == "pause":
+            time.sleep(fault["seconds"])
         elif fault["do"] == "wait":
             while Path(fault["until"]).exists():
                 time.sleep(0.05)
