@@ -28,10 +28,13 @@ class PlannedArm(Frozen):
     task: str = ""  # of a named arm: its dataset and label; only arms of one task are compared
 
 
+EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency")  # fields of a plan that are not asked for or run
+
+
 class Plan(Frozen):
     """What is compared with what, on how many seeds, and what would count as an effect."""
 
-    version: int = 1
+    version: int = 1  # 2: seeds do not depend on the code's revision, nor on what was measured
     study: str
     study_hash: str
     data_hash: str
@@ -75,13 +78,21 @@ class Plan(Frozen):
         a field existed keeps its hash."""
         return self.model_dump(mode="json", exclude_unset=True)
 
+    @property
+    def _seeds_of(self) -> str:
+        """What the seeds are drawn from: what is run and compared, so that another plan has other seeds, and the same
+        study the same ones with other code and on other machines."""
+        if self.version == 1:
+            return self.plan_hash
+        return digest(self.model_dump(mode="json", exclude_unset=True, exclude=set(EVIDENCE)))[:16]
+
     def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, TrialConfig]]:
         """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced.
 
         FolderRefused where the study cannot run an arm: plan and study were not made for each other.
         """
         for block in range(self.seeds):
-            seed = stream(study.seed, "confirm", self.plan_hash, block)
+            seed = stream(study.seed, "confirm", self._seeds_of, block)
             for row, arm in enumerate(self.arms):
                 try:
                     named = study.arms and study.arm_config(arm.name, seed=seed)
@@ -150,7 +161,7 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         not_compared[crossed] = f"{error}: one factor at a time instead"
         arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
     return Plan(
-        version=1,
+        version=2,
         study=study.name,
         study_hash=study.study_hash,
         data_hash=data_hash,
@@ -189,7 +200,7 @@ def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) 
         arms.append(PlannedArm(name=name, values=values, task=study.arm_task(name)))
     alone = [arm for arm in arms if sum(other.task == arm.task for other in arms) == 1]
     return Plan(
-        version=1,
+        version=2,
         study=study.name,
         study_hash=study.study_hash,
         data_hash=data_hash,

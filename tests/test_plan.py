@@ -5,6 +5,7 @@ import pytest
 from resnetlab import provenance
 from resnetlab.errors import TrialsFailed
 from resnetlab.plan import Plan, make_plan, sketch
+from resnetlab.seeding import stream
 from resnetlab.study import build_study
 
 FACTORS = {
@@ -117,6 +118,27 @@ def test_every_change_of_the_plan_changes_its_hash():
     plan = plan_of(study())
     for changes in ({"seeds": 4}, {"delta": 0.6}, {"collapse": 0.4}, {"code": "other"}, {"design": "factorial"}):
         assert plan.model_copy(update=changes).plan_hash != plan.plan_hash
+
+
+def seeds_of(plan, study_):
+    return [config.seed for _, _, _, config in plan.trials(study_)]
+
+
+def test_seeds_are_those_of_what_is_asked_whatever_code_or_machine_runs_it():
+    study_ = study(seeds=3)
+    plan = plan_of(study_)
+    for changes in ({"code": "other"}, {"chosen_val_accuracy": 0.1}, {"pilot": {"runs": 3, "sd": 0.7}}):
+        assert seeds_of(plan.model_copy(update=changes), study_) == seeds_of(plan, study_)
+    for changes in ({"delta": 0.6}, {"data_hash": "other"}, {"version": 1}):
+        assert not set(seeds_of(plan.model_copy(update=changes), study_)) & set(seeds_of(plan, study_))
+
+
+def test_a_plan_of_version_1_keeps_its_seeds():
+    """Folders that were begun with it are gone on with."""
+    study_ = study(seeds=2)
+    plan = plan_of(study_).model_copy(update={"version": 1})
+    expected = [stream(study_.seed, "confirm", plan.plan_hash, block) for block in range(2)]
+    assert list(dict.fromkeys(seeds_of(plan, study_))) == expected
 
 
 def test_every_arm_runs_on_the_same_fresh_seeds():

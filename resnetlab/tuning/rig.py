@@ -112,9 +112,17 @@ def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 class RayRig:
-    """Asks a node with a GPU, which Ray chooses."""
+    """Asks a node with a GPU, which Ray chooses; `tick` is called while it answers."""
 
-    def __init__(self, config: TrialConfig, cache: Path, cpus: float, device: str = "cuda", **how: Any):
+    def __init__(
+        self,
+        config: TrialConfig,
+        cache: Path,
+        cpus: float,
+        device: str = "cuda",
+        tick: Callable[[], None] = lambda: None,
+        **how: Any,
+    ):
         config = config.model_copy(update={"weights": "none"})  # what it starts from costs the same
         self._message = {
             "config": config.model_dump(mode="json"),
@@ -122,14 +130,17 @@ class RayRig:
             "device": device,
             "threads": max(1, int(cpus)),
         }
-        self._how = how
+        self._tick, self._how = tick, how
 
     def __call__(self, trials: int) -> Seen:
         import ray
 
         task = ray.remote(num_gpus=1, num_cpus=1, max_retries=0)(side_by_side)
+        answer, until = task.remote(trials, self._message, **self._how), time.monotonic() + PATIENCE
+        while not ray.wait([answer], timeout=1.0)[0] and time.monotonic() < until:
+            self._tick()
         try:
-            seen: Seen = ray.get(task.remote(trials, self._message, **self._how), timeout=PATIENCE)
+            seen: Seen = ray.get(answer, timeout=0.1)
             return seen
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, BadRequest):

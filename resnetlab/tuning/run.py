@@ -172,13 +172,13 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
 
 
 def _shared(
-    study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]]
+    study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]], tick: Callable[[], None]
 ) -> tuple[Resources, dict[str, Any]]:
     """What a trial gets where the share of a GPU is to be measured, and what was seen."""
     from resnetlab.tuning import estimate, rig, share
 
     resources = study.resources
-    wanted = rig.RayRig(estimate.heaviest(study, datasets), cache.absolute(), resources.cpus)
+    wanted = rig.RayRig(estimate.heaviest(study, datasets), cache.absolute(), resources.cpus, tick=tick)
     chosen, seen = share.measure(wanted, share.cpus_for(nodes, resources.cpus))
     return resources.model_copy(update={"gpus": chosen.gpus}), share.record(chosen, seen)
 
@@ -207,7 +207,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
                 session.note({"nodes": preflight.check(asked, tick_before, watch.say)})
             resources = study.resources
             if resources.gpus == "auto":
-                resources, found = _shared(study, datasets, cache, look())
+                resources, found = _shared(study, datasets, cache, look(), tick_before)
                 session.note({"gpu_share": found})
                 sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
             capacity = Capacity(resources, look, sweep.notes.append)
