@@ -55,11 +55,12 @@ class Book:
         """The rows of a part: made now, or taken from the file where they were made before."""
         if key not in self._parts:
             print(f"{self.name}: {key} …", file=sys.stderr, flush=True)
+            beside = busy_cores()
             began = time.perf_counter()
             rows = make()
             seconds = round(time.perf_counter() - began, 1)
             ended = datetime.now(UTC).isoformat(timespec="seconds")
-            self._parts[key] = {"seconds": seconds, "ended": ended, "load": os.getloadavg()[0], "rows": rows}
+            self._parts[key] = {"seconds": seconds, "ended": ended, "beside": beside, "rows": rows}
             self._write()
         return self._parts[key]["rows"]
 
@@ -147,6 +148,22 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
+
+
+def busy_cores(seconds: float = 0.4) -> float | None:
+    """Cores that are at work while this process sleeps: what else runs here. None where /proc does not tell."""
+    try:
+        before = _ticks()
+        time.sleep(seconds)
+        return round((_ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds, 2)
+    except OSError:
+        return None
+
+
+def _ticks() -> int:
+    """Of all cores since the start, but for idling and waiting for disks."""
+    counts = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return sum(counts[:8]) - counts[3] - counts[4]
 
 
 def machine() -> dict[str, Any]:

@@ -64,9 +64,9 @@ def _foot(found: list[dict[str, Any]]) -> str:
         f"{' and '.join(torch)}; {' to '.join(days[:1] + days[1:][-1:])}. `make bench` measures all of it again in "
         f"about {minutes:.0f} minutes on such a machine; all rows are in `benchmarks/results/`."
     )
-    load, cores = max((part["load"] for part in parts), default=0.0), min(c["machine"]["cores"] for c in found)
-    if load > 1.5 * cores:
-        text += f" Other work ran beside it (load average up to {load:.0f}): seconds are upper ends, ratios rougher."
+    beside = max((part.get("beside") or 0.0 for part in parts), default=0.0)
+    if beside > 0.25:
+        text += f" Other work ran beside it (up to {beside:.1f} cores): seconds are upper ends, ratios rougher."
     return text + (f" GPU: {' and '.join(gpu)}." if gpu else " Not measured on a GPU.")
 
 

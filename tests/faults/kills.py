@@ -1,6 +1,6 @@
 """Kill drivers, workers and nodes of real sweeps at random moments, and count what is lost, doubled or wrong.
 
-python tests/faults/kills.py              50 kills; results/kills.json (results/reference/kills.json: of --kills 5)
+python tests/faults/kills.py              50 kills; results/kills.json
 python tests/faults/kills.py --kills 6
 
 Sweeps run one after another on one Ray head with a second node; each is killed and continued until it is done, and must
