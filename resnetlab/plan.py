@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from statistics import stdev
@@ -110,21 +109,6 @@ def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], TrialConfig]]:
         config = study.baseline_config(stream(study.seed, "pilot", block))
         values = {name: getattr(config, name) for name in study.columns} if study.arms else study.baseline_values()
         yield {"arm": "baseline", "seed_block": block} | dict(values), config
-
-
-def read_plan(raw: bytes, place: str) -> Plan:
-    """The plan in a plan.json. FolderRefused, naming `place`, where it is damaged or was changed after it was made."""
-    try:
-        content = json.loads(raw)
-        expected = content.pop("plan_hash")
-        plan = Plan.model_validate(content)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
-    if plan.plan_hash != expected:
-        raise FolderRefused(
-            f"{place}: changed after it was made: its content has hash {plan.plan_hash}, not {expected}"
-        )
-    return plan
 
 
 def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str, code: str) -> Plan:

@@ -10,7 +10,7 @@ from typing import Any
 
 from resnetlab.config import TrialConfig
 from resnetlab.errors import FolderRefused
-from resnetlab.plan import Plan, asked, make_plan, pilot_trials, read_plan
+from resnetlab.plan import Plan, asked, make_plan, pilot_trials
 from resnetlab.records import Phase
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
@@ -18,6 +18,21 @@ from resnetlab.tuning.task import Task
 
 Rows = Mapping[str, Mapping[str, Any]]  # of the trials table, by trial_id
 DatasetOf = Callable[[TrialConfig], tuple[str, Sequence[str]]]  # content hash and classes
+
+
+def read_plan(raw: bytes, place: str) -> Plan:
+    """The plan in a plan.json. FolderRefused, naming `place`, where it is damaged or was changed after it was made."""
+    try:
+        content = json.loads(raw)
+        expected = content.pop("plan_hash")
+        plan = Plan.model_validate(content)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
+    if plan.plan_hash != expected:
+        raise FolderRefused(
+            f"{place}: changed after it was made: its content has hash {plan.plan_hash}, not {expected}"
+        )
+    return plan
 
 
 def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
