@@ -64,9 +64,11 @@ def _foot(found: list[dict[str, Any]]) -> str:
         f"{' and '.join(torch)}; {' to '.join(days[:1] + days[1:][-1:])}. `make bench` measures all of it again in "
         f"about {minutes:.0f} minutes on such a machine; all rows are in `benchmarks/results/`."
     )
-    beside = max((part.get("beside") or 0.0 for part in parts), default=0.0)
-    if beside > 0.25:
-        text += f" Other work ran beside it (up to {beside:.1f} cores): seconds are upper ends, ratios rougher."
+    beside, cores = max((part.get("beside") or 0.0 for part in parts), default=0.0), found[0]["machine"]["cores"]
+    load = max((part.get("load", 0.0) for part in parts), default=0.0)  # of parts from before `beside` was measured
+    if beside > 0.25 or load > 1.5 * cores:
+        seen = f"up to {beside:.1f} cores" if beside > 0.25 else f"load average up to {load:.0f}"
+        text += f" Other work ran beside it ({seen}): seconds are upper ends, ratios rougher."
     return text + (f" GPU: {' and '.join(gpu)}." if gpu else " Not measured on a GPU.")
 
 
