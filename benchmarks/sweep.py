@@ -270,7 +270,9 @@ def run_arm(system: str, kind: str, place: Path, sizes: dict[str, int]) -> dict[
     env |= {"RAY_worker_niceness": "0"}  # Ray's 15 would yield to whatever else runs, which the others do not
     request = json.dumps({"system": system, "kind": kind, "place": str(place), "sizes": sizes})
     began = time.time_ns()
-    done = Watched([sys.executable, str(Path(__file__).resolve()), "--process", request], env, ROOT)
+    done = Watched(
+        [sys.executable, str(Path(__file__).resolve()), "--process", request], env, place
+    )  # Syne Tune leaves files where it runs
     return {"wall": done.wall, "cpu": done.cpu, "memory": done.memory, "began": began}
 
 

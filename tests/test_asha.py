@@ -29,7 +29,7 @@ def play(decide, curves, epochs, rng):
     return ended
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sweeps)
 def test_decisions_equal_rays(sweep):
     grace, reduction, epochs, curves, rng = sweep
@@ -52,7 +52,7 @@ def test_decisions_equal_rays(sweep):
     play(both, curves, epochs, rng)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sweeps, st.integers(0, 60))
 def test_rungs_rebuilt_from_rows_decide_the_same(sweep, cut):
     grace, reduction, epochs, curves, rng = sweep

@@ -44,7 +44,7 @@ def test_rotation_equals_torchvision_at_every_half_degree(shape):
         assert torch.equal(moved(images, rotation_table(*shape, degrees)), rotated(images, degrees)), degrees
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), degrees=st.floats(-180, 180))
 def test_rotation_equals_torchvision_anywhere(height, width, degrees):
     images = batch(1, height, width, 1)

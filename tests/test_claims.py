@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -107,7 +107,6 @@ WORDS = ["kernel", "5", "3", "7", "se", "on", "off", "lr", ">", "<", "=", "withi
          "by at least", "0.5", "point", "é", "-", "."]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join) | st.text(max_size=40))
 def test_any_text_is_read_or_refused_with_a_reason(text):
     space = study().space

@@ -67,7 +67,7 @@ def by_arithmetic(c, shape, classes):
     return parameters, work
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     c=feasible(),
     height=st.integers(1, 9),

@@ -58,7 +58,7 @@ def test_all_combinations_are_taken_where_no_more_are_asked_for():
     assert rows == list(range(6)) and efficiency == pytest.approx(1.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(2, 4), min_size=1, max_size=3), st.integers(0, 2**32), st.data())
 def test_a_design_estimates_every_main_effect(sizes, seed, data):
     model = full(*sizes)

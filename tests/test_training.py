@@ -344,7 +344,7 @@ def raw():
     return checkpoint.save(run(Training(config(), made()), epochs=1).state())
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40)
 @given(st.data())
 def test_damaged_bytes_are_refused(raw, data):
     place = data.draw(st.integers(0, len(raw) - 1))

@@ -17,7 +17,7 @@ from resnetlab.tables.store import WRITTEN, read_table
 
 CIRCUMSTANCES = {"s", "J", "UTC", "images/s", "times"}  # units of what differs from run to run
 CIRCUMSTANTIAL = {"reason", "peak_memory", "host", "device", "device_share", "threads", "settings"}
-CIRCUMSTANTIAL |= {"git_revision", "versions"}
+CIRCUMSTANTIAL |= {"git_revision", "versions", "plan_hash"}  # a plan names the revision that made it
 
 
 def content_hash(folder: Folder) -> str:

@@ -7,7 +7,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def _own_ray() -> Iterator[None]:
     import ray
 
     with reaper.reaped() as ends:
-        context = _init("a local Ray", address="local", include_dashboard=False, object_store_memory=256 << 20)
+        context = _init("a local Ray", {}, address="local", include_dashboard=False, object_store_memory=256 << 20)
         ends(context.address_info["session_dir"])
         try:
             yield
@@ -146,7 +146,7 @@ def _joined(address: str) -> Iterator[None]:
 
     _check_token(address)
     try:
-        _init(f"--address {address}", address=address, py_modules=[resnetlab])
+        _init(f"--address {address}", {"py_modules": [resnetlab]}, address=address)
     except ClusterLost:
         if address == "auto":
             raise BadRequest(
@@ -159,17 +159,15 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _init(where: str, py_modules: Sequence[Any] = (), **options: Any) -> Any:
-    """Connect; gives Ray's word on what was reached. ClusterLost where that cannot be done."""
+def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
+    """Connect, with `more` in the workers' environment; gives Ray's word on what was reached. ClusterLost where that
+    cannot be done."""
     import ray
 
     variables = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    environment: dict[str, Any] = {"env_vars": variables}
-    if py_modules:
-        environment["py_modules"] = list(py_modules)
-    options |= {"runtime_env": environment, "log_to_driver": False, "logging_level": "ERROR"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        return ray.init(**options)
+        return ray.init(runtime_env={"env_vars": variables, **more}, **quiet, **options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
 

@@ -73,7 +73,8 @@ def kills(found: dict[str, Any]) -> str:
         f"{sweeps}, on {found['machine']['cores']} cores: of {rows}. "
         f"{found['interrupted_trials']} times a trial went on in another process, and at most "
         f"{found['most_epochs_begun_again_of_one']} of its epochs was begun again. The first new row came "
-        f"{first['median']:.0f} s after a start (median of {found['starts']}; at most {first['most']:.0f} s).\n"
+        f"{first['median']:.0f} s after a start (median of {found['starts']}; at most {first['most']:.0f} s)"
+        f"{', beside other work' * (found['slack'] > 1)}.\n"
     )
 
 

@@ -1,0 +1,7 @@
+"""What holds for all tests."""
+
+import hypothesis
+
+# Seconds of a wall clock say nothing on a machine that others use.
+hypothesis.settings.register_profile("ours", deadline=None)
+hypothesis.settings.load_profile("ours")
