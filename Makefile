@@ -67,7 +67,7 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing torch, ray and the rest into $(VENV) (a few minutes, several GB) …"
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --quiet --editable '.[test]'  # without the build backend's warning of folders named like packages
 	@touch $@
 
 # An S3 server for tests, in an environment of its own: its packages ask for others than ours.
