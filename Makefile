@@ -26,7 +26,7 @@ sweep: $(INSTALLED)
 
 test: $(INSTALLED) $(VENV)/moto/.installed
 	tests/debian.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: $(INSTALLED)
 	tests/faults/debian.sh
@@ -62,12 +62,13 @@ check: $(INSTALLED)
 clean:
 	rm -rf $(VENV)
 
+# Twice quiet: or the build backend warns of folders that are named like packages.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "need Python 3.11 or newer, got %d.%d; set PYTHON=" % v)'
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing torch, ray and the rest into $(VENV) (a few minutes, several GB) …"
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --quiet --editable '.[test]'  # without the build backend's warning of folders named like packages
+	$(BIN)/python -m pip install --quiet --quiet --editable '.[test]'
 	@touch $@
 
 # An S3 server for tests, in an environment of its own: its packages ask for others than ours.
