@@ -1,5 +1,8 @@
 """How many trials fit a cluster, and what is refused before Ray starts."""
 
+import subprocess
+import sys
+
 import pytest
 
 from resnetlab.errors import BadRequest
@@ -30,3 +33,50 @@ def test_trials_are_packed_node_by_node(nodes, cpus, gpus, slots):
 def test_what_no_node_can_hold_is_refused_with_what_there_is():
     with pytest.raises(BadRequest, match=r"needs 1 CPUs and 1 GPUs on one node.*nodes with 8 CPUs and 0 GPUs"):
         _slots([node(8)], Resources(gpus=1))
+
+
+OWN_RAY = """
+import os, sys
+from pathlib import Path
+from resnetlab.study import Resources
+from resnetlab.tuning import cluster, reaper
+
+class Probe:
+    def pid(self):
+        return os.getpid()
+    def loaded(self):
+        import sys
+        return [name for name in ("torch", "resnetlab.tuning.trial", "resnetlab.training.loop") if name in sys.modules]
+    def environment(self):
+        return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_CBWR")}
+
+os.environ.pop("OMP_NUM_THREADS", None)
+before = dict(os.environ)
+with cluster.connect(None, Resources(cpus=2), lambda *what: None):
+    import ray
+    folder = ray._private.worker._global_node.get_session_dir_path()
+    room = os.cpu_count() // 2
+    probes = [ray.remote(num_cpus=2)(Probe).remote() for _ in range(room)]
+    pids = ray.get([probe.pid.remote() for probe in probes])
+    print(ray.get(probes[0].loaded.remote()))
+    print(ray.get(probes[0].environment.remote()))
+    pids = set(reaper.processes(folder)) - {os.getpid()}
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace") for pid in pids]
+    print([name for name in ("monitor.py", "log_monitor.py", "dashboard.py") if any(name in line for line in lines)])
+    started = Path(folder, "logs/raylet.out").read_text().count("Started worker process")
+    print("workers beyond those that trials took:", started - room)
+ours = {"OMP_NUM_THREADS", *cluster.WORKERS}
+changed = {name for name in set(before) | set(os.environ) if before.get(name) != os.environ.get(name)}
+print([name for name in changed if name in ours or "prestart" in name or "preload" in name])
+"""
+
+
+def test_workers_of_our_own_ray_have_imported_what_a_trial_needs_and_no_process_is_idle():
+    """Their modules are there before anything asked for them, in the processes that the trials get."""
+    done = subprocess.run([sys.executable, "-c", OWN_RAY], capture_output=True, text=True, timeout=120)
+    loaded, environment, idle, more, changed = done.stdout.splitlines()
+    assert loaded == "['torch', 'resnetlab.tuning.trial', 'resnetlab.training.loop']", done.stderr
+    assert environment == "{'OMP_NUM_THREADS': '2', 'OMP_WAIT_POLICY': 'PASSIVE', 'MKL_CBWR': 'AUTO'}"
+    assert idle == "[]"
+    assert more == "workers beyond those that trials took: 0"
+    assert changed == "[]"  # of the environment of the process that started it

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from math import cos, floor, pi
 from typing import Any
 
@@ -13,6 +15,12 @@ from resnetlab.config import TrialConfig
 ONE_CYCLE_START = 1 / 25  # multiplier at the first step, as in torch's OneCycleLR
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4  # and at the end
 EXPONENTIAL_END = 0.01  # what constant-exponential falls to by the end of the run
+
+# torch.compile is not to look into these, and at their first call torch imports its compiler to say so: 870 modules and
+# more than a second for each process that trains. Only networks are compiled here, so it need not be said.
+for _method in vars(torch.optim.Optimizer).values():
+    if hasattr(_method, "__wrapped__"):
+        vars(_method.__wrapped__).setdefault("__dynamo_disable", _method.__wrapped__)
 
 
 def make_optimizer(config: TrialConfig, model: nn.Module, graph: bool = False) -> torch.optim.Optimizer:
@@ -29,6 +37,18 @@ def make_optimizer(config: TrialConfig, model: nn.Module, graph: bool = False) -
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
     return optimizer
+
+
+def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """`optimizer.step` without what torch wraps around it: hooks and a profiler's range, of which there are none here,
+    and the import of its compiler."""
+    step = inspect.unwrap(type(optimizer).step)
+
+    def run() -> None:
+        with torch.no_grad():
+            step(optimizer)
+
+    return run
 
 
 def _make(config: TrialConfig, groups: list[dict[str, Any]], capturable: bool) -> torch.optim.Optimizer:

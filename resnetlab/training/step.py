@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from resnetlab.config import TrialConfig
 from resnetlab.training import machine
+from resnetlab.training.optim import step_of
 
 Forward = Callable[[Tensor], Tensor]
 WARM = 3  # steps before a capture: kernels are loaded and the optimizer's state is made in the first ones
@@ -28,7 +29,7 @@ class Step:
     how = "eager"
 
     def __init__(self, forward: Forward, optimizer: torch.optim.Optimizer, config: TrialConfig, device: torch.device):
-        self._forward, self._optimizer = forward, optimizer
+        self._forward, self._optimizer, self._update = forward, optimizer, step_of(optimizer)
         self._precision, self._smoothing, self._device = config.precision, config.label_smoothing, device
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -43,7 +44,7 @@ class Step:
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self._smoothing)
         self._optimizer.zero_grad()
         loss.backward()
-        self._optimizer.step()
+        self._update()
         self._loss.add_(loss.detach(), alpha=len(labels))
         self._correct.add_((logits.detach().argmax(1) == labels).sum())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -20,13 +21,17 @@ from resnetlab.tuning.capacity import fitting
 TOKEN_RULE = (
     "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (cluster/README.md)"
 )
+WORKERS = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}  # their environment
+WARM = ("torch", "resnetlab.tuning.trial", "resnetlab.training.loop")  # what a worker of our own Ray imports unasked
+SPARED = ("start_monitor", "start_log_monitor", "start_api_server")  # autoscaler, forwarding of logs, dashboard
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")  # the storage's
 PATIENCE = 120.0  # seconds that nodes may take to join
 
 
 def check_reachable(address: str | None, resources: Resources) -> None:
     """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small."""
     if address is None:
-        cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
+        cores, gpus = _here()
         if resources.cpus > cores:
             raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
         wanted, needs = (
@@ -44,6 +49,11 @@ def check_reachable(address: str | None, resources: Resources) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise BadRequest(f"--address {address}: nobody listens there: {error.strerror or error}") from None
+
+
+def _here() -> tuple[int, int]:
+    """This machine's cores and GPUs."""
+    return os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def use_token(address: str | None) -> None:
@@ -109,7 +119,8 @@ def connect(
     use_token(address)
     import ray
 
-    with _own_ray() if address is None else _joined(address):
+    alone = resources.model_copy(update={"gpus": 1.0}) if resources.gpus == "auto" else resources
+    with _own_ray(alone) if address is None else _joined(address):
         if address is not None:
             _wait_for(nodes, tick)
         context = ray.get_runtime_context()
@@ -118,23 +129,65 @@ def connect(
         for node in ray.nodes():
             if node["NodeID"] == context.get_node_id():
                 hold("the node under this sweep", node["NodeManagerAddress"], node["NodeManagerPort"])
-        auto = resources.gpus == "auto"
-        _slots(ray.nodes(), resources.model_copy(update={"gpus": 1.0}) if auto else resources)
+        _slots(ray.nodes(), alone)
         yield ray.nodes
 
 
 @contextmanager
-def _own_ray() -> Iterator[None]:
-    """A Ray for this process alone, whatever else runs on this machine."""
+def _own_ray(resources: Resources) -> Iterator[None]:
+    """A Ray for this process alone, whatever else runs on this machine.
+
+    As many workers as trials fit import what a trial needs while this process goes on to import Tune.
+    """
     import ray
 
+    cores, gpus = _here()
+    room = fitting({"Alive": True, "Resources": {"CPU": cores, "GPU": gpus}}, resources)
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, int(resources.cpus)))  # Ray says it later than the import
+    early = {
+        "OMP_NUM_THREADS": threads,
+        "RAY_num_prestart_python_workers": str(room),
+        "RAY_prestart_worker_first_driver": "0",  # else one for each core
+        "RAY_preload_python_modules": ",".join(WARM),
+    }
     with reaper.reaped() as ends:
-        context = _init("a local Ray", {}, address="local", include_dashboard=False, object_store_memory=256 << 20)
+        with _spared(), _environment(WORKERS | early):  # by a runtime_env, none could start before it is asked for
+            context = _init("a local Ray", address="local", include_dashboard=False, object_store_memory=256 << 20)
         ends(context.address_info["session_dir"])
         try:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _spared() -> Iterator[None]:
+    """Without the processes that a Ray of one run has no use for. Ray has no option for it."""
+    from ray._private.node import Node
+
+    before = {name: vars(Node)[name] for name in SPARED if name in vars(Node)}
+    for name in before:
+        setattr(Node, name, lambda *arguments, **options: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Of this process and of those it starts meanwhile; what it had stays as it was."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
@@ -145,8 +198,9 @@ def _joined(address: str) -> Iterator[None]:
     import resnetlab
 
     _check_token(address)
+    variables = WORKERS | {name: os.environ[name] for name in KEYS if name in os.environ}
     try:
-        _init(f"--address {address}", {"py_modules": [resnetlab]}, address=address)
+        _init(f"--address {address}", address=address, runtime_env={"env_vars": variables, "py_modules": [resnetlab]})
     except ClusterLost:
         if address == "auto":
             raise BadRequest(
@@ -159,15 +213,12 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
-    """Connect, with `more` in the workers' environment; gives Ray's word on what was reached. ClusterLost where that
-    cannot be done."""
+def _init(where: str, **options: Any) -> Any:
+    """Connect; gives Ray's word on what was reached. ClusterLost where that cannot be done."""
     import ray
 
-    variables = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        return ray.init(runtime_env={"env_vars": variables, **more}, **quiet, **options)
+        return ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
 

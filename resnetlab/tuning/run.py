@@ -194,7 +194,6 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
 
     cluster.use_token(options.address)
     with watch.screen(folder), Lifeline(say) as lifeline, _Signals() as signals:
-        from resnetlab.tuning import engine
 
         def tick_before() -> None:
             lifeline.beat()
@@ -203,6 +202,8 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
         place = (options.address, study.resources, lifeline.hold, options.nodes, tick_before)
         with cluster.connect(*place) as look:
             signals.listen()
+            from resnetlab.tuning import engine  # meanwhile the workers of our own Ray import what they need
+
             if options.address is not None:
                 session.note({"nodes": preflight.check(asked, tick_before, watch.say)})
             resources = study.resources

@@ -61,6 +61,9 @@ class Nodes:
         for process in self._processes:
             process.wait(20)
         for name in self.names:
+            subprocess.run(
+                ["ip", "-n", self._space(name), "link", "del", "eth0"], capture_output=True
+            )  # else: in a while
             subprocess.run(["ip", "netns", "del", self._space(name)], capture_output=True)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True)
 

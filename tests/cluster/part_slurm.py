@@ -63,7 +63,7 @@ def _rays(nodes: Nodes) -> str:
 
 
 def _to_the_end(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> None:
-    job = _submit(slurm, place, "whole")
+    job = _submit(slurm, place, "whole", "--set", "search.epochs=40")  # long enough to ask it something
     url = str(place / "results/whole")
     transcript.say(f"$ sbatch --nodes=2 cluster/slurm/sweep.sbatch --study tiny --name whole   # job {job}")
     _under_way(slurm, url, job, 2)
@@ -91,7 +91,7 @@ def _refused(nodes: Nodes) -> str:
         return f"no cluster: {lines}"
     env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
     code = f"import ray; ray.init(address='{nodes.address['n1']}:{port[1]}', log_to_driver=False)"
-    return nodes.run("n1", [sys.executable, "-c", code], env=env).stderr
+    return nodes.run("n1", [sys.executable, "-c", code], env=env, timeout=120).stderr
 
 
 def _queued_again(transcript: Any, place: Path, nodes: Nodes, slurm: Slurm) -> None:
