@@ -1,5 +1,6 @@
 """From the end of one trial to the first training step of the next: in a worker that lives on, in a new process, and
-through Ray Tune (slots x wall time less the time in epochs, over trials). Tiny trials on rendered characters."""
+through Ray Tune (slots x wall time less the time in epochs, over trials); and a whole small sweep. Tiny trials on
+rendered characters."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, Book, Row, options, spread
+from processes import Watched
 
 DATA = {"name": "glyphs", "variants": 2}
 TINY = {"blocks": 2, "width": 8, "downsample": 2, "batch": 64, "lr": 0.05, "epochs": 1, "data_fraction": 0.1}
@@ -99,35 +101,55 @@ def kept(n: int, count: int) -> list[Row]:
 
 
 def _process(folder: str, work: str, count: int) -> list[float]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, __file__, "--process", work, folder, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def through_tune(trials: int) -> list[Row]:
-    """A sweep of one-epoch trials: what a slot loses between two of them, workers already up."""
+def _environment() -> dict[str, str]:
+    root = os.environ.get("PYTHONPATH") or str(ROOT)  # of another revision, where it is to be measured
+    return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
+    """A sweep of one-epoch trials; what sweep.json says of it."""
     from resnetlab.study import build_study
     from resnetlab.tuning.run import Options, run_study
 
+    study = build_study(
+        {
+            "name": "turnover",
+            "dataset": DATA,
+            "baseline": {name: value for name, value in TINY.items() if name != "epochs"},
+            "factors": {"lr": {"low": 0.01, "high": 0.1}},
+            "search": {"sampler": "random", "trials": trials, "epochs": 1, "stopping": False},
+            "confirm": {"design": "none"},
+        },
+        "benchmark",
+    )
+    yield run_study(study, Options(storage=folder, cache=Path(cache))).read_json("sweep.json") or {}
+
+
+def through_tune(trials: int) -> list[Row]:
+    """What a slot loses between two trials."""
     with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
-        study = build_study(
-            {
-                "name": "turnover",
-                "dataset": DATA,
-                "baseline": {name: value for name, value in TINY.items() if name != "epochs"},
-                "factors": {"lr": {"low": 0.01, "high": 0.1}},
-                "search": {"sampler": "random", "trials": trials, "epochs": 1, "stopping": False},
-                "confirm": {"design": "none"},
-            },
-            "benchmark",
-        )
-        out = run_study(study, Options(storage=folder, cache=Path(folder) / "cache"))
-        sweep = out.read_json("sweep.json") or {}
-    lost = sweep["slots"] * sweep["wall_seconds"] - sweep["busy_seconds"]
+        (found,) = sweep(folder, folder + "/cache", trials)
+    lost = found["slots"] * found["wall_seconds"] - found["busy_seconds"]
     return [
         spread(f"through Ray Tune, {trials} trials: slot time outside epochs", "ms/trial", [1e3 * lost / trials]),
-        spread("through Ray Tune: start of Ray", "s", [sweep["startup_seconds"]]),
+        spread("through Ray Tune: start of Ray", "s", [found["startup_seconds"]]),
+    ]
+
+
+def from_the_start(n: int) -> list[Row]:
+    """A sweep of four one-epoch trials, from the start of Python to its end: what whoever tries something waits."""
+    with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
+        command = [sys.executable, str(Path(__file__).resolve()), "--process", "sweep", folder, "4"]
+        found = [Watched(command, _environment(), Path(folder)) for _ in range(n + 1)][1:]  # the first makes the data
+    return [
+        spread("four trials of an epoch, from the start of Python to its end", "s", [one.wall for one in found]),
+        spread("four trials of an epoch: CPU time", "s", [one.cpu for one in found]),
+        spread("four trials of an epoch: memory at most", "MiB", [one.memory for one in found]),
     ]
 
 
@@ -137,6 +159,8 @@ def main() -> None:
     rows = book.part("processes", lambda: in_processes(2 if chosen.quick else 5))
     for row in book.part("Ray Tune", lambda: through_tune(6 if chosen.quick else 40)):
         book.note(row)
+    for row in book.part("from the start", lambda: from_the_start(2 if chosen.quick else 4)):
+        book.note(row)
     held = book.part("memory", lambda: kept(*((1, 20) if chosen.quick else (1, 200))))
     book.target("a warm worker needs at most 10% of a cold start", rows[-1], 10.0)
     book.target("memory after 200 trials of different shapes within 5% of after 20", held[-1], 1.05)
@@ -145,7 +169,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--process"]:
-        work = {"start_times": start_times, "memory": memory}[sys.argv[2]]
+        work = {"start_times": start_times, "memory": memory, "sweep": sweep}[sys.argv[2]]
         run = f"{sys.argv[3]}/run-{os.getpid()}"  # of its own, or trials would go on from checkpoints
         print(json.dumps(list(work(run, sys.argv[3] + "/cache", int(sys.argv[4])))))
     else:

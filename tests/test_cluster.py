@@ -37,6 +37,7 @@ def test_what_no_node_can_hold_is_refused_with_what_there_is():
 
 OWN_RAY = """
 import os, sys
+import ray  # as a notebook may have done: before a token was chosen
 from pathlib import Path
 from resnetlab.study import Resources
 from resnetlab.tuning import cluster, reaper
@@ -53,7 +54,6 @@ class Probe:
 os.environ.pop("OMP_NUM_THREADS", None)
 before = dict(os.environ)
 with cluster.connect(None, Resources(cpus=2), lambda *what: None):
-    import ray
     folder = ray._private.worker._global_node.get_session_dir_path()
     room = os.cpu_count() // 2
     probes = [ray.remote(num_cpus=2)(Probe).remote() for _ in range(room)]

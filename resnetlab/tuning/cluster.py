@@ -57,7 +57,7 @@ def _here() -> tuple[int, int]:
 
 
 def use_token(address: str | None) -> None:
-    """Token authentication for this process, unless RAY_AUTH_MODE says otherwise. Call it before Ray is imported.
+    """Token authentication for this process, unless RAY_AUTH_MODE says otherwise. Call it before Ray is connected.
 
     A Ray of this run alone has a token that lives as long, in the environment of its processes: Ray would leave one in
     the home folder that others can read. A cluster's is taken from where Ray looks for it.
@@ -68,6 +68,18 @@ def use_token(address: str | None) -> None:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     elif _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if "ray" in sys.modules:
+        _read_again()
+
+
+def _read_again() -> None:
+    """Ray reads its settings when it is imported, which a notebook may have done before."""
+    import ray
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    if not ray.is_initialized():
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _has_token() -> bool:
