@@ -253,9 +253,9 @@ def main() -> None:
         print(table())
         return
     if "--write" in sys.argv:
-        readme = ROOT / "README.md"
-        head, _, rest = readme.read_text().partition(BEGIN)
-        readme.write_text(f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
+        for path in (ROOT / "README.md", ROOT / "LOG.md"):
+            head, _, rest = path.read_text().partition(BEGIN)
+            path.write_text(f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
         return
     chosen = options(__doc__)
     book = Book("scale", chosen.quick, chosen.again)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from typing import Any, Protocol
 
 import numpy as np
@@ -166,11 +169,16 @@ def _pace(number: int) -> float:
     return 0.7 + 0.6 * (number * 7919 % 1000) / 1000
 
 
-def world(name: str, repeats: int, most: int) -> list[Row]:
+def repeat(name: str, arm: str, most: int, seed: int) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return epochs_until(ARMS[arm](seed, most), WORLDS[name], seed, most)
+
+
+def world(name: str, repeats: int, most: int) -> list[Row]:
     rows = []
-    for arm, make in ARMS.items():
-        found = [epochs_until(make(seed, most), WORLDS[name], seed, most) for seed in range(repeats)]
+    for arm in ARMS:
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # nothing here is timed
+            found = list(pool.map(partial(repeat, name, arm, most), range(repeats)))
         missed = sum(value >= most for value in found)
         text = f"{name}: {arm}" + (f" ({missed} of {repeats} not within {most})" if missed else "")
         rows.append(spread(text, "epochs", found, missed=missed, arm=arm))

@@ -300,16 +300,20 @@ def rows_of(book: Book, base: Path, sizes: dict[str, int], quick: bool) -> dict[
 
 
 def _measured(system: str, kind: str, place: Path, sizes: dict[str, int]) -> list[Row]:
-    if not (place / "plan.json").exists():  # ours first, whatever was done before an interruption; also the data
-        run_arm("ours", "ours", place, sizes)
+    if not (place / "plan.json").exists():  # ours first, whatever was done before an interruption
+        from resnetlab.data import prepare
+        from resnetlab.tuning.seen import starts
+
+        prepare(next(iter(starts(study(**sizes)).values())).data, place / "cache")  # before anybody's time counts
+        answer = _of_ours(place, sizes)
         (place / "plan.json").write_text(json.dumps(plan_of(place)))
+        if system == "ours":
+            return [spread(f"{system} {kind}", "s", [answer["wall"]], answer=answer)]
     if system == "ours":
         target = place / f"ours-{time.time_ns()}"
         target.mkdir()
-        (target / "cache").symlink_to(place / "cache")  # decoded already, as it is for the others
-        answer = run_arm(system, kind, target, sizes)
-        plan = plan_of(target)
-        answer |= {"epochs": sum(trial["epochs"] for trial in plan), "first": _mean([t["values"][0] for t in plan])}
+        (target / "cache").symlink_to(place / "cache")
+        answer = _of_ours(target, sizes)
     else:
         answer = run_arm(system, kind, place, sizes)
         values = json.loads((place / "values.json").read_text())
@@ -318,6 +322,11 @@ def _measured(system: str, kind: str, place: Path, sizes: dict[str, int]) -> lis
         plan = json.loads((place / "plan.json").read_text())
         answer["full_ours"] = _mean([t["values"][-1] for t in plan if t["epochs"] == sizes["epochs"]])
     return [spread(f"{system} {kind}", "s", [answer["wall"]], answer=answer)]
+
+
+def _of_ours(target: Path, sizes: dict[str, int]) -> dict[str, Any]:
+    answer, plan = run_arm("ours", "ours", target, sizes), plan_of(target)
+    return answer | {"epochs": sum(trial["epochs"] for trial in plan), "first": _mean([t["values"][0] for t in plan])}
 
 
 def _mean(values: list[float]) -> float:

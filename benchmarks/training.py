@@ -126,9 +126,8 @@ def trial_process(request: dict[str, str]) -> None:
     """The child's side: trains for as many seconds as each line of its input says, answers with images a second."""
     net, device = config(NETS[request["net"]]), request["device"]
     if request["kind"].startswith("ours"):
-        epoch = ours(net, max(8 * net.batch, 1024 if device == "cpu" else 20_000), device,
-                     graph=request["kind"] == "ours")  # fmt: skip
-        size = max(8 * net.batch, 1024 if device == "cpu" else 20_000)
+        size = net.batch * max(8, steps_for(1.0, Floor(net))) if device == "cpu" else max(8 * net.batch, 20_000)
+        epoch = ours(net, size, device, graph=request["kind"] == "ours")
         turn: Callable[[], int] = lambda: epoch() or size  # noqa: E731
     else:
         loop = plain_loop(net, images(10_000), device=device, like_torchvision=request["kind"] == "torchvision")
@@ -174,7 +173,7 @@ def whole_machine(name: str, n: int, seconds: float) -> list[Row]:
 def main() -> None:
     chosen = options(__doc__)
     book = Book("training", chosen.quick, chosen.again)
-    n, seconds, turns, window = (2, 0.1, 1, 0.3) if chosen.quick else (9, 0.7, 3, 2.0)
+    n, seconds, turns, window = (2, 0.1, 1, 0.3) if chosen.quick else (9, 0.7, 3, 1.5)
     rows: dict[str, Row] = {}
     nets = list(NETS)[:1] if chosen.quick else list(NETS)
     for name in nets:

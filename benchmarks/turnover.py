@@ -159,7 +159,7 @@ def main() -> None:
     rows = book.part("processes", lambda: in_processes(2 if chosen.quick else 5))
     for row in book.part("Ray Tune", lambda: through_tune(6 if chosen.quick else 40)):
         book.note(row)
-    for row in book.part("from the start", lambda: from_the_start(2 if chosen.quick else 4)):
+    for row in book.part("from the start", lambda: from_the_start(2 if chosen.quick else 3)):
         book.note(row)
     held = book.part("memory", lambda: kept(*((1, 20) if chosen.quick else (1, 200))))
     book.target("a warm worker needs at most 10% of a cold start", rows[-1], 10.0)
