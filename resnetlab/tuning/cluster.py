@@ -22,7 +22,6 @@ TOKEN_RULE = (
     "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (cluster/README.md)"
 )
 WORKERS = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}  # their environment
-WARM = ("torch", "resnetlab.tuning.trial", "resnetlab.training.loop")  # what a worker of our own Ray imports unasked
 SPARED = ("start_monitor", "start_log_monitor", "start_api_server")  # autoscaler, forwarding of logs, dashboard
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")  # the storage's
 PATIENCE = 120.0  # seconds that nodes may take to join
@@ -132,7 +131,7 @@ def connect(
     import ray
 
     alone = resources.model_copy(update={"gpus": 1.0}) if resources.gpus == "auto" else resources
-    with _own_ray(alone) if address is None else _joined(address):
+    with _own_ray() if address is None else _joined(address):
         if address is not None:
             _wait_for(nodes, tick)
         context = ray.get_runtime_context()
@@ -146,24 +145,13 @@ def connect(
 
 
 @contextmanager
-def _own_ray(resources: Resources) -> Iterator[None]:
-    """A Ray for this process alone, whatever else runs on this machine.
-
-    As many workers as trials fit import what a trial needs while this process goes on to import Tune.
-    """
+def _own_ray() -> Iterator[None]:
+    """A Ray for this process alone, whatever else runs on this machine."""
     import ray
 
-    cores, gpus = _here()
-    room = fitting({"Alive": True, "Resources": {"CPU": cores, "GPU": gpus}}, resources)
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, int(resources.cpus)))  # Ray says it later than the import
-    early = {
-        "OMP_NUM_THREADS": threads,
-        "RAY_num_prestart_python_workers": str(room),
-        "RAY_prestart_worker_first_driver": "0",  # else one for each core
-        "RAY_preload_python_modules": ",".join(WARM),
-    }
+    on_demand = {"RAY_prestart_worker_first_driver": "0"}  # else one a core, which trials of several cores leave idle
     with reaper.reaped() as ends:
-        with _spared(), _environment(WORKERS | early):  # by a runtime_env, none could start before it is asked for
+        with _spared(), _environment(WORKERS | on_demand):
             context = _init("a local Ray", address="local", include_dashboard=False, object_store_memory=256 << 20)
         ends(context.address_info["session_dir"])
         try:

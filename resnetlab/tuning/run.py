@@ -202,7 +202,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
         place = (options.address, study.resources, lifeline.hold, options.nodes, tick_before)
         with cluster.connect(*place) as look:
             signals.listen()
-            from resnetlab.tuning import engine  # meanwhile the workers of our own Ray import what they need
+            from resnetlab.tuning import engine
 
             if options.address is not None:
                 session.note({"nodes": preflight.check(asked, tick_before, watch.say)})

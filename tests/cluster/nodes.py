@@ -37,6 +37,14 @@ class Nodes:
         return None
 
     def __enter__(self) -> Nodes:
+        try:
+            self._make()
+        except BaseException:
+            self.__exit__()  # a bridge that is left would take the packets of the next one
+            raise
+        return self
+
+    def _make(self) -> None:
         self._log.mkdir(parents=True, exist_ok=True)
         _ip(f"link add {self._bridge} type bridge")
         for address in (HOST, SERVICE):
@@ -53,7 +61,6 @@ class Nodes:
             _ip(f"-n {space} link set lo up")
             _ip(f"-n {space} route add default via {HOST}")
         (self._log / "hosts").write_text(f"127.0.0.1 localhost\n{HOST} {os.uname().nodename}\n{hosts}")
-        return self
 
     def __exit__(self, *error: Any) -> None:
         for name in self.names:
