@@ -42,8 +42,8 @@ class Machines(Nodes):
             return "not installed: ssh, sshd (tests/cluster/debian.sh installs them)"
         return Nodes.why_not()
 
-    def __enter__(self) -> Machines:
-        super().__enter__()
+    def _make(self) -> None:
+        super()._make()
         (self.place / "home").mkdir()
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._key)], check=True)
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -60,7 +60,6 @@ class Machines(Nodes):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"no ssh: {self.on(self.names[0], 'true').stderr}")
             time.sleep(0.2)
-        return self
 
     def on(self, name: str, command: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a line of shell on the node to its end."""

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 SUBNET = "10.77.0"
 HOST = f"{SUBNET}.1"  # this machine, as the others see it
@@ -36,7 +36,7 @@ class Nodes:
         subprocess.run(["ip", "netns", "del", name], check=True)
         return None
 
-    def __enter__(self) -> Nodes:
+    def __enter__(self) -> Self:
         try:
             self._make()
         except BaseException:
@@ -68,9 +68,8 @@ class Nodes:
         for process in self._processes:
             process.wait(20)
         for name in self.names:
-            subprocess.run(
-                ["ip", "-n", self._space(name), "link", "del", "eth0"], capture_output=True
-            )  # else: in a while
+            # Without this the kernel takes its time, and the next nodes find the name taken.
+            subprocess.run(["ip", "-n", self._space(name), "link", "del", "eth0"], capture_output=True)
             subprocess.run(["ip", "netns", "del", self._space(name)], capture_output=True)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True)
 
