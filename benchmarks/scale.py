@@ -23,7 +23,7 @@ from typing import Any
 from common import RESULTS, ROOT, Book, Row, options, shown, spread
 
 EPOCHS, AT_ONCE = 20, 8
-BEGIN, END = "<!-- python benchmarks/scale.py --table -->", "<!-- end of scale -->"  # in the README
+BEGIN, END = "<!-- python benchmarks/scale.py --table -->", "<!-- end of scale -->"  # in README and LOG
 HISTORY = (1_000, 3_000, 10_000)  # finished trials that a suggestion is made from
 
 

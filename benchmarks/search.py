@@ -176,9 +176,10 @@ def repeat(name: str, arm: str, most: int, seed: int) -> int:
 
 def world(name: str, repeats: int, most: int) -> list[Row]:
     rows = []
-    for arm in ARMS:
-        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # nothing here is timed
-            found = list(pool.map(partial(repeat, name, arm, most), range(repeats)))
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # nothing here is timed
+        results = {arm: pool.map(partial(repeat, name, arm, most), range(repeats)) for arm in ARMS}
+    for arm, values in results.items():
+        found = list(values)
         missed = sum(value >= most for value in found)
         text = f"{name}: {arm}" + (f" ({missed} of {repeats} not within {most})" if missed else "")
         rows.append(spread(text, "epochs", found, missed=missed, arm=arm))

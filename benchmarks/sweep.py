@@ -53,9 +53,11 @@ def study(trials: int, epochs: int) -> Any:
 
 
 def ours(place: Path, trials: int, epochs: int) -> None:
+    from resnetlab.cli import endings
     from resnetlab.tuning.run import Options, run_study
 
-    run_study(study(trials, epochs), Options(storage=str(place), cache=place / "cache"))
+    with endings():  # as scripts run it
+        run_study(study(trials, epochs), Options(storage=str(place), cache=place / "cache"))
 
 
 def plan_of(place: Path) -> list[dict[str, Any]]:

@@ -113,6 +113,7 @@ def _environment() -> dict[str, str]:
 
 def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
     """A sweep of one-epoch trials; what sweep.json says of it."""
+    from resnetlab.cli import endings
     from resnetlab.study import build_study
     from resnetlab.tuning.run import Options, run_study
 
@@ -127,7 +128,8 @@ def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
         },
         "benchmark",
     )
-    yield run_study(study, Options(storage=folder, cache=Path(cache))).read_json("sweep.json") or {}
+    with endings():  # as scripts run it
+        yield run_study(study, Options(storage=folder, cache=Path(cache))).read_json("sweep.json") or {}
 
 
 def through_tune(trials: int) -> list[Row]:

@@ -451,7 +451,7 @@ def test_a_fresh_process_agrees_and_loads_nothing_it_does_not_need():
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     found, loaded = json.loads(done.stdout)
     assert found == metrics(run(Training(config(**OPTIMIZERS[0]), made()), epochs=2))
-    assert not loaded  # the last three are torch's compiler: more than a second
+    assert not loaded  # the last three are torch's compiler
 
 
 def test_a_product_does_not_depend_on_where_its_result_lies():

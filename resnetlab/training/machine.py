@@ -40,7 +40,7 @@ def prepare(threads: int, precision: str = "fp32", deterministic: bool = False) 
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch demands before it promises anything
     if deterministic or "torch._inductor" in sys.modules:
         torch.use_deterministic_algorithms(deterministic)
-    else:  # the same for everything but what torch.compile makes, and it imports no compiler: more than a second
+    else:  # the same for everything but what torch.compile makes, and it imports no compiler
         torch.set_deterministic_debug_mode("default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what it has not written
 

@@ -16,8 +16,8 @@ ONE_CYCLE_START = 1 / 25  # multiplier at the first step, as in torch's OneCycle
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4  # and at the end
 EXPONENTIAL_END = 0.01  # what constant-exponential falls to by the end of the run
 
-# torch.compile is not to look into these, and at their first call torch imports its compiler to say so: 870 modules and
-# more than a second for each process that trains. Only networks are compiled here, so it need not be said.
+# torch.compile is not to look into these, and at their first call torch imports its whole compiler to say so, in each
+# process that trains. Only networks are compiled here, so it need not be said.
 for _method in vars(torch.optim.Optimizer).values():
     if hasattr(_method, "__wrapped__"):
         vars(_method.__wrapped__).setdefault("__dynamo_disable", _method.__wrapped__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
@@ -21,16 +20,15 @@ from resnetlab.tuning.capacity import fitting
 TOKEN_RULE = (
     "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (cluster/README.md)"
 )
-WORKERS = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}  # their environment
+VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}  # of workers
 SPARED = ("start_monitor", "start_log_monitor", "start_api_server")  # autoscaler, forwarding of logs, dashboard
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")  # the storage's
 PATIENCE = 120.0  # seconds that nodes may take to join
 
 
 def check_reachable(address: str | None, resources: Resources) -> None:
     """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small."""
     if address is None:
-        cores, gpus = _here()
+        cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
         if resources.cpus > cores:
             raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
         wanted, needs = (
@@ -50,35 +48,37 @@ def check_reachable(address: str | None, resources: Resources) -> None:
         raise BadRequest(f"--address {address}: nobody listens there: {error.strerror or error}") from None
 
 
-def _here() -> tuple[int, int]:
-    """This machine's cores and GPUs."""
-    return os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
+@contextmanager
+def _settings(address: str | None) -> Iterator[None]:
+    """What Ray reads from this process's environment meanwhile.
 
-
-def use_token(address: str | None) -> None:
-    """Token authentication for this process, unless RAY_AUTH_MODE says otherwise. Call it before Ray is connected.
-
-    A Ray of this run alone has a token that lives as long, in the environment of its processes: Ray would leave one in
-    the home folder that others can read. A cluster's is taken from where Ray looks for it.
+    Token authentication, unless RAY_AUTH_MODE says otherwise: a Ray of this run alone has a token that lives as long,
+    in the environment of its processes (Ray would leave one in the home folder that others can read), a cluster's is
+    taken from where Ray looks for it. And such a Ray starts no workers before they are asked for: Tune wants others.
     """
+    ours = {"RAY_prestart_worker_first_driver": "0"} if address is None else {}
     if address is None and os.environ.get("RAY_AUTH_MODE", "token") == "token":
-        os.environ["RAY_AUTH_MODE"] = "token"
+        ours["RAY_AUTH_MODE"] = "token"
         if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            ours["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
     elif _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if "ray" in sys.modules:
-        _read_again()
+        ours["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "token")
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        import ray
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-
-def _read_again() -> None:
-    """Ray reads its settings when it is imported, which a notebook may have done before."""
-    import ray
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    if not ray.is_initialized():
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        if not ray.is_initialized():  # Ray reads its settings when it is imported, which may have been long ago
+            Config.initialize("")
+            AuthenticationTokenLoader.instance().reset_cache()
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _has_token() -> bool:
@@ -127,11 +127,9 @@ def connect(
     port.
     BadRequest where the cluster cannot fit a single trial, ClusterLost where there is none at `address`.
     """
-    use_token(address)
-    import ray
+    with _settings(address), _own_ray() if address is None else _joined(address):
+        import ray
 
-    alone = resources.model_copy(update={"gpus": 1.0}) if resources.gpus == "auto" else resources
-    with _own_ray() if address is None else _joined(address):
         if address is not None:
             _wait_for(nodes, tick)
         context = ray.get_runtime_context()
@@ -140,19 +138,19 @@ def connect(
         for node in ray.nodes():
             if node["NodeID"] == context.get_node_id():
                 hold("the node under this sweep", node["NodeManagerAddress"], node["NodeManagerPort"])
-        _slots(ray.nodes(), alone)
+        auto = resources.gpus == "auto"
+        _slots(ray.nodes(), resources.model_copy(update={"gpus": 1.0}) if auto else resources)
         yield ray.nodes
 
 
 @contextmanager
 def _own_ray() -> Iterator[None]:
-    """A Ray for this process alone, whatever else runs on this machine."""
+    """A Ray for this process alone, whatever else runs here, without the processes that nothing uses."""
     import ray
 
-    on_demand = {"RAY_prestart_worker_first_driver": "0"}  # else one a core, which trials of several cores leave idle
     with reaper.reaped() as ends:
-        with _spared(), _environment(WORKERS | on_demand):
-            context = _init("a local Ray", address="local", include_dashboard=False, object_store_memory=256 << 20)
+        with _spared():
+            context = _init("a local Ray", {}, address="local", include_dashboard=False, object_store_memory=256 << 20)
         ends(context.address_info["session_dir"])
         try:
             yield
@@ -162,7 +160,7 @@ def _own_ray() -> Iterator[None]:
 
 @contextmanager
 def _spared() -> Iterator[None]:
-    """Without the processes that a Ray of one run has no use for. Ray has no option for it."""
+    """What Ray starts meanwhile lacks `SPARED`. Ray has no option for it."""
     from ray._private.node import Node
 
     before = {name: vars(Node)[name] for name in SPARED if name in vars(Node)}
@@ -176,21 +174,6 @@ def _spared() -> Iterator[None]:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Of this process and of those it starts meanwhile; what it had stays as it was."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
 def _joined(address: str) -> Iterator[None]:
     """The cluster at `address`, whose workers get our package from here."""
     import ray
@@ -198,9 +181,8 @@ def _joined(address: str) -> Iterator[None]:
     import resnetlab
 
     _check_token(address)
-    variables = WORKERS | {name: os.environ[name] for name in KEYS if name in os.environ}
     try:
-        _init(f"--address {address}", address=address, runtime_env={"env_vars": variables, "py_modules": [resnetlab]})
+        _init(f"--address {address}", {"py_modules": [resnetlab]}, address=address)
     except ClusterLost:
         if address == "auto":
             raise BadRequest(
@@ -213,12 +195,14 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _init(where: str, **options: Any) -> Any:
-    """Connect; gives Ray's word on what was reached. ClusterLost where that cannot be done."""
+def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
+    """Connect, with `more` in the workers' environment; gives Ray's word on what was reached. ClusterLost where that
+    cannot be done."""
     import ray
 
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        return ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        return ray.init(runtime_env={"env_vars": VARIABLES, **more}, **quiet, **options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
 

@@ -5,14 +5,11 @@ Tune keeps nothing that matters: its experiment lives in a temporary folder unde
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,11 @@ os.environ.update(
     RAY_AIR_NEW_OUTPUT="0",
 )
 
-import ray
 from ray import tune
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError
 from ray.tune.error import TuneError
 from ray.tune.execution import tune_controller
-from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -43,9 +38,6 @@ from resnetlab.records import Status
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.trial import TrialWorker
-
-# What Tune and Ray have loaded need not be searched for garbage when the process ends, which takes most of a second.
-atexit.register(gc.freeze)
 
 # Tune knows one error for the death of a trial's process. Where Ray's memory monitor ends it the error is another, for
 # which Tune would end the whole sweep.
@@ -57,26 +49,9 @@ START = 600.0  # seconds in which a trial must start where none runs
 DYING = 60.0  # seconds after its time limit in which a trial's process must have ended
 
 
-class _Classes(_ActorClassCache):
-    """Tune's trainables as actors, in the job's environment. Tune would give each one of its own, and no worker that
-    runs already could take it."""
-
-    def get(self, trainable_cls: type) -> Any:
-        return _actor(trainable_cls)
-
-
-@cache
-def _actor(trainable: type) -> Any:
-    return ray.remote(trainable)
-
-
 class _Controller(tune_controller.TuneController):
     """Tune's loop without what grows with the number of trials: it forgets those that are over, and saves nothing but
     the empty snapshot at the end, without which `fit` fails."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._class_cache = _Classes()  # type: ignore[no-untyped-call]
 
     def _mark_trial_to_checkpoint(self, trial: Any) -> None:
         """Not for the snapshot."""

@@ -7,8 +7,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,37 +192,23 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
     def say(lost: str) -> None:
         watch.last_words(f"error: {_lost(lost)}")
 
-    cluster.use_token(options.address)
     with watch.screen(folder), Lifeline(say) as lifeline, _Signals() as signals:
+        from resnetlab.tuning import engine  # takes a second, and a signal may come
 
-        def tick_before() -> None:
+        def alive() -> None:
             lifeline.beat()
             sweep.store.lease.renew()
 
-        place = (options.address, study.resources, lifeline.hold, options.nodes, tick_before)
-        with cluster.connect(*place) as look:
+        with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes, alive) as look:
             signals.listen()
-            from resnetlab.tuning import engine
-
             if options.address is not None:
-                session.note({"nodes": preflight.check(asked, tick_before, watch.say)})
+                session.note({"nodes": preflight.check(asked, alive, watch.say)})
             resources = study.resources
             if resources.gpus == "auto":
-                resources, found = _shared(study, datasets, cache, look(), tick_before)
+                resources, found = _shared(study, datasets, cache, look(), alive)
                 session.note({"gpu_share": found})
                 sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
             capacity = Capacity(resources, look, sweep.notes.append)
-            session.cluster_up(sweep, capacity)
-            context = {
-                "folder": folder.place,
-                "cache": str(asked.cache),
-                "versions": preflight.decisive(),
-                "cpus": resources.cpus,
-                "gpus": resources.gpus,
-                "epoch_limit": resources.epoch_limit,
-                "compile": resources.compile,
-                "every_epoch": options.address is not None,  # nodes may leave: none takes more than an epoch with it
-            }
 
             def tick() -> None:
                 signals.check()
@@ -232,19 +218,41 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
                 session.tick()
                 watch.update()
 
-            signals.wait = True
-            try:
-                engine.run(sweep, context, tick, capacity)
-            except ResnetlabError as error:
-                sweep.interrupt()
-                with suppress(FolderRefused):
-                    sweep.store.flush()
-                    session.write(ended=True)
-                if isinstance(error, ClusterLost):
-                    raise ClusterLost(_lost(str(error))) from None
-                raise
+            with _recorded(sweep, session, capacity):
+                signals.wait = True
+                engine.run(sweep, _context(asked, resources, options.address is not None), tick, capacity)
+
+
+def _context(asked: preflight.Asked, resources: Resources, shared: bool) -> dict[str, Any]:
+    """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
+    return {
+        "folder": asked.folder.place,
+        "cache": str(asked.cache),
+        "versions": preflight.decisive(),
+        "cpus": resources.cpus,
+        "gpus": resources.gpus,
+        "epoch_limit": resources.epoch_limit,
+        "compile": resources.compile,
+        "every_epoch": shared,
+    }
+
+
+@contextmanager
+def _recorded(sweep: Sweep, session: _Session, capacity: Capacity) -> Iterator[None]:
+    """Around the run on a cluster that is up: however it ends, what ran is on disk, and when it ended."""
+    session.cluster_up(sweep, capacity)
+    try:
+        yield
+    except ResnetlabError as error:
+        sweep.interrupt()
+        with suppress(FolderRefused):
             sweep.store.flush()
             session.write(ended=True)
+        if isinstance(error, ClusterLost):
+            raise ClusterLost(_lost(str(error))) from None
+        raise
+    sweep.store.flush()
+    session.write(ended=True)
 
 
 def _lost(what: str) -> str:
