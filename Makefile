@@ -26,11 +26,11 @@ sweep: $(INSTALLED)
 
 test: $(INSTALLED) $(VENV)/moto/.installed
 	tests/debian.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2
 
 faults: $(INSTALLED)
 	tests/faults/debian.sh
-	$(BIN)/python -m pytest tests/faults --faults -n 2 --dist loadfile --durations 20
+	$(BIN)/python -m pytest tests/faults --faults -n 2 --durations 20
 
 test-cluster: $(INSTALLED) $(VENV)/moto/.installed
 	tests/cluster/debian.sh
