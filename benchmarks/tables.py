@@ -1,6 +1,7 @@
 """10,000 trials of 100 epochs, a million rows: from the driver's rows to the final Parquet files, from these to all
 that the report shows, and the frame of all epochs against the one that is put together from per-trial frames, as Ray's
-ResultGrid reads them. And the driver's own time per report, sampler apart, in a simulated sweep on a real disk."""
+ResultGrid reads them. All analyses of 1,000 trials of 50 epochs, of which some confirm. And the driver's own time per
+report, sampler apart, in a simulated sweep on a real disk."""
 
 from __future__ import annotations
 
@@ -125,6 +126,44 @@ def read_for_report(place: str, trials: int) -> dict[str, float]:
     return {"seconds": seconds, "memory": _peak()}
 
 
+def analyse(place: str, trials: int) -> dict[str, float]:
+    """In a process of its own: from tables to every estimate, CPU seconds. The tables are made up first."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from made_results import default_study, make_results
+
+    from resnetlab.analysis.claims import claims
+    from resnetlab.analysis.effects import estimate, performance
+    from resnetlab.analysis.fairness import fairness
+    from resnetlab.analysis.foresight import foresight
+    from resnetlab.analysis.importance import importance
+    from resnetlab.analysis.naive import flips, naive
+    from resnetlab.analysis.power import block_correlation
+    from resnetlab.analysis.results import Results
+    from resnetlab.analysis.runs import Runs
+
+    confirm = 16 * 4
+    asked = default_study(
+        search={"trials": trials - confirm, "epochs": 50, "grace": 50, "sampler": "random"},
+        confirm={"design": "fractional", "seeds": 4},
+        hypotheses=["kernel 5 > kernel 3 by at least 0.5 points", "head_depth 2 within 1 point of head_depth 1"],
+    )
+    make_results(Path(place), asked, faults=False, test_images=200)
+    began = time.process_time()
+    results = Results.open(place)
+    effects = estimate(results.plan, results.confirm)
+    performance(results.plan, results.confirm)
+    claims(asked, results.plan, results.confirm)
+    levels = {name: asked.space[name].levels for name in results.plan.compared}
+    flips(naive(results.trials, results.rungs, levels, results.plan.incumbent), effects)
+    fairness(asked, results.plan, results.trials)
+    importance(asked, results.trials, results.epochs)
+    block_correlation(Runs.of(results.plan, results.confirm).values)
+    list(foresight(asked, results))
+    seconds = time.process_time() - began
+    assert len(results.trials) == trials
+    return {"seconds": seconds, "memory": _peak()}
+
+
 def one_frame(place: str, trials: int) -> dict[str, float]:
     """Trials and epochs joined in one frame."""
     from resnetlab.tables.folder import Folder
@@ -180,7 +219,7 @@ def _peak() -> float:
 
 
 WORK: dict[str, Callable[[str, int], dict[str, float]]] = {
-    "write": write_tables, "report": read_for_report, "frame": one_frame, "frames": frame_of_frames,
+    "write": write_tables, "report": read_for_report, "analyse": analyse, "frame": one_frame, "frames": frame_of_frames,
 }  # fmt: skip
 
 
@@ -212,6 +251,12 @@ def tables(n: int, trials: int, few: int) -> list[Row]:
         spread(f"{less}: one frame, from a result.json a trial", "s", seconds["frames"]),
         spread(f"{less}: our frame faster by", "×", ratios(seconds["frames"], seconds["frame"])),
     ]
+
+
+def analyses(n: int, trials: int) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
+        seconds = [in_process("analyse", f"{folder}/{turn}", trials)["seconds"] for turn in range(n)]
+    return [spread(f"{trials:,} trials × 50 epochs: tables to all estimates, CPU time", "s", seconds)]
 
 
 def driver(n: int, trials: int, at: int) -> list[Row]:
@@ -275,12 +320,14 @@ def main() -> None:
     book = Book("tables", chosen.quick, chosen.again)
     trials, few = (200, 50) if chosen.quick else (10_000, 1_000)
     rows = book.part("tables", lambda: tables(1 if chosen.quick else 3, trials, few))
+    estimates = book.part("analyses", lambda: analyses(*((1, 200) if chosen.quick else (3, 1_000))))
     reports = book.part("driver", lambda: driver(*((1, 60, 20) if chosen.quick else (2, 2_000, 100))))
     limits = (5.0, 500.0, 10.0)
     words = ("s from rows to tables", "MiB of memory for that", "s from tables to the report's data")
     for row, limit, word in zip(rows, limits, words, strict=False):
         book.target(f"a million rows: at most {limit:g} {word}", row, limit)
     book.target("one frame at least 10 times faster than from per-trial frames", rows[-1], 10.0, at_most=False)
+    book.target("all analyses of 1,000 trials at most 5 s of a core", estimates[0], 5.0)
     book.target("driver at most 1 ms per report at 100 trials", reports[1], 1.0)
     book.target("driver per report at 2,000 trials at most 1.5 times that", reports[0], 1.5)
     for row in reports[3:5]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 60  # seconds after which a call is killed
+PATIENCE = 300  # seconds after which a call is killed
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Door:
 
     def __exit__(self, *error: Any) -> None:
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(120)
         self._process.stdout.close()
 
     def _ask(self, call: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class S3:
     def __enter__(self) -> S3:
         words = [str(SERVER), "-H", self.host, "-p", str(self.port)]
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             try:
                 socket.create_connection((self.host, self.port), timeout=1).close()
@@ -55,7 +55,7 @@ class S3:
 
     def __exit__(self, *error: Any) -> None:
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(120)
 
     def url(self, name: str, port: int | None = None) -> str:
         """A URL of `name` in the bucket, by way of `port` (of a Way)."""

@@ -61,5 +61,5 @@ for turn in range(2):  # the second with another token
 def test_our_own_ray_has_a_token_that_ends_with_it_and_no_process_that_nothing_uses():
     """Neither Ray's autoscaler, nor what forwards its logs, nor the dashboard; and whoever imported Ray before may."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_AUTH", "OMP", "MKL"))}
-    done = subprocess.run([sys.executable, "-c", OWN_RAY], capture_output=True, text=True, timeout=120, env=env)
+    done = subprocess.run([sys.executable, "-c", OWN_RAY], capture_output=True, text=True, timeout=400, env=env)
     assert done.stdout.splitlines() == ["True", "['raylet']", "True"] * 2, done.stderr

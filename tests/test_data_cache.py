@@ -176,7 +176,7 @@ def test_of_ten_processes_one_makes_it(tmp_path, monkeypatch):
         process.start()
     start.set()
     for process in processes:
-        process.join(30)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0] * 10
     assert (tmp_path / "made").read_text() == "x"
     assert hidden(tmp_path / "cache") == []
@@ -191,7 +191,7 @@ from resnetlab.data.cache import load
 def write(append):
     append(np.zeros((50, 4, 4, 1), np.uint8))
     print("half", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 load(Path({str(tmp_path)!r}), "key", write)
 """
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}

@@ -76,7 +76,7 @@ def script(name, tmp_path, *arguments, **more):
     environment = os.environ | nowhere | {"TORCH_HOME": str(tmp_path / "torch"), "COLUMNS": "200", "RAY_TMPDIR": "/tmp"}
     environment |= {"PYTHONPATH": str(ROOT), **more}
     command = [sys.executable, str(ROOT / "sweeps" / name), *map(str, arguments), "--storage", str(tmp_path / "r")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr
 

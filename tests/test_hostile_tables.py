@@ -49,7 +49,7 @@ def refused(tmp_path, name="epochs"):
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(FolderRefused) as caught:
         read_table(Folder.at(tmp_path), name)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
     assert f"{tmp_path}/{name}.parquet" in str(caught.value)
     return str(caught.value)

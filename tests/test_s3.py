@@ -1,6 +1,5 @@
 """A results folder behind a URL: moto's S3 server, and what happens where the way to it fails."""
 
-import time
 
 import pytest
 import s3_here
@@ -38,7 +37,7 @@ def test_a_folder_is_the_same_behind_a_url(s3, tmp_path):
         folder.write("a.json", b'{"b": 1}')
         again = Folder.at(folder.place)  # as a worker opens it
         assert again.read("segments/1") == b"one" and again.read_json("a.json") == {"b": 1}
-        assert -2 < folder.age("segments/1") < 5
+        assert -2 < folder.age("segments/1") < 300
         folder.delete("segments/1")
         folder.delete("segments/1")
         assert folder.names("segments") == [] and folder.names() == ["a.json"]
@@ -86,11 +85,10 @@ def test_the_same_tables_come_out_of_a_storage_that_fails_in_passing(s3, way, tm
 
 
 @needs_s3
-def test_a_bucket_that_is_not_there_is_not_asked_twice(s3):
-    began = time.monotonic()
+def test_a_bucket_that_is_not_there_is_not_asked_twice(s3, monkeypatch):
+    monkeypatch.setattr(folders.time, "sleep", lambda seconds: pytest.fail("it waited to ask again"))
     with pytest.raises(CannotWrite, match=r"s3://other/x.*NO_SUCH_BUCKET"):
         Folder.at(s3.url("x").replace("bkt", "other")).write("a", b"1")
-    assert time.monotonic() - began < 3
 
 
 class Broken(fs.FileSystemHandler):
@@ -113,7 +111,7 @@ Broken.__abstractmethods__ = frozenset()
 
 
 def test_patience_ends_and_comes_back(monkeypatch):
-    monkeypatch.setattr(folders, "PATIENCE", 1.0)
+    monkeypatch.setattr(folders, "PATIENCE", 3.0)
     broken = Broken(10**9, OSError("AWS Error NETWORK_CONNECTION during ListObjectsV2 operation"))
     folder = Folder(fs.PyFileSystem(broken), "x", "s3://bkt/x")
     with pytest.raises(StorageLost, match=r"s3://bkt/x: the storage does not answer: .*NETWORK_CONNECTION") as caught:

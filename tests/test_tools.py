@@ -287,7 +287,7 @@ def test_no_tool_is_imported_before_it_is_asked_for(results, tmp_path):
         "sys.exit(f'loaded {loaded}' if loaded else 0)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT), results.folder.url], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, str(ROOT), results.folder.url], capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr
     assert "made: finished" in done.stdout

@@ -31,12 +31,12 @@ def test_a_cluster_that_is_gone_is_noticed(server, monkeypatch):
         server.close()
         began = time.monotonic()
         with pytest.raises(ClusterLost, match=r"its control service \(127\.0\.0\.1:\d+\) has not answered"):
-            while time.monotonic() - began < 20:
+            while time.monotonic() - began < 120:
                 line.beat()
                 time.sleep(0.05)
     for thread in threading.enumerate():  # it would end this process, later, were os._exit itself again
         if thread.name == "lifeline":
-            thread.join(timeout=10)
+            thread.join(timeout=120)
             assert not thread.is_alive()
 
 
@@ -46,7 +46,7 @@ def test_a_driver_that_hangs_is_ended_with_its_last_words():
         "with l.Lifeline(lambda text: print(text, flush=True)) as line:\n"
         "    line.hold('x', '127.0.0.1', 1); time.sleep(60)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 75 and "x (127.0.0.1:1) has not answered" in done.stdout
 
 
@@ -55,5 +55,5 @@ def test_a_driver_that_goes_nowhere_is_ended():
         "import time; from resnetlab.tuning import lifeline as l; l.STUCK = l.GRACE = 0.2\n"
         "with l.Lifeline(lambda text: print(text, flush=True)): time.sleep(60)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 75 and "Ray has not answered" in done.stdout

@@ -1,6 +1,4 @@
-"""All analyses of a thousand trials of fifty epochs take less than five seconds together, of a core's own time."""
-
-import time
+"""All analyses of a thousand trials of fifty epochs. Their time: benchmarks/tables.py."""
 
 from made_results import default_study, make_results
 
@@ -22,7 +20,6 @@ def test_a_thousand_trials_of_fifty_epochs(tmp_path):
         hypotheses=["kernel 5 > kernel 3 by at least 0.5 points", "head_depth 2 within 1 point of head_depth 1"],
     )
     make_results(tmp_path / "many", study, faults=False, test_images=200)
-    began = time.process_time()
     results = Results.open(tmp_path / "many")
     plan, confirm = results.plan, results.confirm
     assert len(results.trials) == 1000 and len(results.epochs) == 50_000
@@ -33,4 +30,3 @@ def test_a_thousand_trials_of_fifty_epochs(tmp_path):
     assert len(flips(naive(results.trials, results.rungs, levels, plan.incumbent), effects)) == 3 * 6
     assert fairness(study, plan, results.trials) and len(importance(study, results.trials, results.epochs).table)
     assert block_correlation(Runs.of(plan, confirm).values).blocks == 4 and list(foresight(study, results))
-    assert time.process_time() - began < 5
