@@ -112,5 +112,7 @@ def test_the_time_limit_of_a_test_is_minutes_and_longer_than_that_of_what_it_sta
     """Or the limit of a subprocess would never be reached, and its output not be shown."""
     config = (ROOT / "pyproject.toml").read_text()
     (limit,) = re.findall(r"^faulthandler_timeout = (\d+)$", config, re.MULTILINE)
-    limits = [int(n) for file in Path(__file__).parent.glob("*.py") for n in re.findall(r"timeout=(\d+)", file.read_text())]
+    limits = [
+        int(n) for file in Path(__file__).parent.glob("*.py") for n in re.findall(r"timeout=(\d+)", file.read_text())
+    ]
     assert max(limits) < int(limit) <= 900

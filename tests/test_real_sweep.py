@@ -137,7 +137,9 @@ def test_a_sweep_leaves_tables_figures_and_a_report(place, straight):
     assert not [file for file in folder.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
     (session,) = json.loads((folder / "sweep.json").read_text())["sessions"]
     assert 0 < session["busy_seconds"] <= session["wall_seconds"] * session["slots"]
-    assert session["reports"] == len(epochs(place, "straight")) and 0 < session["report_seconds"] < session["wall_seconds"]
+    assert (
+        session["reports"] == len(epochs(place, "straight")) and 0 < session["report_seconds"] < session["wall_seconds"]
+    )
     assert session["sampler_seconds"] > 0 and "publish_seconds" in session
     assert "The driver took" in (folder / "report.html").read_text()
 
@@ -157,7 +159,9 @@ def test_what_a_script_is_told_and_what_tools_have_of_it(place, straight):
 def test_a_finished_sweep_is_continued_without_running_anything(place, straight):
     before = (place / "results" / "straight" / "epochs.parquet").read_bytes()
     done = sweep(place, "--name", "straight")
-    assert done.returncode == 0 and "starting Ray" in straight.stderr and "starting Ray" not in done.stdout + done.stderr
+    assert (
+        done.returncode == 0 and "starting Ray" in straight.stderr and "starting Ray" not in done.stdout + done.stderr
+    )
     assert (place / "results" / "straight" / "epochs.parquet").read_bytes() == before
 
 

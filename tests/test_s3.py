@@ -1,6 +1,5 @@
 """A results folder behind a URL: moto's S3 server, and what happens where the way to it fails."""
 
-
 import pytest
 import s3_here
 from pyarrow import fs

@@ -14,7 +14,7 @@ from typing import Any
 
 from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.study import Resources
-from resnetlab.tuning import reaper
+from resnetlab.tuning import compat, reaper
 from resnetlab.tuning.capacity import fitting
 
 TOKEN_RULE = (
@@ -67,11 +67,11 @@ def _settings(address: str | None) -> Iterator[None]:
     os.environ.update(ours)
     try:
         import ray
-        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
         if not ray.is_initialized():  # Ray reads its settings when it is imported, which may have been long ago
-            Config.initialize("")
-            AuthenticationTokenLoader.instance().reset_cache()
+            settings = compat.private(*compat.SETTINGS)
+            settings.Config.initialize("")
+            settings.AuthenticationTokenLoader.instance().reset_cache()
         yield
     finally:
         for name, value in before.items():
@@ -90,17 +90,19 @@ def _has_token() -> bool:
 def _check_token(address: str) -> None:
     """BadRequest where the cluster refuses this client (Ray would try for 20 seconds, and not say why), or lets in
     anybody."""
-    from ray._private.services import canonicalize_bootstrap_address
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import AuthenticationError, RayError
 
     if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():
         raise BadRequest(f"--address {address}: there is no token: {TOKEN_RULE}")
-    place = None if address.startswith("ray://") else canonicalize_bootstrap_address(address)
+    place = (
+        None
+        if address.startswith("ray://")
+        else compat.private(*compat.BOOTSTRAP).canonicalize_bootstrap_address(address)
+    )
     if place is None:
         return
     try:
-        GcsClient(address=place)
+        compat.private(*compat.CLIENT).GcsClient(address=place)
     except AuthenticationError:
         raise BadRequest(f"--address {address}: the cluster refuses this client: {TOKEN_RULE}") from None
     except RayError:
@@ -161,8 +163,7 @@ def _own_ray() -> Iterator[None]:
 @contextmanager
 def _spared() -> Iterator[None]:
     """What Ray starts meanwhile lacks `SPARED`. Ray has no option for it."""
-    from ray._private.node import Node
-
+    Node = compat.private(*compat.NODE).Node
     before = {name: vars(Node)[name] for name in SPARED if name in vars(Node)}
     for name in before:
         setattr(Node, name, lambda *arguments, **options: None)

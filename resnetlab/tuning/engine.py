@@ -26,22 +26,22 @@ os.environ.update(
 )
 
 from ray import tune
-from ray.air.execution._internal import actor_manager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError
 from ray.tune.error import TuneError
-from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from resnetlab.errors import ClusterLost
 from resnetlab.records import Status
+from resnetlab.tuning import compat
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.trial import TrialWorker
 
 # Tune knows one error for the death of a trial's process. Where Ray's memory monitor ends it the error is another, for
 # which Tune would end the whole sweep.
-for module in (actor_manager, tune_controller):
+_controllers, _loop = compat.private(*compat.CONTROLLER), compat.private(*compat.LOOP)
+for module in (compat.private(*compat.ACTORS), _controllers):
     vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError, NodeDiedError)
 
 KEPT = 64  # trials that are over and that Tune still knows
@@ -49,9 +49,13 @@ START = 600.0  # seconds in which a trial must start where none runs
 DYING = 60.0  # seconds after its time limit in which a trial's process must have ended
 
 
-class _Controller(tune_controller.TuneController):
+class _Controller(_controllers.TuneController):  # type: ignore[misc]
     """Tune's loop without what grows with the number of trials: it forgets those that are over, and saves nothing but
     the empty snapshot at the end, without which `fit` fails."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        compat.check(self, "ray.tune.execution.tune_controller.TuneController", *compat.OF_A_CONTROLLER)
 
     def _mark_trial_to_checkpoint(self, trial: Any) -> None:
         """Not for the snapshot."""
@@ -61,7 +65,7 @@ class _Controller(tune_controller.TuneController):
             super().checkpoint(force=force, wait=wait)
 
     def on_step_end(self) -> None:
-        super().on_step_end()  # type: ignore[no-untyped-call]
+        super().on_step_end()
         over = len(self._stopped_trials) + len(self._failed_trials)
         if over > KEPT and over > len(self._live_trials):
             self._trials = [trial for trial in self._trials if not trial.is_finished()]
@@ -70,7 +74,7 @@ class _Controller(tune_controller.TuneController):
             self._failed_trials.clear()
 
 
-vars(tune.tune)["TuneController"] = _Controller
+vars(_loop)["TuneController"] = _Controller
 
 
 class _Kept:
