@@ -6,11 +6,13 @@ INSTALLED := $(VENV)/.installed
 
 BENCHMARKS := training sweep search turnover tables augmentation residency frozen gpu
 
-.PHONY: sweep test faults test-cluster bench reports pins notebook check clean help
+.PHONY: sweep test test-load test-versions faults test-cluster bench reports pins notebook check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
 	@echo "make test    run the tests; as root on Debian, installs chromium for those of the report first"
+	@echo "make test-load      the tests beside two processes that do nothing but compute (TIMES=3: so many times)"
+	@echo "make test-versions  the tests with the oldest promised versions and with the newest; writes docs/versions.md"
 	@echo "make faults  the fault campaign: drivers, workers, nodes, disks, clocks and files, each with what must come of it"
 	@echo "make bench   measure the speed of everything beside the alternatives, on a machine with nothing else to do; writes"
 	@echo "             benchmarks/results/ and the README's table (BENCH=--quick: seconds each, and the README stays)"
@@ -27,6 +29,12 @@ sweep: $(INSTALLED)
 test: $(INSTALLED) $(VENV)/moto/.installed
 	tests/debian.sh
 	$(BIN)/python -m pytest -n 2
+
+test-load: $(INSTALLED) $(VENV)/moto/.installed
+	$(BIN)/python tests/load.py --times $(or $(TIMES),1)
+
+test-versions:
+	$(PYTHON) tests/versions/run.py $(VERSIONS)
 
 faults: $(INSTALLED)
 	tests/faults/debian.sh

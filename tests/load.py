@@ -1,0 +1,54 @@
+"""Run the suite beside processes that do nothing but compute (`make test-load`); they end with it.
+
+    python tests/load.py                        # the whole suite, beside two
+    python tests/load.py --times 3              # stops at the first run that fails
+    python tests/load.py --busy 4 -- tests/test_reaper.py tests/test_store.py
+
+Ends with pytest's exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def compute(parent: int) -> None:
+    """Until the process that started this one is gone."""
+    while os.getppid() == parent:
+        sum(range(100_000))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--busy", type=int, default=2, help="processes that compute (2)")
+    parser.add_argument("--times", type=int, default=1, help="runs of the suite, one after another (1)")
+    parser.add_argument("pytest", nargs="*", help="after --: what pytest is given instead of `-n 2`")
+    chosen = parser.parse_args()
+    fork = multiprocessing.get_context("fork")
+    busy = [fork.Process(target=compute, args=(os.getpid(),), daemon=True) for _ in range(chosen.busy)]
+    for process in busy:
+        process.start()
+    code = 0
+    for number in range(1, chosen.times + 1):
+        code = subprocess.run([sys.executable, "-m", "pytest", *(chosen.pytest or ["-n", "2"])], cwd=ROOT).returncode
+        load = os.getloadavg()[0]
+        print(
+            f"run {number} of {chosen.times} beside {chosen.busy} busy processes: code {code}, load average {load:.1f}"
+        )
+        if code:
+            break
+    for process in busy:
+        process.terminate()
+        process.join()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
