@@ -24,8 +24,9 @@ from resnetlab.config import (
 from resnetlab.errors import BadRequest
 from resnetlab.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.seeding import MAX_SEED, stream
+from resnetlab.settings import check_level, typed_factors, typed_settings
 from resnetlab.space import Space
-from resnetlab.yamlfile import explain, read_yaml, suggestion
+from resnetlab.yamlfile import assign, explain, read_yaml, suggestion
 
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -141,7 +142,17 @@ class Study(Frozen):
         for name in factors:
             if name not in known:
                 raise ValueError(f"{name!r} is not a factor{suggestion(name, known)}")
-        return factors
+        return typed_factors(factors)
+
+    @field_validator("baseline")
+    @classmethod
+    def _typed_baseline(cls, baseline: dict[str, Any]) -> dict[str, Any]:
+        return typed_settings(baseline)
+
+    @field_validator("arms")
+    @classmethod
+    def _typed_arms(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: typed_settings(changes) for name, changes in arms.items()}
 
     @model_validator(mode="after")
     def _device(self) -> Study:
@@ -175,7 +186,7 @@ class Study(Frozen):
         for factor in space.factors:
             for branch in factor.branches:
                 for value in branch.levels or (branch.low, branch.high):
-                    self._check_level(factor.name, value)
+                    check_level(factor.name, value)
                 for parent, levels in branch.when.items():
                     for level in levels:
                         if not any(other.contains(level) for other in space[parent].branches):
@@ -249,16 +260,6 @@ class Study(Frozen):
             if key in seen:
                 raise ValueError(f"hypotheses: {found.text!r} says the same as {seen[key]!r}")
             seen[key] = found.text
-
-    def _check_level(self, name: str, value: Any) -> None:
-        """One level on its own must be valid for its field; combinations are checked as they are proposed."""
-        try:
-            TrialConfig.check_level(name, value)
-        except ValidationError as error:
-            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"factors.{name}: level {value!r}: {rule}") from None
-        except ValueError as error:
-            raise ValueError(f"factors.{name}: level {value!r}: {error}") from None
 
     @property
     def space(self) -> Space:
@@ -368,19 +369,6 @@ def build_study(content: Mapping[str, Any], source: str) -> Study:
         return Study(**content)
     except ValidationError as error:
         raise BadRequest(explain(error, Study, source)) from None
-
-
-def assign(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set the dotted `key` of parsed content. BadRequest where it leads through something that is not a section."""
-    *parents, last = key.split(".")
-    place: Any = content
-    for part in parents:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise BadRequest(f"--set {key}={value}: {part} is not a section of the study")
-    if not last:
-        raise BadRequest(f"--set {key}={value}: need key=value")
-    place[last] = value
 
 
 def differences(

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,8 +27,8 @@ KINDS = ("bool", "int", "float", "str")  # by which pydantic tells the options o
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, Any] = {}  # none of YAML 1.1's
-    yaml_constructors: dict[str, Any] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # none of YAML 1.1's
+    yaml_constructors: ClassVar[dict[str, Any]] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -122,6 +122,19 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError):
         return text
+
+
+def assign(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set the dotted `key` of parsed content. BadRequest where it leads through something that is not a section."""
+    *parents, last = key.split(".")
+    place: Any = content
+    for part in parents:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise BadRequest(f"--set {key}={value}: {part} is not a section of the study")
+    if not last:
+        raise BadRequest(f"--set {key}={value}: need key=value")
+    place[last] = value
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
