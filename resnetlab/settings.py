@@ -1,7 +1,7 @@
 """Values of trial settings in the type that each setting has, however a study file spells them.
 
-A range `{low: 0, high: 1}` of `weight_decay` has real numbers because weight decay is one, `{low: 1.0, high: 3.0}` of `blocks`
-whole ones. What does not fit a setting is left as it is, for validation to refuse.
+A range `{low: 0, high: 1}` of `weight_decay` has real numbers because weight decay is one, `{low: 1.0, high: 3.0}` of
+`blocks` whole ones. What does not fit a setting is left as it is, for validation to refuse.
 """
 
 from __future__ import annotations
@@ -64,3 +64,13 @@ def check_level(name: str, value: Any) -> None:
         raise ValueError(f"factors.{name}: level {value!r}: {rule}") from None
     except ValueError as error:
         raise ValueError(f"factors.{name}: level {value!r}: {error}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem in a config: `kernel: rule, got value`, or a rule that names its settings itself."""
+    item = error.errors(include_url=False)[0]
+    rule = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return rule
+    got = "" if item["type"] == "value_error" else f", got {item['input']!r}"
+    return f"{'.'.join(map(str, item['loc']))}: {rule}{got}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +23,10 @@ from resnetlab.config import (
     digest,
 )
 from resnetlab.errors import BadRequest
+from resnetlab.grid import combinations, grid
 from resnetlab.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.seeding import MAX_SEED, stream
-from resnetlab.settings import check_level, typed_factors, typed_settings
+from resnetlab.settings import check_level, first_problem, typed_factors, typed_settings
 from resnetlab.space import Space
 from resnetlab.yamlfile import assign, explain, read_yaml, suggestion
 
@@ -181,7 +183,7 @@ class Study(Frozen):
         try:
             self.config({}, seed=0)
         except ValidationError as error:
-            raise ValueError(f"baseline: {_first(error)}") from None
+            raise ValueError(f"baseline: {first_problem(error)}") from None
         space = self.space
         for factor in space.factors:
             for branch in factor.branches:
@@ -204,9 +206,10 @@ class Study(Frozen):
         self._check_design()
         self._check_hypotheses()
         if self.search.sampler == "grid":
-            for factor in space.factors:
-                if not factor.compared:
-                    raise ValueError(f"search.sampler: grid needs levels, but factors.{factor.name} is a range")
+            try:
+                combinations(space)
+            except ValueError as error:
+                raise ValueError(f"search.sampler: {error}") from None
         return self
 
     def _check_arms(self) -> None:
@@ -229,7 +232,7 @@ class Study(Frozen):
             try:
                 self.arm_config(name, seed=0)
             except ValidationError as error:
-                raise ValueError(f"arms.{name}: {_first(error)}") from None
+                raise ValueError(f"arms.{name}: {first_problem(error)}") from None
         self._check_hypotheses()
 
     def _check_design(self) -> None:
@@ -321,8 +324,23 @@ class Study(Frozen):
 
     @property
     def explore_trials(self) -> int:
-        """How many trials the sampler proposes: none where the arms are given."""
+        """How many trials the sampler proposes: none where the arms are given, and of a grid no more than it has."""
+        if self.search.sampler == "grid" and not self.arms:
+            return min(self.search.trials, len(self.grid))
         return 0 if self.arms else self.search.trials
+
+    @cached_property
+    def grid(self) -> list[dict[str, Any]]:
+        """The combinations of levels that can be run, in a grid's order. ValueError as of `grid.combinations`."""
+        return grid(self.space, self.baseline_values(), self.feasible, self.seed)
+
+    def feasible(self, values: Mapping[str, Any]) -> bool:
+        """True where a trial at `values` can be run."""
+        try:
+            self.config(values, seed=0)
+        except ValidationError:
+            return False
+        return True
 
     def compared_factors(self) -> list[str]:
         """The factors whose levels the confirm stage compares."""
@@ -338,16 +356,6 @@ class Study(Frozen):
     def study_hash(self) -> str:
         newer = at_default(self, NEWER)
         return digest({name: value for name, value in self.identity().items() if name not in newer})
-
-
-def _first(error: ValidationError) -> str:
-    """The first problem in a config: `kernel: rule, got value`, or a rule that names its settings itself."""
-    item = error.errors(include_url=False)[0]
-    rule = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return rule
-    got = "" if item["type"] == "value_error" else f", got {item['input']!r}"
-    return f"{'.'.join(map(str, item['loc']))}: {rule}{got}"
 
 
 def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
