@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.config import TrialConfig
-from resnetlab.errors import FolderRefused
+from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.plan import Plan, asked, make_plan, pilot_trials
 from resnetlab.records import Phase
 from resnetlab.study import Study
@@ -45,6 +45,12 @@ def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
         return plan, None
     store.folder.write(f"plans/{plan.plan_hash}.json", raw)
     return None, plan.plan_hash
+
+
+def check_explored(unfinished: int) -> None:
+    """BadRequest where a confirm stage without a plan would leave explore trials behind that have not ended."""
+    if unfinished:
+        raise BadRequest(f"--phase confirm: {unfinished} explore trials have not ended; use --phase all")
 
 
 def make(store: Store, study: Study, data_hash: str, code: str) -> Plan:
