@@ -21,6 +21,7 @@ from resnetlab.tables.store import check_complete, check_study, read_table
 from resnetlab.tuning.planned import check_explored, read_plan
 from resnetlab.tuning.seen import starts
 from resnetlab.tuning.sweep import Stage
+from resnetlab.tuning.task import data_key
 
 Rows = Collection[Mapping[str, Any]]  # of the trials table
 
@@ -42,16 +43,24 @@ def check_stage(study: Study, stage: Stage) -> None:
         raise BadRequest("--phase explore: a study of named arms explores nothing (allowed: plan, confirm, all)")
 
 
-def check_sizes(study: Study, dataset: Dataset) -> None:
-    """BadRequest for a batch that the training split cannot fill."""
-    n = len(dataset.split("train", stream(study.seed, "split")))
-    branches = study.space["batch"].branches if "batch" in study.space.names else ()
-    wanted: list[Any] = [v for branch in branches for v in branch.levels or (branch.high,)]
-    largest = max([*(config.batch for config in starts(study).values()), *wanted])
-    if largest > n:
-        raise BadRequest(
-            f"batch: {largest} is more than the {n} training images of {study.dataset.name} (allowed: 1 to {n})"
-        )
+def check_sizes(study: Study, datasets: Mapping[str, Dataset]) -> None:
+    """BadRequest for a batch that the training images of some trial cannot fill. datasets: by `data_key`."""
+    for name, config in starts(study).items():
+        train = len(datasets[data_key(config)].split("train", stream(study.seed, "split")))
+        fraction = min(config.data_fraction, *_values(study, "data_fraction"), 1.0)
+        images, batch = max(1, round(fraction * train)), max(config.batch, *_values(study, "batch"), 1)
+        if batch > images:
+            part = f" at data_fraction={fraction:g}" if fraction < 1 else ""
+            raise BadRequest(
+                f"batch: {batch} is more than the {images} training images of {config.data.name}{part}"
+                f"{f', arm {name}' if name else ''} (allowed: 1 to {images})"
+            )
+
+
+def _values(study: Study, name: str) -> list[Any]:
+    """The levels and bounds of a factor; none where the setting is not a factor."""
+    branches = study.space[name].branches if name in study.space.names else ()
+    return [value for branch in branches for value in branch.levels or (branch.low, branch.high)]
 
 
 def check_rows(study: Study, folder: Folder, rows: Rows, hashes: Collection[str]) -> None:

@@ -143,7 +143,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
         check_data(config.data)
     wanted = {data_key(config): config.data for config in configs}
     datasets = {key: prepare(data, cache, whole=not dry) for key, data in wanted.items()}
-    request.check_sizes(study, datasets[data_key(configs[0])])
+    request.check_sizes(study, datasets)
     content = compared(folder, study, datasets)
     given.check(study, datasets, weights, folder)
     return Accepted(study, folder, datasets, content, weights)
