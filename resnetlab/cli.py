@@ -121,18 +121,23 @@ def _kind(annotation: Any) -> str:
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}[annotation.__name__]
 
 
-def print_plan(study: Study, storage: str, weights: Path | None = None) -> None:
-    """The dry run: what would be run, what it would cost, and what it could find."""
+def print_plan(study: Study, storage: str, **how: Any) -> None:
+    """The dry run: what would be run and cost, what it could find, and what the results folder holds already.
+
+    how: further `tuning.run.Options`. Raises what the run would raise before its first trial.
+    """
     from resnetlab.analysis.foresight import foresight
     from resnetlab.analysis.results import Results
-    from resnetlab.tuning import given
+    from resnetlab.tuning import request
     from resnetlab.tuning.estimate import describe
-    from resnetlab.tuning.run import results_folder
+    from resnetlab.tuning.run import Options, accept
 
-    study, found = given.asked(study, weights)
-    folder = results_folder(study, storage)
+    options = Options(storage=storage, **how)
+    taken = accept(study, options, dry=True)
+    study, folder = taken.study, taken.folder
+    standing = request.look(study, folder, {found.hash for found in taken.datasets.values()}, options.stage)
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
-    for line in [*describe(study, folder, found), *foresight(study, results)]:
+    for line in [*describe(study, taken.datasets, options.stage), *foresight(study, results), *standing]:
         print(line)
 
 

@@ -107,22 +107,37 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # how YAML 1.1 also spells them
+
+
+def as_truth(value: Any) -> Any:
+    """`value` of a setting that is true or false, where it is spelt yes, no, on, off, 1 or 0; any other as it is."""
+    if isinstance(value, str):
+        return TRUTH.get(value.lower(), value)
+    return bool(value) if type(value) is int and value in (0, 1) else value
+
+
 class Frozen(BaseModel):
-    """A validated value: no unknown keys, no changes afterwards, no infinities, no text or truth value for a number."""
+    """A validated value: no unknown keys, no changes afterwards, no infinities, no text or truth value for a number, no
+    number for a text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
     @field_validator("*", mode="before")
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
-        """pydantic would take '30' for 30, true for 1, and 'yes' for true."""
-        if isinstance(value, (str, bool)):
-            annotation: Any = cls.model_fields[str(info.field_name)].annotation
-            kinds = _kinds(annotation)
-            if kinds & {int, float, bool} and type(value) not in kinds:
-                need = "a number" if float in kinds else "a whole number" if int in kinds else "true or false"
-                said = f"the text {value!r}" if isinstance(value, str) else str(value).lower()
-                raise ValueError(f"need {need}, got {said}")
+        """pydantic would take '30' for 30, true for 1, and 't' for true."""
+        annotation: Any = cls.model_fields[str(info.field_name)].annotation
+        kinds = _kinds(annotation)
+        if kinds == {bool}:
+            value = as_truth(value)
+        if isinstance(value, (str, bool)) and kinds & {int, float, bool} and type(value) not in kinds:
+            need = "a number" if float in kinds else "a whole number" if int in kinds else "true or false"
+            said = f"the text {value!r}" if isinstance(value, str) else str(value).lower()
+            raise ValueError(f"need {need}, got {said}")
+        if isinstance(value, (int, float)) and annotation in (str, str | None):
+            said = str(value).lower() if isinstance(value, bool) else f"the number {value}"
+            raise ValueError(f"need text, got {said}: put it in quotes")
         return value
 
 
@@ -301,6 +316,11 @@ class TrialConfig(Frozen):
     def factor_fields(cls) -> frozenset[str]:
         """The fields that a study may vary."""
         return frozenset(cls.model_fields) - {"data", "seed", "split_seed", "epochs", "precision", "deterministic"}
+
+    @classmethod
+    def kinds(cls, name: str) -> frozenset[Any]:
+        """The plain types of the field `name`; none where there is no such field."""
+        return _kinds(cls.model_fields[name].annotation) if name in cls.model_fields else frozenset()
 
     @classmethod
     def check_level(cls, name: str, value: Any) -> None:

@@ -87,7 +87,7 @@ def _means(text: str, level: Any) -> bool:
     if text == _written(level):
         return True
     if isinstance(level, bool):
-        return text.lower() == str(level).lower()
+        return text.lower() in (("true", "yes") if level else ("false", "no"))
     try:
         return isinstance(level, int | float) and float(text) == level
     except ValueError:

@@ -78,7 +78,7 @@ class Plan(Frozen):
         return self.model_dump(mode="json", exclude_unset=True)
 
     @property
-    def _seeds_of(self) -> str:
+    def seeds_from(self) -> str:
         """What the seeds are drawn from: what is run and compared, so that another plan has other seeds, and the same
         study the same ones with other code and on other machines."""
         if self.version == 1:
@@ -91,7 +91,7 @@ class Plan(Frozen):
         FolderRefused where the study cannot run an arm: plan and study were not made for each other.
         """
         for block in range(self.seeds):
-            seed = stream(study.seed, "confirm", self._seeds_of, block)
+            seed = stream(study.seed, "confirm", self.seeds_from, block)
             for row, arm in enumerate(self.arms):
                 try:
                     named = study.arms and study.arm_config(arm.name, seed=seed)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadRequest
-from resnetlab.study import Study, assign, build_study
-from resnetlab.yamlfile import read_yaml
+from resnetlab.study import Study, build_study
+from resnetlab.yamlfile import assign, read_yaml
 
 SCALED = "-scale-"  # between a study's name and the scale of a shortened run
 

@@ -159,6 +159,8 @@ class Space(Frozen):
             if factor.name not in values:
                 return f"{factor.name} is missing (allowed: {factor.branches[index].describe()})"
             value = values[factor.name]
+            if value is None:
+                return f"{factor.name} is read by nothing here (take it out, or say `when` it matters)"
             if not factor.branches[index].contains(value):
                 return f"{factor.name}={value} is not allowed (allowed: {factor.branches[index].describe()})"
             kept[factor.name] = value

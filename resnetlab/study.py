@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,12 @@ from resnetlab.config import (
     digest,
 )
 from resnetlab.errors import BadRequest
+from resnetlab.grid import combinations, grid
 from resnetlab.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.seeding import MAX_SEED, stream
+from resnetlab.settings import check_level, first_problem, typed_factors, typed_settings
 from resnetlab.space import Space
-from resnetlab.yamlfile import explain, read_yaml, suggestion
+from resnetlab.yamlfile import assign, explain, read_yaml, suggestion
 
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -141,7 +144,17 @@ class Study(Frozen):
         for name in factors:
             if name not in known:
                 raise ValueError(f"{name!r} is not a factor{suggestion(name, known)}")
-        return factors
+        return typed_factors(factors)
+
+    @field_validator("baseline")
+    @classmethod
+    def _typed_baseline(cls, baseline: dict[str, Any]) -> dict[str, Any]:
+        return typed_settings(baseline)
+
+    @field_validator("arms")
+    @classmethod
+    def _typed_arms(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: typed_settings(changes) for name, changes in arms.items()}
 
     @model_validator(mode="after")
     def _device(self) -> Study:
@@ -170,12 +183,12 @@ class Study(Frozen):
         try:
             self.config({}, seed=0)
         except ValidationError as error:
-            raise ValueError(f"baseline: {_first(error)}") from None
+            raise ValueError(f"baseline: {first_problem(error)}") from None
         space = self.space
         for factor in space.factors:
             for branch in factor.branches:
                 for value in branch.levels or (branch.low, branch.high):
-                    self._check_level(factor.name, value)
+                    check_level(factor.name, value)
                 for parent, levels in branch.when.items():
                     for level in levels:
                         if not any(other.contains(level) for other in space[parent].branches):
@@ -193,9 +206,10 @@ class Study(Frozen):
         self._check_design()
         self._check_hypotheses()
         if self.search.sampler == "grid":
-            for factor in space.factors:
-                if not factor.compared:
-                    raise ValueError(f"search.sampler: grid needs levels, but factors.{factor.name} is a range")
+            try:
+                combinations(space)
+            except ValueError as error:
+                raise ValueError(f"search.sampler: {error}") from None
         return self
 
     def _check_arms(self) -> None:
@@ -218,7 +232,7 @@ class Study(Frozen):
             try:
                 self.arm_config(name, seed=0)
             except ValidationError as error:
-                raise ValueError(f"arms.{name}: {_first(error)}") from None
+                raise ValueError(f"arms.{name}: {first_problem(error)}") from None
         self._check_hypotheses()
 
     def _check_design(self) -> None:
@@ -249,16 +263,6 @@ class Study(Frozen):
             if key in seen:
                 raise ValueError(f"hypotheses: {found.text!r} says the same as {seen[key]!r}")
             seen[key] = found.text
-
-    def _check_level(self, name: str, value: Any) -> None:
-        """One level on its own must be valid for its field; combinations are checked as they are proposed."""
-        try:
-            TrialConfig.check_level(name, value)
-        except ValidationError as error:
-            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"factors.{name}: level {value!r}: {rule}") from None
-        except ValueError as error:
-            raise ValueError(f"factors.{name}: level {value!r}: {error}") from None
 
     @property
     def space(self) -> Space:
@@ -320,8 +324,23 @@ class Study(Frozen):
 
     @property
     def explore_trials(self) -> int:
-        """How many trials the sampler proposes: none where the arms are given."""
+        """How many trials the sampler proposes: none where the arms are given, and of a grid no more than it has."""
+        if self.search.sampler == "grid" and not self.arms:
+            return min(self.search.trials, len(self.grid))
         return 0 if self.arms else self.search.trials
+
+    @cached_property
+    def grid(self) -> list[dict[str, Any]]:
+        """The combinations of levels that can be run, in a grid's order. ValueError as of `grid.combinations`."""
+        return grid(self.space, self.baseline_values(), self.feasible, self.seed)
+
+    def feasible(self, values: Mapping[str, Any]) -> bool:
+        """True where a trial at `values` can be run."""
+        try:
+            self.config(values, seed=0)
+        except ValidationError:
+            return False
+        return True
 
     def compared_factors(self) -> list[str]:
         """The factors whose levels the confirm stage compares."""
@@ -337,16 +356,6 @@ class Study(Frozen):
     def study_hash(self) -> str:
         newer = at_default(self, NEWER)
         return digest({name: value for name, value in self.identity().items() if name not in newer})
-
-
-def _first(error: ValidationError) -> str:
-    """The first problem in a config: `kernel: rule, got value`, or a rule that names its settings itself."""
-    item = error.errors(include_url=False)[0]
-    rule = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return rule
-    got = "" if item["type"] == "value_error" else f", got {item['input']!r}"
-    return f"{'.'.join(map(str, item['loc']))}: {rule}{got}"
 
 
 def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
@@ -368,19 +377,6 @@ def build_study(content: Mapping[str, Any], source: str) -> Study:
         return Study(**content)
     except ValidationError as error:
         raise BadRequest(explain(error, Study, source)) from None
-
-
-def assign(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set the dotted `key` of parsed content. BadRequest where it leads through something that is not a section."""
-    *parents, last = key.split(".")
-    place: Any = content
-    for part in parents:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise BadRequest(f"--set {key}={value}: {part} is not a section of the study")
-    if not last:
-        raise BadRequest(f"--set {key}={value}: need key=value")
-    place[last] = value
 
 
 def differences(

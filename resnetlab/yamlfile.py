@@ -1,12 +1,16 @@
-"""YAML as people mean it: no duplicate keys, no objects, no alias bombs, `1e-3` a number; errors name the place."""
+"""YAML as people mean it: the core schema of YAML 1.2, no duplicate keys, no objects, no alias bombs.
+
+PyYAML reads YAML 1.1, where `010` is 8, `1:30` is 90, `no` is false, `2024-01-01` a date and `1e-3` text. Here `010` is
+10, `1e-3` a number, and the others are text, which a setting that is no text refuses. Errors name the place.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -23,6 +27,9 @@ KINDS = ("bool", "int", "float", "str")  # by which pydantic tells the options o
 
 
 class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # none of YAML 1.1's
+    yaml_constructors: ClassVar[dict[str, Any]] = {}
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -34,7 +41,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                problem = f"key {key!r} must be text"
+                problem = f"key {key!r} must be text" + ("" if isinstance(key, list | dict) else ": put it in quotes")
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
@@ -42,19 +49,46 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _core(kind: str, pattern: str, first: str, read: Callable[[str], Any]) -> None:
+    """Read unquoted text that matches `pattern`, or has the tag, as a `kind`. first: characters that it begins with."""
+    tag, spelling = f"tag:yaml.org,2002:{kind}", re.compile(f"(?:{pattern})$")
+
+    def construct(loader: _Loader, node: Any) -> Any:
+        text = loader.construct_scalar(node)
+        try:
+            if not spelling.match(text):
+                raise ValueError(f"{text!r} is not of type {kind}")
+            return read(text)
+        except ValueError as error:  # also a number of more digits than Python converts
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
+    _Loader.add_implicit_resolver(tag, spelling, [*first, *([""] if spelling.match("") else [])])
+    _Loader.add_constructor(tag, construct)
+
+
 def _no_object(loader: _Loader, node: Any) -> Any:
     problem = f"tag {node.tag!r} is not allowed (allowed: text, numbers, true, false, null, lists, mappings)"
     raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
+# YAML 1.2.2, section 10.3.2 (tag resolution of the core schema)
+_core("null", "null|Null|NULL|~|", "~nN", lambda text: None)
+_core("bool", "true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true")
+_core("int", "0o[0-7]+|0x[0-9a-fA-F]+|[-+]?[0-9]+", "-+0123456789", lambda text: int(text, _base(text)))
+_core(
+    "float",
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+    "-+0123456789.",
+    lambda text: float(re.sub(r"\.(?=[inIN])", "", text)),
+)
+for _kind in ("str", "seq", "map"):
+    _tag = f"tag:yaml.org,2002:{_kind}"
+    _Loader.add_constructor(_tag, yaml.SafeLoader.yaml_constructors[_tag])
 _Loader.add_constructor(None, _no_object)
 
-# YAML 1.1 reads `1e-3` (no dot) as text; people mean a number.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\.\d[\d_]*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
+
+def _base(text: str) -> int:
+    return {"0o": 8, "0x": 16}.get(text[:2], 10)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -83,11 +117,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value given on the command line, read as YAML would read it."""
+    """A value given on the command line, read as YAML would read it; text where it is not YAML."""
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return text
+
+
+def assign(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set the dotted `key` of parsed content. BadRequest where it leads through something that is not a section."""
+    *parents, last = key.split(".")
+    place: Any = content
+    for part in parents:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise BadRequest(f"--set {key}={value}: {part} is not a section of the study")
+    if not last:
+        raise BadRequest(f"--set {key}={value}: need key=value")
+    place[last] = value
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -71,11 +71,11 @@ def main(
             cli.print_settings(STUDIES)
             return
         chosen = cli.load(study, STUDIES, changes, set_ or [])
+        how = {"address": address, "stage": phase.value, "weights": weights, "nodes": nodes}
         if dry_run:
-            cli.print_plan(chosen, storage, weights)
+            cli.print_plan(chosen, storage, **how)
         else:
             tools = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
-            how = {"address": address, "stage": phase.value, "weights": weights, "nodes": nodes}
             cli.run(chosen, storage, json, tools, **how)
 
 

@@ -37,7 +37,7 @@ def main(
             return
         chosen = reproduce.study_of(STUDIES, study, seeds, scale, data, cli.parsed(settings or []))
         if dry_run:
-            cli.print_plan(chosen, storage, weights)
+            cli.print_plan(chosen, storage, address=address, weights=weights)
             return
         cli.run(chosen, storage, json, address=address, stage="all", weights=weights)
         if not json:

@@ -93,7 +93,7 @@ def test_fonts_to_render_and_changed_keys(tmp_path):
 
 def test_the_dry_run_describes_each_arm(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path))
-    study = reproduce.study_of(STUDIES, "font-transfer", None, 0.1, None, {"dataset.variants": 2})
+    study = reproduce.study_of(STUDIES, "font-transfer", None, 0.1, None, {"dataset.variants": 2, "baseline.batch": 16})
     print_plan(study, str(tmp_path / "results"))
     said = capsys.readouterr().out
     lines = {line.split(":")[0].strip(): line for line in said.splitlines() if line.startswith("  ")}

@@ -19,7 +19,7 @@ from resnetlab.data.glyphs import Glyphs
 from resnetlab.data.source import Source
 from resnetlab.errors import BadRequest
 
-__all__ = ["Dataset", "check", "default_cache", "prepare"]
+__all__ = ["Dataset", "check", "default_cache", "label_of", "prepare"]
 
 SOURCES: dict[str, Callable[[DataConfig, Path], Source]] = {
     "glyphs": Glyphs,
@@ -64,6 +64,11 @@ def prepare(config: DataConfig, cache: Path | None = None, whole: bool = False) 
         key = f"{config.name}-{digest(source.fingerprint())[:16]}"
         _prepared[config, cache] = Dataset(load(cache, key, source.write, whole), source.label, config)
     return _prepared[config, cache]
+
+
+def label_of(config: DataConfig) -> str:
+    """The label that is learned: the one that is asked for, else the dataset's first. BadRequest as `check` does."""
+    return _source(config, default_cache()).label
 
 
 def _source(config: DataConfig, cache: Path) -> Source:

@@ -16,7 +16,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,7 @@ class Lease:
         while True:
             number, holder = _newest(folder)
             if holder is not None and _alive(folder, number, holder, say):
-                raise FolderRefused(
-                    f"{folder.url}: held by another sweep ({_who(holder)}); wait for it, or stop it, then run again"
-                )
+                raise _held(folder, holder)
             self.fence = number + 1
             if folder.create(_name(self.fence), self._content(released=False)):
                 break
@@ -109,6 +107,19 @@ def holder(folder: Folder) -> Holder | None:
     here = found["host"] == socket.gethostname()
     alive = _process_start(found["pid"]) == found["process"] if here and found["process"] else heard < EXPIRES
     return Holder(found["host"], found["pid"], found["since"], heard, alive)
+
+
+def check_free(folder: Folder) -> None:
+    """FolderRefused where a driver has the folder, as far as one can tell who only looks. Writes nothing."""
+    found = holder(folder)
+    if found is not None and found.alive:
+        raise _held(folder, asdict(found))
+
+
+def _held(folder: Folder, holder: dict[str, Any]) -> FolderRefused:
+    return FolderRefused(
+        f"{folder.url}: held by another sweep ({_who(holder)}); wait for it, or stop it, then run again"
+    )
 
 
 def _name(fence: int) -> str:

@@ -61,13 +61,7 @@ class Store:
             else:
                 self._keys[table] = _bits(found, KEYS[table][1], f"{self.folder.url}/{table}.parquet")
             through[table] = through_of(found.schema)
-        last = max([*through.values(), *numbers])
-        for table, merged in through.items():
-            lost = set(range(merged + 1, last + 1)) - numbers
-            if lost:
-                what = f"{table}.parquet" if merged < 0 else f"segments/{min(lost):08d}"
-                raise FolderRefused(f"{self.folder.url}/{what}: is missing, and its rows stand nowhere else")
-        self._next = last + 1
+        self._next = _last(self.folder, through, numbers) + 1
 
     @property
     def trials(self) -> Mapping[str, dict[str, Any]]:
@@ -238,6 +232,24 @@ def _merged(folder: Folder, table: str, segments: list[tuple[int, dict[str, pa.T
     parts = ([published] if published is not None else []) + fresh
     merged = pa.concat_tables([part.replace_schema_metadata(metadata) for part in parts])
     return _canonical(merged, table)
+
+
+def check_complete(folder: Folder) -> None:
+    """FolderRefused where a table is damaged, or rows that were acknowledged are in no file any more."""
+    numbers = {_number(name) for name in folder.names("segments")}
+    tables = {name: read_table(folder, name) for name in WRITTEN}
+    _last(folder, {name: -1 if found is None else through_of(found.schema) for name, found in tables.items()}, numbers)
+
+
+def _last(folder: Folder, through: Mapping[str, int], numbers: set[int]) -> int:
+    """The number of the last segment, -1 for none; `through` as of each table, `numbers` of segments that are there."""
+    last = max([*through.values(), *numbers])
+    for table, merged in through.items():
+        lost = set(range(merged + 1, last + 1)) - numbers
+        if lost:
+            what = f"{table}.parquet" if merged < 0 else f"segments/{min(lost):08d}"
+            raise FolderRefused(f"{folder.url}/{what}: is missing, and its rows stand nowhere else")
+    return last
 
 
 def check_study(names: Iterable[str | None], study: str, folder: Folder) -> None:

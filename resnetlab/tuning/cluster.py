@@ -25,8 +25,11 @@ SPARED = ("start_monitor", "start_log_monitor", "start_api_server")  # autoscale
 PATIENCE = 120.0  # seconds that nodes may take to join
 
 
-def check_reachable(address: str | None, resources: Resources) -> None:
-    """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small."""
+def check_reachable(address: str | None, resources: Resources, contact: bool = True) -> None:
+    """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small.
+
+    contact: False looks at how `address` is written alone.
+    """
     if address is None:
         cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
         if resources.cpus > cores:
@@ -42,6 +45,8 @@ def check_reachable(address: str | None, resources: Resources) -> None:
         if address in ("auto", "local"):
             return
         raise BadRequest(f"--address {address}: need `auto` or host:port")
+    if not contact:
+        return
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnetlab import design
 from resnetlab.asha import rung_epochs
 from resnetlab.config import MODEL_SETTINGS, TrialConfig
-from resnetlab.data import Dataset, check, default_cache, prepare
+from resnetlab.data import Dataset
+from resnetlab.grid import combinations
 from resnetlab.plan import Plan, pilot_trials, sketch
 from resnetlab.records import ModelFacts, bad_rows_said
 from resnetlab.seeding import stream
 from resnetlab.study import Study
-from resnetlab.tables.folder import Folder
-from resnetlab.tuning import given
 from resnetlab.tuning.capacity import asked
-from resnetlab.tuning.search import Search
+from resnetlab.tuning.request import PARTS
+from resnetlab.tuning.search import MAX_ASKS, Search
 from resnetlab.tuning.seen import starts
+from resnetlab.tuning.sweep import Stage
 from resnetlab.tuning.task import data_key
 
-if TYPE_CHECKING:
-    from resnetlab.models.pretrained import Weights
+CORNERS = 256  # points of the space that are looked at
+FEW = 2_000  # combinations of levels that are counted
 
 
-def describe(study: Study, folder: Folder, weights: Weights | None = None) -> Iterator[str]:
-    """The plan as lines: data, factors or arms, trials, size of the models, cost. Prepares the data, trains nothing.
+def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all") -> Iterator[str]:
+    """The plan as lines: data, factors or arms, trials, size of the models, cost. Trains nothing.
 
-    folder: where the results would lie; weights: a file's, which are held against every network that starts from them.
+    datasets: by `data_key`; stage: how far the run would go, which is all that its cost counts.
     """
-    configs = starts(study)
-    for config in configs.values():
-        check(config.data)
+    configs, parts = starts(study), PARTS[stage]
     yield f"{study.name}: {study.title}"
     if study.question:
         yield f"  {study.question}"
-    datasets = {data_key(config): prepare(config.data, default_cache()) for config in configs.values()}
-    given.check(study, datasets, weights, folder)
     for config in {data_key(config): config for config in configs.values()}.values():
         yield _data(study, config, datasets[data_key(config)])
     if bad := datasets[data_key(next(iter(configs.values())))].notes.get("bad rows"):
@@ -49,17 +46,20 @@ def describe(study: Study, folder: Folder, weights: Weights | None = None) -> It
     for factor in study.space.factors:
         kind = "compared" if factor.name in study.compared_factors() else "tuned"
         yield f"  {factor.name} ({kind}): " + "; ".join(branch.describe() for branch in factor.branches)
+    left_out = f"not run with --phase {stage}; "
     if study.confirm.pilot:
-        yield f"pilot: {study.confirm.pilot} runs of the baseline: {pilot_epochs(study)} epochs"
+        said = f"{study.confirm.pilot} runs of the baseline: {pilot_epochs(study)} epochs"
+        yield f"pilot: {'' if 'pilot' in parts else left_out}{said}"
     if study.arms:
         yield from _arms(study, configs, datasets)
     else:
-        yield from _explore(study)
-    yield from confirm_stage(study)
+        corners = list(_corners(study))
+        yield from _explore(study, corners, "" if "explore" in parts else left_out)
+    yield from confirm_stage(study, "" if "confirm" in parts else left_out)
     if study.arms:
-        yield _cost_of_arms(study, configs, datasets)
+        yield _cost_of_arms(study, configs, datasets, parts)
     else:
-        yield from _models(study, datasets[data_key(configs[""])])
+        yield from _models(study, datasets[data_key(configs[""])], corners, parts)
 
 
 def _data(study: Study, config: TrialConfig, dataset: Dataset) -> str:
@@ -71,7 +71,7 @@ def _data(study: Study, config: TrialConfig, dataset: Dataset) -> str:
     )
 
 
-def _arms(study: Study, configs: dict[str, TrialConfig], datasets: dict[str, Dataset]) -> Iterator[str]:
+def _arms(study: Study, configs: dict[str, TrialConfig], datasets: Mapping[str, Dataset]) -> Iterator[str]:
     """A line for each named arm: its network, what it starts from, and its budget."""
     yield "arms:"
     for name, config in configs.items():
@@ -95,25 +95,63 @@ def _images(study: Study, config: TrialConfig, dataset: Dataset) -> int:
     return round(config.data_fraction * len(dataset.split("train", stream(study.seed, "split"))))
 
 
-def _cost_of_arms(study: Study, configs: dict[str, TrialConfig], datasets: dict[str, Dataset]) -> str:
-    work = 0.0
-    for config in configs.values():
+def _cost_of_arms(
+    study: Study, configs: dict[str, TrialConfig], datasets: Mapping[str, Dataset], parts: Collection[str]
+) -> str:
+    def work(config: TrialConfig) -> float:
         dataset = datasets[data_key(config)]
-        work += 3 * _facts(config, dataset).multiply_adds * _images(study, config, dataset) * config.epochs
-    epochs = pilot_epochs(study) + confirm_epochs(study)
+        return 3.0 * _facts(config, dataset).multiply_adds * _images(study, config, dataset) * config.epochs
+
+    total = 0.0
+    if "pilot" in parts and study.confirm.pilot:
+        total += study.confirm.pilot * work(study.baseline_config(seed=0))
+    if "confirm" in parts:
+        total += study.confirm.seeds * sum(map(work, configs.values()))
     return (
-        f"cost: {epochs:,} epochs, at most about {study.confirm.seeds * work:.1e} multiply-adds of training (fewer "
+        f"cost: {epochs_of(study, parts):,} epochs, at most about {total:.1e} multiply-adds of training (fewer "
         "where stages are frozen)"
     )
 
 
-def _explore(study: Study) -> Iterator[str]:
-    search = study.search
-    rungs = ", ".join(map(str, search.rungs)) or "none"
+def _explore(study: Study, corners: list[dict[str, Any]], left_out: str) -> Iterator[str]:
+    search, trials = study.search, study.explore_trials
     low, high = explore_epochs(study)
+    rungs = ", ".join(map(str, search.rungs))
+    how = f", ASHA decides at epochs {rungs}, {search.audit:.0%} exempt" if rungs else ", none is stopped early"
+    many = f"{trials} trial{'s' * (trials != 1)}"
     yield (
-        f"explore: {search.trials} trials ({search.sampler}), up to {search.epochs} epochs each, "
-        f"ASHA decides at epochs {rungs}, {search.audit:.0%} exempt: about {low} to {high} epochs"
+        f"explore: {left_out}{many} ({search.sampler}), up to {search.epochs} epochs each{how}: "
+        + (f"about {low} to {high} epochs" if low < high else f"{high} epochs")
+    )
+    if search.sampler == "grid":
+        whole = "all" if trials == len(study.grid) else f"{trials} of"
+        less = f"; {search.trials} were asked for" if trials < search.trials else ""
+        yield f"  the grid: {whole} {len(study.grid)} combinations that can be run{less}"
+        return
+    if (points := _combinations(study)) is not None and trials > points:
+        yield f"  only {points} combinations can be run: some are tried again, each time with another seed"
+    if len(corners) < min(CORNERS, trials):
+        yield (
+            f"  the search may end after about {len(corners)} of them: so few combinations can be run that "
+            f"{MAX_ASKS} proposals in a row hit none"
+        )
+
+
+def _combinations(study: Study) -> int | None:
+    """How many combinations of levels can be run; None where a factor is a range, or there are very many."""
+    try:
+        points = combinations(study.space)
+    except ValueError:
+        return None
+    return sum(map(study.feasible, points)) if len(points) <= FEW else None
+
+
+def epochs_of(study: Study, parts: Collection[str]) -> int:
+    """Epochs of these parts of the study, where nothing is stopped."""
+    return (
+        ("pilot" in parts) * pilot_epochs(study)
+        + ("explore" in parts) * explore_epochs(study)[1]
+        + ("confirm" in parts) * confirm_epochs(study)
     )
 
 
@@ -136,8 +174,11 @@ def explore_epochs(study: Study) -> tuple[int, int]:
     return round(low * study.explore_trials), high
 
 
-def confirm_stage(study: Study) -> Iterator[str]:
-    """The design around the baseline, because the incumbent is not known yet, and what it leaves out."""
+def confirm_stage(study: Study, left_out: str = "") -> Iterator[str]:
+    """The design around the baseline, because the incumbent is not known yet, and what it cannot run or compare.
+
+    left_out: said first, where this is not what would be run.
+    """
     if study.confirm.design == "none":
         yield "confirm: none, so nothing will be claimed"
         return
@@ -146,7 +187,7 @@ def confirm_stage(study: Study) -> Iterator[str]:
     budgets = sorted({config.epochs for config in _configs(study, plan)})
     good = "" if plan.efficiency is None else f", D-efficiency {plan.efficiency:.0%}"
     yield (
-        f"confirm: {plan.design}{good}, {arms} arms × {seeds} seeds = {arms * seeds} runs "
+        f"confirm: {left_out}{plan.design}{good}, {arms} arms × {seeds} seeds = {arms * seeds} runs "
         f"of {' or '.join(map(str, budgets))} epochs: {confirm_epochs(study)} epochs"
     )
     for line in plan.infeasible:
@@ -167,9 +208,9 @@ def _configs(study: Study, plan: Plan) -> list[TrialConfig]:
     return [config for *_, config in islice(plan.trials(study), len(plan.arms))]
 
 
-def _models(study: Study, dataset: Dataset) -> Iterator[str]:
+def _models(study: Study, dataset: Dataset, corners: list[dict[str, Any]], parts: Collection[str]) -> Iterator[str]:
     shapes: dict[str, dict[str, Any]] = {}
-    for values in _corners(study):
+    for values in corners:
         shapes.setdefault(str({name: value for name, value in values.items() if name in _ARCHITECTURE}), values)
     found = [(_facts(study.config(values, seed=0), dataset), values) for values in shapes.values()]
     ordered = sorted(found, key=lambda item: item[0].parameters)
@@ -181,7 +222,7 @@ def _models(study: Study, dataset: Dataset) -> Iterator[str]:
         )
     baseline = _facts(study.baseline_config(seed=0), dataset)
     train = len(dataset.split("train", stream(study.seed, "split")))
-    epochs = pilot_epochs(study) + explore_epochs(study)[1] + confirm_epochs(study)
+    epochs = epochs_of(study, parts)
     work = 3 * baseline.multiply_adds * train * epochs
     yield f"cost: at most {epochs:,} epochs, about {work:.1e} multiply-adds of training at the baseline's size"
 
@@ -199,7 +240,7 @@ def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
 _ARCHITECTURE = frozenset({"model", "frozen", "input_size", *MODEL_SETTINGS})
 
 
-def _corners(study: Study, most: int = 256) -> Iterator[dict[str, Any]]:
+def _corners(study: Study, most: int = CORNERS) -> Iterator[dict[str, Any]]:
     """The baseline, and random feasible points: enough to find the extremes of a space of a few factors."""
     yield study.baseline_values()
     content = study.model_copy(update={"search": study.search.model_copy(update={"sampler": "random"})})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.config import TrialConfig
-from resnetlab.errors import FolderRefused
+from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.plan import Plan, asked, make_plan, pilot_trials
 from resnetlab.records import Phase
 from resnetlab.study import Study
@@ -47,10 +47,20 @@ def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
     return None, plan.plan_hash
 
 
+def check_explored(unfinished: int) -> None:
+    """BadRequest where a confirm stage without a plan would leave explore trials behind that have not ended."""
+    if unfinished:
+        raise BadRequest(f"--phase confirm: {unfinished} explore trials have not ended; use --phase all")
+
+
 def make(store: Store, study: Study, data_hash: str, code: str) -> Plan:
-    """Make the plan and write it. FolderRefused where trials were run by one that is lost and cannot be made again."""
+    """Make the plan and write it, or take one back that was set aside and asks for the same runs.
+
+    FolderRefused where trials were run by one that is lost and cannot be made again.
+    """
     store.flush()
-    plan = make_plan(study, store.trials.values(), data_hash, code)
+    made = make_plan(study, store.trials.values(), data_hash, code)
+    plan = next((old for old in _set_aside(store) if old.seeds_from == made.seeds_from), made)
     kept = {None, plan.plan_hash} | {Path(name).stem for name in store.folder.names("plans")}
     lost = {row["plan_hash"] for row in store.trials.values()} - kept
     if lost:
@@ -63,6 +73,12 @@ def make(store: Store, study: Study, data_hash: str, code: str) -> Plan:
     return plan
 
 
+def _set_aside(store: Store) -> Iterator[Plan]:
+    for name in store.folder.names("plans"):
+        if (raw := store.folder.read(f"plans/{name}")) is not None:
+            yield read_plan(raw, f"{store.folder.url}/plans/{name}")
+
+
 def pilot(study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
     """The baseline's runs, and the columns that their rows begin with."""
     numbers = [row["number"] for row in rows.values()]
@@ -73,9 +89,13 @@ def pilot(study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[s
 
 
 def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
-    """The plan's runs, and the columns that their rows begin with."""
+    """The plan's runs, and the columns that their rows begin with. FolderRefused where two of them are the same run."""
     others = [row["number"] for row in rows.values() if row["plan_hash"] != plan.plan_hash]
     found = list(plan.trials(study))
+    arms: dict[str, str] = {}
+    for _, _, arm, config in found:
+        if (first := arms.setdefault(config.trial_id, arm.name)) != arm.name:
+            raise FolderRefused(f"plan {plan.plan_hash}: arms {first} and {arm.name} are the same run")
     data = {f"trial:{config.trial_id}": config.data for _, _, _, config in found}
     sources = {config.weights.removeprefix("trial:") for _, _, _, config in found}
     for number, (row, block, arm, config) in enumerate(found, 1 + max(others, default=-1)):

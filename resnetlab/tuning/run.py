@@ -12,12 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
 from resnetlab.errors import (
-    BadData,
     BadRequest,
     CannotWrite,
     ClusterLost,
@@ -31,17 +30,19 @@ from resnetlab.errors import (
 )
 from resnetlab.provenance import code_hash, command_line, provenance
 from resnetlab.records import Status, bad_rows_said
-from resnetlab.seeding import stream
 from resnetlab.study import Resources, Study, build_study, differences
 from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store, check_study
-from resnetlab.tuning import cluster, given, preflight
+from resnetlab.tables.store import Store
+from resnetlab.tuning import alike, cluster, given, preflight, request
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.lifeline import Lifeline
 from resnetlab.tuning.seen import compared, starts
 from resnetlab.tuning.sweep import Stage, Sweep
 from resnetlab.tuning.task import PLACES, data_key
 from resnetlab.tuning.watch import Watch
+
+if TYPE_CHECKING:
+    from resnetlab.models.pretrained import Weights
 
 RECORD = 30.0  # seconds between two writings of sweep.json
 
@@ -114,33 +115,54 @@ def check_identity(study: Study, folder: Folder) -> None:
         )
 
 
-def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = Watch) -> Folder:
-    """Run or continue `study`; returns the results folder, with its tables published.
+@dataclass(frozen=True)
+class Accepted:
+    """A study that can be run as asked. content: what data.json has to say."""
 
-    Raises a ResnetlabError that says what happened: Interrupted (with what was done kept), TrialsFailed, BadRequest, …
+    study: Study
+    folder: Folder
+    datasets: dict[str, Dataset]
+    content: dict[str, Any]
+    weights: Weights | None
+
+
+def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
+    """The one gate of a run and a dry run: everything that refuses a study before anything runs. Prepares the data.
+
+    dry: contact no cluster. Raises BadRequest, BadData, FolderRefused, StorageLost.
     """
-    if options.stage == "pilot" and not study.confirm.pilot:
-        raise BadRequest("--phase pilot: confirm.pilot is 0 (allowed: 2 to 1000, e.g. --set confirm.pilot=3)")
+    request.check_stage(study, options.stage)
     study, weights = given.asked(_absolute(study), options.weights)
+    alike.check(study)
     folder = results_folder(study, options.storage)
     check_identity(study, folder)
-    cluster.check_reachable(options.address, study.resources)
+    cluster.check_reachable(options.address, study.resources, contact=not dry)
     cache = options.cache or default_cache()
     configs = list(starts(study).values())
     for config in configs:
         check_data(config.data)
     wanted = {data_key(config): config.data for config in configs}
-    datasets = {key: prepare(data, cache, whole=True) for key, data in wanted.items()}
-    dataset = datasets[data_key(configs[0])]
-    _check_sizes(study, dataset)
+    datasets = {key: prepare(data, cache, whole=not dry) for key, data in wanted.items()}
+    request.check_sizes(study, datasets)
     content = compared(folder, study, datasets)
     given.check(study, datasets, weights, folder)
+    return Accepted(study, folder, datasets, content, weights)
+
+
+def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = Watch) -> Folder:
+    """Run or continue `study`; returns the results folder, with its tables published.
+
+    Raises a ResnetlabError that says what happened: Interrupted (with what was done kept), TrialsFailed, BadRequest, …
+    """
+    taken = accept(study, options)
+    study, folder, datasets, content = taken.study, taken.folder, taken.datasets, taken.content
+    cache = options.cache or default_cache()
     fresh = not folder.exists()
     store = _open_store(folder, study)
     try:
         _write_study(store, study, {found.hash for found in datasets.values()})
         folder.write_json("data.json", content)
-        given.keep(folder, weights)
+        given.keep(folder, taken.weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         facts = _facts()
         code = f"{facts['git_revision'] or 'unknown'}, files {code_hash()}"
@@ -311,34 +333,11 @@ class _Signals:
             raise Interrupted(f"interrupted by {self._caught.name}; {continue_hint()}")
 
 
-def _check_sizes(study: Study, dataset: Dataset) -> None:
-    """BadRequest for a batch that the training split cannot fill."""
-    n = len(dataset.split("train", stream(study.seed, "split")))
-    branches = study.space["batch"].branches if "batch" in study.space.names else ()
-    wanted: list[Any] = [v for branch in branches for v in branch.levels or (branch.high,)]
-    largest = max([*(config.batch for config in starts(study).values()), *wanted])
-    if largest > n:
-        raise BadRequest(
-            f"batch: {largest} is more than the {n} training images of {study.dataset.name} (allowed: 1 to {n})"
-        )
-
-
 def _write_study(store: Store, study: Study, hashes: set[str]) -> None:
     """study.json, before the first row. Raises FolderRefused where a folder with rows lacks it, or rows are of another
     study, BadData where they are of other data than the datasets with these `hashes`."""
     folder = store.folder
-    if store.trials and folder.read("study.json") is None:
-        raise FolderRefused(
-            f"{folder.url}/study.json: is missing, so nothing says which study the {len(store.trials)} trials here "
-            "belong to; put it back, or use another --name"
-        )
-    check_study((row["study"] for row in store.trials.values()), study.name, folder)
-    others = sorted({row["data_hash"] for row in store.trials.values()} - hashes)
-    if others:
-        raise BadData(
-            f"{folder.url}: was run on data with hash {', '.join(others)}, which is now {', '.join(sorted(hashes))}: "
-            "restore the data, or begin under another name"
-        )
+    request.check_rows(study, folder, list(store.trials.values()), hashes)
     content = study.model_dump(mode="json", exclude={"dataset": set(PLACES)})
     folder.write_json("study.json", content)
 

@@ -6,7 +6,6 @@ with a NaN for ever RUNNING, and can be continued only from a pickle. Nothing is
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
@@ -63,7 +62,7 @@ class Search:
         self.optuna = optuna.create_study(directions=directions, study_name=study.name)
         self._asked: dict[str, optuna.Trial] = {}
         self._values: dict[str, dict[int, float]] = {}
-        self._grid = self._points() if study.search.sampler == "grid" else None
+        self._grid = study.grid if study.search.sampler == "grid" else None
         self.infeasible: list[str] = []
 
     # -- proposing ---------------------------------------------------------------------------------------------------
@@ -239,21 +238,6 @@ class Search:
                 placed[name] = factor.name, distribution
                 kept[factor.name] = values[factor.name]
         return placed
-
-    def _points(self) -> list[dict[str, Any]]:
-        """All feasible combinations of levels in an order drawn by the study's seed, the baseline first."""
-        points: list[dict[str, Any]] = [{}]
-        for factor in self._space.factors:
-            grown = []
-            for point in points:
-                index = factor.branch(point)
-                levels = factor.branches[index].levels if index is not None else None
-                grown += [point | {factor.name: level} for level in levels] if levels else [point]
-            points = grown
-        points = [point for point in points if self._infeasible(point) is None]
-        random.Random(stream(self.study.seed, "grid")).shuffle(points)
-        baseline = self.study.baseline_values()
-        return [baseline, *(point for point in points if point != baseline)]
 
 
 def _parameter(factor: Factor, index: int) -> tuple[str, BaseDistribution]:

@@ -122,8 +122,8 @@ class Sweep:
             if replaced and row["plan_hash"] == replaced and not Status(row["status"]).ended:
                 self._close(trial_id, Status.FAILED, "its plan was replaced by another")
         explored = [task for task in self._again if task.phase.searched]
-        if self._stage == "confirm" and explored:
-            raise BadRequest(f"--phase confirm: {len(explored)} explore trials have not ended; use --phase all")
+        if self._stage == "confirm":
+            planned.check_explored(len(explored))
 
     def _task(self, row: Mapping[str, Any]) -> Task:
         config = TrialConfig.model_validate_json(row["config"])
