@@ -49,7 +49,7 @@ def user_path(text: str | os.PathLike[str], option: str) -> Path:
         raise BadRequest(f"{option}: {_shown(given)}: {reason}") from None
     except UnicodeError:
         raise BadRequest(
-            f"{option}: {_shown(given)}: has characters that file names cannot have under this locale (try LC_ALL=C.UTF-8)"
+            f"{option}: {_shown(given)}: has characters that no file name has under this locale (try LC_ALL=C.UTF-8)"
         ) from None
     except ValueError:
         raise BadRequest(f"{option}: {_shown(given)}: has a NUL byte, which no path can have") from None
@@ -57,5 +57,5 @@ def user_path(text: str | os.PathLike[str], option: str) -> Path:
 
 
 def _shown(text: str) -> str:
-    """`text` on one line of terminal-safe characters, cut where it is long."""
-    return ascii(text) if len(text) <= SHOWN else f"{ascii(text[:SHOWN])}… ({len(text):,} characters)"
+    """`text` on one line, unprintable characters escaped, cut where it is long."""
+    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}… ({len(text):,} characters)"

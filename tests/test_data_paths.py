@@ -25,7 +25,7 @@ IMPOSSIBLE = {
     "a long name": (lambda folder: "x" * 300, r"longer than the file system allows .* \(300 characters\)|longer than"),
     "a long name in a long path": (lambda folder: f"{folder}/{'x' * 300}/y", "longer than the file system allows"),
     "a NUL byte": (lambda folder: "a\0b", r"'a\\x00b': has a NUL byte"),
-    "half a character": (lambda folder: "a\ud800", "characters that file names cannot have"),
+    "half a character": (lambda folder: "a\ud800", "characters that no file name has"),
     "a file as a folder": (under_a_file, "a part of it is a file"),
     "a link to itself": (looping, "leads back to itself"),
 }
@@ -42,7 +42,7 @@ def test_a_folder_that_may_not_be_entered_is_refused(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
     if os.access(tmp_path / "closed", os.X_OK):
         pytest.skip("this user may enter every folder")
-    with pytest.raises(BadRequest, match="--here: .*permission denied"):
+    with pytest.raises(BadRequest, match=r"--here: .*permission denied"):
         user_path(tmp_path / "closed/x", "--here")
 
 

@@ -20,8 +20,10 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from resnetlab.config import DataConfig
+from resnetlab.data.dataset import some
 from resnetlab.data.source import Append, Contents
 from resnetlab.errors import BadData
+from resnetlab.paths import user_path
 
 VERSION = 1  # raise it where decoding changes: what is in caches is then made again
 ARCHIVE = "fonts.zip"
@@ -49,7 +51,7 @@ class CharacterFonts:
     reads = frozenset({"label", "root"})
 
     def __init__(self, config: DataConfig, cache: Path) -> None:
-        root = Path(config.root).expanduser() if config.root else cache / "downloads"
+        root = user_path(config.root, "dataset.root") if config.root else cache / "downloads"
         self.path = (root / ARCHIVE if root.is_dir() else root).absolute()
         self.label = config.label or self.labels[0]
 
@@ -68,6 +70,13 @@ class CharacterFonts:
     def fingerprint(self) -> Any:
         found = self.path.stat()
         return [VERSION, str(self.path.resolve()), found.st_size, found.st_mtime_ns]
+
+    def remarks(self) -> list[str]:
+        """Which files of the archive are not read."""
+        with self._opened() as archive:
+            read = {info.filename for info in self._members(archive)}
+            passed = sorted({info.filename for info in archive.infolist() if not info.is_dir()} - read)
+        return [f"passed over in the archive: {len(passed):,} files that are not CSV: {some(passed)}"] if passed else []
 
     def write(self, append: Append) -> Contents:
         before, bad = self.fingerprint(), _BadRows()

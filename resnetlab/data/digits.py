@@ -34,6 +34,10 @@ class Digits:
     def fingerprint(self) -> Any:
         return [VERSION, version("scikit-learn")]
 
+    def remarks(self) -> list[str]:
+        """Nothing is passed over."""
+        return []
+
     def write(self, append: Append) -> Contents:
         from sklearn.datasets import load_digits  # slow to import, and needed only to fill the cache
 

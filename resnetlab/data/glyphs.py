@@ -16,9 +16,11 @@ import PIL
 from PIL import Image, ImageDraw, ImageFont, features
 
 from resnetlab.config import DataConfig
+from resnetlab.data.dataset import some
 from resnetlab.data.fonts import ALPHABET, EM, SUFFIXES, Fonts, font_files, opened, usable
 from resnetlab.data.source import Append, Contents
 from resnetlab.errors import BadData
+from resnetlab.paths import user_path
 from resnetlab.seeding import stream
 
 VERSION = 1  # raise it where rendering changes: what is in caches is then made again
@@ -54,7 +56,7 @@ class Glyphs:
     def __init__(self, config: DataConfig, cache: Path) -> None:
         self.label = config.label or "character"
         self.variants = config.variants
-        self.font_dir = Path(config.font_dir).expanduser() if config.font_dir else None
+        self.font_dir = user_path(config.font_dir, "dataset.font_dir") if config.font_dir else None
 
     def check(self) -> None:
         if self.font_dir is None:
@@ -71,6 +73,21 @@ class Glyphs:
         stats = [(path, path.stat()) for path in font_files(self.font_dir)]
         files = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
         return [VERSION, PIL.__version__, features.version("freetype2"), self.variants, files]
+
+    def remarks(self) -> list[str]:
+        """What in the font folder is not drawn from."""
+        if self.font_dir is None:
+            return []
+        own = set(self._own_files())
+        passed = sorted(
+            str(path.relative_to(self.font_dir)) + "/" * path.is_dir()
+            for path in self.font_dir.rglob("*")
+            if path not in own and (path.is_symlink() or not path.is_dir())
+        )
+        kinds = " ".join(sorted(SUFFIXES))
+        return (
+            [f"passed over in font_dir: {len(passed):,} that are no fonts ({kinds}): {some(passed)}"] if passed else []
+        )
 
     def write(self, append: Append) -> Contents:
         fonts = usable(font_files(self.font_dir))

@@ -64,6 +64,12 @@ class Source(Protocol):
     def fingerprint(self) -> Any:
         """A JSON-like value that differs wherever the decoded arrays may."""
 
+    def remarks(self) -> list[str]:
+        """Lines for people about the files as they lie now: which are read, and which are passed over.
+
+        Raises as `check` does.
+        """
+
     def write(self, append: Append) -> Contents:
         """Decode: hand over all images in order, in chunks (n, H, W, C) uint8, then say what they are.
 

@@ -18,7 +18,7 @@ from resnetlab.tables.folder import Folder
 from resnetlab.tuning import given
 from resnetlab.tuning.capacity import asked
 from resnetlab.tuning.search import Search
-from resnetlab.tuning.seen import starts
+from resnetlab.tuning.seen import notes, starts
 from resnetlab.tuning.task import data_key
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def describe(study: Study, folder: Folder, weights: Weights | None = None) -> It
     given.check(study, datasets, weights, folder)
     for config in {data_key(config): config for config in configs.values()}.values():
         yield _data(study, config, datasets[data_key(config)])
+        for line in notes(study, config, datasets[data_key(config)]):
+            yield f"  {line}"
     if bad := datasets[data_key(next(iter(configs.values())))].notes.get("bad rows"):
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
