@@ -87,7 +87,7 @@ def said(
     """
     source = _source(config, cache or default_cache())
     with _reading(config):
-        return [*source.remarks(), *remarks(dataset, seed, fractions)]
+        return [*source.remarks(dataset.notes), *remarks(dataset, seed, fractions)]
 
 
 def _written(source: Source, config: DataConfig, append: Append) -> Contents:

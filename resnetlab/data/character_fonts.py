@@ -11,7 +11,7 @@ import io
 import stat
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class CharacterFonts:
         found = self.path.stat()
         return [VERSION, str(self.path.resolve()), found.st_size, found.st_mtime_ns]
 
-    def remarks(self) -> list[str]:
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
         """Which files of the archive are not read."""
         with self._opened() as archive:
             read = {info.filename for info in self._members(archive)}

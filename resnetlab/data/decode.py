@@ -108,8 +108,8 @@ class Decoder:
         """All files are decoded. BadData where 16-bit colour used so few bits that little is left of it in 8."""
         if self._deep_colour and self._highest < FULL:
             raise BadData(
-                f"{self._deep_colour}: colour with 16 bits a channel, none of which uses the highest bit: only the high "
-                "byte can be read, which would leave the images dark (scale the images to 8 bits a channel)"
+                f"{self._deep_colour}: colour with 16 bits a channel, none of which uses the highest bit: only the "
+                "high byte can be read, which would leave the images dark (scale the images to 8 bits a channel)"
             )
 
     def _count(self, paths: Sequence[str], found: Sequence[Decoded]) -> None:

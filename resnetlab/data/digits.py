@@ -3,6 +3,7 @@ images that scikit-learn ships, as glyphs are: 20 × 20 grey pixels, dark on lig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Digits:
     def fingerprint(self) -> Any:
         return [VERSION, version("scikit-learn")]
 
-    def remarks(self) -> list[str]:
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
         """Nothing is passed over."""
         return []
 

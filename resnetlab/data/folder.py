@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -84,7 +84,7 @@ class Folder:
             )
         return [VERSION, PIL.__version__, str(self.root.resolve()), self.size, self.mode, files.hexdigest()]
 
-    def remarks(self) -> list[str]:
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
         """Where the splits come from, and what was passed over."""
         passed = Passed()
         found = self._tree(passed)

@@ -8,6 +8,7 @@ own, slightly turned, slanted and stretched, blurred, on a shaded ground with no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +75,22 @@ class Glyphs:
         files = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
         return [VERSION, PIL.__version__, features.version("freetype2"), self.variants, files]
 
-    def remarks(self) -> list[str]:
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
         """What in the font folder is not drawn from."""
         if self.font_dir is None:
             return []
-        own = set(self._own_files())
+        own, left = self._own_files(), notes.get("fonts left out") or {}
+        unused = [f"{path.name} ({why})" for path in own if (why := left.get(str(path)) or left.get(path.stem))]
+        lines = [f"font_dir: {len(unused):,} of {len(own):,} fonts are left out: {some(unused)}"] if unused else []
         passed = sorted(
             str(path.relative_to(self.font_dir)) + "/" * path.is_dir()
             for path in self.font_dir.rglob("*")
             if path not in own and (path.is_symlink() or not path.is_dir())
         )
-        kinds = " ".join(sorted(SUFFIXES))
-        return (
-            [f"passed over in font_dir: {len(passed):,} that are no fonts ({kinds}): {some(passed)}"] if passed else []
-        )
+        if passed:
+            kinds = " ".join(sorted(SUFFIXES))
+            lines.append(f"passed over in font_dir: {len(passed):,} that are no fonts ({kinds}): {some(passed)}")
+        return lines
 
     def write(self, append: Append) -> Contents:
         fonts = usable(font_files(self.font_dir))
