@@ -165,6 +165,12 @@ def test_files_of_an_archive_that_are_not_read_are_said(tmp_path):
     assert found[0] == "passed over in the archive: 2 files that are not CSV: README.txt, __MACOSX/._BELL.csv"
 
 
+def test_a_csv_file_is_not_called_a_damaged_archive(tmp_path):
+    (tmp_path / "AGENCY.csv").write_text(made()[0]["AGENCY.csv"])
+    with pytest.raises(BadData, match=r"AGENCY.csv: a CSV file, not a zip archive of CSV files"):
+        check(DataConfig(name="character-fonts", root=str(tmp_path / "AGENCY.csv")))
+
+
 def test_data_of_a_single_class_is_refused(tmp_path):
     path = pack(tmp_path / "fonts.zip", made(("BELL",))[0])
     with pytest.raises(BadData, match=r"dataset: all \d+ images are of one class, BELL"):

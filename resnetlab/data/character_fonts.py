@@ -112,6 +112,8 @@ class CharacterFonts:
                 start = file.read(512).lstrip().lower()
             if start.startswith((b"<!doctype html", b"<html")):
                 raise BadData(f"{self.path}: a web page, not a zip archive: download it again") from None
+            if b"," in start.split(b"\n")[0] and not start.startswith(b"pk"):
+                raise BadData(f"{self.path}: a CSV file, not a zip archive of CSV files: zip it first") from None
             raise self._broken(error) from None
 
     def _broken(self, error: Exception, member: ZipInfo | None = None) -> BadData:

@@ -45,7 +45,7 @@ UPRIGHT = {
 }  # by EXIF orientation
 SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}
 FULL = 128  # a high byte that 16-bit colour must reach somewhere for its low bytes to be dropped
-COLOUR_16 = "16-bit colour: the low byte is dropped"
+DEEP_COLOUR = "16 bits a channel: the low byte is dropped"
 FAULTS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, struct.error)
 Mode = Literal["rgb", "grey"]
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # PIXELS is the lower limit
@@ -116,9 +116,9 @@ class Decoder:
         with self._lock:
             for path, one in zip(paths, found, strict=True):
                 self.changes.update(one.changes)
-                if COLOUR_16 in one.changes:
+                if DEEP_COLOUR in one.changes:
                     self._deep_colour = min(self._deep_colour or path, path)
-                    self._highest = max(self._highest, int(one.pixels.max()))
+                    self._highest = max(self._highest, one.highest)
 
     def _difference(self, odd: list[tuple[str, tuple[int, ...]]]) -> str:
         height, width, channels = self.shape
@@ -175,10 +175,11 @@ def _bits_used(path: str) -> int:
 
 @dataclass(frozen=True)
 class Decoded:
-    """pixels: (H, W, C) uint8. changes: in what they are not what the file holds."""
+    """pixels: (H, W, C) uint8. changes: in what they are not what the file holds. highest: value before them."""
 
     pixels: np.ndarray
     changes: tuple[str, ...]
+    highest: int = 255
 
 
 def decode(path: str, size: int | None, mode: Mode | None, depth: Callable[[], int]) -> Decoded:
@@ -204,9 +205,10 @@ def decode(path: str, size: int | None, mode: Mode | None, depth: Callable[[], i
             if getattr(file, "is_animated", False):
                 changes.append("several frames: the first is read")
             if file.mode not in DEEP and _sixteen(file):
-                changes.append(COLOUR_16)
+                changes.append(DEEP_COLOUR)
             stage = "damaged"
             file.load()
+            highest = _highest(file) if DEEP_COLOUR in changes else 255
             image = _upright(file, changes)
             image = _converted(image, mode or ("grey" if image.mode in GREY else "rgb"), depth, changes)
             if size is not None and image.size != (size, size):
@@ -221,13 +223,19 @@ def decode(path: str, size: int | None, mode: Mode | None, depth: Callable[[], i
     except Exception as error:  # decoders of rare formats raise anything; the file must be named
         reason = f"Pillow {PIL.__version__} fails on it ({type(error).__name__}: {error}); save it anew"
         raise Undecodable(reason) from error
-    return Decoded(pixels.reshape(*pixels.shape[:2], -1), tuple(changes))
+    return Decoded(pixels.reshape(*pixels.shape[:2], -1), tuple(changes), highest)
 
 
 def _sixteen(file: Image.Image) -> bool:
     """True where the file has more than 8 bits a channel, of which Pillow hands over the highest 8."""
     tiles: Any = getattr(file, "tile", None) or ()
     return any(re.search(r";16", str(tile[3])) for tile in tiles)
+
+
+def _highest(image: Image.Image) -> int:
+    """The largest value of all channels but alpha."""
+    bands: Any = [image.getchannel(name).getextrema() for name in image.getbands() if name != "A"]
+    return int(max(high for _, high in bands))
 
 
 def _upright(file: Image.Image, changes: list[str]) -> Image.Image:
@@ -257,10 +265,8 @@ def _converted(image: Image.Image, mode: Mode, depth: Callable[[], int], changes
         changes.append(f"{image.mode} converted to RGB without a colour profile")
     if image.mode in DEEP:
         shift = depth() - 8
-        used = (
-            f"divided by {2**shift}, as the largest value here has {shift + 8} bits" if shift else "no value above 255"
-        )
-        changes.append(f"16-bit grey: {used}")
+        divided = f"divided by {2**shift}, as the largest value here has {shift + 8} bits"
+        changes.append(f"16-bit grey: {divided if shift else 'no value above 255, taken as 8 bits'}")
         image = Image.fromarray((np.asarray(image) >> shift).astype(np.uint8))
     elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import PIL
@@ -93,7 +94,10 @@ class Folder:
                 deque(_entries(folder, passed), maxlen=0)
         own = ", ".join(f"{split} from {split}/" for split in found)
         drawn = " and ".join(split for split in ("val", "test") if split not in found)
-        return [f"splits: {own}" + (f"; {drawn} drawn from train/" if drawn else ""), *passed.said()]
+        lines = [f"splits: {own}" + (f"; {drawn} drawn from train/" if drawn else ""), *passed.said()]
+        if alike := _alike(found["train"]):
+            lines.append(f"classes whose names are nearly one: {_listed(map(repr, alike))}")
+        return lines
 
     def write(self, append: Append) -> Contents:
         """Decode with a thread for each core: most of the time is in Pillow's decoders, which run side by side."""
@@ -185,6 +189,8 @@ def _classes(split: os.DirEntry[str], passed: Passed | None) -> dict[str, Path]:
     for entry in sorted(_visible(Path(split.path), passed), key=lambda entry: entry.name):
         if not _is_dir(entry):
             raise BadData(f"{entry.path}: a file between class folders (need {split.name}/<class>/<image>)")
+        if not _is_text(entry.name):
+            raise BadData(f"{split.path}/{entry.name!a}: the name of a class must be text in UTF-8 (rename the folder)")
         found[entry.name] = Path(entry.path)
     return found
 
@@ -210,6 +216,23 @@ def _visible(folder: Path, passed: Passed | None) -> Iterator[os.DirEntry[str]]:
                     passed.names[entry.name if not entry.name.startswith("._") else "._*"] += 1
     except OSError as error:
         raise BadData(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _is_text(name: str) -> bool:
+    """False for bytes that are no UTF-8, which tables and reports cannot hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _alike(names: Iterable[str]) -> list[str]:
+    """Names that are one but for case, spaces at the ends, or how Unicode composes their signs."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(normalize("NFKC", name).casefold().strip(), []).append(name)
+    return [name for same in kinds.values() if len(same) > 1 for name in same]
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

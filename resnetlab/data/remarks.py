@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def remarks(dataset: Dataset, seed: int, fractions: Sequence[float] = ()) -> Ite
 
 
 def changed(changes: Mapping[str, int], images: int) -> str:
-    """`not as it lies in the files: 3 of 24 images CMYK converted to RGB; …`, from how many were changed in what."""
+    """`not read as it lies in the files: CMYK converted to RGB (3 of 24 images); …`, from how many were so changed."""
     parts = [f"{what} ({number:,} of {images:,} images)" for what, number in changes.items()]
     return f"not read as it lies in the files: {'; '.join(parts)}"
 
@@ -89,7 +90,7 @@ def same_images(dataset: Dataset) -> np.ndarray:
     group = np.full(len(moments), -1, np.int64)
     first: dict[bytes, int] = {}
     for number in np.flatnonzero(counts[inverse] > 1).tolist():
-        earlier = first.setdefault(dataset.images[number].tobytes(), number)
+        earlier = first.setdefault(blake2b(dataset.images[number], digest_size=16).digest(), number)
         if earlier != number:
             group[earlier] = group[number] = earlier
     return group
