@@ -5,7 +5,8 @@ Neither imports torch. Augmentation, which needs torch, is `resnetlab.data.augme
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from resnetlab.config import DataConfig, digest
@@ -16,10 +17,12 @@ from resnetlab.data.dataset import Dataset
 from resnetlab.data.digits import Digits
 from resnetlab.data.folder import Folder
 from resnetlab.data.glyphs import Glyphs
-from resnetlab.data.source import Source
-from resnetlab.errors import BadRequest
+from resnetlab.data.remarks import remarks
+from resnetlab.data.source import Append, Contents, Source
+from resnetlab.errors import BadData, BadRequest
+from resnetlab.paths import user_path
 
-__all__ = ["Dataset", "check", "default_cache", "label_of", "prepare"]
+__all__ = ["Dataset", "check", "default_cache", "label_of", "prepare", "said"]
 
 SOURCES: dict[str, Callable[[DataConfig, Path], Source]] = {
     "glyphs": Glyphs,
@@ -35,10 +38,11 @@ _prepared: dict[tuple[DataConfig, Path], Dataset] = {}
 
 
 def default_cache() -> Path:
-    """$RESNETLAB_CACHE, else $XDG_CACHE_HOME/resnetlab, else ~/.cache/resnetlab."""
-    if chosen := os.environ.get("RESNETLAB_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnetlab"
+    """$RESNETLAB_CACHE, else $XDG_CACHE_HOME/resnetlab, else ~/.cache/resnetlab. BadRequest where it cannot be."""
+    for name, inner in (("RESNETLAB_CACHE", ""), ("XDG_CACHE_HOME", "resnetlab")):
+        if chosen := os.environ.get(name):
+            return user_path(chosen, name) / inner
+    return user_path("~/.cache/resnetlab", "the data cache (set RESNETLAB_CACHE to another folder)")
 
 
 def check(config: DataConfig, cache: Path | None = None) -> None:
@@ -46,7 +50,9 @@ def check(config: DataConfig, cache: Path | None = None) -> None:
 
     Raises BadRequest where a setting is wrong, BadData where the data is absent or visibly broken.
     """
-    _source(config, cache or default_cache()).check()
+    source = _source(config, cache or default_cache())
+    with _reading(config):
+        source.check()
 
 
 def prepare(config: DataConfig, cache: Path | None = None, whole: bool = False) -> Dataset:
@@ -59,16 +65,49 @@ def prepare(config: DataConfig, cache: Path | None = None, whole: bool = False) 
     cache = (cache or default_cache()).absolute()
     if (config, cache) not in _prepared or whole or not _prepared[config, cache].unchanged():
         source = _source(config, cache)
-        source.check()
-        source.fetch()
-        key = f"{config.name}-{digest(source.fingerprint())[:16]}"
-        _prepared[config, cache] = Dataset(load(cache, key, source.write, whole), source.label, config)
+        with _reading(config):
+            source.check()
+            source.fetch()
+            key = f"{config.name}-{digest(source.fingerprint())[:16]}"
+        dataset = Dataset(
+            load(cache, key, lambda append: _written(source, config, append), whole), source.label, config
+        )
+        if dataset.n_classes < 2:
+            raise BadData(f"dataset: all {len(dataset.images):,} images are of one class, {dataset.classes[0]}")
+        _prepared[config, cache] = dataset
     return _prepared[config, cache]
 
 
 def label_of(config: DataConfig) -> str:
     """The label that is learned: the one that is asked for, else the dataset's first. BadRequest as `check` does."""
     return _source(config, default_cache()).label
+
+
+def said(
+    config: DataConfig, dataset: Dataset, seed: int, fractions: Sequence[float] = (), cache: Path | None = None
+) -> list[str]:
+    """Lines that a dry run and a run print of their data: what is read and what is not, changed, absent or twice there.
+
+    seed: of the splits; fractions: what trials may have as data_fraction. Raises as `check` does.
+    """
+    source = _source(config, cache or default_cache())
+    with _reading(config):
+        return [*source.remarks(dataset.notes), *remarks(dataset, seed, fractions)]
+
+
+def _written(source: Source, config: DataConfig, append: Append) -> Contents:
+    with _reading(config):
+        return source.write(append)
+
+
+@contextmanager
+def _reading(config: DataConfig) -> Iterator[None]:
+    """BadData where the source's files cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        place = config.root or config.font_dir or config.name
+        raise BadData(f"{error.filename or place}: cannot be read ({error.strerror or error})") from None
 
 
 def _source(config: DataConfig, cache: Path) -> Source:

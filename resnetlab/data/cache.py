@@ -137,7 +137,7 @@ def _make(folder: Path, write: Callable[[Append], Contents]) -> None:
         shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
         part.mkdir()
         with _Writer(part) as writer:
-            writer.finish(write(writer.append))
+            writer.finish(write(_ours(writer.append, folder.parent)))
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
         _sync(folder.parent)
@@ -145,6 +145,18 @@ def _make(folder: Path, write: Callable[[Append], Contents]) -> None:
         raise _cannot_write(folder.parent, error) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _ours(append: Append, cache: Path) -> Append:
+    """`append`, whose failures are the cache's and not those of the source that calls it."""
+
+    def write(images: np.ndarray) -> None:
+        try:
+            append(images)
+        except OSError as error:
+            raise _cannot_write(cache, error) from None
+
+    return write
 
 
 class _Writer:

@@ -11,7 +11,7 @@ import io
 import stat
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from resnetlab.config import DataConfig
+from resnetlab.data.dataset import some
 from resnetlab.data.source import Append, Contents
 from resnetlab.errors import BadData
+from resnetlab.paths import user_path
 
 VERSION = 1  # raise it where decoding changes: what is in caches is then made again
 ARCHIVE = "fonts.zip"
@@ -49,7 +51,7 @@ class CharacterFonts:
     reads = frozenset({"label", "root"})
 
     def __init__(self, config: DataConfig, cache: Path) -> None:
-        root = Path(config.root).expanduser() if config.root else cache / "downloads"
+        root = user_path(config.root, "dataset.root") if config.root else cache / "downloads"
         self.path = (root / ARCHIVE if root.is_dir() else root).absolute()
         self.label = config.label or self.labels[0]
 
@@ -68,6 +70,13 @@ class CharacterFonts:
     def fingerprint(self) -> Any:
         found = self.path.stat()
         return [VERSION, str(self.path.resolve()), found.st_size, found.st_mtime_ns]
+
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
+        """Which files of the archive are not read."""
+        with self._opened() as archive:
+            read = {info.filename for info in self._members(archive)}
+            passed = sorted({info.filename for info in archive.infolist() if not info.is_dir()} - read)
+        return [f"passed over in the archive: {len(passed):,} files that are not CSV: {some(passed)}"] if passed else []
 
     def write(self, append: Append) -> Contents:
         before, bad = self.fingerprint(), _BadRows()
@@ -103,6 +112,8 @@ class CharacterFonts:
                 start = file.read(512).lstrip().lower()
             if start.startswith((b"<!doctype html", b"<html")):
                 raise BadData(f"{self.path}: a web page, not a zip archive: download it again") from None
+            if b"," in start.split(b"\n")[0] and not start.startswith(b"pk"):
+                raise BadData(f"{self.path}: a CSV file, not a zip archive of CSV files: zip it first") from None
             raise self._broken(error) from None
 
     def _broken(self, error: Exception, member: ZipInfo | None = None) -> BadData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from resnetlab.config import DataConfig
 from resnetlab.data.cache import locked
 from resnetlab.data.source import Append, Contents
 from resnetlab.errors import BadData
+from resnetlab.paths import user_path
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
@@ -44,7 +46,7 @@ class Cifar:
         self.name = config.name
         self.cache = cache
         self.download = config.download
-        self.root = Path(config.root).expanduser() if config.root else cache / "downloads"
+        self.root = user_path(config.root, "dataset.root") if config.root else cache / "downloads"
         self.labels: tuple[str, ...] = ("fine", "coarse") if config.name == "cifar100" else ("class",)
         self.label = config.label or self.labels[0]
         self.reads = frozenset({"root", "download"} | ({"label"} if config.name == "cifar100" else set()))
@@ -67,6 +69,10 @@ class Cifar:
     def fingerprint(self) -> Any:
         stats = {name: (self.folder / name).stat() for name in MD5[self.name]}
         return [str(self.folder.resolve()), {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}]
+
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
+        """Nothing: every file is compared with the published one."""
+        return []
 
     def write(self, append: Append) -> Contents:
         self._compare()

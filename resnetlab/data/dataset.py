@@ -21,6 +21,7 @@ class Dataset:
     images: (N, H, W, C) uint8, memory-mapped where it comes from the cache: processes of one machine share its pages.
     labels: (N,) int64, numbers into `classes`.
     hash: 16 hexadecimal digits over images, labels, fixed splits, class names and the choice of label.
+    moments: (N, 2, C) int64, each image's sum of pixels and sum of squares.
     notes: what the source wants people to know, e.g. which fonts it left out and why.
     unchanged(): False where the cache's file was written to, cut or replaced since it was opened.
     """
@@ -34,7 +35,7 @@ class Dataset:
         self.config = config
         self._strata = [labels for labels, _ in entry.contents.labels.values()]
         self._fixed = entry.contents.fixed
-        self._moments = entry.moments
+        self.moments = entry.moments
         self._splits: dict[int, dict[str, np.ndarray]] = {}
 
     @classmethod
@@ -86,7 +87,7 @@ class Dataset:
         """
         index = self.split("train", seed)
         pixels = len(index) * self.shape[0] * self.shape[1]
-        mean, square = self._moments[index].sum(axis=0) / pixels
+        mean, square = self.moments[index].sum(axis=0) / pixels
         std = np.sqrt(np.maximum(square - mean**2, 1.0))
         return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
 

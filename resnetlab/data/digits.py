@@ -3,6 +3,7 @@ images that scikit-learn ships, as glyphs are: 20 × 20 grey pixels, dark on lig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ class Digits:
 
     def fingerprint(self) -> Any:
         return [VERSION, version("scikit-learn")]
+
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
+        """Nothing is passed over."""
+        return []
 
     def write(self, append: Append) -> Contents:
         from sklearn.datasets import load_digits  # slow to import, and needed only to fill the cache

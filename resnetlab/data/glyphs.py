@@ -8,6 +8,7 @@ own, slightly turned, slanted and stretched, blurred, on a shaded ground with no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import PIL
 from PIL import Image, ImageDraw, ImageFont, features
 
 from resnetlab.config import DataConfig
+from resnetlab.data.dataset import some
 from resnetlab.data.fonts import ALPHABET, EM, SUFFIXES, Fonts, font_files, opened, usable
 from resnetlab.data.source import Append, Contents
 from resnetlab.errors import BadData
+from resnetlab.paths import user_path
 from resnetlab.seeding import stream
 
 VERSION = 1  # raise it where rendering changes: what is in caches is then made again
@@ -54,7 +57,7 @@ class Glyphs:
     def __init__(self, config: DataConfig, cache: Path) -> None:
         self.label = config.label or "character"
         self.variants = config.variants
-        self.font_dir = Path(config.font_dir).expanduser() if config.font_dir else None
+        self.font_dir = user_path(config.font_dir, "dataset.font_dir") if config.font_dir else None
 
     def check(self) -> None:
         if self.font_dir is None:
@@ -71,6 +74,23 @@ class Glyphs:
         stats = [(path, path.stat()) for path in font_files(self.font_dir)]
         files = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
         return [VERSION, PIL.__version__, features.version("freetype2"), self.variants, files]
+
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
+        """What in the font folder is not drawn from."""
+        if self.font_dir is None:
+            return []
+        own, left = self._own_files(), notes.get("fonts left out") or {}
+        unused = [f"{path.name} ({why})" for path in own if (why := left.get(str(path)) or left.get(path.stem))]
+        lines = [f"font_dir: {len(unused):,} of {len(own):,} fonts are left out: {some(unused)}"] if unused else []
+        passed = sorted(
+            str(path.relative_to(self.font_dir)) + "/" * path.is_dir()
+            for path in self.font_dir.rglob("*")
+            if path not in own and (path.is_symlink() or not path.is_dir())
+        )
+        if passed:
+            kinds = " ".join(sorted(SUFFIXES))
+            lines.append(f"passed over in font_dir: {len(passed):,} that are no fonts ({kinds}): {some(passed)}")
+        return lines
 
     def write(self, append: Append) -> Contents:
         fonts = usable(font_files(self.font_dir))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -63,6 +63,12 @@ class Source(Protocol):
 
     def fingerprint(self) -> Any:
         """A JSON-like value that differs wherever the decoded arrays may."""
+
+    def remarks(self, notes: Mapping[str, Any]) -> list[str]:
+        """Lines for people about the files as they lie now: which are read, and which are passed over.
+
+        notes: those that `write` left when the data was decoded. Raises as `check` does.
+        """
 
     def write(self, append: Append) -> Contents:
         """Decode: hand over all images in order, in chunks (n, H, W, C) uint8, then say what they are.

@@ -65,6 +65,14 @@ def draw_splits(
     return splits
 
 
+def thinned(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Positions of the `data_fraction` of a training split that is trained on, one or more: (n,) int64 sorted.
+
+    labels: (N,) of the training split. They are spread evenly over the classes and drawn by the split seed `seed`.
+    """
+    return spread([labels], max(1, round(fraction * len(labels))), stream(seed, "fraction"))
+
+
 def _others(total: int, splits: Mapping[str, np.ndarray]) -> np.ndarray:
     """The images of none of `splits`, sorted. (Ten times as fast as `np.setdiff1d` at 50,000 images.)"""
     left = np.ones(total, dtype=bool)

@@ -194,6 +194,7 @@ def provenance(results: Results) -> Section:
         ("Data", ", ".join(filter(None, [data.get("name", results.study.dataset.name), shape, sizes]))),
         ("Classes", number or None),
         ("Bad rows", bad_rows_said(data["bad_rows"]) if data.get("bad_rows") else None),
+        ("Notes on the data", "; ".join(map(str, data.get("notes") or ())) or None),
         ("Further data", _others(data.get("others") or {})),
         ("Data hash", data.get("hash") or _distinct(trials, "data_hash")),
         ("Root seed", f"{results.study.seed}; all other seeds follow from it, and a trial's row has its own"),

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from resnetlab.config import TrialConfig
 from resnetlab.data.augment import Augment
-from resnetlab.data.split import spread
+from resnetlab.data.split import thinned
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
 from resnetlab.models import build, facts
 from resnetlab.models.pretrained import Weights
@@ -336,8 +336,7 @@ def _part(rows: Tensor, dataset: Dataset, config: TrialConfig) -> Tensor:
     """`data_fraction` of the training images (n,), spread evenly over the classes and drawn by the split seed."""
     if config.data_fraction == 1.0:
         return rows
-    count = max(1, round(config.data_fraction * len(rows)))
-    return rows[spread([dataset.labels[rows.numpy()]], count, stream(config.split_seed, "fraction"))]
+    return rows[thinned(dataset.labels[rows.numpy()], config.data_fraction, config.split_seed)]
 
 
 def _means(loss: Tensor, correct: Tensor, images: int) -> tuple[float, float]:

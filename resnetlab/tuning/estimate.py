@@ -18,7 +18,7 @@ from resnetlab.study import Study
 from resnetlab.tuning.capacity import asked
 from resnetlab.tuning.request import PARTS
 from resnetlab.tuning.search import MAX_ASKS, Search
-from resnetlab.tuning.seen import starts
+from resnetlab.tuning.seen import notes, starts
 from resnetlab.tuning.sweep import Stage
 from resnetlab.tuning.task import data_key
 
@@ -37,6 +37,8 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
         yield f"  {study.question}"
     for config in {data_key(config): config for config in configs.values()}.values():
         yield _data(study, config, datasets[data_key(config)])
+        for line in notes(study, config, datasets[data_key(config)]):
+            yield f"  {line}"
     if bad := datasets[data_key(next(iter(configs.values())))].notes.get("bad rows"):
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))

@@ -28,15 +28,16 @@ from resnetlab.errors import (
     StorageLost,
     TrialsFailed,
 )
+from resnetlab.paths import user_path
 from resnetlab.provenance import code_hash, command_line, provenance
-from resnetlab.records import Status, bad_rows_said
+from resnetlab.records import Status
 from resnetlab.study import Resources, Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.tuning import alike, cluster, given, preflight, request
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.lifeline import Lifeline
-from resnetlab.tuning.seen import compared, starts
+from resnetlab.tuning.seen import compared, noted, starts
 from resnetlab.tuning.sweep import Stage, Sweep
 from resnetlab.tuning.task import PLACES, data_key
 from resnetlab.tuning.watch import Watch
@@ -93,7 +94,7 @@ def _open_store(folder: Folder, study: Study) -> Store:
 def _absolute(study: Study) -> Study:
     """The study with the places of its data made absolute: workers run in folders of their own."""
     names = [name for name in ("root", "font_dir") if getattr(study.dataset, name) is not None]
-    places = {name: str(Path(getattr(study.dataset, name)).expanduser().absolute()) for name in names}
+    places = {name: str(user_path(getattr(study.dataset, name), f"dataset.{name}")) for name in names}
     return study.model_copy(update={"dataset": study.dataset.model_copy(update=places)})
 
 
@@ -168,8 +169,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         code = f"{facts['git_revision'] or 'unknown'}, files {code_hash()}"
         sweep = Sweep(study, store, facts, data, options.stage, code)
         shown = watch(sweep)
-        if "bad_rows" in content:
-            shown.say(f"data: {bad_rows_said(content['bad_rows'])}")
+        for line in noted(content):
+            shown.say(f"data: {line}")
         if sweep.needs_workers:
             _drive(sweep, options, cache, shown, datasets)
         else:

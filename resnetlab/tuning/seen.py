@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnetlab.config import TrialConfig
-from resnetlab.data import Dataset
+from resnetlab.data import Dataset, said
 from resnetlab.data.dataset import changes
 from resnetlab.errors import BadData
+from resnetlab.records import bad_rows_said
 from resnetlab.seeding import stream
+from resnetlab.space import Factor
 from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
 from resnetlab.tuning.task import data_key
@@ -38,6 +40,25 @@ def compared(folder: Folder, study: Study, datasets: Mapping[str, Dataset]) -> d
     return content
 
 
+def notes(study: Study, config: TrialConfig, dataset: Dataset) -> list[str]:
+    """What people should know of the data that `config` reads, in the trials that the study may hold."""
+    levels = [level for factor in study.space.factors if factor.name == "data_fraction" for level in _ends(factor)]
+    fractions = [one.data_fraction for one in starts(study).values() if data_key(one) == data_key(config)]
+    return said(config.data, dataset, config.split_seed, [*fractions, *levels])
+
+
+def _ends(factor: Factor) -> list[float]:
+    """The levels of a factor, and the low ends of its ranges."""
+    return [float(level) for branch in factor.branches for level in branch.levels or (branch.low,) if level is not None]
+
+
+def noted(content: Mapping[str, Any]) -> list[str]:
+    """All notes in what data.json has to say, each once, and the rows that were left out."""
+    parts = [content, *content.get("others", {}).values()]
+    lines = dict.fromkeys(line for part in parts for line in part.get("notes", ()))
+    return [*lines, *([bad_rows_said(content["bad_rows"])] if "bad_rows" in content else [])]
+
+
 def _compare(folder: Folder, held: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if not held or held.get("hash") == now["hash"]:
         return
@@ -58,5 +79,6 @@ def _facts(study: Study, config: TrialConfig, dataset: Dataset) -> dict[str, Any
         "classes": list(dataset.classes),
         "shape": list(dataset.shape),
         **{name: len(dataset.split(name, seed)) for name in ("train", "val", "test")},
+        **({"notes": lines} if (lines := notes(study, config, dataset)) else {}),
         **({"bad_rows": dataset.notes["bad rows"]} if "bad rows" in dataset.notes else {}),
     }
