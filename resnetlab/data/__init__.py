@@ -18,6 +18,7 @@ from resnetlab.data.folder import Folder
 from resnetlab.data.glyphs import Glyphs
 from resnetlab.data.source import Source
 from resnetlab.errors import BadRequest
+from resnetlab.paths import user_path
 
 __all__ = ["Dataset", "check", "default_cache", "prepare"]
 
@@ -35,10 +36,19 @@ _prepared: dict[tuple[DataConfig, Path], Dataset] = {}
 
 
 def default_cache() -> Path:
-    """$RESNETLAB_CACHE, else $XDG_CACHE_HOME/resnetlab, else ~/.cache/resnetlab."""
+    """$RESNETLAB_CACHE, else $XDG_CACHE_HOME/resnetlab, else ~/.cache/resnetlab: an absolute path.
+
+    A relative $XDG_CACHE_HOME is ignored, as its specification has it. BadRequest where this leads to no path.
+    """
     if chosen := os.environ.get("RESNETLAB_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnetlab"
+        return user_path(chosen, "RESNETLAB_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(shared):  # noqa: PTH117
+        return user_path(shared, "XDG_CACHE_HOME") / "resnetlab"
+    home = os.path.expanduser("~")  # noqa: PTH111
+    if not os.path.isabs(home):  # noqa: PTH117
+        raise BadRequest("no home folder for the data cache: set RESNETLAB_CACHE to a folder, or HOME")
+    return user_path(home, "HOME") / ".cache" / "resnetlab"
 
 
 def check(config: DataConfig, cache: Path | None = None) -> None:
