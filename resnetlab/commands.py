@@ -16,7 +16,7 @@ from typing import Any
 
 def command(script: str, *words: str | os.PathLike[str]) -> str:
     """The command that runs a script of `sweeps/`, e.g. `trial.py`, with these words."""
-    return shlex.join([python(), _script(script), *map(os.fspath, words)])
+    return shlex.join([python(), _script(script), *(os.fspath(word) for word in words)])
 
 
 def python() -> str:
@@ -40,7 +40,7 @@ def _script(name: str) -> str:
 
 def short(path: str) -> str:
     """Relative to the current folder where that is shorter; URLs are left as they are."""
-    if "://" in path:
+    if "://" in path or not path:
         return path
     try:
         return min(path, os.path.relpath(path), key=len)

@@ -28,12 +28,14 @@ LEFT = {errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.EBADF}  # nobody reads a
 
 
 def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:
-    """A minus stays a minus, an undecodable byte of a file name is shown as `\\xff`, any other character as `?`."""
+    """A minus stays a minus; a byte of a file name that is no text goes out as it is, so that the name can be copied;
+    any other character becomes `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    letters = error.object[error.start : error.end]
-    shown = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in letters)
-    return shown.translate(SPELT).encode("ascii", "replace").decode(), error.end
+    letter, after = error.object[error.start], error.start + 1
+    if "\udc80" <= letter <= "\udcff":
+        return bytes([ord(letter) - 0xDC00]), after
+    return letter.translate(SPELT).encode("ascii", "replace").decode(), after
 
 
 codecs.register_error(ERRORS, _spelt)

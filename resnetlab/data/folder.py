@@ -124,8 +124,16 @@ def _classes(folder: Path) -> dict[str, Path]:
     for entry in sorted(_visible(folder), key=lambda entry: entry.name):
         if not entry.is_dir():
             raise BadData(f"{entry.path}: a file between class folders (need {folder.name}/<class>/<image>)")
-        found[entry.name] = Path(entry.path)
+        found[_text(entry)] = Path(entry.path)
     return found
+
+
+def _text(entry: os.DirEntry[str]) -> str:
+    """The name of a class, the same in every locale. BadData where it is not UTF-8."""
+    try:
+        return os.fsencode(entry.name).decode()
+    except UnicodeDecodeError:
+        raise BadData(f"{entry.path}: need a class folder whose name is UTF-8") from None
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -296,9 +296,14 @@ def trial_data(results: Results) -> dict[str, Any]:
         "shared": shared,
         "configs": own,
         "curves": _curve_data(results),
-        "rerun": rerun_command(results, results.folder.place) + " ",  # and the trial's number
+        "rerun": _text(rerun_command(results, results.folder.place)) + " ",  # and the trial's number
         "status": {str(status): words for status, words in WORDS.items()},
     }
+
+
+def _text(path: str) -> str:
+    """A path that this locale could not decode, read as UTF-8."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _plain(value: Any) -> Any:

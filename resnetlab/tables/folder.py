@@ -46,6 +46,7 @@ class Folder:
     """Named blobs under one root. Names are relative, with `/`. A reader sees the old blob or the new, never half.
 
     place: what `at` opens, on any machine. url: the same without options, for people.
+    _root: as Arrow has it, who takes paths for UTF-8 in every locale.
     """
 
     def __init__(self, filesystem: fs.FileSystem, root: str, place: str):
@@ -60,7 +61,11 @@ class Folder:
         text = str(place)
         if "://" not in text:
             path = user_path(text, option).resolve()
-            return cls(fs.LocalFileSystem(), str(path), str(path))
+            try:
+                root = os.fsencode(path).decode()
+            except UnicodeDecodeError:
+                raise BadRequest(f"{option} {path}: need a path that is UTF-8") from None
+            return cls(fs.LocalFileSystem(), root, str(path))
         if (shown := without_secrets(text)) != text:
             raise BadRequest(f"{option} {shown}: {SECRET_RULE}")
         base, _, options = text.partition("?")
@@ -76,7 +81,7 @@ class Folder:
     @property
     def path(self) -> Path | None:
         """The local directory, None where the folder is behind a URL."""
-        return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+        return Path(os.fsdecode(self._root.encode())) if isinstance(self._fs, fs.LocalFileSystem) else None
 
     def sub(self, name: str) -> Folder:
         return Folder(self._fs, f"{self._root}/{name}", _joined(self.place, name))

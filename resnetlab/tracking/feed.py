@@ -203,8 +203,6 @@ def live(
         if not thread.end(last):
             feed.problems["trackers"] = f"did not take the rest within {LAST:.0f} s"
         for name, problem in feed.problems.items():
-            asked = {
-                option: value for option, value in tools.items() if value and (option == name or name not in tools)
-            }
-            words = [word for option, value in asked.items() for word in (f"--{option}", without_secrets(str(value)))]
+            wanted = [name] if name in tools else list(tools)  # `tables` and `trackers` concern them all
+            words = [f"--{option}={without_secrets(str(tools[option]))}" for option in wanted if tools[option]]
             say(f"{name}: {problem}; send what is missing with: {command('export.py', short(folder.place), *words)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import secrets
 import socket
@@ -31,6 +32,14 @@ ROOM = SOCKET - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/pla
 
 def check_reachable(address: str | None, resources: Resources) -> None:
     """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small."""
+    for text in (*sys.argv, str(Path.cwd())):
+        try:
+            text.encode()  # Ray does
+        except UnicodeEncodeError:
+            raise BadRequest(
+                f"{text}: is not text in the locale of this command ({locale.getencoding()}), and Ray takes only text; "
+                "run it with LC_ALL=C.UTF-8"
+            ) from None
     if address is None:
         cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
         if resources.cpus > cores:
@@ -180,8 +189,8 @@ def temporary_folder() -> str:
         folder = user_path(chosen, "RAY_TMPDIR")
         if _too_long(folder):
             raise BadRequest(
-                f"RAY_TMPDIR: {folder}: has {len(os.fsencode(folder))} bytes, which leaves too few of the {SOCKET} that "
-                f"the path of a socket can have (allowed: {ROOM})"
+                f"RAY_TMPDIR: {folder}: has {len(os.fsencode(folder))} bytes, too many for the sockets in it, whose "
+                f"paths can have {SOCKET} (allowed: {ROOM})"
             )
         return str(folder / "ray")
     try:
