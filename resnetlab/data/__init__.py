@@ -45,7 +45,7 @@ def default_cache() -> Path:
     shared = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(shared):  # noqa: PTH117
         return user_path(shared, "XDG_CACHE_HOME") / "resnetlab"
-    home = os.path.expanduser("~")  # noqa: PTH111
+    home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # noqa: PTH111
     if not os.path.isabs(home):  # noqa: PTH117
         raise BadRequest("no home folder for the data cache: set RESNETLAB_CACHE to a folder, or HOME")
     return user_path(home, "HOME") / ".cache" / "resnetlab"
