@@ -5,20 +5,20 @@ The roof of the house: the only place that knows both wings.
 
 from __future__ import annotations
 
-import atexit
-import gc
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
+from resnetlab import console
+from resnetlab.commands import short
 from resnetlab.data import check
 from resnetlab.errors import BadRequest, NotReproduced, NotSent, ResnetlabError, TrialsFailed
 from resnetlab.metrics import METRICS
+from resnetlab.paths import user_path, writable_folder
 from resnetlab.provenance import without_secrets
 from resnetlab.study import Study, load_study
 from resnetlab.yamlfile import parse_value
@@ -32,11 +32,17 @@ JSON = "print one JSON object, for scripts, on stdout; everything else goes to s
 WEIGHTS = "file of weights (safetensors or torch), for trials that ask for torchvision's weights by name"
 
 
+def start(app: Callable[[], Any]) -> None:
+    """Run the Typer app of a script, with standard streams that stop no work (`resnetlab.console`)."""
+    with console.streams():
+        app()
+
+
 @contextmanager
 def endings() -> Iterator[None]:
     """Around all that a script does: turn a ResnetlabError into its text on stderr and its exit code."""
-    atexit.register(gc.freeze)  # Python would search all that Ray and torch have loaded for garbage before it ends
     try:
+        _check_here()
         yield
     except ResnetlabError as error:
         _leave(f"error: {error}" if error.exit_code != 130 else f"\n{error}", error.exit_code)
@@ -44,18 +50,23 @@ def endings() -> Iterator[None]:
         _leave("\ninterrupted", 130)
 
 
-def _leave(text: str, code: int) -> NoReturn:
+def _check_here() -> None:
     try:
-        print(without_secrets(text), file=sys.stderr)
-        sys.stdout.flush()
-    except OSError:  # nobody listens any more: the code must still be right
-        os._exit(code)
+        Path.cwd()
+    except FileNotFoundError:
+        raise BadRequest("the current folder has been deleted: change to one that exists") from None
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    print(without_secrets(text), file=sys.stderr)
     sys.exit(code)
 
 
 def load(name: str, studies: Path, changes: Mapping[str, Any], settings: Sequence[str]) -> Study:
     """The study called `name` in `studies`, or in the file `name`, with the command line's changes."""
     path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        user_path(name, "--study")
     if path.suffix not in (".yaml", ".yml"):
         path = studies / f"{name}.yaml"
         if "/" in name or not path.is_file():
@@ -132,6 +143,7 @@ def print_plan(study: Study, storage: str, **how: Any) -> None:
     from resnetlab.tuning.estimate import describe
     from resnetlab.tuning.run import Options, accept
 
+    how["weights"] = (given := how.get("weights")) and user_path(given, "--weights")
     options = Options(storage=storage, **how)
     taken = accept(study, options, dry=True)
     study, folder = taken.study, taken.folder
@@ -151,9 +163,10 @@ def run(study: Study, storage: str, as_json: bool = False, tools: Mapping[str, A
     from resnetlab.tuning.run import Options, results_folder, run_study
 
     folder = results_folder(study, storage)
+    how["weights"] = (given := how.get("weights")) and user_path(given, "--weights")
     trackers = chosen(study.name, **tools) if tools else []
     failed: TrialsFailed | None = None
-    with people_on_stderr(as_json), live(folder, trackers, print):
+    with console.people_on_stderr(as_json), live(folder, trackers, print, tools or {}):
         try:
             run_study(study, Options(storage=storage, **how))
         except TrialsFailed as error:
@@ -161,23 +174,6 @@ def run(study: Study, storage: str, as_json: bool = False, tools: Mapping[str, A
     report(folder, as_json)
     if failed is not None:
         raise failed
-
-
-@contextmanager
-def people_on_stderr(wanted: bool) -> Iterator[None]:
-    """Keep stdout for what a script reads: while this lasts, whatever is printed goes to stderr."""
-    if not wanted:
-        yield
-        return
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def print_published(study: Study, storage: str) -> None:
@@ -188,7 +184,7 @@ def print_published(study: Study, storage: str) -> None:
     from resnetlab.analysis import printed
     from resnetlab.tuning.run import results_folder
 
-    found, console = _held(results_folder(study, storage).place), Console()
+    found, screen = _held(results_folder(study, storage).place), Console()
     reasons: dict[str, int] = {}
     if found is None:
         return
@@ -209,16 +205,16 @@ def print_published(study: Study, storage: str) -> None:
                 printed.number(row.difference, row.unit),
                 row.verdict + (f" ({', '.join(why)})" if why else ""),
             )
-        console.print(table, "")
+        screen.print(table, "")
     for reason, number in reasons.items():
-        console.print(f"({number}) {reason}", highlight=False)
+        screen.print(f"({number}) {reason}", highlight=False)
 
 
 def published_table(place: Path) -> str:
     """A Markdown table of the reruns of published studies among the results folders in `place`. BadRequest."""
     from resnetlab.analysis import printed
 
-    if not place.is_dir():
+    if not user_path(place, "--table").is_dir():
         raise BadRequest(f"--table {place}: not a folder")
     found = [_held(str(file.parent)) for file in sorted(place.glob("*/study.json"))]
     reruns = [one for one in found if one is not None]
@@ -251,9 +247,9 @@ def show(place: str, as_json: bool = False, standing: bool = True) -> None:
     from resnetlab.analysis.results import Results
     from resnetlab.report import terminal
 
-    told = terminal.told(Results.open(place), _short(place) if "://" not in place else place)
+    told = terminal.told(Results.open(place), short(place))
     if as_json:
-        print(json.dumps(told.as_json(), ensure_ascii=False))
+        console.print_json(told.as_json())
         return
     plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     terminal.show(told, Console(width=terminal.PLAIN if plain else None, highlight=False), standing)
@@ -289,7 +285,7 @@ def one_figure(place: str, name: str, out: Path, columns: int | None) -> None:
     """Write one figure of a results folder to the file `out`; print where it lies, and its caption."""
     from resnetlab.report import build
 
-    said = build.one_figure(place, name, out, columns)
+    said = build.one_figure(place, name, user_path(out, "--out"), columns)
     print(f"{out}\n{said}")
 
 
@@ -320,12 +316,13 @@ def rerun(
     from resnetlab.tables.folder import Folder
     from resnetlab.tuning import again
 
-    folder = Folder.at(place)
+    folder = Folder.at(place, "RESULTS")
+    data = None if data is None else str(user_path(data, "--data"))
     row = again.find(folder, trial)
     if export_to is not None:
-        from resnetlab.training.export import export, reserve
+        from resnetlab.training.export import export
 
-        reserve(export_to)
+        export_to = writable_folder(export_to, "--export")
     arm = f", arm {row['arm']}" if row["arm"] else ""
     say = partial(print, file=sys.stderr if as_json else sys.stdout)
     say(f"trial {row['trial_id']} (number {row['number']}, {row['phase']}{arm}; recorded as {row['status']})")
@@ -335,9 +332,9 @@ def rerun(
     if export_to is not None:
         about = {"study": row["study"], "epochs": found.training.epoch, found.metric: found.measured}
         files = export(found.training, found.dataset.classes, export_to, about)
-        say(f"exported: {', '.join(file.name for file in files)} in {_short(str(export_to))}")
+        say(f"exported: {', '.join(file.name for file in files)} in {short(str(export_to))}")
     if as_json:
-        print(json.dumps(found.as_json() | {"agrees": agrees, "verdict": verdict}, ensure_ascii=False))
+        console.print_json(found.as_json() | {"agrees": agrees, "verdict": verdict})
     if not agrees:
         raise NotReproduced(f"trial {row['trial_id']} did not come out as recorded")
 
@@ -374,9 +371,3 @@ def judge(place: str, found: Rerun) -> tuple[str, bool]:
     over = f"{noise.runs} runs of {noise.arms} arm{'s' * (noise.arms != 1)}"
     measured = f"two seeds differ by up to {100 * reach:.2f} points in 95% of cases ({over})"
     return "\n".join([*lines, f"{within} the measured seed noise: {said}; {measured}"]), agrees
-
-
-def _short(path: str) -> str:
-    """Relative to the current folder where that is shorter."""
-    relative = os.path.relpath(path) if "://" not in path else path
-    return min(path, relative, key=len)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from resnetlab.errors import BadRequest
@@ -57,5 +58,20 @@ def user_path(text: str | os.PathLike[str], option: str) -> Path:
 
 
 def _shown(text: str) -> str:
-    """`text` on one line, unprintable characters escaped, cut where it is long."""
-    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}… ({len(text):,} characters)"
+    """`text` on one line of terminal-safe characters, cut where it is long."""
+    return ascii(text) if len(text) <= SHOWN else f"{text[:SHOWN]!a}… ({len(text):,} characters)"
+
+
+def writable_folder(text: str | os.PathLike[str], option: str) -> Path:
+    """The folder that `text` means, made where it is missing: before anything is worked out that shall lie in it.
+
+    Raises:
+        BadRequest: where no file can be written in it, or `user_path` refuses it.
+    """
+    path = user_path(text, option)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()  # permissions do not tell: root may write anywhere but in /proc
+    except OSError as error:
+        raise BadRequest(f"{option} {path}: cannot be written: {error.strerror or error}") from None
+    return path

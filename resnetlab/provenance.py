@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from resnetlab.commands import python, short
+
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow")
 
 
@@ -50,7 +52,9 @@ def code_hash() -> str:
 
 
 def _git(where: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, timeout=10, check=True)
+    done = subprocess.run(
+        ["git", "-C", str(where), *words], capture_output=True, encoding="utf-8", timeout=10, check=True
+    )
     return done.stdout.strip()
 
 
@@ -68,8 +72,7 @@ def provenance() -> dict[str, Any]:
 
 def command_line() -> str:
     """The command that this process runs, as one would type it."""
-    script = os.path.relpath(sys.argv[0]) if sys.argv[0] else ""
-    return shlex.join(map(without_secrets, ["python", script, *sys.argv[1:]]))
+    return shlex.join(map(without_secrets, [python(), short(sys.argv[0]), *sys.argv[1:]]))
 
 
 _PASSWORD = re.compile(r"(?<=://)[^\s/@]*:\S*@")  # greedy: a password may have / and @ in it

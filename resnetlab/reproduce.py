@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadRequest
+from resnetlab.paths import user_path
 from resnetlab.study import Study, build_study
 from resnetlab.yamlfile import assign, read_yaml
 
@@ -41,7 +42,7 @@ def study_of(
     if seeds is not None:
         content["confirm"]["seeds"] = seeds
     if data is not None:
-        content["dataset"] = _placed(content["dataset"], Path(data))
+        content["dataset"] = _placed(content["dataset"], user_path(data, "--data"))
     for key, value in (changes or {}).items():
         assign(content, key, value)
     if scale < 1:

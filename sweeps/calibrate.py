@@ -16,6 +16,7 @@ from resnetlab import cli
 from resnetlab.analysis.calibration import measure, measure_claims, power_table, scenarios
 from resnetlab.analysis.calibration_sweeps import measure_sweeps
 from resnetlab.analysis.calibration_table import write
+from resnetlab.paths import writable_folder
 
 if TYPE_CHECKING:
     from resnetlab.tables.store import Store
@@ -33,6 +34,7 @@ def main(
     out: Annotated[Path, typer.Option(help="folder to write to")] = REFERENCE,
 ) -> None:
     with cli.endings():
+        out = writable_folder(out, "--out")
         from resnetlab.tuning.sweep import Sweep
         from resnetlab.tuning.task import one_dataset
 
@@ -59,4 +61,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    cli.start(app)

@@ -10,6 +10,7 @@ import typer
 from resnetlab import cli
 from resnetlab.data.fonts import choose, font_files, usable
 from resnetlab.errors import BadRequest
+from resnetlab.paths import user_path, writable_folder
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -21,15 +22,16 @@ def main(
     fonts: Annotated[Path, typer.Option(help="where fonts are looked for")] = Path("/usr/share/fonts"),
 ) -> None:
     with cli.endings():
+        folder, fonts = user_path(folder, "FOLDER"), user_path(fonts, "--fonts")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BadRequest(f"{folder}: need a folder that is empty or not there yet")
         shipped = usable(font_files(None)).paths
         chosen, families = choose(usable(font_files(fonts)).paths, shipped, count)
-        folder.mkdir(parents=True, exist_ok=True)
+        writable_folder(folder, "FOLDER")
         for name, path in chosen.items():
             (folder / f"{name}{path.suffix}").symlink_to(path.resolve())
         print(f"{len(chosen)} of {families} families in {fonts}, and matplotlib's {len(shipped)} fonts: {folder}")
 
 
 if __name__ == "__main__":
-    app()
+    cli.start(app)

@@ -69,8 +69,8 @@ def write(place: Path, content: Mapping[str, Any]) -> Path:
     power, claims and sweeps, as `measure`, `power_table`, `measure_claims` and `measure_sweeps` give them."""
     place.mkdir(parents=True, exist_ok=True)
     content = {**content, "targets": targets(content["confirm"], content["power"], content["claims"])}
-    (place / "calibration.json").write_text(json.dumps(_rounded(content), indent=1) + "\n")
-    (place / "calibration.md").write_text(markdown(content))
+    (place / "calibration.json").write_text(json.dumps(_rounded(content), indent=1) + "\n", encoding="utf-8")
+    (place / "calibration.md").write_text(markdown(content), encoding="utf-8")
     return place / "calibration.md"
 
 

@@ -45,7 +45,7 @@ class Results:
     @classmethod
     def open(cls, place: str | Path) -> Results:
         """Read the folder at a path or URL. BadRequest where there is none, FolderRefused where it is damaged."""
-        folder = Folder.at(place)
+        folder = Folder.at(place, "RESULTS")
         content = folder.read_json("study.json")
         if content is None:
             raise BadRequest(f"{folder.url}: not a results folder: it has no study.json")

@@ -38,11 +38,19 @@ _prepared: dict[tuple[DataConfig, Path], Dataset] = {}
 
 
 def default_cache() -> Path:
-    """$RESNETLAB_CACHE, else $XDG_CACHE_HOME/resnetlab, else ~/.cache/resnetlab. BadRequest where it cannot be."""
-    for name, inner in (("RESNETLAB_CACHE", ""), ("XDG_CACHE_HOME", "resnetlab")):
-        if chosen := os.environ.get(name):
-            return user_path(chosen, name) / inner
-    return user_path("~/.cache/resnetlab", "the data cache (set RESNETLAB_CACHE to another folder)")
+    """$RESNETLAB_CACHE, else $XDG_CACHE_HOME/resnetlab, else ~/.cache/resnetlab: an absolute path.
+
+    A relative $XDG_CACHE_HOME is ignored, as its specification has it. BadRequest where this leads to no path.
+    """
+    if chosen := os.environ.get("RESNETLAB_CACHE"):
+        return user_path(chosen, "RESNETLAB_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(shared):  # noqa: PTH117
+        return user_path(shared, "XDG_CACHE_HOME") / "resnetlab"
+    home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # noqa: PTH111
+    if not os.path.isabs(home):  # noqa: PTH117
+        raise BadRequest("no home folder for the data cache: set RESNETLAB_CACHE to a folder, or HOME")
+    return user_path(home, "HOME") / ".cache" / "resnetlab"
 
 
 def check(config: DataConfig, cache: Path | None = None) -> None:

@@ -189,10 +189,16 @@ def _classes(split: os.DirEntry[str], passed: Passed | None) -> dict[str, Path]:
     for entry in sorted(_visible(Path(split.path), passed), key=lambda entry: entry.name):
         if not _is_dir(entry):
             raise BadData(f"{entry.path}: a file between class folders (need {split.name}/<class>/<image>)")
-        if not _is_text(entry.name):
-            raise BadData(f"{split.path}/{entry.name!a}: the name of a class must be text in UTF-8 (rename the folder)")
-        found[entry.name] = Path(entry.path)
+        found[_text(entry)] = Path(entry.path)
     return found
+
+
+def _text(entry: os.DirEntry[str]) -> str:
+    """The name of a class, the same in every locale. BadData where it is not UTF-8."""
+    try:
+        return os.fsencode(entry.name).decode()
+    except UnicodeDecodeError:
+        raise BadData(f"{entry.path!a}: the name of a class must be text in UTF-8 (rename the folder)") from None
 
 
 def _entries(folder: Path, passed: Passed | None = None) -> Iterator[os.DirEntry[str]]:
@@ -216,15 +222,6 @@ def _visible(folder: Path, passed: Passed | None) -> Iterator[os.DirEntry[str]]:
                     passed.names[entry.name if not entry.name.startswith("._") else "._*"] += 1
     except OSError as error:
         raise BadData(f"{folder}: cannot be read ({error.strerror})") from None
-
-
-def _is_text(name: str) -> bool:
-    """False for bytes that are no UTF-8, which tables and reports cannot hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _alike(names: Iterable[str]) -> list[str]:

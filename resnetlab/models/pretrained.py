@@ -7,6 +7,7 @@ their names. The identity of weights is a hash over names, types, shapes and val
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -165,7 +166,8 @@ def named(model: str, name: str) -> Weights:
 
 def _home(path: Path) -> str:
     """The path as it may stand in tables that others read: without the name of the user."""
-    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
+    home = os.path.expanduser("~")  # noqa: PTH111  # as it is where nothing says which
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def _sha256(path: Path) -> str:

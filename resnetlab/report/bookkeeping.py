@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,12 +15,12 @@ from resnetlab.config import TrialConfig
 from resnetlab.metrics import METRICS
 from resnetlab.records import Phase, Status, bad_rows_said
 from resnetlab.report.parts import FOLDED, Section, Table
+from resnetlab.report.rerun import rerun_command
 from resnetlab.report.words import duration, level, listed, missing, settings
 from resnetlab.space import Branch
 from resnetlab.study import differences
 
 SHOWN = ("val_accuracy", "test_accuracy", "parameters", "train_seconds")  # metrics in the table of all trials
-READY = ("glyphs",)  # datasets that a rerun finds by itself; where others lie is not recorded
 SEEDS = 10  # that the provenance names
 
 
@@ -299,21 +297,14 @@ def trial_data(results: Results) -> dict[str, Any]:
         "shared": shared,
         "configs": own,
         "curves": _curve_data(results),
-        "rerun": rerun_command(results),
+        "rerun": _text(rerun_command(results, results.folder.place)) + " ",  # and the trial's number
         "status": {str(status): words for status, words in WORDS.items()},
     }
 
 
-def rerun_command(results: Results) -> str:
-    """What runs a trial of this folder again, but for the trial's number at its end."""
-    folder = results.folder
-    if folder.path is None:
-        place = _no_password(folder.url) or ""
-    else:
-        here = Path.cwd()
-        place = str(folder.path.relative_to(here)) if folder.path.is_relative_to(here) else str(folder.path)
-    given = "" if results.study.dataset.name in READY else "--data DATA "
-    return f"python sweeps/trial.py {shlex.quote(place)} {given}"
+def _text(path: str) -> str:
+    """A path that this locale could not decode, read as UTF-8."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _plain(value: Any) -> Any:

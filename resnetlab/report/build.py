@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
+from resnetlab import console
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest
 from resnetlab.tables.schema import schema
@@ -42,7 +43,7 @@ def build(results: Results) -> Path | str:
         files |= {f"figures/{drawing.name}.{kind}": content for kind, content in made.items()}
         figures[drawing.name] = (drawing, inline(made["svg"], drawing.name))
     files["figures/captions.md"] = _captions([drawing for drawing, _ in figures.values()]).encode()
-    files["report.html"] = page(results, found, figures).encode()
+    files["report.html"] = page(results, found, figures).encode("utf-8", console.ERRORS)
     folder = results.folder
     try:
         if results.plan is not None:

@@ -6,7 +6,6 @@ From the tables alone, by whoever may read them; a sweep that runs is known by i
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,8 +20,10 @@ from rich.text import Text
 from resnetlab.analysis import effects, printed
 from resnetlab.analysis.curves import full_budget
 from resnetlab.analysis.results import Results
+from resnetlab.commands import continued
 from resnetlab.records import Phase, Status
 from resnetlab.report.answer import answer, ranked, undeclared
+from resnetlab.report.rerun import rerun_command
 from resnetlab.report.words import asked, interval, missing, p_value, signed
 from resnetlab.standing import Standing
 from resnetlab.tables.lease import Holder, holder
@@ -165,7 +166,8 @@ def _next(results: Results, state: str, place: str) -> str:
         return ""
     if state == "unfinished":
         command = str(results.sweep.get("command") or "")
-        return re.sub(r" --phase[ =]\w+", "", command)
+        command = re.sub(r" --phase[ =]\w+", "", command)
+        return continued(command, results.folder.path, results.sweep.get("directory"))
     runs = full_budget(results.confirm if results.plan is not None else results.explore).dropna(subset="val_accuracy")
     if runs.empty:
         return ""
@@ -173,7 +175,7 @@ def _next(results: Results, state: str, place: str) -> str:
     if len(arms):
         runs = runs[runs["arm"] == ("incumbent" if "incumbent" in arms else arms.idxmax())]
     chosen = runs["number"].min() if len(arms) else runs.loc[runs["val_accuracy"].astype(float).idxmax(), "number"]
-    return f"python sweeps/trial.py {shlex.quote(place)} {chosen} --export model"
+    return rerun_command(results, place, str(chosen), "--export", "model")
 
 
 def conclusions(said: Told, width: int) -> Table | None:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from pyarrow import fs
 
 from resnetlab.errors import BadRequest, CannotWrite, FolderRefused, StorageLost
+from resnetlab.paths import user_path
 from resnetlab.provenance import without_secrets
 
 MOST, MOST_JSON = 4 << 30, 64 << 20  # bytes of a blob that is read
@@ -45,6 +46,7 @@ class Folder:
     """Named blobs under one root. Names are relative, with `/`. A reader sees the old blob or the new, never half.
 
     place: what `at` opens, on any machine. url: the same without options, for people.
+    _root: as Arrow has it, who takes paths for UTF-8 in every locale.
     """
 
     def __init__(self, filesystem: fs.FileSystem, root: str, place: str):
@@ -53,29 +55,33 @@ class Folder:
         self._patience = PATIENCE
 
     @classmethod
-    def at(cls, place: str | Path) -> Folder:
+    def at(cls, place: str | Path, option: str = "--storage") -> Folder:
         """A local path, or a URL: `file://`, `s3://`, `gs://`, or `fsspec+…://` for what fsspec reads. BadRequest where
-        it cannot be opened."""
+        it cannot be opened, naming the `option` that it was given for."""
         text = str(place)
         if "://" not in text:
-            path = Path(text).expanduser().resolve()
-            return cls(fs.LocalFileSystem(), str(path), str(path))
+            path = user_path(text, option).resolve()
+            try:
+                root = os.fsencode(path).decode()
+            except UnicodeDecodeError:
+                raise BadRequest(f"{option} {path}: need a path that is UTF-8") from None
+            return cls(fs.LocalFileSystem(), root, str(path))
         if (shown := without_secrets(text)) != text:
-            raise BadRequest(f"--storage {shown}: {SECRET_RULE}")
+            raise BadRequest(f"{option} {shown}: {SECRET_RULE}")
         base, _, options = text.partition("?")
         if base.startswith("s3://"):  # one request for a blob, where Arrow would take three
             options = "&".join(part for part in (options, "allow_delayed_open=true") if part)
         try:
             filesystem, root = fs.FileSystem.from_uri(f"{base}?{options}" if options else base)
         except (ValueError, OSError, NotImplementedError, ImportError) as error:
-            raise BadRequest(f"--storage {text}: cannot be opened: {_said(error)} (allowed: {SCHEMES})") from None
+            raise BadRequest(f"{option} {text}: cannot be opened: {_said(error)} (allowed: {SCHEMES})") from None
         local = isinstance(filesystem, fs.LocalFileSystem)
         return cls(filesystem, root, root if local else _joined(text))
 
     @property
     def path(self) -> Path | None:
         """The local directory, None where the folder is behind a URL."""
-        return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+        return Path(os.fsdecode(self._root.encode())) if isinstance(self._fs, fs.LocalFileSystem) else None
 
     def sub(self, name: str) -> Folder:
         return Folder(self._fs, f"{self._root}/{name}", _joined(self.place, name))

@@ -174,8 +174,8 @@ def _alive(folder: Folder, number: int, holder: dict[str, Any], say: Callable[[s
 def _process_start(pid: int) -> str | None:
     """When a process of this host started, with the boot it belongs to; None where there is no such process."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return _exists(pid)
     return None if stat[0] == "Z" else f"{boot} {stat[19]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from resnetlab.commands import command, short
 from resnetlab.errors import BadData, BadRequest, FolderRefused
+from resnetlab.provenance import without_secrets
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.schema import factors_of
@@ -181,8 +182,13 @@ class Live:
 
 
 @contextmanager
-def live(folder: Folder, trackers: Sequence[Tracker], say: Callable[[str], None]) -> Iterator[None]:
-    """Feed `trackers` while a sweep runs into `folder`, and to the end of it; `say` hears what they did not take."""
+def live(
+    folder: Folder, trackers: Sequence[Tracker], say: Callable[[str], None], tools: Mapping[str, Any]
+) -> Iterator[None]:
+    """Feed `trackers` while a sweep runs into `folder`, and to the end of it.
+
+    `say` hears what they did not take, and what sends it; tools: the options that asked for them, by tracker.
+    """
     if not trackers:
         yield
         return
@@ -197,4 +203,6 @@ def live(folder: Folder, trackers: Sequence[Tracker], say: Callable[[str], None]
         if not thread.end(last):
             feed.problems["trackers"] = f"did not take the rest within {LAST:.0f} s"
         for name, problem in feed.problems.items():
-            say(f"{name}: {problem}; send what is missing with: python sweeps/export.py {shlex.quote(folder.url)} …")
+            wanted = [name] if name in tools else list(tools)  # `tables` and `trackers` concern them all
+            words = [f"--{option}={without_secrets(str(tools[option]))}" for option in wanted if tools[option]]
+            say(f"{name}: {problem}; send what is missing with: {command('export.py', short(folder.place), *words)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnetlab.errors import BadRequest
+from resnetlab.paths import writable_folder
 from resnetlab.tracking.feed import MEASURED, Row, Trial
 
 if TYPE_CHECKING:
@@ -26,12 +27,8 @@ class TensorBoard:
             import tensorboardX  # noqa: F401
         except ImportError:
             raise BadRequest("--tensorboard: needs tensorboardX (pip install '.[tools]')") from None
-        self._place = place
+        self._place = writable_folder(place, "--tensorboard")
         self._open: dict[str, SummaryWriter] = {}
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadRequest(f"--tensorboard {place}: cannot be written: {error.strerror or error}") from None
 
     def known(self) -> Mapping[str, int]:
         return {}

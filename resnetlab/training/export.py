@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,15 +78,6 @@ def export(training: Training, classes: tuple[str, ...], place: Path, about: dic
     except OSError as error:
         raise BadRequest(f"--export {place}: cannot be written: {error.strerror or error}") from None
     return files
-
-
-def reserve(place: Path) -> None:
-    """Make the folder before anything is trained for it. BadRequest where it cannot be written."""
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=place).close()
-    except OSError as error:
-        raise BadRequest(f"--export {place}: cannot be written: {error.strerror or error}") from None
 
 
 def load(place: str | Path) -> tuple[Deployed, dict[str, Any]]:

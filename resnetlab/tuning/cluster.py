@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import secrets
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadRequest, ClusterLost
+from resnetlab.paths import user_path
 from resnetlab.study import Resources
 from resnetlab.tuning import compat, reaper
 from resnetlab.tuning.capacity import fitting
@@ -23,6 +26,8 @@ TOKEN_RULE = (
 VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}  # of workers
 SPARED = ("start_monitor", "start_log_monitor", "start_api_server")  # autoscaler, forwarding of logs, dashboard
 PATIENCE = 120.0  # seconds that nodes may take to join
+SOCKET = 107  # bytes that the path of a socket can have
+ROOM = SOCKET - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # for a temporary folder
 
 
 def check_reachable(address: str | None, resources: Resources, contact: bool = True) -> None:
@@ -30,6 +35,14 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
 
     contact: False looks at how `address` is written alone.
     """
+    for text in (*sys.argv, str(Path.cwd())):
+        try:
+            text.encode()  # Ray does
+        except UnicodeEncodeError:
+            raise BadRequest(
+                f"{text}: is not text in the locale of this command ({locale.getencoding()}), and Ray takes only text; "
+                "run it with LC_ALL=C.UTF-8"
+            ) from None
     if address is None:
         cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
         if resources.cpus > cores:
@@ -88,7 +101,7 @@ def _settings(address: str | None) -> Iterator[None]:
 
 def _has_token() -> bool:
     """True where Ray will find one."""
-    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray/auth_token")
+    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))  # noqa: PTH111
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or place.is_file()
 
 
@@ -157,12 +170,51 @@ def _own_ray() -> Iterator[None]:
 
     with reaper.reaped() as ends:
         with _spared():
-            context = _init("a local Ray", {}, address="local", include_dashboard=False, object_store_memory=256 << 20)
+            context = _init(
+                "a local Ray",
+                {},
+                address="local",
+                include_dashboard=False,
+                object_store_memory=256 << 20,
+                _temp_dir=temporary_folder(),
+            )
         ends(context.address_info["session_dir"])
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def temporary_folder() -> str:
+    """Where a local Ray keeps its sockets, logs and spilled objects: in $RAY_TMPDIR, else in $TMPDIR, else in /tmp.
+
+    Linux allows 107 bytes for the path of a socket. A TMPDIR that leaves no room for Ray's, as the long ones of batch
+    systems, is passed over; a RAY_TMPDIR that does not, is refused. BadRequest.
+    """
+    chosen = os.environ.get("RAY_TMPDIR")
+    if chosen:
+        folder = user_path(chosen, "RAY_TMPDIR")
+        if _too_long(folder):
+            raise BadRequest(
+                f"RAY_TMPDIR: {folder}: has {len(os.fsencode(folder))} bytes, too many for the sockets in it, whose "
+                f"paths can have {SOCKET} (allowed: {ROOM})"
+            )
+        return str(folder / "ray")
+    try:
+        places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
+    except FileNotFoundError as error:
+        raise BadRequest(f"TMPDIR: {error.strerror or error}") from None
+    for folder in places:
+        if not _too_long(folder) and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return str(folder / "ray")
+    raise BadRequest(
+        f"TMPDIR: {places[0]}: is too long for Ray's sockets, and /tmp cannot be written; set RAY_TMPDIR to a folder "
+        f"whose path has at most {ROOM} bytes"
+    )
+
+
+def _too_long(folder: Path) -> bool:
+    return len(os.fsencode(folder)) > ROOM
 
 
 @contextmanager
@@ -211,6 +263,9 @@ def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
         return ray.init(runtime_env={"env_vars": VARIABLES, **more}, **quiet, **options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        place = options.get("_temp_dir", "its temporary folder")
+        raise BadRequest(f"{where}: cannot use {place}: {error.strerror or error} (RAY_TMPDIR names another)") from None
 
 
 def _wait_for(wanted: int, tick: Callable[[], None]) -> None:

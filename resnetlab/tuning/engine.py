@@ -167,7 +167,7 @@ class _Decisions(_Kept, FIFOScheduler):
 def _cause(trial: Any) -> str:
     """What Tune wrote down of a trial's failure. `trial.get_error` looks for it where it is copied only later."""
     file = trial.error_file and Path(trial.error_file)
-    return file.read_text() if file and file.exists() else ""
+    return file.read_text(encoding="utf-8", errors="replace") if file and file.exists() else ""
 
 
 class _Silence(_Kept, tune.Callback):

@@ -186,7 +186,7 @@ def _gpus() -> tuple[str, ...]:
 def _memory() -> int | None:
     """Free bytes of this machine's memory."""
     try:
-        with Path("/proc/meminfo").open() as lines:
+        with Path("/proc/meminfo").open(encoding="ascii") as lines:
             return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError):
         return None

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnetlab.commands import whereabouts
 from resnetlab.data import Dataset, default_cache, prepare
 from resnetlab.data import check as check_data
 from resnetlab.errors import (
@@ -67,6 +68,7 @@ def results_folder(study: Study, storage: str) -> Folder:
     root = Folder.at(storage)
     folder = root.sub(study.name)
     if root.path is not None:
+        user_path(folder.path, "--storage")  # type: ignore[arg-type]
         place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())  # type: ignore[union-attr]
         try:
             tempfile.TemporaryFile(dir=place).close()  # permissions do not tell: root may write anywhere but in /proc
@@ -210,7 +212,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
     """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
     asked = preflight.Asked.of(folder, cache.absolute(), datasets)
-    session = _Session(folder)
+    session = _Session(folder, study)
 
     def say(lost: str) -> None:
         watch.last_words(f"error: {_lost(lost)}")
@@ -354,11 +356,12 @@ def _facts() -> dict[str, Any]:
 class _Session:
     """This run in sweep.json. A sweep that was continued has several; the top level sums them up."""
 
-    def __init__(self, folder: Folder):
+    def __init__(self, folder: Folder, study: Study):
         self._folder = folder
         self._began = self._written = time.monotonic()
         self._earlier = (folder.read_json("sweep.json") or {}).get("sessions", [])
-        self._content: dict[str, Any] = provenance() | {"started": datetime.now(UTC).isoformat(), "ended": None}
+        here = whereabouts(folder.path, study.dataset.root or study.dataset.font_dir)
+        self._content: dict[str, Any] = provenance() | here | {"started": datetime.now(UTC).isoformat(), "ended": None}
 
     def note(self, more: Mapping[str, Any]) -> None:
         self._content |= more

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,6 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from resnetlab.errors import BadRequest
+from resnetlab.paths import user_path
 from resnetlab.records import Phase, Status
 from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
@@ -54,7 +54,7 @@ def write(study: Study, folder: Folder, where: str) -> int:
 def _storage(where: str) -> BaseStorage:
     if "://" in where:
         return RDBStorage(where)
-    path = Path(where)
+    path = user_path(where, "--optuna")
     if not path.parent.is_dir():
         raise BadRequest(f"--optuna {where}: no such folder {path.parent}")
     match path.suffix:

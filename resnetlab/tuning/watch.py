@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from resnetlab import console
 from resnetlab.records import Status
 from resnetlab.standing import Standing
 from resnetlab.tables.folder import Folder
@@ -45,7 +45,7 @@ class Watch:
         terminal, error = os.dup(1), os.dup(2)
         self._error, self._terminal = error, terminal
         log = os.open(_log_path(folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        with os.fdopen(os.dup(terminal), "w") as out:
+        with console.writer(terminal) as out:
             try:
                 os.dup2(log, 1)
                 os.dup2(log, 2)
@@ -66,6 +66,7 @@ class Watch:
                 self._print(self._standing().line())
             finally:
                 self._live = None
+                self._console = Console()
                 with suppress(OSError):  # a full disk takes no more chatter
                     sys.stdout.flush()
                     sys.stderr.flush()
@@ -96,16 +97,10 @@ class Watch:
         """Say `text` where a person sees it, from any thread, when nothing will be shown any more."""
         shown = "\x1b[?25h\n" if self._live is not None else ""  # the live view hides the cursor
         with suppress(OSError):
-            os.write(self._error, f"{shown}{text}\n".encode())
+            os.write(self._error, console.encoded(f"{shown}{text}\n"))
 
     def update(self) -> None:
-        """Show where the sweep stands, if that is due. Who looked on and has gone is no reason to stop."""
-        try:
-            self._update()
-        except OSError:
-            self._live, self._console = None, Console(file=io.StringIO())
-
-    def _update(self) -> None:
+        """Show where the sweep stands, if that is due."""
         while self._sweep.notes:
             self._print(self._sweep.notes.popleft())
         now = time.monotonic()

@@ -1,0 +1,75 @@
+"""Commands that are printed for people to paste: they run in the folder in which they were printed.
+
+So they name the Python that runs now, the scripts where they lie, and paths as seen from here, quoted for a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def command(script: str, *words: str | os.PathLike[str]) -> str:
+    """The command that runs a script of `sweeps/`, e.g. `trial.py`, with these words."""
+    return shlex.join([python(), _script(script), *(os.fspath(word) for word in words)])
+
+
+def python() -> str:
+    """`python`, or `python3`, where a shell finds the interpreter that runs this under it, else its path."""
+    for name in ("python", "python3"):
+        found = shutil.which(name)
+        if found and Path(found).absolute().parent == Path(sys.executable).parent:
+            with suppress(OSError):
+                if Path(found).samefile(sys.executable):
+                    return name
+    return short(sys.executable) if sys.executable else "python3"
+
+
+def _script(name: str) -> str:
+    """Beside the script that runs now, else in the checkout that this package is part of."""
+    for folder in (Path(sys.argv[0]).absolute().parent, Path(__file__).resolve().parents[1] / "sweeps"):
+        if (folder / name).is_file():
+            return short(str(folder / name))
+    return f"sweeps/{name}"
+
+
+def short(path: str) -> str:
+    """Relative to the current folder where that is shorter; URLs are left as they are."""
+    if "://" in path or not path:
+        return path
+    try:
+        return min(path, os.path.relpath(path), key=len)
+    except OSError:  # the current folder has been deleted
+        return path
+
+
+def whereabouts(folder: Path | None, data: str | None) -> dict[str, Any]:
+    """What a results folder records so that its commands can be given again: the current folder as `directory`, and
+    where the images or fonts lie as `data_place`, None where the dataset finds them by itself.
+
+    Paths are relative to the local `folder`, so that both can be moved together; absolute where it is behind a URL.
+    """
+    seen = {"directory": str(Path.cwd()), "data_place": data and str(Path(data).absolute())}
+    return {
+        name: path if path is None or folder is None else os.path.relpath(path, folder) for name, path in seen.items()
+    }
+
+
+def place(folder: Path | None, recorded: Any) -> str | None:
+    """A path of `whereabouts` as an absolute one; None where none was recorded."""
+    if not isinstance(recorded, str) or not recorded or "\0" in recorded:
+        return None
+    return os.path.normpath((folder or Path("/")) / recorded)
+
+
+def continued(text: str, folder: Path | None, directory: Any) -> str:
+    """The recorded command `text`, from the folder in which it was given."""
+    given = place(folder, directory)
+    if not text or given is None or not Path(given).is_dir() or Path.cwd() == Path(given):
+        return text
+    return f"cd {shlex.quote(short(given))} && {text}"
