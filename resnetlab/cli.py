@@ -5,8 +5,6 @@ The roof of the house: the only place that knows both wings.
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 import os
 import sys
@@ -35,7 +33,6 @@ WEIGHTS = "file of weights (safetensors or torch), for trials that ask for torch
 @contextmanager
 def endings() -> Iterator[None]:
     """Around all that a script does: turn a ResnetlabError into its text on stderr and its exit code."""
-    atexit.register(gc.freeze)  # Python would search all that Ray and torch have loaded for garbage before it ends
     try:
         yield
     except ResnetlabError as error:
