@@ -15,7 +15,7 @@ from resnetlab.records import ModelFacts, bad_rows_said
 from resnetlab.seeding import stream
 from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
-from resnetlab.tuning import given
+from resnetlab.tuning import given, precision
 from resnetlab.tuning.capacity import asked
 from resnetlab.tuning.search import Search
 from resnetlab.tuning.seen import starts
@@ -44,6 +44,8 @@ def describe(study: Study, folder: Folder, weights: Weights | None = None) -> It
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
     yield f"each trial gets {asked(study.resources)}, and {threads} thread{'s' * (threads > 1)}"
+    if line := precision.check(study):
+        yield line
     if not study.arms:
         yield "factors:"
     for factor in study.space.factors:

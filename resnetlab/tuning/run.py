@@ -35,7 +35,7 @@ from resnetlab.seeding import stream
 from resnetlab.study import Resources, Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store, check_study
-from resnetlab.tuning import cluster, given, preflight
+from resnetlab.tuning import cluster, given, precision, preflight
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.lifeline import Lifeline
 from resnetlab.tuning.seen import compared, starts
@@ -125,6 +125,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     folder = results_folder(study, options.storage)
     check_identity(study, folder)
     cluster.check_reachable(options.address, study.resources)
+    precision.check(study)
     cache = options.cache or default_cache()
     configs = list(starts(study).values())
     for config in configs:
