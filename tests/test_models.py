@@ -4,13 +4,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnetlab.config import TrialConfig
+from resnetlab import architecture
+from resnetlab.architecture import halving_blocks
+from resnetlab.config import READS, TrialConfig
 from resnetlab.errors import BadRequest
 from resnetlab.models import build, facts
-from resnetlab.models.resnet import halving_blocks
 
 SHAPE = (8, 8, 3)
 
@@ -232,3 +234,48 @@ def test_one_image_and_one_pixel_are_refused():
     build(config(batch=1, blocks=3, downsample=3, frozen=4), SHAPE, 10)
     model = build(config(batch=1, blocks=2, downsample=2), SHAPE, 10)
     assert model.train()(torch.rand(1, 3, 8, 8)).isfinite().all()
+
+
+@st.composite
+def any_model(draw):
+    """A config of any model, within what its fields allow."""
+    model = draw(st.sampled_from(sorted(READS)))
+    possible = {
+        "blocks": st.integers(1, 4),
+        "kernel": st.sampled_from([1, 3, 5]),
+        "width": st.integers(1, 20),
+        "downsample": st.integers(0, 1),
+        "padding": st.integers(0, 2),
+        "shortcut": st.booleans(),
+        "se": st.booleans(),
+        "pool": st.sampled_from(["average", "flatten"]),
+        "head_depth": st.integers(1, 3),
+        "head_width": st.integers(1, 9),
+        "input_size": st.sampled_from([None, 8, 33]),
+    }
+    values = {name: draw(possible[name]) for name in READS[model] if name in possible}
+    frozen = draw(st.integers(0, 5))
+    try:
+        return config(model=model, frozen=frozen, batch=draw(st.sampled_from([1, 2])), **values)
+    except ValidationError:
+        return config(model=model)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    c=any_model(),
+    height=st.integers(1, 24),
+    width=st.integers(1, 24),
+    channels=st.sampled_from([1, 2, 3]),
+    classes=st.integers(2, 5),
+)
+def test_sizes_by_arithmetic_are_those_of_the_network(c, height, width, channels, classes):
+    shape = (height, width, channels)
+    counted = architecture.facts(c, shape, classes)
+    try:
+        with torch.device("meta"):
+            built = facts(build(c, shape, classes), c, shape)
+    except BadRequest:
+        assert counted is None, "what cannot be trained is left to `build`, which says why"
+    else:
+        assert counted == built or (counted is None and c.batch == 1)

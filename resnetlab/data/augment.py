@@ -18,7 +18,7 @@ STEP = 0.5  # degrees between the angles of the tables
 
 
 class Augment:
-    """Turns a batch (B, H, W, C) uint8 into (B, C, H, W) float32, channels_last, normalised.
+    """Turns a batch (B, H, W, C) uint8 into (B, C, H, W) float32, normalised, channels_last or in another `layout`.
 
     shape: (H, W, C). mean, std: (C,) in [0, 1] scale, of the training split.
     crop: pad by so many pixels and crop at random. flip: mirror half of the images left to right; flip_vertical: half
@@ -38,8 +38,10 @@ class Augment:
         rotation: float = 0.0,
         device: torch.device | str = "cpu",
         flip_vertical: bool = False,
+        layout: torch.memory_format = torch.channels_last,
     ) -> None:
         self.height, self.width, self.channels = shape
+        self.layout = layout
         # x / 255 normalised is x * scale + shift; written out for a whole image, which is one fast pass.
         pixels = self.height * self.width
         centre, spread = (torch.as_tensor(values, dtype=torch.float64) for values in (mean, std))
@@ -64,7 +66,7 @@ class Augment:
         """The same without augmentation."""
         batch = images.shape[0]
         flat = images.reshape(batch, -1).to(torch.float32).mul_(self.scale).add_(self.shift)
-        return flat.view(batch, self.height, self.width, self.channels).permute(0, 3, 1, 2)
+        return laid(flat.view(batch, self.height, self.width, self.channels).permute(0, 3, 1, 2), self.layout)
 
     def _moved(self, images: Tensor, generator: torch.Generator) -> Tensor:
         batch, margin, device = images.shape[0], self.margin, images.device
@@ -81,6 +83,11 @@ class Augment:
         first = torch.arange(0, batch * height * width, height * width, device=device)
         source = source.clamp_(min=0) + first[:, None]
         return canvas.view(-1, self.channels).index_select(0, source.view(-1)).view(images.shape)
+
+
+def laid(maps: Tensor, layout: torch.memory_format) -> Tensor:
+    """(B, C, H, W) that lies as channels_last, in `layout`, also where sides of 1 make the two look alike."""
+    return maps if layout == torch.channels_last else maps.clone(memory_format=layout)
 
 
 @lru_cache(maxsize=4)

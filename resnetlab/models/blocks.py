@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SQUEEZE = 16  # squeeze-excitation: channels per hidden unit (Hu et al. 2018, arXiv:1709.01507) …
-SQUEEZE_LEAST = 8  # … but never fewer hidden units than this, which narrow nets would otherwise be left with
+from resnetlab.architecture import SQUEEZE, SQUEEZE_LEAST
+
 NECK = (nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)  # parts of a head that learn nothing and draw nothing
 
 
@@ -76,6 +76,28 @@ class SqueezeExcitation(nn.Module):
         return x * gate.sigmoid()[:, :, None, None]
 
 
+class StridedPointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, as one without on every stride-th pixel: the same function and parameters.
+
+    Where a CPU lacks AVX-512, oneDNN's backward pass of the strided one writes beyond its memory, or gives other
+    gradients and says nothing, in channels_last with fewer than 8 input channels.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, bias: bool = True):
+        super().__init__(inputs, outputs, 1, stride, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, across = self.stride
+        return F.conv2d(x[:, :, ::down, ::across], self.weight, self.bias)
+
+
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Conv2d:
+    """A square convolution that every CPU computes correctly."""
+    if kernel == 1 and stride > 1 and not padding:
+        return StridedPointwise(inputs, outputs, stride, bias)
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
+
+
 class ResidualBlock(nn.Module):
     """conv-BN-ReLU-conv-BN (+ squeeze-excitation) (+ shortcut) - ReLU: the basic block of He et al. 2016.
 
@@ -98,14 +120,16 @@ class ResidualBlock(nn.Module):
     ):
         super().__init__()
         padding = kernel // 2 if padding is None else padding
-        self.conv1 = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
+        self.conv1 = convolution(inputs, outputs, kernel, stride, padding, bias)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, kernel, 1, padding, bias=bias)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.se = SqueezeExcitation(outputs) if se else None
         self.shortcut: nn.Module | None = None
         if shortcut and (stride != 1 or inputs != outputs):
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=bias), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(
+                convolution(inputs, outputs, 1, stride, bias=bias), nn.BatchNorm2d(outputs)
+            )
         elif shortcut:
             self.shortcut = nn.Identity()
 
@@ -144,11 +168,6 @@ def head(inputs: int, hidden: Iterable[int], classes: int, pool: nn.Module, drop
             layers.append(nn.Dropout(dropout))
         layers.append(nn.Linear(sizes[i], sizes[i + 1]))
     return nn.Sequential(*layers)
-
-
-def shrunk(side: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
-    """Pixels that a convolution or pooling leaves of `side`."""
-    return (side + 2 * padding - kernel) // stride + 1
 
 
 @torch.no_grad()

@@ -12,9 +12,10 @@ from typing import cast
 import torch
 from torch import nn
 
+from resnetlab.architecture import CNN_HIDDEN, shrunk
 from resnetlab.config import TrialConfig
 from resnetlab.errors import BadRequest
-from resnetlab.models.blocks import ResidualBlock, Staged, head, shrunk
+from resnetlab.models.blocks import ResidualBlock, Staged, head
 
 Shape = tuple[int, int, int]
 
@@ -44,7 +45,7 @@ def cnn(config: TrialConfig, shape: Shape, classes: int) -> Staged:
         inputs = outputs
     _need_pixels(config, shape, height, width)
     return Staged(
-        stages, head(inputs * height * width, (120, 84), classes, nn.Identity(), config.dropout), config.frozen
+        stages, head(inputs * height * width, CNN_HIDDEN, classes, nn.Identity(), config.dropout), config.frozen
     )
 
 

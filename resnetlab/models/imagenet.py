@@ -7,11 +7,11 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnetlab.architecture import LIBRARY_HIDDEN
 from resnetlab.config import TrialConfig
 from resnetlab.errors import BadRequest
 from resnetlab.models.blocks import Staged, head
 
-HIDDEN = (1024, 512)  # of the head: the last head_depth - 1 of these, as in study 003
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 STEM = ("conv1", "bn1", "relu", "maxpool")
 
@@ -37,7 +37,7 @@ def imagenet_resnet(config: TrialConfig, shape: tuple[int, int, int], classes: i
     stem: OrderedDict[str, nn.Module] = OrderedDict(input=Input(config.input_size, config.resize))
     stem.update((name, getattr(net, name)) for name in STEM)
     stages = [nn.Sequential(stem), *(getattr(net, name) for name in LAYERS)]
-    hidden = HIDDEN[len(HIDDEN) + 1 - config.head_depth :]
+    hidden = LIBRARY_HIDDEN[len(LIBRARY_HIDDEN) + 1 - config.head_depth :]
     top = head(net.fc.in_features, hidden, classes, nn.AdaptiveAvgPool2d(1), config.dropout)
     return Staged(stages, top, config.frozen)
 

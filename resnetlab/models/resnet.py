@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from resnetlab.architecture import FLAT_BLOCKS, FLAT_HIDDEN, halving_blocks, shrunk
 from resnetlab.config import TrialConfig
 from resnetlab.errors import BadRequest
-from resnetlab.models.blocks import ResidualBlock, Staged, he_initialise, head, shrunk, stem
-
-FLAT_BLOCKS = ((16, 1), (32, 1), (32, 1), (64, 2))  # channels and stride of flat-resnet's blocks: the first `blocks`
-FLAT_HIDDEN = (1208, 608)  # of its head: the last head_depth - 1 of these
-
-
-def halving_blocks(blocks: int, downsample: int) -> frozenset[int]:
-    """The blocks (0 is the first) that halve the map and double the channels.
-
-    Those at floor(j·blocks / (downsample + 1)), j = 1 … downsample. They cut the network into downsample + 1 runs of
-    blocks as equal as can be, each but the first beginning with a halving block, as in He et al. 2016: 9 blocks and 2
-    halvings give the 3 + 3 + 3 of ResNet-20. With downsample == blocks every block halves.
-    """
-    return frozenset(j * blocks // (downsample + 1) for j in range(1, downsample + 1))
+from resnetlab.models.blocks import ResidualBlock, Staged, he_initialise, head, stem
 
 
 def resnet(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Staged:

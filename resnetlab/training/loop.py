@@ -88,6 +88,14 @@ class Training:
         self._images, self._labels = machine.resident(dataset, self.device)
         self.shape = dataset.shape
         self.normalisation = _normalisation(dataset, config)
+        with machine.seeded(stream(config.seed, "init"), torch.device("cpu")):
+            model = build(config, dataset.shape, dataset.n_classes)
+        self.weights_hash = None
+        if state is None and (start := transfer.starting_weights(config, weights)):
+            transfer.load_backbone(model, start)
+            self.weights_hash = start.digest
+        self._layout = machine.memory_format(model, self.device)
+        self.model = model.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
         self._augment = Augment(
             dataset.shape,
             *self.normalisation,
@@ -96,14 +104,8 @@ class Training:
             config.rotation,
             device=str(self.device),
             flip_vertical=config.flip_vertical,
+            layout=self._layout,
         )
-        with machine.seeded(stream(config.seed, "init"), torch.device("cpu")):
-            model = build(config, dataset.shape, dataset.n_classes)
-        self.weights_hash = None
-        if state is None and (start := transfer.starting_weights(config, weights)):
-            transfer.load_backbone(model, start)
-            self.weights_hash = start.digest
-        self.model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.facts = facts(self.model, config, dataset.shape)
@@ -129,6 +131,7 @@ class Training:
             "deterministic": self.config.deterministic,
             "step": self._step.how if self._step is not None else None,
             "compile": self._compile,
+            "memory_format": str(self._layout).removeprefix("torch."),
             "evaluation_batch": self._at_a_time,
             **machine.settings(),
         }
@@ -224,6 +227,7 @@ class Training:
             self.model.load_state_dict(state["model"])
             groups = self._optimizer.state_dict()["param_groups"]  # ours: the settings are the config's, not the file's
             self._optimizer.load_state_dict({"state": _copied(state["optimizer"]), "param_groups": groups})
+            _lay_like_parameters(self._optimizer)
             self.history = [EpochRecord(**row) for row in history]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointDamaged(f"trial {self.config.trial_id}: checkpoint does not fit: {error!r}") from None
@@ -270,7 +274,7 @@ class Training:
         data = f"{self._data_hash} {self.config.split_seed} {self.config.normalise} {self.config.precision}"
         with machine.autocast(self.config.precision, self.device):
             self._features = prefix.features(
-                self.model, self.config, self._images, rows, self._augment.plain, data, self._at_a_time
+                self.model, self.config, self._images, rows, self._augment.plain, data, self._at_a_time, self._layout
             )
         self.prefix_cached = self._features is not None
         self.prefix_seconds = self._features.seconds if self._features is not None else 0.0
@@ -307,6 +311,15 @@ class Training:
             config = self.config
             settings = f"lr={config.lr:g}, optimizer={config.optimizer}"
             raise Diverged(f"trial {config.trial_id}, epoch {epoch}: {name} is {loss} ({settings})")
+
+
+def _lay_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Each tensor of the optimizer's state as its parameter lies in memory: a fused step goes through both as they lie,
+    and a checkpoint may come from a machine on which the network was laid out otherwise."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _normalisation(dataset: Dataset, config: TrialConfig) -> tuple[Sequence[float], Sequence[float]]:

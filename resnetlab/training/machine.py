@@ -12,9 +12,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnetlab.errors import BadRequest
+from resnetlab.models.blocks import StridedPointwise
 
 MALLOC = {"mmap_threshold": 32 * 2**20, "trim_threshold": 2**30}  # bytes; the first is the most that glibc accepts
 _MALLOC_OPTIONS = {"mmap_threshold": -3, "trim_threshold": -1}
@@ -51,6 +52,33 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise BadRequest(f"precision=tf32 needs a GPU, this is a {device.type} (allowed: fp32, bf16)")
     if precision != "fp32" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         raise BadRequest(f"precision={precision}: {torch.cuda.get_device_name(device)} lacks it (allowed: fp32)")
+
+
+def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """How `model`, and the maps that it is given, lie in memory: channels_last, which is faster, where it is sound.
+
+    oneDNN without AVX-512 does not compute the weights' gradient of a strided 1x1 convolution with fewer than 8 input
+    channels (in each of its groups) in channels_last: it writes beyond its memory, or gives other numbers. A network
+    that has one is laid out contiguously there, where it is right. The networks of `models` have none.
+    `tests/kernels/search.py` looks for more of the kind.
+    """
+    if device.type == "cpu" and not _avx512() and any(map(_narrow_strided_pointwise, model.modules())):
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def _avx512() -> bool:
+    """True where oneDNN computes with AVX-512: the CPU has it, and ONEDNN_MAX_CPU_ISA does not forbid it."""
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "DEFAULT")).upper()
+    capped = most not in ("", "ALL", "DEFAULT") and not most.startswith(("AVX512", "AVX10"))
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and not capped
+
+
+def _narrow_strided_pointwise(module: nn.Module) -> bool:
+    """True for a 1x1 convolution that strides through its whole input, with fewer than 8 channels in each group."""
+    if not isinstance(module, nn.Conv2d) or isinstance(module, StridedPointwise):
+        return False
+    return set(module.kernel_size) == {1} and set(module.stride) != {1} and module.in_channels < 8 * module.groups
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.config import READS, TrialConfig
+from resnetlab.data.augment import laid
 from resnetlab.models import Staged
 from resnetlab.training import machine
 
@@ -24,18 +25,19 @@ class Features:
     """A prefix's output for some images, resident where the model is.
 
     values: (n, …) float32, or bfloat16 where that is what the prefix gives; maps are kept as (n, H, W, C), so that
-    batches are channels_last as after a convolution. place: (N,) int64, an image's row in `values`, -1 where it has
+    batches are channels_last as after a convolution, or else in `layout`. place: (N,) int64, an image's row in `values`, -1 where it has
     none. seconds: that it took.
     """
 
     values: Tensor
     place: Tensor
     seconds: float
+    layout: torch.memory_format = torch.channels_last
 
     def __call__(self, rows: Tensor) -> Tensor:
         """rows: (B,) int64 image numbers -> (B, C, H, W) or (B, F), what `Staged.suffix` takes."""
         found = self.values.index_select(0, self.place.index_select(0, rows))
-        return found.permute(0, 3, 1, 2) if found.dim() == 4 else found
+        return laid(found.permute(0, 3, 1, 2), self.layout) if found.dim() == 4 else found
 
 
 HEAD = {"head_depth", "head_width", "dropout"}  # settings that no prefix's output depends on
@@ -57,11 +59,12 @@ def features(
     plain: Callable[[Tensor], Tensor],
     data: str,
     batch: int,
+    layout: torch.memory_format = torch.channels_last,
 ) -> Features | None:
     """The prefix's output for the images `rows` (n,) int64; None where it would take too much of the memory.
 
     images: (N, H, W, C) uint8; plain: what turns a batch of them into the network's input; data: everything that the
-    input depends on besides the rows, as text; batch: images at a time. The last trial's are used again where all that
+    input depends on besides the rows, as text; batch: images at a time; layout: of the maps. The last trial's are used again where all that
     they depend on is equal.
     """
     start = perf_counter()
@@ -81,7 +84,7 @@ def features(
     place[rows] = torch.arange(len(rows), device=images.device)
     if images.device.type == "cuda":
         torch.cuda.synchronize(images.device)
-    _kept[key] = Features(values, place, perf_counter() - start)
+    _kept[key] = Features(values, place, perf_counter() - start, layout)
     return _kept[key]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from resnetlab import design
+from resnetlab import architecture, design
 from resnetlab.asha import rung_epochs
 from resnetlab.config import MODEL_SETTINGS, TrialConfig
 from resnetlab.data import Dataset
@@ -15,6 +15,7 @@ from resnetlab.plan import Plan, pilot_trials, sketch
 from resnetlab.records import ModelFacts, bad_rows_said
 from resnetlab.seeding import stream
 from resnetlab.study import Study
+from resnetlab.tuning import precision
 from resnetlab.tuning.capacity import asked
 from resnetlab.tuning.request import PARTS
 from resnetlab.tuning.search import MAX_ASKS, Search
@@ -43,6 +44,8 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
     yield f"each trial gets {asked(study.resources)}, and {threads} thread{'s' * (threads > 1)}"
+    if line := precision.check(study):
+        yield line
     if not study.arms:
         yield "factors:"
     for factor in study.space.factors:
@@ -255,25 +258,27 @@ def _corners(study: Study, most: int = CORNERS) -> Iterator[dict[str, Any]]:
 
 
 def _facts(config: TrialConfig, dataset: Dataset) -> ModelFacts:
+    return _size(config, dataset.shape, len(dataset.classes))
+
+
+def _size(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> ModelFacts:
+    """By arithmetic where that tells; torch takes seconds to import. BadRequest where the network cannot be trained."""
+    counted = architecture.facts(config, shape, classes)
+    if counted is not None:
+        return counted
     import torch
 
     from resnetlab.models import build, facts
 
     with torch.device("meta"):
-        model = build(config, dataset.shape, len(dataset.classes))
-        return facts(model, config, dataset.shape)
+        return facts(build(config, shape, classes), config, shape)
 
 
 def arm_facts(study: Study, shape: tuple[int, int, int], classes: int) -> dict[str, dict[str, float]]:
     """Parameters of each named arm's network for images of `shape` (H, W, C) and so many classes."""
-    import torch
-
-    from resnetlab.models import build, facts
-
     found: dict[str, dict[str, float]] = {}
     for name in study.arms:
         config = study.arm_config(name, seed=0)
-        with torch.device("meta"):
-            counted = facts(build(config, shape, classes), config, shape)
+        counted = _size(config, shape, classes)
         found[name] = {"parameters": counted.parameters, "trainable": counted.trainable}
     return found

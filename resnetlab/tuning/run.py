@@ -35,7 +35,7 @@ from resnetlab.records import Status
 from resnetlab.study import Resources, Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
-from resnetlab.tuning import alike, cluster, given, preflight, request
+from resnetlab.tuning import alike, cluster, given, precision, preflight, request
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.lifeline import Lifeline
 from resnetlab.tuning.seen import compared, noted, starts
@@ -140,6 +140,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     folder = results_folder(study, options.storage)
     check_identity(study, folder)
     cluster.check_reachable(options.address, study.resources, contact=not dry)
+    precision.check(study)
     cache = options.cache or default_cache()
     configs = list(starts(study).values())
     for config in configs:

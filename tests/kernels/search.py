@@ -1,0 +1,147 @@
+"""Search for convolutions that oneDNN gets wrong: crashes, and gradients that are not those of float64.
+
+    python tests/kernels/search.py [--quick]
+
+Runs every case of `steps.py` under every instruction set that this CPU has, and without oneDNN, with one and with two
+threads. Many cases share a process until one dies; then the one that was running is tried alone, is noted, and the rest
+goes on in another process. `results.json` beside this file is written as it goes, and the search goes on where it
+stopped; remove the file to search again, e.g. with another version of torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results.json"
+ROOT = HERE.parents[1]
+AT_ONCE = 400  # cases to a process
+LIMIT = 600.0  # seconds that they may take
+ALONE = 3  # times that a case which was running when the process died is tried alone
+
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+
+def instruction_sets() -> list[str]:
+    """Those of ONEDNN_MAX_CPU_ISA that this CPU has, lowest first, and `none` for torch without oneDNN."""
+    import torch
+
+    newer = ["AVX512_CORE"] if torch.backends.cpu.get_cpu_capability() == "AVX512" else []
+    return ["SSE41", "AVX2", *newer, "none"]
+
+
+def environment(isa: str) -> dict[str, str]:
+    """Of a process that computes with this instruction set."""
+    chosen = {"NO_ONEDNN": "1"} if isa == "none" else {"ONEDNN_MAX_CPU_ISA": isa}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **chosen, "PYTHONPATH": paths}
+
+
+def steps(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each case with what came of it, as long as the process lives; the last one with `died` where it does not."""
+    command = [sys.executable, str(HERE / "steps.py"), str(threads)]
+    process = subprocess.run(
+        command,
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        env=environment(isa),
+        timeout=LIMIT,
+        check=False,
+    )
+    running = None
+    for line in process.stdout.splitlines():
+        found = json.loads(line)
+        if "begin" in found:
+            running = found["begin"]
+        else:
+            running = None
+            yield found.pop("case"), found
+    if process.returncode:
+        last = (process.stderr.strip().splitlines() or [""])[-1]
+        yield running or cases[-1], {"died": died(process.returncode), "said": last}
+
+
+def died(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit {code}"
+
+
+def search(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every case with what came of it, in as many processes as it takes."""
+    left = list(cases)
+    while left:
+        batch = left[:AT_ONCE]
+        done = 0
+        for case, found in steps(batch, isa, threads):
+            done += 1
+            if "died" in found:
+                alone = [other for _ in range(ALONE) for _, other in steps([case], isa, threads)]
+                found["alone"] = sum("died" in other for other in alone)  # of ALONE; 0: an earlier case may be at fault
+            yield case, found
+        left = left[max(done, 1) :]
+
+
+def name(case: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in case.items()).replace(", ", ",")
+
+
+def main() -> None:
+    from steps import ALLOWED, convolutions, networks, optimizers
+
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--quick", action="store_true", help="every tenth case, nothing is written")
+    options.add_argument("--elsewhere", action="store_true", help="the convolutions that are known to be wrong, too")
+    chosen = options.parse_args()
+    import torch
+
+    cases = [*networks(), *optimizers(), *convolutions(chosen.elsewhere)]
+    if chosen.quick:
+        cases = list(islice(cases, 0, None, 10))
+    head = {"torch": torch.__version__, "machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()}
+    table: dict[str, Any] = {"versions": head, "cases": {}}
+    if RESULTS.exists() and not chosen.quick and not chosen.elsewhere:
+        table = json.loads(RESULTS.read_text())
+        if table["versions"] != head:
+            sys.exit(f"{RESULTS} is of {table['versions']}, this is {head}: remove it to search again")
+    bad = 0
+    for isa in instruction_sets():
+        for threads in (1, 2):
+            setting = f"{isa} {threads}"
+            left = [case for case in cases if setting not in table["cases"].get(name(case), {})]
+            for number, (case, found) in enumerate(search(left, isa, threads)):
+                allowed = ALLOWED[case.get("precision", "fp32")]
+                wrong = "died" in found or found["error"] > allowed
+                told = float(f"{found['error']:.2g}") if "error" in found and not wrong else found
+                table["cases"].setdefault(name(case), {})[setting] = told
+                if wrong:
+                    bad += 1
+                    print(f"{setting} thread(s): {name(case)}: {found}", flush=True)
+                if not chosen.quick and not chosen.elsewhere and number % 50 == 0:
+                    write(table)
+            print(f"{setting} thread(s): {len(left)} cases done", flush=True)
+            if not chosen.quick and not chosen.elsewhere:
+                write(table)
+    sys.exit(bad > 0)
+
+
+def write(table: dict[str, Any]) -> None:
+    """One case a line: what each setting's largest relative difference was, or what happened instead."""
+    lines = [f"  {json.dumps(case)}: {json.dumps(found)}" for case, found in table["cases"].items()]
+    text = f'{{"versions": {json.dumps(table["versions"])},\n "cases": {{\n' + ",\n".join(lines) + "\n}}\n"
+    aside = RESULTS.with_suffix(".new")
+    aside.write_text(text)
+    aside.replace(RESULTS)
+
+
+if __name__ == "__main__":
+    main()
