@@ -131,6 +131,7 @@ def print_plan(study: Study, storage: str, weights: Path | None = None) -> None:
 
     study, found = given.asked(study, weights)
     folder = results_folder(study, storage)
+    study = given.settled(study, folder)
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
     for line in [*describe(study, folder, found), *foresight(study, results)]:
         print(line)

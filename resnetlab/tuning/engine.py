@@ -35,6 +35,7 @@ from ray.tune.search import Searcher
 
 from resnetlab.errors import ClusterLost
 from resnetlab.records import Status
+from resnetlab.tuning import failure
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.trial import TrialWorker
@@ -153,9 +154,11 @@ class _Decisions(_Kept, FIFOScheduler):
             self._guard(self._sweep.died, trial_id, "the node ran out of memory", Status.OUT_OF_MEMORY)
         elif self._silence.late(trial_id):
             limit = f"{self._silence.limit:g} s (resources.epoch_limit)"
-            self._guard(self._sweep.ended, trial_id, Status.FAILED, f"an epoch took longer than {limit}")
+            self._guard(self._sweep.late, trial_id, f"an epoch took longer than {limit}", failure.look(error))
         elif "exit_actor" in error:
             self._guard(self._sweep.died, trial_id, "its machine is leaving")
+        elif (crash := failure.look(error)) is not None:
+            self._guard(self._sweep.crashed, trial_id, crash)
         else:
             self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])
 

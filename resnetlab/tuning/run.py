@@ -56,6 +56,7 @@ class Options:
     cache: Path | None = None
     stage: Stage = "all"
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
+    retry_failed: bool = False  # run trials again that failed or ran out of memory
 
 
 def results_folder(study: Study, storage: str) -> Folder:
@@ -123,6 +124,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         raise BadRequest("--phase pilot: confirm.pilot is 0 (allowed: 2 to 1000, e.g. --set confirm.pilot=3)")
     study, weights = given.asked(_absolute(study), options.weights)
     folder = results_folder(study, options.storage)
+    study = given.settled(study, folder)
     check_identity(study, folder)
     cluster.check_reachable(options.address, study.resources)
     cache = options.cache or default_cache()
@@ -144,7 +146,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         facts = _facts()
         code = f"{facts['git_revision'] or 'unknown'}, files {code_hash()}"
-        sweep = Sweep(study, store, facts, data, options.stage, code)
+        sweep = Sweep(study, store, facts, data, options.stage, code, retry=options.retry_failed)
         shown = watch(sweep)
         if "bad_rows" in content:
             shown.say(f"data: {bad_rows_said(content['bad_rows'])}")
@@ -220,7 +222,9 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
 
             with _recorded(sweep, session, capacity):
                 signals.wait = True
-                engine.run(sweep, _context(asked, resources, options.address is not None), tick, capacity)
+                context = _context(asked, resources, options.address is not None)
+                context["contents"] = given.contents(folder, sweep.store.trials.values())
+                engine.run(sweep, context, tick, capacity)
 
 
 def _context(asked: preflight.Asked, resources: Resources, shared: bool) -> dict[str, Any]:
@@ -260,7 +264,7 @@ def _lost(what: str) -> str:
 
 
 def continue_hint() -> str:
-    return f"continue with: {command_line()}"
+    return f"continue with: {command_line().replace(' --retry-failed', '')}"
 
 
 class _Signals:

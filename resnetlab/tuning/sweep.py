@@ -24,12 +24,13 @@ from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
-from resnetlab.tuning import planned, tested
+from resnetlab.tuning import failure, planned, reopened, tested
 from resnetlab.tuning.progress import Clock, Progress, clocked
 from resnetlab.tuning.search import Search
 from resnetlab.tuning.task import Task, checkpoint_names, data_key, places
 
 RETRIES = 3  # deaths of a trial's process, without an epoch between them, before it is called failed
+CRASH_RETRIES = 1  # where a signal ended it
 MEMORY_RETRIES = 1  # where Ray ended it because the node ran out of memory: it may have been another trial's doing
 INTERRUPTED = "the sweep was interrupted"
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
@@ -41,7 +42,8 @@ class Sweep:
 
     data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
-    `confirm` explores no further, `all`. code: what a plan says of the code; else its revision."""
+    `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
+    retry: run trials again that failed or ran out of memory."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Sweep:
         data: Mapping[str, tuple[str, Sequence[str]]],
         stage: Stage = "all",
         code: str | None = None,
+        retry: bool = False,
     ):
         self.study, self.store = study, store
         self._code = code or facts["git_revision"] or "unknown"
@@ -67,16 +70,29 @@ class Sweep:
         self.waiting: set[str] = set()  # … have no worker yet, because of `waits_for`
         self.working: set[str] = set()  # … have reported; the others are being set up
         self.waits_for = ""
-        self._deaths: Counter[str] = Counter()  # of trials' processes
+        self._deaths: dict[str, Counter[str]] = {}  # of trials' processes since their last new epoch, by kind
         self.notes: deque[str] = deque()  # what people should hear of
         self._lost = 0  # trials that ended before any epoch of any trial
         self.clock = Clock(self._search, store)
         self.finished = False
         self.error: ResnetlabError | None = None
         self.progress = Progress(study.explore_trials)
+        self._reopen(retry)
         self._replay()
 
     # -- taking up ---------------------------------------------------------------------------------------------------
+
+    def _reopen(self, retry: bool) -> None:
+        """Let trials be run again that failed, and those in whose place others are to run."""
+        plan, _ = planned.find(self.store, self.study)
+        for config, phase, columns in reopened.replace(self.store, self.study, plan):
+            self._open(Task(config.trial_id, config, phase, False, self._dataset(config)[0]), columns)
+        if retry:
+            opened, left = reopened.reopen(self.store, plan)
+            self.notes.append(f"{opened} trial{'s' * (opened != 1)} that failed will be run again")
+            if left:
+                said = f"{left} that failed before the plan was made stay{'s' * (left == 1)} as they are"
+                self.notes.append(f"{said}: the plan rests on what was known then")
 
     def _replay(self) -> None:
         values: dict[str, list[tuple[int, float]]] = {}
@@ -89,6 +105,8 @@ class Sweep:
         stopped = {row["trial_id"] for row in self.store.read("rungs").to_pylist() if row["decision"] == "stop"}
         rows = sorted(self.store.trials.values(), key=lambda row: row["number"])
         for row in rows:
+            if row["status"] == Status.REPLACED:
+                continue
             if not Status(row["status"]).ended and row["trial_id"] in stopped:
                 row = self._close(row["trial_id"], Status.STOPPED, "below the cutoff of its rung")
             if not Phase(row["phase"]).searched:
@@ -107,7 +125,9 @@ class Sweep:
     def _queue(self, fresh: deque[tuple[dict[str, Any], Task]], columns: dict[str, Any], task: Task) -> None:
         """Put a planned run among the `fresh` ones, or among those that go on, unless it has ended."""
         known = self.store.trials.get(task.trial_id)
-        if known is None:
+        source = self.store.trials.get(task.source) if task.source else None
+        waits = bool(task.source) and (source is None or source["status"] != Status.COMPLETE)
+        if known is None or (waits and not Status(known["status"]).ended):
             fresh.append((columns, task))
         elif not Status(known["status"]).ended:
             self._again.append(replace(task, recorded=known["epochs_run"]))
@@ -266,11 +286,10 @@ class Sweep:
             return False
         self.started(trial_id)
         self.working.add(trial_id)
-        if message["epochs"]:
-            self._deaths.pop(trial_id, None)
         columns = dict(message.get("columns", {}))
         if "reason" in columns:
             self.notes.append(f"trial {trial_id}: {columns['reason']}")
+            columns["reason"] = self._reason(trial_id, columns["reason"])
         if message.get("restarted"):
             columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
         self.store.add("trials", {"trial_id": trial_id, **columns})
@@ -282,7 +301,7 @@ class Sweep:
         if ending and ending["status"] == Status.INTERRUPTED:
             raise END_THE_SWEEP[ending["error"]](ending["reason"])
         if ending:
-            self.ended(trial_id, Status(ending["status"]), ending["reason"])
+            self.ended(trial_id, Status(ending["status"]), ending["reason"], ending.get("traceback", ""))
             return False
         if self.store.trials[trial_id]["epochs_run"] >= task.config.epochs:
             if task.test:
@@ -296,6 +315,7 @@ class Sweep:
         """Record one epoch; False where ASHA stops the trial."""
         trial_id, epoch, value = task.trial_id, row["epoch"], row["val_accuracy"]
         if self.store.add("epochs", {"trial_id": trial_id, **row}):
+            self._deaths.pop(trial_id, None)  # it gets on
             known = self.store.trials[trial_id]
             totals = {name: (known.get(name) or 0.0) + row[name] for name in ("train_seconds", "eval_seconds")}
             best = max(value, known.get("val_accuracy_best") or 0.0)
@@ -321,11 +341,16 @@ class Sweep:
             self.store.add_all("predictions", trial_id, tested.predictions(test))
             self.store.add_all("classes", trial_id, tested.classes(test, self._dataset(task.config)[1]))
 
-    def ended(self, trial_id: str, status: Status, reason: str) -> None:
-        """The trial is over. Its checkpoint is deleted once this is durable."""
+    def ended(self, trial_id: str, status: Status, reason: str, detail: str = "") -> None:
+        """The trial is over. Its checkpoint is deleted once this is durable.
+
+        detail: of a failure, e.g. the traceback; it goes into errors/<trial_id>.txt.
+        """
         task = self.running.pop(trial_id, None)
         if task is None:
             return
+        if status in reopened.FAILED:
+            failure.keep(self.store.folder, trial_id, reason, self._settings(task), detail)
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
         row = self._close(trial_id, status, reason)
@@ -348,16 +373,22 @@ class Sweep:
             self.finished = True
             self.error = TrialsFailed(f"{self.study.name}: the first {most} trials failed, the last with: {reason}")
 
-    def died(self, trial_id: str, reason: str, status: Status = Status.FAILED) -> None:
+    def died(
+        self, trial_id: str, reason: str, status: Status = Status.FAILED, crash: failure.Crash | None = None
+    ) -> None:
         """The trial's process is gone: it is handed out again, to go on from its checkpoint, unless it died often.
 
-        status: with which it then ends, `failed` or `out_of_memory`.
+        status: with which it then ends, `failed` or `out_of_memory`. crash: how a signal ended it, where one did.
         """
         if trial_id not in self.running:
             return
-        self._deaths[trial_id] += 1
-        if self._deaths[trial_id] > (MEMORY_RETRIES if status is Status.OUT_OF_MEMORY else RETRIES):
-            self.ended(trial_id, status, f"its process died {self._deaths[trial_id]} times: {reason}")
+        kind = "crash" if crash else str(status)
+        deaths = self._deaths.setdefault(trial_id, Counter())
+        deaths[kind] += 1
+        if deaths[kind] > {"crash": CRASH_RETRIES, Status.OUT_OF_MEMORY: MEMORY_RETRIES}.get(kind, RETRIES):
+            place = f" at the same place, errors/{trial_id}.txt has its log" if crash else ""
+            detail = "\n".join(crash.log) if crash else ""
+            self.ended(trial_id, status, f"its process died {deaths[kind]} times{place}: {reason}", detail)
             return
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
@@ -365,6 +396,28 @@ class Sweep:
         self._again.append(replace(self.running.pop(trial_id), recorded=recorded))
         self.store.add("trials", {"trial_id": trial_id, "status": str(Status.WAITING)})
         self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
+
+    def crashed(self, trial_id: str, crash: failure.Crash) -> None:
+        """A signal has ended the trial's process. Where that happens again before another epoch, the trial failed."""
+        if (task := self.running.get(trial_id)) is None:
+            return
+        epoch = self.store.trials[trial_id]["epochs_run"] + 1
+        where = f"in epoch {epoch}" if epoch <= task.config.epochs else "after its last epoch"
+        parts = [f"{crash.cause} {where}", f"settings: {self._settings(task)}"]
+        parts += [f"its log ends: {crash.said}"] if crash.said else ["its log says nothing"]
+        levels = failure.differing(task.config, self.study.baseline_config(task.config.seed))
+        status = Status.OUT_OF_MEMORY if crash.oom else Status.FAILED
+        self.died(trial_id, "; ".join([*parts, crash.advice(levels)]), status, crash)
+
+    def late(self, trial_id: str, reason: str, crash: failure.Crash | None) -> None:
+        """The trial's process ended itself because an epoch took longer than it may."""
+        log = crash.log if crash else ()
+        said = f"; where it was: {crash.said}" if crash and crash.said else ""
+        advice = "; try a larger resources.epoch_limit, or less data"
+        self.ended(trial_id, Status.FAILED, reason + said + advice, "\n".join(log))
+
+    def _settings(self, task: Task) -> str:
+        return failure.settings(task.config, self.study.baseline_config(task.config.seed))
 
     def interrupt(self) -> None:
         """Mark what runs or waits as interrupted: it goes on when the sweep is continued."""
@@ -393,4 +446,5 @@ class Sweep:
 
     def counts(self) -> dict[str, int]:
         """How many trials stand how, by status."""
-        return dict(Counter(row["status"] for row in self.store.trials.values()))
+        found = Counter(row["status"] for row in self.store.trials.values())
+        return {status: number for status, number in found.items() if status != Status.REPLACED}
