@@ -25,7 +25,7 @@ from resnetlab.errors import BadRequest
 from resnetlab.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.space import Space
-from resnetlab.yamlfile import explain, read_yaml, suggestion
+from resnetlab.yamlfile import explain, first, read_yaml, suggestion
 
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -122,9 +122,7 @@ class Study(Frozen):
     precision: Precision = Field("fp32", description=PRECISION)
     deterministic: bool = Field(False, description=DETERMINISTIC)
     resources: Resources = Resources()
-    given_weights: dict[str, str] = Field(
-        default_factory=dict, description="torchvision's names in whose place a file was given: file:<content hash>"
-    )
+    given_weights: dict[str, str] = Field(default_factory=dict, description="name: file:<hash> that is taken for it")
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
     @field_validator("name")
@@ -173,7 +171,7 @@ class Study(Frozen):
         try:
             self.config({}, seed=0)
         except ValidationError as error:
-            raise ValueError(f"baseline: {_first(error)}") from None
+            raise ValueError(f"baseline: {first(error)}") from None
         space = self.space
         for factor in space.factors:
             for branch in factor.branches:
@@ -221,7 +219,7 @@ class Study(Frozen):
             try:
                 self.arm_config(name, seed=0)
             except ValidationError as error:
-                raise ValueError(f"arms.{name}: {_first(error)}") from None
+                raise ValueError(f"arms.{name}: {first(error)}") from None
         self._check_hypotheses()
 
     def _check_design(self) -> None:
@@ -347,16 +345,6 @@ class Study(Frozen):
     def study_hash(self) -> str:
         newer = at_default(self, NEWER)
         return digest({name: value for name, value in self.identity().items() if name not in newer})
-
-
-def _first(error: ValidationError) -> str:
-    """The first problem in a config: `kernel: rule, got value`, or a rule that names its settings itself."""
-    item = error.errors(include_url=False)[0]
-    rule = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return rule
-    got = "" if item["type"] == "value_error" else f", got {item['input']!r}"
-    return f"{'.'.join(map(str, item['loc']))}: {rule}{got}"
 
 
 def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:

@@ -123,3 +123,13 @@ def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
             return []
         model = annotation
     return list(model.model_fields)
+
+
+def first(error: ValidationError) -> str:
+    """The first problem in a config: `kernel: rule, got value`, or a rule that names its settings itself."""
+    item = error.errors(include_url=False)[0]
+    rule = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return rule
+    got = "" if item["type"] == "value_error" else f", got {item['input']!r}"
+    return f"{'.'.join(map(str, item['loc']))}: {rule}{got}"

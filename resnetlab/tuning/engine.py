@@ -153,8 +153,9 @@ class _Decisions(_Kept, FIFOScheduler):
         if "low on memory" in error:
             self._guard(self._sweep.died, trial_id, "the node ran out of memory", Status.OUT_OF_MEMORY)
         elif self._silence.late(trial_id):
-            limit = f"{self._silence.limit:g} s (resources.epoch_limit)"
-            self._guard(self._sweep.late, trial_id, f"an epoch took longer than {limit}", failure.look(error))
+            crash = failure.look(error)
+            reason, log = failure.late(self._silence.limit, crash), "\n".join(crash.log if crash else ())
+            self._guard(self._sweep.ended, trial_id, Status.FAILED, reason, log)
         elif "exit_actor" in error:
             self._guard(self._sweep.died, trial_id, "its machine is leaving")
         elif (crash := failure.look(error)) is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +18,14 @@ from pathlib import Path
 
 from resnetlab.config import TrialConfig
 from resnetlab.design import show
+from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
 
+RETRIES = {  # deaths of a trial's process, without a new epoch between them, before it is called failed
+    Status.FAILED: 3,  # a node is lost, or leaves
+    Status.OUT_OF_MEMORY: 1,  # Ray ended it because the node ran out of memory: it may have been another trial's doing
+    "crash": 1,  # a signal ended it
+}
 ERRORS = "errors"  # folder under the results folder
 PATIENCE = 30.0  # seconds that reading a log on another process's behalf may take
 TAIL = 64 << 10  # bytes of a log that are read
@@ -76,10 +83,36 @@ class Crash:
         }
         return f"compiled code failed at these settings: try {other}, or other versions of torch{more.get(self.signal, '')}"
 
+    def told(self, config: TrialConfig, baseline: TrialConfig, epochs: int) -> str:
+        """What people must know of a trial that ends so with `epochs` epochs recorded."""
+        where = f"in epoch {epochs + 1}" if epochs < config.epochs else "after its last epoch"
+        log = f"its log ends: {self.said}" if self.said else "its log says nothing"
+        parts = [f"{self.cause} {where}", f"settings: {settings(config, baseline)}", log]
+        return "; ".join([*parts, self.advice(differing(config, baseline))])
+
     @property
     def said(self) -> str:
         """The lines of the log that say most, in one."""
         return " | ".join(excerpt(self.log))
+
+
+class Deaths:
+    """Counts the deaths of trials' processes, by kind (a key of RETRIES), since each trial's last new epoch."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = {}
+
+    def too_many(self, trial_id: str, kind: str) -> str:
+        """Count one; in words how often it died, where that is too often."""
+        counts = self._counts.setdefault(trial_id, Counter())
+        counts[kind] += 1
+        if counts[kind] <= RETRIES[kind]:
+            return ""
+        return f"its process died {counts[kind]} times" + " at the same place" * (kind == "crash")
+
+    def forget(self, trial_id: str) -> None:
+        """The trial has a new epoch."""
+        self._counts.pop(trial_id, None)
 
 
 def excerpt(log: Sequence[str]) -> list[str]:
@@ -91,6 +124,13 @@ def excerpt(log: Sequence[str]) -> list[str]:
         return [line[:200] for line in lines[-MOST:]]
     frames = [line for line in lines[fatal + 1 :] if line.startswith("File ")]
     return [line[:200] for line in [*lines[max(0, fatal - 2) : fatal + 1], *frames[: MOST - 2]]]
+
+
+def late(limit: float, crash: Crash | None) -> str:
+    """What people must know of a trial whose process ended itself after `limit` seconds of one epoch."""
+    where = f"; where it was: {crash.said}" if crash and crash.said else ""
+    advice = "try a larger resources.epoch_limit, or less data"
+    return f"an epoch took longer than {limit:g} s (resources.epoch_limit){where}; {advice}"
 
 
 def begins(trial_id: str) -> str:
@@ -188,8 +228,9 @@ def settings(config: TrialConfig, baseline: TrialConfig) -> str:
     return ", ".join(said)
 
 
-def keep(folder: Folder, trial_id: str, reason: str, about: str, detail: str) -> None:
+def keep(folder: Folder, config: TrialConfig, baseline: TrialConfig, reason: str, detail: str) -> None:
     """Add a failure to errors/<trial_id>.txt, below those that stand there already."""
+    trial_id, about = config.trial_id, settings(config, baseline)
     name = f"{ERRORS}/{trial_id}.txt"
     before = (folder.read(name) or b"").decode(errors="replace")
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

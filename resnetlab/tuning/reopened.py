@@ -17,9 +17,9 @@ FAILED = (Status.FAILED, Status.OUT_OF_MEMORY)
 AGAIN = "run again after it ended as"
 
 
-def reopen(store: Store, plan: Plan | None) -> tuple[int, int]:
-    """Let the trials that failed or ran out of memory be run again, with what befell them kept in `reason`; how many,
-    and how many are left as they are: where there is a plan, what was run before it has no say any more."""
+def reopen(store: Store, plan: Plan | None) -> list[str]:
+    """Let the trials that failed or ran out of memory be run again, with what befell them kept in `reason`; what people
+    must hear. Where there is a plan, what was run before it stays as it is: the plan rests on what was known then."""
     opened = left = 0
     for trial_id, row in list(store.trials.items()):
         if row["status"] not in FAILED:
@@ -32,7 +32,10 @@ def reopen(store: Store, plan: Plan | None) -> tuple[int, int]:
             again["restarts"] = (row["restarts"] or 0) + 1
         store.add("trials", {"trial_id": trial_id, **again})
         opened += 1
-    return opened, left
+    said = [f"{opened} trial{'s' * (opened != 1)} that failed {'is' if opened == 1 else 'are'} run again"]
+    if left:
+        said.append(f"{left} that failed before the plan was made stay{'s' * (left == 1)} as before: it cannot change")
+    return said
 
 
 def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[TrialConfig, Phase, dict[str, Any]]]:

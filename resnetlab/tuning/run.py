@@ -192,7 +192,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
     session = _Session(folder)
 
     def say(lost: str) -> None:
-        watch.last_words(f"error: {_lost(lost)}")
+        watch.last_words(f"error: the cluster was lost: {lost}; {continue_hint()}")
 
     with watch.screen(folder), Lifeline(say) as lifeline, _Signals() as signals:
         from resnetlab.tuning import engine  # takes a second, and a signal may come
@@ -222,12 +222,10 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
 
             with _recorded(sweep, session, capacity):
                 signals.wait = True
-                context = _context(asked, resources, options.address is not None)
-                context["contents"] = given.contents(folder, sweep.store.trials.values())
-                engine.run(sweep, context, tick, capacity)
+                engine.run(sweep, _context(asked, sweep, resources, options.address is not None), tick, capacity)
 
 
-def _context(asked: preflight.Asked, resources: Resources, shared: bool) -> dict[str, Any]:
+def _context(asked: preflight.Asked, sweep: Sweep, resources: Resources, shared: bool) -> dict[str, Any]:
     """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
     return {
         "folder": asked.folder.place,
@@ -238,6 +236,7 @@ def _context(asked: preflight.Asked, resources: Resources, shared: bool) -> dict
         "epoch_limit": resources.epoch_limit,
         "compile": resources.compile,
         "every_epoch": shared,
+        "contents": given.contents(asked.folder, sweep.store.trials.values()),
     }
 
 
@@ -253,14 +252,10 @@ def _recorded(sweep: Sweep, session: _Session, capacity: Capacity) -> Iterator[N
             sweep.store.flush()
             session.write(ended=True)
         if isinstance(error, ClusterLost):
-            raise ClusterLost(_lost(str(error))) from None
+            raise ClusterLost(f"the cluster was lost: {error}; {continue_hint()}") from None
         raise
     sweep.store.flush()
     session.write(ended=True)
-
-
-def _lost(what: str) -> str:
-    return f"the cluster was lost: {what}; {continue_hint()}"
 
 
 def continue_hint() -> str:
