@@ -22,8 +22,8 @@ ABOUT = {
 BESIDE = [
     "## `errors/<trial_id>.txt`",
     "",
-    "A text for each trial that failed or ran out of memory, beside the tables: when, why, its settings, and the traceback",
-    "or the end of its process's log. A trial that fails again has both failures in it.",
+    "A text for each trial that failed or ran out of memory, beside the tables: when, why, its settings, and the",
+    "traceback or the end of its process's log. A trial that fails again has both failures in it.",
 ]
 
 

@@ -150,8 +150,8 @@ def run(
     """Run or continue `study`, then write and announce its report, also where every trial failed; TrialsFailed where
     none has a result, or a planned comparison could not be made.
 
-    tools: that follow it, as options of `tracking.chosen`. published: print what was published beside what was measured.
-    how: further `tuning.run.Options`.
+    tools: that follow it, as options of `tracking.chosen`. published: print what was published beside it. how: further
+    `tuning.run.Options`.
     """
     from resnetlab.tracking import chosen
     from resnetlab.tracking.feed import live

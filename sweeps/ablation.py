@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ from resnetlab.yamlfile import parse_value
 STUDIES = Path(__file__).resolve().parent / "studies"
 
 EPILOG = (
-    "Exit codes: 0 done, 1 trials failed: no result, or a comparison that could not be made, 2 bad request, 3 bad data, 4 folder refused, 75 cluster or storage "
+    "Exit codes: 0 done, 1 trials failed (no result, or a comparison not made), 2 bad request, 3 bad data, 4 folder refused, 75 cluster or storage "
     "lost, 130 interrupted. Example: python sweeps/ablation.py --study default --trials 30 --set confirm.seeds=3"
 )
 Phase = StrEnum("Phase", ["pilot", "explore", "plan", "confirm", "all"])
@@ -76,7 +76,7 @@ def main(
             cli.print_plan(chosen, storage, weights)
         else:
             tools = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
-            how = {"address": address, "stage": phase.value, "weights": weights, "nodes": nodes}
+            how: dict[str, Any] = {"address": address, "stage": phase.value, "weights": weights, "nodes": nodes}
             cli.run(chosen, storage, json, tools, retry_failed=retry_failed, **how)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,7 +40,7 @@ def main(
         if dry_run:
             cli.print_plan(chosen, storage, weights)
             return
-        how = {"address": address, "stage": "all", "weights": weights, "retry_failed": retry_failed}
+        how: dict[str, Any] = {"address": address, "stage": "all", "weights": weights, "retry_failed": retry_failed}
         cli.run(chosen, storage, json, published=not json, **how)
 
 

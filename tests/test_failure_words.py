@@ -52,7 +52,9 @@ def test_a_machine_that_leaves_and_a_log_that_nobody_can_read_are_no_crash():
 
 
 def test_a_trial_that_hangs_says_where_it_was():
-    crash = judged(f'{BEGINS}3\nTimeout (0:00:15)!\nThread 0x1 (most recent call first):\n  File "/x/y.py", line 2 in z\n')
+    crash = judged(
+        f'{BEGINS}3\nTimeout (0:00:15)!\nThread 0x1 (most recent call first):\n  File "/x/y.py", line 2 in z\n'
+    )
     said = failure.late(15.0, crash)
     assert said.startswith("an epoch took longer than 15 s (resources.epoch_limit); where it was: Timeout (0:00:15)!")
     assert 'File "/x/y.py", line 2 in z' in said and "larger resources.epoch_limit" in said

@@ -12,9 +12,9 @@ import pytest
 import torch
 from sweeps_here import run_here
 
-from resnetlab.data import prepare
 from resnetlab.analysis.failures import failures
 from resnetlab.analysis.results import Results
+from resnetlab.data import prepare
 from resnetlab.errors import BadData, BadRequest, FolderRefused, TrialsFailed
 from resnetlab.models import build
 from resnetlab.models.pretrained import Weights, read

@@ -21,7 +21,7 @@ from resnetlab.plan import Plan
 from resnetlab.tables.schema import schema
 
 FAMILIES = ("swap", "main", "interaction")  # Holm's adjustment runs over each on its own
-NEEDS_ONE = "and this comparison needs one"  # in the note of one that could not be made because all runs of an arm failed
+NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all runs of an arm failed
 Sides = tuple[np.ndarray, np.ndarray]
 
 

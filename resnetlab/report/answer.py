@@ -186,7 +186,9 @@ def _best(results: Results) -> str:
         said = [f"{row.arm} {percent(row.mean)} (n = {row.n})" for row in ordered]
         if len(said) > NAMED_ARMS:
             return f"Mean test accuracy on fresh seeds: from {said[0]} to {said[-1]}."
-        return f"Mean test accuracy on fresh seeds: {', '.join(said)}." if said else f"No arm has a result{' yet' * bool(to_go(results))}."
+        if not said:
+            return f"No arm has a result{' yet' * bool(to_go(results))}."
+        return f"Mean test accuracy on fresh seeds: {', '.join(said)}."
     if results.plan is not None:
         mean, low, high, n = tested(results)
         if n:

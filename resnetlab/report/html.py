@@ -117,9 +117,8 @@ def _notes(results: Results) -> list[str]:
         )
     if lost := [one for one in failures(results) if one.status != Status.DIVERGED]:
         count = sum(one.trials for one in lost)
-        notes.append(
-            f"{count} trial{'s' * (count != 1)} failed, most often: {lost[0].cause.partition('; ')[0]} (What failed, below)."
-        )
+        most = lost[0].cause.partition("; ")[0]
+        notes.append(f"{count} trial{'s' * (count != 1)} failed, most often: {most} (What failed, below).")
     if shared := shared_times(results.trials):
         notes.append(f"Times say nothing about speed here, and are no objective: {shared}.")
     if len(results.other_confirm):

@@ -7,7 +7,6 @@ for want of memory. The log lies on the machine of the process, so it is read by
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections import Counter
@@ -49,7 +48,7 @@ FATAL = {  # faulthandler's words
 }
 LEAVES = "SIGTERM: this machine is leaving"
 BEGINS = re.compile(r"trial ([0-9a-f]{12}) begins; processes ended by the kernel's OOM killer so far: (\d+|unknown)")
-NOISE = re.compile(r":(job_id|actor_name|task_name):|\[\S+ \S+ E \d+ \d+\] |PC: @|\s+@ |Extension modules:|Current thread")
+NOISE = re.compile(r":(job_id|actor_name|task_name):|\[\S+ \S+ E \d+ \d+\] |PC: @|\s+@ |Extension modules:|Current")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ class Crash:
             "SIGBUS": ", room on the disk and in /dev/shm",
             "SIGILL": ", packages that are built for this processor",
         }
-        return f"compiled code failed at these settings: try {other}, or other versions of torch{more.get(self.signal, '')}"
+        also = more.get(self.signal, "")
+        return f"compiled code failed at these settings: try {other}, or other versions of torch{also}"
 
     def told(self, config: TrialConfig, baseline: TrialConfig, epochs: int) -> str:
         """What people must know of a trial that ends so with `epochs` epochs recorded."""
@@ -156,7 +156,7 @@ def tail(pid: int) -> tuple[str, str, int | None]:
     """In a Ray worker: the end of what the worker `pid` of this node wrote to stderr, where that stands, and
     `oom_kills`. Empty where there is nothing."""
     try:
-        logs = Path(os.readlink("/proc/self/fd/2")).parent
+        logs = Path("/proc/self/fd/2").readlink().parent
         (place,) = logs.glob(f"worker-*-{pid}.err")
         with place.open("rb") as file:
             file.seek(max(0, place.stat().st_size - TAIL))

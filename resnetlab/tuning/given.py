@@ -65,8 +65,8 @@ def settled(study: Study, folder: Folder) -> Study:
         others = sorted({str(row["weights_hash"]) for row in trained} - {file.removeprefix("file:")})
         if others:
             raise FolderRefused(
-                f"{folder.url}: {len(trained)} trial{'s' * (len(trained) > 1)} started from weights {name} with content "
-                f"{', '.join(others)}, and the file given with --weights has {file.removeprefix('file:')}: trials from "
+                f"{folder.url}: {len(trained)} trial{'s' * (len(trained) > 1)} started from weights {name} with "
+                f"content {', '.join(others)}, and the file given with --weights has {file.removeprefix('file:')}: trials from "
                 "different weights do not compare; give the file with that content, or use another --name"
             )
         if not trained:

@@ -27,7 +27,10 @@ def reopen(store: Store, plan: Plan | None) -> list[str]:
         if row["plan_hash"] != (plan.plan_hash if plan else None):
             left += row["phase"] != Phase.CONFIRM
             continue
-        again = {"status": str(Status.INTERRUPTED), "reason": f"{AGAIN} {row['status']}: {row['reason'] or 'unknown'}"}
+        again: dict[str, Any] = {
+            "status": str(Status.INTERRUPTED),
+            "reason": f"{AGAIN} {row['status']}: {row['reason'] or 'unknown'}",
+        }
         if not row["epochs_run"]:  # else its worker says so
             again["restarts"] = (row["restarts"] or 0) + 1
         store.add("trials", {"trial_id": trial_id, **again})
@@ -66,9 +69,7 @@ def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[Tri
             yield config, phase, columns
 
 
-def _waiting_for(
-    rows: list[dict[str, Any]], given: Mapping[str, str], plan: Plan | None
-) -> Iterator[dict[str, Any]]:
+def _waiting_for(rows: list[dict[str, Any]], given: Mapping[str, str], plan: Plan | None) -> Iterator[dict[str, Any]]:
     """Rows that never trained and would start from one of the names, or from a trial that would."""
     idle = [row for row in rows if not row["epochs_run"] and row["status"] != Status.REPLACED] if given else []
     idle = [row for row in idle if plan is None or Phase(row["phase"]) is Phase.CONFIRM]

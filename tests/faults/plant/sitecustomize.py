@@ -3,7 +3,8 @@
     [{"when": {"kernel": 3}, "epoch": 2, "do": "hang"}]
 
 `do`: hang (sleep for an hour), pause (for `seconds`), wait (as long as the file `until` is there), eat (take `bytes` of
-memory and keep them), die (of `signal`; SIGKILL), say (write `words` to stderr), raise (a RuntimeError). Epochs count from 1; without `once: false` a fault happens once, which a file
+memory and keep them), die (of `signal`, else SIGKILL), say (write `words` to stderr), raise (a RuntimeError of
+`words`). Epochs count from 1; without `once: false` a fault happens once, which a file
 beside the plant remembers.
 The file $RESNETLAB_TRAINED has a line for each epoch that was begun or ended: trial, process, what, epoch.
 """
