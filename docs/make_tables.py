@@ -19,6 +19,13 @@ ABOUT = {
     "effects": "a row for each confirmed comparison; remade from the others by `python sweeps/report.py`",
 }
 
+BESIDE = [
+    "## `errors/<trial_id>.txt`",
+    "",
+    "A text for each trial that failed or ran out of memory, beside the tables: when, why, its settings, and the",
+    "traceback or the end of its process's log. A trial that fails again has both failures in it.",
+]
+
 
 def page() -> str:
     """The whole of docs/tables.md."""
@@ -41,7 +48,7 @@ def page() -> str:
             if table == "trials" and field.name == "kernel":
                 name, meaning = "the factors", "each under its own name and type, e.g. `kernel`; null where inactive"
             lines.append(f"| {name} | {field.type} | {said['unit']} | {meaning} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *BESIDE]) + "\n"
 
 
 if __name__ == "__main__":

@@ -25,10 +25,12 @@ from resnetlab.yamlfile import parse_value
 
 if TYPE_CHECKING:
     from resnetlab.analysis.printed import Held
+    from resnetlab.report.terminal import Told
     from resnetlab.tables.folder import Folder
     from resnetlab.tuning.again import Rerun
 
 JSON = "print one JSON object, for scripts, on stdout; everything else goes to stderr"
+RETRY = "run trials again that failed or ran out of memory, once the cause is mended"
 WEIGHTS = "file of weights (safetensors or torch), for trials that ask for torchvision's weights by name"
 
 
@@ -153,10 +155,19 @@ def print_plan(study: Study, storage: str, **how: Any) -> None:
         print(line)
 
 
-def run(study: Study, storage: str, as_json: bool = False, tools: Mapping[str, Any] | None = None, **how: Any) -> None:
-    """Run or continue `study`, then write and announce its report, also where every trial failed.
+def run(
+    study: Study,
+    storage: str,
+    as_json: bool = False,
+    tools: Mapping[str, Any] | None = None,
+    published: bool = False,
+    **how: Any,
+) -> None:
+    """Run or continue `study`, then write and announce its report, also where every trial failed; TrialsFailed where
+    none has a result, or a planned comparison could not be made.
 
-    tools: that follow it, as options of `tracking.chosen`. how: further `tuning.run.Options`.
+    tools: that follow it, as options of `tracking.chosen`. published: print what was published beside it. how: further
+    `tuning.run.Options`.
     """
     from resnetlab.tracking import chosen
     from resnetlab.tracking.feed import live
@@ -171,9 +182,16 @@ def run(study: Study, storage: str, as_json: bool = False, tools: Mapping[str, A
             run_study(study, Options(storage=storage, **how))
         except TrialsFailed as error:
             failed = error
-    report(folder, as_json)
+    told = report(folder, as_json)
+    if published:
+        print_published(study, storage)
     if failed is not None:
         raise failed
+    if told.unmade:
+        many = f"{len(told.unmade)} planned comparison{'s' * (len(told.unmade) > 1)} could not be made"
+        again = any(one.remedy for one in told.failed)
+        mend = "; mend the cause that is named above, then run them again with --retry-failed" if again else ""
+        raise TrialsFailed(f"{study.name}: {many}, because all runs of an arm failed{mend}")
 
 
 def print_published(study: Study, storage: str) -> None:
@@ -232,15 +250,15 @@ def _held(place: str) -> Held | None:
     return printed.held(results, arm_facts(results.study, text.data.shape, text.data.classes)) if text else None
 
 
-def report(folder: Folder, as_json: bool = False) -> None:
-    """Write the report; print its answer and where it lies."""
+def report(folder: Folder, as_json: bool = False) -> Told:
+    """Write the report; print its answer and where it lies. Gives what was told."""
     from resnetlab.report.build import build_report
 
     build_report(folder.place)
-    show(folder.place, as_json, standing=False)
+    return show(folder.place, as_json, standing=False)
 
 
-def show(place: str, as_json: bool = False, standing: bool = True) -> None:
+def show(place: str, as_json: bool = False, standing: bool = True) -> Told:
     """Print what a results folder has to say, running or ended; as one JSON object where a script asks."""
     from rich.console import Console
 
@@ -250,9 +268,10 @@ def show(place: str, as_json: bool = False, standing: bool = True) -> None:
     told = terminal.told(Results.open(place), short(place))
     if as_json:
         console.print_json(told.as_json())
-        return
+        return told
     plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     terminal.show(told, Console(width=terminal.PLAIN if plain else None, highlight=False), standing)
+    return told
 
 
 def export(place: str, optuna: str | None, tools: Mapping[str, Any]) -> None:

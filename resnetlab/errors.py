@@ -3,7 +3,7 @@
 | code | meaning                                             | class            |
 |------|-----------------------------------------------------|------------------|
 | 0    | done                                                |                  |
-| 1    | trials failed, so there is no result                | TrialsFailed     |
+| 1    | trials failed: no result, or a comparison not made  | TrialsFailed     |
 | 1    | a trial run again did not come out as recorded      | NotReproduced    |
 | 1    | a tool did not take what was sent to it             | NotSent          |
 | 2    | bad request: study, option or storage               | BadRequest       |

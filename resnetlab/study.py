@@ -89,7 +89,8 @@ class Resources(Frozen):
         3600.0, gt=0.0, le=1e6, description="seconds that one epoch, with what comes before it, may take"
     )
     allow_slow_bf16: bool = Field(
-        False, description="run precision: bf16 also where the CPU computes it in software, at several times fp32's time"
+        False,
+        description="run precision: bf16 also where the CPU computes it in software, at several times fp32's time",
     )
     compile: bool = Field(False, description="torch.compile the network: seldom worth its seconds of compilation")
 
@@ -128,6 +129,7 @@ class Study(Frozen):
     precision: Precision = Field("fp32", description=PRECISION)
     deterministic: bool = Field(False, description=DETERMINISTIC)
     resources: Resources = Resources()
+    given_weights: dict[str, str] = Field(default_factory=dict, description="name: file:<hash> that is taken for it")
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
     @field_validator("name")
@@ -285,7 +287,13 @@ class Study(Frozen):
 
     def config(self, values: Mapping[str, Any], *, seed: int) -> TrialConfig:
         """The full config of a trial at `values`; ValidationError where the combination is infeasible."""
-        return TrialConfig(**self._common(seed) | self.baseline | dict(values))
+        return self._from_file(TrialConfig(**self._common(seed) | self.baseline | dict(values)))
+
+    def _from_file(self, config: TrialConfig) -> TrialConfig:
+        """With the file that was given in place of the weights' name: what a trial starts from is part of its id."""
+        if config.weights not in self.given_weights:
+            return config
+        return TrialConfig.model_validate(config.model_dump() | {"weights": self.given_weights[config.weights]})
 
     def arm_config(self, name: str, *, seed: int) -> TrialConfig:
         """The full config of a named arm; one with a `source` starts from what that arm's run with this seed learned.
@@ -298,7 +306,7 @@ class Study(Frozen):
         source = changes.pop("source", None)
         if source is not None:
             changes["weights"] = f"trial:{self.arm_config(source, seed=seed).trial_id}"
-        return TrialConfig(**self._common(seed) | self.baseline | changes)
+        return self._from_file(TrialConfig(**self._common(seed) | self.baseline | changes))
 
     def baseline_config(self, seed: int) -> TrialConfig:
         """The full config of the baseline; of named arms the first that starts from no other."""
@@ -350,8 +358,9 @@ class Study(Frozen):
         return [f.name for f in self.space.factors if f.compared and f.name in (self.confirm.factors or f.name)]
 
     def identity(self) -> dict[str, Any]:
-        """What may not change while results of this name exist. Changed confirm or hypotheses lead to a new plan."""
-        left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses"}
+        """What may not change while results of this name exist. Changed confirm or hypotheses lead to a new plan; a
+        file of weights changes the ids of the trials that start from it, and of no other."""
+        left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights"}
         left_out |= {name for name in ("arms",) if not getattr(self, name)}  # newer than the first results
         return self.model_dump(mode="json", exclude=left_out) | {"dataset": self.dataset.identity()}
 

@@ -17,7 +17,7 @@ from resnetlab.yamlfile import parse_value
 STUDIES = Path(__file__).resolve().parent / "studies"
 
 EPILOG = (
-    "Exit codes: 0 done, 1 no trial finished, 2 bad request, 3 bad data, 4 folder refused, 75 cluster or storage "
+    "Exit codes: 0 done, 1 trials failed (no result, or a comparison not made), 2 bad request, 3 bad data, 4 folder refused, 75 cluster or storage "
     "lost, 130 interrupted. Example: python sweeps/ablation.py --study default --trials 30 --set confirm.seeds=3"
 )
 Phase = StrEnum("Phase", ["pilot", "explore", "plan", "confirm", "all"])
@@ -44,6 +44,7 @@ def main(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key of the study")
     ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help=cli.RETRY)] = False,
     phase: Annotated[
         Phase,
         typer.Option(
@@ -76,7 +77,7 @@ def main(
             cli.print_plan(chosen, storage, **how)
         else:
             tools = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
-            cli.run(chosen, storage, json, tools, **how)
+            cli.run(chosen, storage, json, tools, retry_failed=retry_failed, **how)
 
 
 if __name__ == "__main__":

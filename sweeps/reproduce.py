@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ def main(
     address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
     storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
     weights: Annotated[Path | None, typer.Option(help=cli.WEIGHTS)] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help=cli.RETRY)] = False,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, any key of the study")] = None,
     table: Annotated[Path | None, typer.Option(help="print what the reruns in this folder said, as Markdown")] = None,
     json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
@@ -39,9 +40,8 @@ def main(
         if dry_run:
             cli.print_plan(chosen, storage, address=address, weights=weights)
             return
-        cli.run(chosen, storage, json, address=address, stage="all", weights=weights)
-        if not json:
-            cli.print_published(chosen, storage)
+        how: dict[str, Any] = {"address": address, "stage": "all", "weights": weights, "retry_failed": retry_failed}
+        cli.run(chosen, storage, json, published=not json, **how)
 
 
 if __name__ == "__main__":

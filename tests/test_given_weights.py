@@ -12,13 +12,18 @@ import pytest
 import torch
 from sweeps_here import run_here
 
+from resnetlab.analysis.failures import failures
+from resnetlab.analysis.results import Results
 from resnetlab.data import prepare
-from resnetlab.errors import BadData, BadRequest, TrialsFailed
+from resnetlab.errors import BadData, BadRequest, FolderRefused, TrialsFailed
 from resnetlab.models import build
-from resnetlab.models.pretrained import Weights
+from resnetlab.models.pretrained import Weights, read
 from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
+from resnetlab.tables.store import read_table
+from resnetlab.training import transfer
 from resnetlab.tuning import given
+from resnetlab.tuning.run import check_identity
 from resnetlab.tuning.task import data_key
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +88,8 @@ def script(name, tmp_path, *arguments, **more):
 
 def test_trials_that_asked_by_name_start_from_the_file(files, cache, tmp_path):
     asked, weights = given.asked(study(), files / "resnet18.pt")
-    assert asked.arms["started"]["weights"] == f"file:{weights.digest}" and "weights" not in asked.arms["plain"]
+    assert asked.arm_config("started", seed=0).weights == f"file:{weights.digest}"
+    assert asked.arm_config("plain", seed=0).weights == "none"
     given.keep(Folder.at(tmp_path), weights)
     rows = {row["arm"]: row for row in run_here(asked, tmp_path, cache)}
     assert {row["status"] for row in rows.values()} == {"complete"}
@@ -92,13 +98,15 @@ def test_trials_that_asked_by_name_start_from_the_file(files, cache, tmp_path):
     assert given.kept(Folder.at(tmp_path), weights.digest).digest == weights.digest
 
 
-def test_names_are_replaced_in_baseline_factors_and_hypotheses(files):
+def test_names_stay_in_levels_and_hypotheses_and_the_trials_start_from_the_file(files):
     content = {"name": "f", "dataset": {"name": "glyphs"}, "baseline": {"model": "resnet18", "weights": "none"}}
     content |= {"factors": {"weights": {"levels": ["none", "IMAGENET1K_V1"]}, "frozen": {"levels": [0, 5]}}}
     content |= {"hypotheses": ["weights IMAGENET1K_V1 > weights none"]}
     asked, weights = given.asked(build_study(content, "f.yaml"), files / "resnet18.pt")
     mine = f"file:{weights.digest}"
-    assert asked.space["weights"].levels == ("none", mine) and asked.declared[0].level == mine
+    assert asked.space["weights"].levels == ("none", "IMAGENET1K_V1") and asked.declared[0].level == "IMAGENET1K_V1"
+    assert asked.config({"weights": "IMAGENET1K_V1", "frozen": 0}, seed=0).weights == mine
+    assert asked.config({"weights": "none", "frozen": 0}, seed=0).weights == "none"
     asked, _ = given.asked(study(baseline={"model": "resnet18", "weights": "IMAGENET1K_V1"}, a={}, b={"frozen": 1}),
                            files / "resnet18.pt")  # fmt: skip
     assert {asked.arm_config(name, seed=0).weights for name in asked.arms} == {mine}
@@ -166,15 +174,27 @@ def test_a_file_that_cannot_be_taken_ends_before_anything_runs(
 
 
 @pytest.mark.slow
-def test_without_weights_and_network_an_arm_says_so_and_the_others_run(tmp_path, cache):
+def test_without_weights_and_network_an_arm_says_so_and_its_advice_works(tmp_path, cache, files):
     (tmp_path / "arms.yaml").write_text(STUDY)
-    code, _, error = script("ablation.py", tmp_path, "--study", tmp_path / "arms.yaml", RESNETLAB_CACHE=str(cache))
-    assert code == 0, error
+    code, out, error = script("ablation.py", tmp_path, "--study", tmp_path / "arms.yaml", RESNETLAB_CACHE=str(cache))
+    assert code == 1 and "1 planned comparison could not be made" in error, error
     rows = {row["arm"]: row for row in pq.read_table(tmp_path / "r/arms/trials.parquet").to_pylist()}
     assert rows["plain"]["status"] == "complete" and rows["started"]["status"] == "failed"
     for word in ("weights IMAGENET1K_V1 of resnet18 are neither here nor", "resnet18-f37072fd.pth", "--weights"):
         assert word in rows["started"]["reason"]
     assert not list((tmp_path / "torch").rglob("*.pth*"))
+    (advice,) = [line for line in out.splitlines() if "--weights FILE --retry-failed" in line and "next" not in line]
+    assert advice.strip().startswith("once that is mended: python") and "cannot be estimated yet" not in out
+    plain = rows["plain"]
+    options = "--study", tmp_path / "arms.yaml", "--weights", files / "resnet18.pt", "--retry-failed"
+    code, out, error = script("ablation.py", tmp_path, *options, RESNETLAB_CACHE=str(cache))  # as it advises
+    assert code == 0, error
+    rows = pq.read_table(tmp_path / "r/arms/trials.parquet").to_pylist()
+    now = {row["arm"]: row for row in rows if row["status"] != "replaced"}
+    assert now["plain"] == plain and now["started"]["status"] == "complete"
+    assert len(rows) == 3 and {row["plan_hash"] for row in now.values()} == {plain["plan_hash"]}
+    code, out, error = script("ablation.py", tmp_path, "--study", tmp_path / "arms.yaml", RESNETLAB_CACHE=str(cache))
+    assert code == 0 and "2 of 2 planned confirm runs" in out, error  # the folder knows which file it was
 
 
 def test_every_arm_has_its_try_before_a_sweep_in_which_nothing_works_ends(cache, tmp_path, monkeypatch):
@@ -188,3 +208,90 @@ def test_every_arm_has_its_try_before_a_sweep_in_which_nothing_works_ends(cache,
     assert [row["status"] for row in rows] == ["failed"] * 5 + ["complete"]
     with pytest.raises(TrialsFailed, match="first 5 trials failed, the last with: weights IMAGENET1K_V1"):
         run_here(study(**needy), tmp_path / "all", cache)
+
+
+def offline(monkeypatch, tmp_path):
+    def nothing(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", nothing)
+
+
+def table(place):
+    return read_table(Folder.at(place), "trials").to_pylist()
+
+
+def go_on(content, place, cache, path=None, **how):
+    """What `run_study` does with a study, without Ray; its rows."""
+    folder = Folder.at(place)
+    asked, weights = given.asked(content, path)
+    asked = given.settled(asked, folder)
+    check_identity(asked, folder)
+    folder.write_json("study.json", asked.model_dump(mode="json"))
+    given.keep(folder, weights)
+    run_here(asked, place, cache, **how)
+    return table(place)
+
+
+def test_a_file_takes_the_place_of_a_name_from_which_nothing_has_trained(files, cache, tmp_path, monkeypatch):
+    """The trials of other arms are as they were, in the same plan; who gives no file later goes on with this one."""
+    offline(monkeypatch, tmp_path)
+    place = tmp_path / "r"
+    before = {row["arm"]: row for row in go_on(study(), place, cache)}
+    assert (before["plain"]["status"], before["started"]["status"]) == ("complete", "failed")
+    rows = go_on(study(), place, cache, files / "resnet18.pt")
+    old = next(row for row in rows if row["trial_id"] == before["started"]["trial_id"])
+    now = {row["arm"]: row for row in rows if row is not old}
+    assert old["status"] == "replaced" and old["plan_hash"] is None and before["started"]["reason"] in old["reason"]
+    assert now["plain"] == before["plain"] and now["started"]["status"] == "complete"
+    assert now["started"]["seed"] == old["seed"] and now["started"]["weights"].startswith("file:")
+    results = Results.open(place)
+    assert len(results.trials) == 2 and len(results.confirm) == 2 and not failures(results)
+    assert go_on(study(), place, cache) == rows
+
+
+def test_explore_trials_in_whose_place_others_run_keep_their_number_and_values(files, cache, tmp_path, monkeypatch):
+    offline(monkeypatch, tmp_path)
+    content = {"name": "f", "dataset": {"name": "glyphs", "variants": 1, "limit": 40}, "confirm": {"seeds": 1}}
+    content |= {"baseline": {"model": "resnet18", "batch": 16, "frozen": 5, "weights": "IMAGENET1K_V1"}}
+    content |= {"factors": {"weights": {"levels": ["none", "IMAGENET1K_V1"]}, "lr": {"low": 0.01, "high": 0.1}}}
+    content |= {"search": {"trials": 3, "epochs": 1, "audit": 0}}
+    factors = build_study(content, "f.yaml")
+    place = tmp_path / "r"
+    before = go_on(factors, place, cache, until=3)
+    lost = [row for row in before if row["status"] == "failed"]
+    kept = [row for row in before if row["status"] == "complete"]
+    assert len(lost) + len(kept) == 3 and lost
+    rows = go_on(factors, place, cache, files / "resnet18.pt")
+    old = [row for row in rows if row["status"] == "replaced"]
+    assert {row["trial_id"] for row in old} == {row["trial_id"] for row in lost}
+    now = {row["number"]: row for row in rows if row["phase"] == "explore" and row["status"] != "replaced"}
+    assert len(now) == 3 and len({row["number"] for row in rows}) == len(rows)
+    for row in lost:
+        fresh = now[row["number"]]
+        assert (fresh["lr"], fresh["weights"], fresh["seed"]) == (row["lr"], "IMAGENET1K_V1", row["seed"])
+        assert fresh["status"] == "complete" and f"in place of trial {row['trial_id']} (failed" in fresh["reason"]
+    assert all(row in rows for row in kept)
+    again = go_on(factors, place, cache)
+    assert again == rows
+
+
+def test_a_file_with_other_weights_than_trials_have_started_from_is_refused(files, cache, tmp_path, monkeypatch):
+    """The same weights are taken, and the trials keep the name and their ids."""
+    hub = tmp_path / "hub"
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(hub))
+    published = {"IMAGENET1K_V1": files / "resnet18.pt"}
+    monkeypatch.setattr(transfer, "named", lambda model, name: read(published[name]))
+    place = tmp_path / "r"
+    go_on(study(), place, cache, until=1)
+    before = go_on(study(), place, cache, until=1)
+    assert {row["status"] for row in before} == {"complete"}
+    other = tmp_path / "other.pt"
+    tensors = {key: value + 1 for key, value in read(files / "resnet18.pt").tensors.items()}
+    torch.save(tensors, other)
+    with pytest.raises(FolderRefused, match=r"1 trial started from weights IMAGENET1K_V1 with content .*--weights has"):
+        go_on(study(), place, cache, other)
+    assert go_on(study(), place, cache, files / "resnet18.pt") == before
+    (name,) = given.contents(Folder.at(place), table(place))
+    assert name == "resnet18 IMAGENET1K_V1"

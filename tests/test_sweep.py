@@ -13,6 +13,7 @@ from resnetlab.records import Phase, Status
 from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store, read_table
+from resnetlab.tuning.failure import Crash
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.task import data_key, one_dataset
 
@@ -195,6 +196,89 @@ def test_a_trial_whose_process_dies_is_run_again_until_it_died_often(tmp_path, s
     row = sweep.store.trials[task.trial_id]
     assert row["status"] == status and row["epochs_run"] == 1
     assert row["reason"] == f"its process died {retries + 1} times: why"
+
+
+def test_a_signal_at_the_same_place_ends_a_trial_and_deaths_of_other_kinds_do_not_count(tmp_path):
+    sweep, trainer = start(tmp_path), Trainer()
+    crash = Crash("SIGSEGV", log=("Fatal Python error: Segmentation fault", '  File "a.py", line 3 in f'))
+    task = sweep.next()
+    for _ in range(3):
+        sweep.died(task.trial_id, "its node is lost")
+        assert sweep.next().trial_id == task.trial_id
+    sweep.crashed(task.trial_id, crash)
+    assert sweep.next().trial_id == task.trial_id
+    sweep.report(task.trial_id, trainer.step(task, 0))
+    sweep.crashed(task.trial_id, crash)  # in the next epoch: another place
+    assert sweep.next().trial_id == task.trial_id
+    sweep.report(task.trial_id, trainer.step(task, 0) | {"epochs": trainer.epochs[task.trial_id][:1]})
+    sweep.crashed(task.trial_id, crash)  # an epoch repeated from an old checkpoint is no way on
+    row = sweep.store.trials[task.trial_id]
+    assert row["status"] == "failed" and row["epochs_run"] == 1
+    assert row["reason"].startswith(
+        "its process died 2 times at the same place: killed by SIGSEGV (segmentation fault)"
+    )
+    for words in ("in epoch 2", "model resnet", "Segmentation fault | File", "other versions of torch"):
+        assert words in row["reason"], row["reason"]
+    kept = (tmp_path / "errors" / f"{task.trial_id}.txt").read_text()
+    assert 'File "a.py", line 3 in f' in kept and "settings: model resnet, batch 128" in kept
+
+
+def test_failed_trials_are_run_again_when_asked_with_what_befell_them_kept(tmp_path):
+    def fails(config):
+        return config.kernel == 5 and config.blocks == 2
+
+    class Failing(Trainer):
+        def step(self, task, reported):
+            if fails(task.config):
+                return {"epochs": [], "ending": {"status": "failed", "reason": "why", "traceback": "where"}}
+            return super().step(task, reported)
+
+    def at(stage, retry=False):
+        s = study()
+        store = Store(Folder.at(tmp_path), s.space.names)
+        return Sweep(s, store, FACTS, one_dataset(s, "d", ["a", "b"]), stage, retry=retry)
+
+    sweep = at("explore")
+    assert drive(sweep, Failing())
+    lost = [t for t in sweep.store.trials.values() if t["status"] == "failed"]
+    whole = {t["trial_id"]: t for t in sweep.store.trials.values() if t["status"] != "failed"}
+    assert lost and all((tmp_path / "errors" / f"{t['trial_id']}.txt").exists() for t in lost)
+    sweep.store.close()
+    sweep = at("explore")
+    assert not sweep._again and drive(sweep, Trainer())  # a sweep that is continued leaves them as they are
+    sweep.store.close()
+    sweep = at("explore", retry=True)
+    assert drive(sweep, Trainer())
+    for row in lost:
+        now = sweep.store.trials[row["trial_id"]]
+        assert now["status"] in ("complete", "stopped") and now["restarts"] == 1
+        assert now["reason"].endswith("run again after it ended as failed: why")
+    assert all(sweep.store.trials[trial_id] == row for trial_id, row in whole.items())
+    assert len(sweep.store.trials) == 12
+    sweep.store.close()
+
+
+def test_what_failed_before_the_plan_stays_and_what_failed_of_the_plan_is_run_again(tmp_path):
+    class Failing(Trainer):
+        def step(self, task, reported):
+            if task.config.optimizer == "adamw" and (task.test or task.config.kernel == 3):
+                return {"epochs": [], "ending": {"status": "out_of_memory", "reason": "why"}}
+            return super().step(task, reported)
+
+    sweep = start(tmp_path)
+    assert drive(sweep, Failing())
+    sweep.store.close()
+    lost = {t["trial_id"]: t for t in sweep.store.trials.values() if t["status"] == "out_of_memory"}
+    early = [trial_id for trial_id, row in lost.items() if row["phase"] != "confirm"]
+    assert early and len(early) < len(lost)
+    s = study()
+    sweep = Sweep(s, Store(Folder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", ["a", "b"]), retry=True)
+    assert any("before the plan" in line for line in sweep.notes)
+    plan = sweep.plan.plan_hash
+    assert drive(sweep, Trainer()) and sweep.plan.plan_hash == plan
+    for trial_id, row in lost.items():
+        assert sweep.store.trials[trial_id]["status"] == ("out_of_memory" if trial_id in early else "complete"), row
+    sweep.store.close()
 
 
 def test_diverged_trials_are_rows_and_never_the_incumbent(tmp_path):

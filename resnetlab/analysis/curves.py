@@ -26,6 +26,7 @@ WORDS = {
     Status.INTERRUPTED: "interrupted",
     Status.RUNNING: "running",
     Status.WAITING: "waiting",
+    Status.REPLACED: "replaced",
 }
 
 

@@ -21,6 +21,7 @@ from resnetlab.plan import Plan
 from resnetlab.tables.schema import schema
 
 FAMILIES = ("swap", "main", "interaction")  # Holm's adjustment runs over each on its own
+NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all runs of an arm failed
 Sides = tuple[np.ndarray, np.ndarray]
 
 
@@ -236,14 +237,15 @@ def _why_not(plan: Plan, found: Analysis, i: int, used: np.ndarray) -> str:
     item, n = found.questions.items[i], found.cells.n[0]
     if np.isnan(found.estimates.estimate[0, i]):
         laid = {arm.name for arm in plan.arms}
-        if item.kind == "swap" and f"{item.factor}={item.level}" not in laid:
+        named = plan.design == "arms"  # whose arms are all laid, under names of their own
+        if not named and item.kind == "swap" and f"{item.factor}={item.level}" not in laid:
             reasons = [line for line in plan.infeasible if line.startswith(f"{item.factor}={item.level}: ")]
             return f"cannot be run: {reasons[0]}" if reasons else "the plan has no arm with this level"
-        if "incumbent" not in laid:
+        if not named and "incumbent" not in laid:
             return "the incumbent itself cannot be run: " + ", ".join(plan.infeasible)
         without = [plan.arms[row].name for row in used if n[row] == 0]
         if without:
-            return f"no run of {' and of '.join(without[:3])} gave a value, and this comparison needs one"
+            return f"no run of {' and of '.join(without[:3])} gave a value, {NEEDS_ONE}"
         return "arms that it needs cannot be run: " + ", ".join(plan.infeasible)
     if n[used].max() < 2 or (item.kind == "swap" and n[used].min() < 2):
         return "an arm with a single run has no measure of seed-to-seed spread, so no interval (needs 2 seeds or more)"

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.plan import Plan
-from resnetlab.records import Phase
+from resnetlab.records import Phase, Status
 from resnetlab.study import Study, build_study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.schema import factor_type, schema
@@ -60,6 +60,7 @@ class Results:
             if name == "trials":
                 check_study(found["study"].unique().to_pylist(), study.name, folder)
             tables[name] = _frame(found, study.columns if name == "trials" else ())
+        tables["trials"] = tables["trials"][tables["trials"]["status"] != Status.REPLACED].reset_index(drop=True)
         return cls(
             folder, study, plan, folder.read_json("sweep.json") or {}, **tables, missing=tuple(missing), notes=notes
         )

@@ -10,8 +10,10 @@ import pandas as pd
 from resnetlab.analysis.claims import claims, exploratory
 from resnetlab.analysis.curves import Counts, full_budget
 from resnetlab.analysis.effects import performance
+from resnetlab.analysis.failures import to_go
 from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
+from resnetlab.records import Status
 from resnetlab.report.words import asked, listed, missing, percent, percents, sentence, signed
 
 NAMED = 8  # factors or arms that the answer names
@@ -134,15 +136,20 @@ def undeclared(results: Results, effects: pd.DataFrame) -> list[bool]:
 def _lead(results: Results, effects: pd.DataFrame, free: list[bool]) -> str:
     explore = Counts.of(results.explore)
     if results.plan is None:
+        more = results.study.confirm.design != "none" and not _nothing_to_confirm(results)
         return (
-            "Nothing is confirmed yet: this folder holds exploration only "
+            f"Nothing is confirmed{' yet' * more}: this folder holds exploration only "
             f"({explore.words()}). What exploration suggests is listed below as hypotheses."
         )
     done = len(full_budget(results.confirm))
     planned = len(results.plan.arms) * results.plan.seeds
     rests = f"{done} of {planned} planned confirm runs reached the full budget"
     if effects.empty or effects["estimate"].isna().all():
-        return f"No comparison can be estimated yet: {rests}."
+        if to_go(results):
+            return f"No comparison can be estimated yet: {rests}."
+        lost = Counts.of(results.confirm).lost
+        why = f"; {lost} ended without a result" if lost else ""
+        return f"No comparison can be made: {rests}{why}."
     total = len(effects)
     if effects["low"].isna().all():
         return f"No comparison can be judged: {rests}, and one run of each arm gives no interval."
@@ -150,6 +157,13 @@ def _lead(results: Results, effects: pd.DataFrame, free: list[bool]) -> str:
     share = {0: "None", 1: "One"}.get(found, str(found))
     verb = "is a confirmed effect" if found < 2 else "are confirmed effects"
     return f"{share} of {total} comparison{'' if total == 1 else 's'} {verb}; {rests}, on fresh seeds.{_asked(free)}"
+
+
+def _nothing_to_confirm(results: Results) -> bool:
+    """All that was to be explored has ended, and none of it at the full budget: no plan can be made of it."""
+    ended = results.explore["status"].map(lambda status: Status(status).ended).astype(bool)
+    whole = len(ended) >= results.study.explore_trials > 0
+    return bool(whole and ended.all() and full_budget(results.explore).empty)
 
 
 def _asked(free: list[bool]) -> str:
@@ -172,7 +186,9 @@ def _best(results: Results) -> str:
         said = [f"{row.arm} {percent(row.mean)} (n = {row.n})" for row in ordered]
         if len(said) > NAMED_ARMS:
             return f"Mean test accuracy on fresh seeds: from {said[0]} to {said[-1]}."
-        return f"Mean test accuracy on fresh seeds: {', '.join(said)}." if said else "No arm has a result yet."
+        if not said:
+            return f"No arm has a result{' yet' * bool(to_go(results))}."
+        return f"Mean test accuracy on fresh seeds: {', '.join(said)}."
     if results.plan is not None:
         mean, low, high, n = tested(results)
         if n:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from resnetlab.analysis.curves import SPENT, WORDS, Counts, cost, efficiency, learning_curves
+from resnetlab.analysis.failures import failures
 from resnetlab.analysis.results import Results
 from resnetlab.config import TrialConfig
 from resnetlab.metrics import METRICS
@@ -42,7 +43,7 @@ def plan(results: Results) -> Section:
     columns = ["Factor", "Meaning", "Levels or range", "Baseline"]
     factors = Table(columns, ["code", "text", "long", "code"], rows, foot, "The factors")
     if results.plan is None:
-        return Section("plan", "The plan", ["No plan was made yet: confirm runs follow exploration."], [factors])
+        return Section("plan", "The plan", [_no_plan(results)], [factors])
     found = results.plan
     text = [
         f"Written down and hashed before the first of its own confirm runs (plan {found.plan_hash}): design "
@@ -58,6 +59,12 @@ def plan(results: Results) -> Section:
     columns = ["Arm", "Setting", "Moved along"]
     laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned", folded=len(rows) > FOLDED)
     return Section("plan", "The plan", text, [factors, laid])
+
+
+def _no_plan(results: Results) -> str:
+    if results.study.confirm.design == "none":
+        return "There is no plan: this study explores, and confirms nothing (confirm.design: none)."
+    return "There is no plan: confirm runs follow exploration, once a trial of it has reached the full budget."
 
 
 def _replaced(results: Results) -> list[str]:
@@ -191,6 +198,7 @@ def provenance(results: Results) -> Section:
         ("Threads a trial", _distinct(trials, "threads")),
         ("Data", ", ".join(filter(None, [data.get("name", results.study.dataset.name), shape, sizes]))),
         ("Classes", number or None),
+        ("Weights given in place of a name", _given(results)),
         ("Bad rows", bad_rows_said(data["bad_rows"]) if data.get("bad_rows") else None),
         ("Notes on the data", "; ".join(map(str, data.get("notes") or ())) or None),
         ("Further data", _others(data.get("others") or {})),
@@ -236,6 +244,27 @@ def _seeds(results: Results) -> str | None:
     seeds = results.confirm.drop_duplicates("seed_block").sort_values("seed_block")["seed"].dropna()
     more = f" and {len(seeds) - SEEDS} more" if len(seeds) > SEEDS else ""
     return ", ".join(map(str, seeds.head(SEEDS))) + more or None
+
+
+def _given(results: Results) -> str:
+    """`IMAGENET1K_V1: file:…`"""
+    return ", ".join(f"{name}: {file}" for name, file in results.study.given_weights.items())
+
+
+def failed(results: Results) -> Section | None:
+    """What failed, by cause, with an example, its log and what to do; None where nothing did."""
+    found = failures(results)
+    if not found:
+        return None
+    rows = [
+        [WORDS[Status(one.status)], f"{one.trials:,}", f"{one.number} ({one.example})", one.cause, one.log, one.remedy]
+        for one in found
+    ]
+    headings = ["Ended", "Trials", "Example", "Cause", "Log or traceback", "Once the cause is mended"]
+    total = sum(one.trials for one in found)
+    text = [f"{total:,} of {len(results.trials):,} trials ended without a result, for the causes below."]
+    kinds = ["text", "number", "code", "long", "code", "code"]
+    return Section("failures", "What failed", text, [Table(headings, kinds, rows).without_empty()])
 
 
 def _others(others: dict[str, Any]) -> str:

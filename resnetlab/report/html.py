@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from resnetlab import __version__
 from resnetlab.analysis.curves import WORDS, Counts
+from resnetlab.analysis.failures import failures
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.sharing import shared_times
 from resnetlab.records import Phase, Status
@@ -87,6 +88,7 @@ def _contents(results: Results, effects: pd.DataFrame) -> dict[str, list[Section
             printed.against_print(results),
         ],
         "The record": [
+            bookkeeping.failed(results),
             bookkeeping.costs(results),
             bookkeeping.plan(results),
             bookkeeping.provenance(results),
@@ -113,6 +115,10 @@ def _notes(results: Results) -> list[str]:
         notes.append(
             f"The sweep had not ended when this report was made: {running} trials were waiting, running or interrupted."
         )
+    if lost := [one for one in failures(results) if one.status != Status.DIVERGED]:
+        count = sum(one.trials for one in lost)
+        most = lost[0].cause.partition("; ")[0]
+        notes.append(f"{count} trial{'s' * (count != 1)} failed, most often: {most} (What failed, below).")
     if shared := shared_times(results.trials):
         notes.append(f"Times say nothing about speed here, and are no objective: {shared}.")
     if len(results.other_confirm):

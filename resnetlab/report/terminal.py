@@ -5,7 +5,6 @@ From the tables alone, by whoever may read them; a sweep that runs is known by i
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resnetlab.analysis import effects, printed
+from resnetlab.analysis import effects, failures, printed
 from resnetlab.analysis.curves import full_budget
+from resnetlab.analysis.failures import Failure
 from resnetlab.analysis.results import Results
 from resnetlab.commands import continued
 from resnetlab.records import Phase, Status
@@ -41,6 +41,7 @@ class Told:
     declared: which of them a hypothesis asked for before the runs. next: a command, `` where there is nothing to do."""
 
     results: Results
+    place: str
     holder: Holder | None
     state: str
     standing: Standing
@@ -50,6 +51,8 @@ class Told:
     declared: list[bool]
     report: str
     next: str
+    failed: list[Failure]
+    unmade: list[str]  # planned comparisons for which runs are missing that failed
 
     def as_json(self) -> dict[str, Any]:
         """For scripts. Accuracies and effects are fractions, as in the tables."""
@@ -71,6 +74,8 @@ class Told:
             "answer": f"{self.lead} {self.best}",
             "effects": rows.to_dict("records"),
             "published": {kind: [asdict(one) for one in some] for kind, some in verdicts.items()} or None,
+            "failures": [asdict(one) for one in self.failed],
+            "not_made": self.unmade,
             "report": self.report or None,
             "next": self.next or None,
         }
@@ -100,12 +105,14 @@ def told(results: Results, place: str) -> Told:
     if results.plan is not None:
         found = effects.estimate(results.plan, results.confirm)
     said = answer(results, found)
+    failed, unmade = failures.failures(results), failures.unmade(results, found)
     rows = ranked(found.assign(declared=[not free for free in undeclared(results, found)]))
     there = results.folder.read("report.html") is not None
     shown = results.folder.url if "://" in place else place.rstrip("/")  # a URL's options belong to no file in it
     report = f"{shown}/report.html" if there else ""
     return Told(
         results,
+        shown,
         held if running else None,
         state,
         standing,
@@ -114,7 +121,9 @@ def told(results: Results, place: str) -> Told:
         rows.drop(columns="declared"),
         rows["declared"].tolist(),
         report,
-        _next(results, state, place),
+        next((one.remedy for one in failed if unmade and one.remedy), "") or _next(results, state, place),
+        failed,
+        unmade,
     )
 
 
@@ -165,8 +174,7 @@ def _next(results: Results, state: str, place: str) -> str:
     if state == "running":
         return ""
     if state == "unfinished":
-        command = str(results.sweep.get("command") or "")
-        command = re.sub(r" --phase[ =]\w+", "", command)
+        command = failures.PHASE.sub("", str(results.sweep.get("command") or ""))
         return continued(command, results.folder.path, results.sweep.get("directory"))
     runs = full_budget(results.confirm if results.plan is not None else results.explore).dropna(subset="val_accuracy")
     if runs.empty:
@@ -210,6 +218,22 @@ def left_out(said: Told) -> int:
     return max(0, len(said.found) - max(ROWS, int((said.found["verdict"] == "effect").sum())))
 
 
+def failed(said: Told) -> list[str]:
+    """What failed, by cause, with where to look and what to type: a few lines each."""
+    lines = []
+    for one in said.failed:
+        kind = one.status.replace("_", " ")
+        many = f"{one.trials} trials {kind}, e.g. {one.example}" if one.trials > 1 else f"trial {one.example} {kind}"
+        lines.append(f"\n{many}: {one.cause}")
+        if one.log:
+            lines.append(f"  its log: {said.place}/{one.log}")
+        if one.remedy:
+            lines.append(f"  once that is mended: {one.remedy}")
+    if said.unmade:
+        lines.append(f"\nnot made, for want of runs that failed: {', '.join(said.unmade)}")
+    return lines
+
+
 def show(said: Told, console: Console, standing: bool = True) -> None:
     """Print it: where the sweep stands, unless that was just seen; the conclusions, the report and what to do next."""
 
@@ -230,6 +254,8 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
         if left_out(said):
             say(f"and {left_out(said)} more in the report", style="dim")
     say(said.best)
+    for line in failed(said):
+        say(line, "red")
     if said.report:
         console.print(Text(f"\nreport: {said.report}"), soft_wrap=True)
     if said.next:

@@ -30,7 +30,9 @@ _TRIAL_HEAD = [
     _field("study", _TEXT, "name of the study"),
     _field("number", _INT, "order in which the sweep proposed it, from 0"),
     _field("phase", _TEXT, "pilot, explore, audit or confirm"),
-    _field("status", _TEXT, "waiting, running, complete, stopped, diverged, out_of_memory, failed, interrupted"),
+    _field(
+        "status", _TEXT, "waiting, running, complete, stopped, diverged, out_of_memory, failed, interrupted, replaced"
+    ),
     _field("reason", _TEXT, "why it ended, in words"),
     _field("arm", _TEXT, "pilot: baseline; confirm: the name of the arm, e.g. `kernel=5`"),
     _field("plan_hash", _TEXT, "confirm: hash of the plan that asked for it"),

@@ -106,7 +106,7 @@ class Feed:
         if trials is None:
             return
         factors = factors_of(trials.schema)
-        rows = trials.to_pylist()
+        rows = [row for row in trials.to_pylist() if row["status"] != Status.REPLACED]
         epochs = read_table(self._folder, "epochs")
         for tracker in list(self._trackers):
             try:

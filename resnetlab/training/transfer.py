@@ -32,7 +32,7 @@ def starting_weights(config: TrialConfig, given: Weights | None = None) -> Weigh
     if config.weights == "none":
         return None
     if not wanted:
-        return named(config.model, config.weights)
+        return given or named(config.model, config.weights)
     if given is None:
         raise BadRequest(f"weights={config.weights}: these weights are not here; the sweep that asks for them has them")
     found = given.digest if kind == "file" else given.about.get("trial_id")

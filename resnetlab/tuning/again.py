@@ -168,6 +168,9 @@ def _start(folder: Folder, row: Mapping[str, Any], place: Place, say: Say) -> tu
         device = "cpu"
         say(f"no GPU here: run on the CPU (the trial ran on {row['device']})")
     weights = _weights(folder, config, place, say)
+    known = given.contents(folder, [row])
+    if config.weights != "none" and (mine := known.get(given.by_name(config.model, config.weights))):
+        weights = given.kept(folder, mine)
     compile = json.loads(row["settings"] or "{}").get("compile", False)
     return Training(config, dataset, device, row["threads"] or 1, None, weights, compile=compile), dataset
 

@@ -33,7 +33,7 @@ from ray.tune.search import Searcher
 
 from resnetlab.errors import ClusterLost
 from resnetlab.records import Status
-from resnetlab.tuning import compat
+from resnetlab.tuning import compat, failure
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.trial import TrialWorker
@@ -156,10 +156,13 @@ class _Decisions(_Kept, FIFOScheduler):
         if "low on memory" in error:
             self._guard(self._sweep.died, trial_id, "the node ran out of memory", Status.OUT_OF_MEMORY)
         elif self._silence.late(trial_id):
-            limit = f"{self._silence.limit:g} s (resources.epoch_limit)"
-            self._guard(self._sweep.ended, trial_id, Status.FAILED, f"an epoch took longer than {limit}")
+            crash = failure.look(error)
+            reason, log = failure.late(self._silence.limit, crash), "\n".join(crash.log if crash else ())
+            self._guard(self._sweep.ended, trial_id, Status.FAILED, reason, log)
         elif "exit_actor" in error:
             self._guard(self._sweep.died, trial_id, "its machine is leaving")
+        elif (crash := failure.look(error)) is not None:
+            self._guard(self._sweep.crashed, trial_id, crash)
         else:
             self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])
 

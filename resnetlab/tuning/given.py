@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, product
@@ -12,9 +13,10 @@ from pydantic import ValidationError
 
 from resnetlab.config import MODEL_SETTINGS, TrialConfig
 from resnetlab.data import Dataset
-from resnetlab.errors import BadData, BadRequest
-from resnetlab.study import Study, build_study
+from resnetlab.errors import BadData, BadRequest, FolderRefused
+from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
+from resnetlab.tables.store import read_table
 from resnetlab.tuning.task import WEIGHTS, data_key
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ MOST = 1000  # combinations of levels that are looked at
 
 
 def asked(study: Study, path: Path | None) -> tuple[Study, Weights | None]:
-    """The study whose trials start from the file at `path` where it said torchvision's weights by name, and the
-    weights; the study as it is where `path` is None.
+    """The study whose trials start from the file at `path` where it says torchvision's weights by name, and the
+    weights; the study as it is where `path` is None. Its levels and hypotheses keep the names.
 
     Raises BadData for a file that cannot be taken, BadRequest where nothing in the study starts from it.
     """
@@ -36,18 +38,62 @@ def asked(study: Study, path: Path | None) -> tuple[Study, Weights | None]:
 
     found = read(path)
     mine = f"file:{found.digest}"
-    content = study.model_dump(mode="json")
-    for settings in (content["baseline"], content["factors"], *content["arms"].values()):
-        if "weights" in settings:
-            settings["weights"] = _replaced(settings["weights"], mine)
-    content["hypotheses"] = [re.sub(r"(?<=weights )[A-Z][A-Z0-9_]*", mine, line) for line in content["hypotheses"]]
-    taken = build_study(content, f"{study.name} with --weights {path}")
+    taken = study.model_copy(update={"given_weights": study.given_weights | dict.fromkeys(_names(study), mine)})
     if not any(config.weights == mine for _, config in _starting(taken)):
         raise BadRequest(
             f"--weights {path}: nothing in {study.name} starts from weights by name; to start from this file, say "
             f"weights: {mine} in its baseline, an arm or a factor"
         )
     return taken, found
+
+
+def settled(study: Study, folder: Folder) -> Study:
+    """The study as it goes on in `folder`: with the files that were given before for names, where none is given now.
+
+    A file is taken for a name as long as no trial has trained from what the name meant until then; where trials have,
+    and the file holds the very same weights, the trials keep the name (`contents` finds the file for them).
+    FolderRefused where it holds others: those trials would not compare.
+    """
+    held: Mapping[str, str] = (folder.read_json("study.json") or {}).get("given_weights") or {}
+    now = study.given_weights
+    taken = dict(held)
+    changed = {name: file for name, file in now.items() if held.get(name) != file}
+    rows = _rows(folder) if changed else []
+    for name, file in changed.items():
+        before = held.get(name, name)
+        trained = [row for row in rows if row["epochs_run"] and json.loads(row["config"])["weights"] == before]
+        others = sorted({str(row["weights_hash"]) for row in trained} - {file.removeprefix("file:")})
+        if others:
+            raise FolderRefused(
+                f"{folder.url}: {len(trained)} trial{'s' * (len(trained) > 1)} started from weights {name} with "
+                f"content {', '.join(others)}, and the file given with --weights has {file.removeprefix('file:')}: trials from "
+                "different weights do not compare; give the file with that content, or use another --name"
+            )
+        if not trained:
+            taken[name] = file
+    return study.model_copy(update={"given_weights": taken})
+
+
+def contents(folder: Folder, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Content hash by `model name` of torchvision's weights that the folder holds, because trials there have started
+    from them and their file was given since."""
+    here = {name.removesuffix(".safetensors") for name in folder.names(WEIGHTS)}
+    known = ((json.loads(row["config"]), row["weights_hash"]) for row in rows if row["weights_hash"] in here)
+    return {
+        by_name(config["model"], config["weights"]): found
+        for config, found in known
+        if BY_NAME.fullmatch(config["weights"])
+    }
+
+
+def by_name(model: str, weights: str) -> str:
+    """What `contents` calls torchvision's weights of a network."""
+    return f"{model} {weights}"
+
+
+def _rows(folder: Folder) -> list[dict[str, Any]]:
+    table = read_table(folder, "trials")
+    return [] if table is None else list(table.to_pylist())
 
 
 def check(study: Study, datasets: Mapping[str, Dataset], given: Weights | None, folder: Folder) -> None:
@@ -95,13 +141,12 @@ def keep(folder: Folder, given: Weights | None) -> None:
         folder.write(name, raw)
 
 
-def _replaced(value: Any, mine: str) -> Any:
-    """`value` of a setting, level or list of levels with torchvision's names replaced."""
-    if isinstance(value, dict):
-        return {key: _replaced(item, mine) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_replaced(item, mine) for item in value]
-    return mine if isinstance(value, str) and BY_NAME.fullmatch(value) else value
+def _names(study: Study) -> set[str]:
+    """Torchvision's names in the settings of the study."""
+    found = [study.baseline.get("weights"), *(arm.get("weights") for arm in study.arms.values())]
+    if "weights" in study.space.names:
+        found += [level for branch in study.space["weights"].branches for level in branch.levels or ()]
+    return {value for value in found if isinstance(value, str) and BY_NAME.fullmatch(value)}
 
 
 def _starting(study: Study) -> Iterator[tuple[str, TrialConfig]]:

@@ -109,4 +109,6 @@ def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[t
             "seed_block": block,
             **arm.values,
         }
+        if study.arms and config.weights in study.given_weights.values():
+            columns["weights"] = config.weights  # the plan may be older than the file
         yield columns, task

@@ -10,6 +10,8 @@ from typing import Any
 
 from resnetlab.records import Status
 
+FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
+
 
 @dataclass
 class Progress:
@@ -42,6 +44,20 @@ class Progress:
         complete = row["status"] == Status.COMPLETE and value is not None
         if value is not None and complete and (self.best is None or value > self.best):
             self.best, self.best_trial = value, row["trial_id"]
+
+
+class Fuse:
+    """Ends a sweep in which nothing works, rather than let every trial fail alike: after `most` trials in a row that
+    failed before any epoch of any trial."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self._lost = 0
+
+    def blown(self, status: Status, epochs: int) -> bool:
+        """Told of each trial that ended; epochs: that all trials have recorded."""
+        self._lost = 0 if epochs else self._lost + 1
+        return status is Status.FAILED and self._lost == self.most
 
 
 class Clock:

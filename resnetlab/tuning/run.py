@@ -59,6 +59,7 @@ class Options:
     cache: Path | None = None
     stage: Stage = "all"
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
+    retry_failed: bool = False  # run trials again that failed or ran out of memory
 
 
 def results_folder(study: Study, storage: str) -> Folder:
@@ -138,6 +139,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     study, weights = given.asked(_absolute(study), options.weights)
     alike.check(study)
     folder = results_folder(study, options.storage)
+    study = given.settled(study, folder)
     check_identity(study, folder)
     cluster.check_reachable(options.address, study.resources, contact=not dry)
     precision.check(study)
@@ -170,7 +172,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         facts = _facts()
         code = f"{facts['git_revision'] or 'unknown'}, files {code_hash()}"
-        sweep = Sweep(study, store, facts, data, options.stage, code)
+        sweep = Sweep(study, store, facts, data, options.stage, code, retry=options.retry_failed)
         shown = watch(sweep)
         for line in noted(content):
             shown.say(f"data: {line}")
@@ -216,7 +218,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
     session = _Session(folder, study)
 
     def say(lost: str) -> None:
-        watch.last_words(f"error: {_lost(lost)}")
+        watch.last_words(f"error: the cluster was lost: {lost}; {continue_hint()}")
 
     with watch.screen(folder), Lifeline(say) as lifeline, _Signals() as signals:
         from resnetlab.tuning import engine  # takes a second, and a signal may come
@@ -246,10 +248,10 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: Watch, datasets: 
 
             with _recorded(sweep, session, capacity):
                 signals.wait = True
-                engine.run(sweep, _context(asked, resources, options.address is not None), tick, capacity)
+                engine.run(sweep, _context(asked, sweep, resources, options.address is not None), tick, capacity)
 
 
-def _context(asked: preflight.Asked, resources: Resources, shared: bool) -> dict[str, Any]:
+def _context(asked: preflight.Asked, sweep: Sweep, resources: Resources, shared: bool) -> dict[str, Any]:
     """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
     return {
         "folder": asked.folder.place,
@@ -260,6 +262,7 @@ def _context(asked: preflight.Asked, resources: Resources, shared: bool) -> dict
         "epoch_limit": resources.epoch_limit,
         "compile": resources.compile,
         "every_epoch": shared,
+        "contents": given.contents(asked.folder, sweep.store.trials.values()),
     }
 
 
@@ -275,18 +278,14 @@ def _recorded(sweep: Sweep, session: _Session, capacity: Capacity) -> Iterator[N
             sweep.store.flush()
             session.write(ended=True)
         if isinstance(error, ClusterLost):
-            raise ClusterLost(_lost(str(error))) from None
+            raise ClusterLost(f"the cluster was lost: {error}; {continue_hint()}") from None
         raise
     sweep.store.flush()
     session.write(ended=True)
 
 
-def _lost(what: str) -> str:
-    return f"the cluster was lost: {what}; {continue_hint()}"
-
-
 def continue_hint() -> str:
-    return f"continue with: {command_line()}"
+    return f"continue with: {command_line().replace(' --retry-failed', '')}"
 
 
 class _Signals:

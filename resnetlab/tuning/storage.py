@@ -32,6 +32,7 @@ def write(study: Study, folder: Folder, where: str) -> int:
     """
     search, trials, values = Search(study), read_table(folder, "trials"), _values(folder)
     rows = [] if trials is None else [row for row in trials.to_pylist() if Phase(row["phase"]).searched]
+    rows = [row for row in rows if row["status"] != Status.REPLACED]
     frozen = [_frozen(search, row, values.get(row["trial_id"], {})) for row in rows]
     try:
         storage = _storage(where)

@@ -24,15 +24,13 @@ from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
-from resnetlab.tuning import planned, tested
-from resnetlab.tuning.progress import Clock, Progress, clocked
+from resnetlab.tuning import failure, planned, reopened, tested
+from resnetlab.tuning.failure import Crash, Deaths
+from resnetlab.tuning.progress import FUSE, Clock, Fuse, Progress, clocked
 from resnetlab.tuning.search import Search
 from resnetlab.tuning.task import Task, checkpoint_names, data_key, places
 
-RETRIES = 3  # deaths of a trial's process, without an epoch between them, before it is called failed
-MEMORY_RETRIES = 1  # where Ray ended it because the node ran out of memory: it may have been another trial's doing
 INTERRUPTED = "the sweep was interrupted"
-FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
 
 
@@ -41,7 +39,8 @@ class Sweep:
 
     data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
-    `confirm` explores no further, `all`. code: what a plan says of the code; else its revision."""
+    `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
+    retry: run trials again that failed or ran out of memory."""
 
     def __init__(
         self,
@@ -51,6 +50,7 @@ class Sweep:
         data: Mapping[str, tuple[str, Sequence[str]]],
         stage: Stage = "all",
         code: str | None = None,
+        retry: bool = False,
     ):
         self.study, self.store = study, store
         self._code = code or facts["git_revision"] or "unknown"
@@ -67,16 +67,23 @@ class Sweep:
         self.waiting: set[str] = set()  # … have no worker yet, because of `waits_for`
         self.working: set[str] = set()  # … have reported; the others are being set up
         self.waits_for = ""
-        self._deaths: Counter[str] = Counter()  # of trials' processes
+        self._deaths = Deaths()
         self.notes: deque[str] = deque()  # what people should hear of
-        self._lost = 0  # trials that ended before any epoch of any trial
+        self._fuse = Fuse(max(FUSE, len(study.arms)))  # each named arm has its try: some may lack weights
         self.clock = Clock(self._search, store)
         self.finished = False
         self.error: ResnetlabError | None = None
         self.progress = Progress(study.explore_trials)
+        self._reopen(retry)
         self._replay()
 
-    # -- taking up ---------------------------------------------------------------------------------------------------
+    def _reopen(self, retry: bool) -> None:
+        """Let trials run again that failed, and others in the place of those that never trained."""
+        plan, _ = planned.find(self.store, self.study)
+        for config, phase, columns in reopened.replace(self.store, self.study, plan):
+            self._open(Task(config.trial_id, config, phase, False, self._dataset(config)[0]), columns)
+        if retry:
+            self.notes += reopened.reopen(self.store, plan)
 
     def _replay(self) -> None:
         values: dict[str, list[tuple[int, float]]] = {}
@@ -87,8 +94,8 @@ class Sweep:
         self.progress.epochs = len(epochs)
         self._asha.replay(self.store.read("rungs").to_pylist())
         stopped = {row["trial_id"] for row in self.store.read("rungs").to_pylist() if row["decision"] == "stop"}
-        rows = sorted(self.store.trials.values(), key=lambda row: row["number"])
-        for row in rows:
+        rows = (row for row in self.store.trials.values() if row["status"] != Status.REPLACED)
+        for row in sorted(rows, key=lambda row: row["number"]):
             if not Status(row["status"]).ended and row["trial_id"] in stopped:
                 row = self._close(row["trial_id"], Status.STOPPED, "below the cutoff of its rung")
             if not Phase(row["phase"]).searched:
@@ -107,7 +114,9 @@ class Sweep:
     def _queue(self, fresh: deque[tuple[dict[str, Any], Task]], columns: dict[str, Any], task: Task) -> None:
         """Put a planned run among the `fresh` ones, or among those that go on, unless it has ended."""
         known = self.store.trials.get(task.trial_id)
-        if known is None:
+        source = self.store.trials.get(task.source) if task.source else None
+        waits = bool(task.source) and (source is None or source["status"] != Status.COMPLETE)
+        if known is None or (waits and not Status(known["status"]).ended):
             fresh.append((columns, task))
         elif not Status(known["status"]).ended:
             self._again.append(replace(task, recorded=known["epochs_run"]))
@@ -131,8 +140,6 @@ class Sweep:
         config = config.model_copy(update={"data": data})
         phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
         return Task(row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"])
-
-    # -- what next ---------------------------------------------------------------------------------------------------
 
     def next(self) -> Task | None:
         """The next trial to start, or None. Sets `error` and `finished` where the sweep cannot go on."""
@@ -244,8 +251,6 @@ class Sweep:
     def _open(self, task: Task, columns: Mapping[str, Any]) -> None:
         self.store.add("trials", task.first_row(self.study.name) | self._facts | dict(columns))
 
-    # -- what a trial says -------------------------------------------------------------------------------------------
-
     def started(self, trial_id: str) -> None:
         """The trial has a worker."""
         if trial_id in self.waiting:
@@ -266,11 +271,10 @@ class Sweep:
             return False
         self.started(trial_id)
         self.working.add(trial_id)
-        if message["epochs"]:
-            self._deaths.pop(trial_id, None)
         columns = dict(message.get("columns", {}))
         if "reason" in columns:
             self.notes.append(f"trial {trial_id}: {columns['reason']}")
+            columns["reason"] = self._reason(trial_id, columns["reason"])
         if message.get("restarted"):
             columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
         self.store.add("trials", {"trial_id": trial_id, **columns})
@@ -282,11 +286,11 @@ class Sweep:
         if ending and ending["status"] == Status.INTERRUPTED:
             raise END_THE_SWEEP[ending["error"]](ending["reason"])
         if ending:
-            self.ended(trial_id, Status(ending["status"]), ending["reason"])
+            self.ended(trial_id, Status(ending["status"]), ending["reason"], ending.get("traceback", ""))
             return False
         if self.store.trials[trial_id]["epochs_run"] >= task.config.epochs:
             if task.test:
-                self._take_test(trial_id, message["test"])
+                tested.record(self.store, task, message["test"], self._dataset(task.config)[1])
             self.ended(trial_id, Status.COMPLETE, "reached the full budget")
             return False
         self.store.tick()
@@ -296,6 +300,7 @@ class Sweep:
         """Record one epoch; False where ASHA stops the trial."""
         trial_id, epoch, value = task.trial_id, row["epoch"], row["val_accuracy"]
         if self.store.add("epochs", {"trial_id": trial_id, **row}):
+            self._deaths.forget(trial_id)
             known = self.store.trials[trial_id]
             totals = {name: (known.get(name) or 0.0) + row[name] for name in ("train_seconds", "eval_seconds")}
             best = max(value, known.get("val_accuracy_best") or 0.0)
@@ -312,24 +317,23 @@ class Sweep:
         self.store.add("rungs", {"trial_id": trial_id, **decision.as_row()})
         return decision.decision != "stop"
 
-    def _take_test(self, trial_id: str, test: Mapping[str, Any]) -> None:
-        """Record what a trial did on the test split; of the pilot its accuracy alone."""
-        numbers = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
-        self.store.add("trials", {"trial_id": trial_id, **numbers})
-        task = self.running[trial_id]
-        if task.phase is Phase.CONFIRM:
-            self.store.add_all("predictions", trial_id, tested.predictions(test))
-            self.store.add_all("classes", trial_id, tested.classes(test, self._dataset(task.config)[1]))
+    def ended(self, trial_id: str, status: Status, reason: str, detail: str = "") -> None:
+        """The trial is over. Its checkpoint is deleted once this is durable.
 
-    def ended(self, trial_id: str, status: Status, reason: str) -> None:
-        """The trial is over. Its checkpoint is deleted once this is durable."""
+        detail: of a failure, e.g. the traceback; it goes into errors/<trial_id>.txt.
+        """
         task = self.running.pop(trial_id, None)
         if task is None:
             return
+        if status in reopened.FAILED:
+            failure.keep(self.store.folder, task.config, self._baseline(task), reason, detail)
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
         row = self._close(trial_id, status, reason)
-        self._fuse(status, reason)
+        if self._fuse.blown(status, self.progress.epochs):
+            self.finished = True
+            said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
+            self.error = TrialsFailed(f"{self.study.name}: {said}")
         if task.phase.searched:
             against = self.study.search.against
             self._search.ended(trial_id, status, row.get(against) if against else None)
@@ -339,25 +343,15 @@ class Sweep:
             self.store.folder.delete(self._obsolete.pop())
         self.store.tick()
 
-    def _fuse(self, status: Status, reason: str) -> None:
-        """End a sweep in which nothing works, rather than let every trial fail alike. Each named arm has its try: some
-        may lack weights that the others do not need."""
-        most = max(FUSE, len(self.study.arms))
-        self._lost = 0 if self.progress.epochs else self._lost + 1
-        if status is Status.FAILED and self._lost == most:
-            self.finished = True
-            self.error = TrialsFailed(f"{self.study.name}: the first {most} trials failed, the last with: {reason}")
-
-    def died(self, trial_id: str, reason: str, status: Status = Status.FAILED) -> None:
+    def died(self, trial_id: str, reason: str, status: Status = Status.FAILED, crash: Crash | None = None) -> None:
         """The trial's process is gone: it is handed out again, to go on from its checkpoint, unless it died often.
 
-        status: with which it then ends, `failed` or `out_of_memory`.
+        status: with which it then ends, `failed` or `out_of_memory`. crash: how a signal ended it, where one did.
         """
         if trial_id not in self.running:
             return
-        self._deaths[trial_id] += 1
-        if self._deaths[trial_id] > (MEMORY_RETRIES if status is Status.OUT_OF_MEMORY else RETRIES):
-            self.ended(trial_id, status, f"its process died {self._deaths[trial_id]} times: {reason}")
+        if often := self._deaths.too_many(trial_id, "crash" if crash else str(status)):
+            self.ended(trial_id, status, f"{often}: {reason}", "\n".join(crash.log) if crash else "")
             return
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
@@ -365,6 +359,15 @@ class Sweep:
         self._again.append(replace(self.running.pop(trial_id), recorded=recorded))
         self.store.add("trials", {"trial_id": trial_id, "status": str(Status.WAITING)})
         self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
+
+    def crashed(self, trial_id: str, crash: Crash) -> None:
+        """A signal has ended the trial's process. Where that happens again before another epoch, the trial failed."""
+        if task := self.running.get(trial_id):
+            said = crash.told(task.config, self._baseline(task), self.store.trials[trial_id]["epochs_run"])
+            self.died(trial_id, said, Status.OUT_OF_MEMORY if crash.oom else Status.FAILED, crash)
+
+    def _baseline(self, task: Task) -> TrialConfig:
+        return self.study.baseline_config(task.config.seed)
 
     def interrupt(self) -> None:
         """Mark what runs or waits as interrupted: it goes on when the sweep is continued."""
@@ -393,4 +396,5 @@ class Sweep:
 
     def counts(self) -> dict[str, int]:
         """How many trials stand how, by status."""
-        return dict(Counter(row["status"] for row in self.store.trials.values()))
+        found = Counter(row["status"] for row in self.store.trials.values())
+        return {status: number for status, number in found.items() if status != Status.REPLACED}

@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from resnetlab.records import Phase
+from resnetlab.tables.store import Store
+from resnetlab.tuning.task import Task
+
 
 def predictions(test: Mapping[str, Any]) -> dict[str, list[int]]:
     """Columns of `predictions`, by image. test: `image`, `labels`, `predictions`, each (n,) int."""
@@ -27,3 +31,11 @@ def classes(test: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[Any
         "predicted": np.bincount(predicted, minlength=n).tolist(),
         "correct": np.bincount(labels[labels == predicted], minlength=n).tolist(),
     }
+
+
+def record(store: Store, task: Task, test: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Record what a trial did on the test split; of the pilot its accuracy alone. names: of the classes."""
+    store.add("trials", {"trial_id": task.trial_id, "test_accuracy": test["accuracy"], "test_loss": test["loss"]})
+    if task.phase is Phase.CONFIRM:
+        store.add_all("predictions", task.trial_id, predictions(test))
+        store.add_all("classes", task.trial_id, classes(test, names))

@@ -27,7 +27,8 @@ from resnetlab.config import DataConfig, TrialConfig
 from resnetlab.errors import END_THE_SWEEP, BadData, OtherData, ResnetlabError
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
-from resnetlab.tuning.given import kept
+from resnetlab.tuning.failure import LEAVES, begins
+from resnetlab.tuning.given import by_name, kept
 from resnetlab.tuning.preflight import check_here
 from resnetlab.tuning.task import WEIGHTS
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 Work = TypeVar("Work")
 UNSETTLED = 3  # times in a row that an epoch is thrown away because the data cache changed under it
+MOST_TRACEBACK = 20_000  # characters of it that are kept
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
 
 
@@ -52,6 +54,7 @@ class TrialWorker(tune.Trainable):
     def _notice(self, number: int, frame: Any) -> None:
         """SIGTERM: the machine is about to leave. The epoch under way is finished first."""
         self._leaving = True
+        os.write(2, f"{LEAVES}\n".encode())  # should it be killed before
         if not self._busy:
             self._leave()
 
@@ -76,6 +79,8 @@ class TrialWorker(tune.Trainable):
         faulthandler.dump_traceback_later(context["epoch_limit"], exit=True, file=2)
         run = self._run
         try:
+            if run is None:
+                os.write(2, f"{begins(task['trial_id'])}\n".encode())
             run = self._run = run or _Run(task, context)
             for _ in range(UNSETTLED):
                 if (report := run.step()) is not None:
@@ -166,6 +171,8 @@ class _Run:
         kind, _, source = config.weights.partition(":")
         if kind == "file":
             return kept(self._folder, source)
+        if held := self._context.get("contents", {}).get(by_name(config.model, config.weights)):
+            return kept(self._folder, held)
         if kind != "trial":
             return None
         from resnetlab.data import prepare
@@ -273,16 +280,17 @@ def _ending(error: Exception) -> dict[str, str]:
     text = f"{kind}: {error}".splitlines()[0]
     if kind == "Diverged":
         return {"status": str(Status.DIVERGED), "reason": str(error)}
-    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
-        return {"status": str(Status.OUT_OF_MEMORY), "reason": text}
     if kind in END_THE_SWEEP:
         return {"status": str(Status.INTERRUPTED), "reason": str(error), "error": kind}
+    told = {"traceback": "".join(traceback.format_exception(error))[-MOST_TRACEBACK:]}
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
+        return {"status": str(Status.OUT_OF_MEMORY), "reason": text} | told
     if isinstance(error, ResnetlabError):
-        return {"status": str(Status.FAILED), "reason": str(error)}
+        return {"status": str(Status.FAILED), "reason": str(error)} | told
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     traceback.print_exc()  # into the worker's log
-    return {"status": str(Status.FAILED), "reason": text + where}
+    return {"status": str(Status.FAILED), "reason": text + where} | told
 
 
 def _device_name(device: str) -> str:

@@ -3,7 +3,8 @@
     [{"when": {"kernel": 3}, "epoch": 2, "do": "hang"}]
 
 `do`: hang (sleep for an hour), pause (for `seconds`), wait (as long as the file `until` is there), eat (take `bytes` of
-memory and keep them), die (SIGKILL). Epochs count from 1; without `once: false` a fault happens once, which a file
+memory and keep them), die (of `signal`, else SIGKILL), say (write `words` to stderr), raise (a RuntimeError of
+`words`). Epochs count from 1; without `once: false` a fault happens once, which a file
 beside the plant remembers.
 The file $RESNETLAB_TRAINED has a line for each epoch that was begun or ended: trial, process, what, epoch.
 """
@@ -40,7 +41,12 @@ def faults(config, epoch):
             kept = [bytearray(1 << 24) for _ in range(fault["bytes"] >> 24)]
             time.sleep(3600 if kept else 0)
         elif fault["do"] == "die":
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), fault.get("signal", 9))
+            time.sleep(3600)  # it comes within moments
+        elif fault["do"] == "say":
+            os.write(2, f"{fault['words']}\n".encode())
+        elif fault["do"] == "raise":
+            raise RuntimeError(fault["words"])
 
 
 def note(training, what, epoch):
