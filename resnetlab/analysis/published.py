@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from resnetlab.analysis.contrasts import CONFIDENCE
+from resnetlab.analysis.intervals import welch_interval
 from resnetlab.analysis.measured import COUNTED, NOT_KEPT, PAIRED, Measured
 from resnetlab.analysis.sharing import shared_times
 from resnetlab.published import SCALE, Claim, Number, PublishedStudy, What
@@ -277,12 +276,9 @@ def _interval(samples: list[np.ndarray], share: Callable[[int], float], exact: b
     if min(map(len, samples)) < 2:
         return mean, np.nan, np.nan
     parts = [values.var(ddof=1) * share(len(values)) for values in samples]
-    variance = sum(parts)
-    if variance == 0:
+    if sum(parts) == 0:
         return mean, mean, mean
-    df = variance**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, samples, strict=True))
-    half = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * np.sqrt(variance)
-    return mean, mean - half, mean + half
+    return welch_interval([values.mean() for values in samples], parts, [len(values) - 1 for values in samples])
 
 
 def describe(what: What) -> str:

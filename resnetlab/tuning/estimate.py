@@ -20,6 +20,7 @@ from resnetlab.tuning.capacity import asked
 from resnetlab.tuning.search import Search
 from resnetlab.tuning.seen import starts
 from resnetlab.tuning.task import data_key
+from resnetlab.wording import plural
 
 if TYPE_CHECKING:
     from resnetlab.models.pretrained import Weights
@@ -43,7 +44,7 @@ def describe(study: Study, folder: Folder, weights: Weights | None = None) -> It
     if bad := datasets[data_key(next(iter(configs.values())))].notes.get("bad rows"):
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
-    yield f"each trial gets {asked(study.resources)}, and {threads} thread{'s' * (threads > 1)}"
+    yield f"each trial gets {asked(study.resources)}, and {plural(threads, 'thread')}"
     if not study.arms:
         yield "factors:"
     for factor in study.space.factors:
@@ -83,8 +84,8 @@ def _arms(study: Study, configs: dict[str, TrialConfig], datasets: dict[str, Dat
         frozen = f", {config.frozen} of {config.stages} stages frozen" if config.frozen else ""
         yield (
             f"  {name}: {config.model}, {trained}{facts.parameters:,} parameters{' trained' * bool(trained)}, "
-            f"{facts.multiply_adds:,} multiply-adds an image, {config.epochs} "
-            f"epoch{'s' * (config.epochs > 1)} of {_images(study, config, dataset):,} images"
+            f"{facts.multiply_adds:,} multiply-adds an image, "
+            f"{plural(config.epochs, 'epoch')} of {_images(study, config, dataset):,} images"
             + (f", from {start}" if start else "")
             + frozen
         )
