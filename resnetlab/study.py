@@ -25,7 +25,7 @@ from resnetlab.errors import BadRequest
 from resnetlab.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.space import Space
-from resnetlab.yamlfile import explain, read_yaml, suggestion
+from resnetlab.yamlfile import broken_rule, explain, first_problem, read_yaml, suggestion
 
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -170,7 +170,7 @@ class Study(Frozen):
         try:
             self.config({}, seed=0)
         except ValidationError as error:
-            raise ValueError(f"baseline: {_first(error)}") from None
+            raise ValueError(f"baseline: {first_problem(error, TrialConfig)}") from None
         space = self.space
         for factor in space.factors:
             for branch in factor.branches:
@@ -218,7 +218,7 @@ class Study(Frozen):
             try:
                 self.arm_config(name, seed=0)
             except ValidationError as error:
-                raise ValueError(f"arms.{name}: {_first(error)}") from None
+                raise ValueError(f"arms.{name}: {first_problem(error, TrialConfig)}") from None
         self._check_hypotheses()
 
     def _check_design(self) -> None:
@@ -255,8 +255,7 @@ class Study(Frozen):
         try:
             TrialConfig.check_level(name, value)
         except ValidationError as error:
-            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"factors.{name}: level {value!r}: {rule}") from None
+            raise ValueError(f"factors.{name}: level {value!r}: {broken_rule(error)}") from None
         except ValueError as error:
             raise ValueError(f"factors.{name}: level {value!r}: {error}") from None
 
@@ -337,16 +336,6 @@ class Study(Frozen):
     def study_hash(self) -> str:
         newer = at_default(self, NEWER)
         return digest({name: value for name, value in self.identity().items() if name not in newer})
-
-
-def _first(error: ValidationError) -> str:
-    """The first problem in a config: `kernel: rule, got value`, or a rule that names its settings itself."""
-    item = error.errors(include_url=False)[0]
-    rule = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return rule
-    got = "" if item["type"] == "value_error" else f", got {item['input']!r}"
-    return f"{'.'.join(map(str, item['loc']))}: {rule}{got}"
 
 
 def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:

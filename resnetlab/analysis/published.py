@@ -10,8 +10,8 @@ on the claimed side of zero, differs where it lies on the other, and is undecide
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,12 +63,6 @@ def compare(study: PublishedStudy, measured: Measured, scaled: bool = False) -> 
         for arm in judge.standing_for(number.arm)
     ]
     return numbers, [judge.claim(claim) for claim in study.claims]
-
-
-def as_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """One row a verdict; reasons joined by semicolons."""
-    rows = [asdict(verdict) | {"reasons": "; ".join(verdict.reasons)} for verdict in verdicts]
-    return pd.DataFrame(rows, columns=list(Verdict.__dataclass_fields__))
 
 
 @dataclass(frozen=True)

@@ -163,11 +163,6 @@ def named(model: str, name: str) -> Weights:
     return Weights(found.tensors, f"{model} {name}", {"weights": name, "file": path.name})
 
 
-def _home(path: Path) -> str:
-    """The path as it may stand in tables that others read: without the name of the user."""
-    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
-
-
 def _sha256(path: Path) -> str:
     state = sha256()
     with path.open("rb") as file:
