@@ -77,8 +77,12 @@ class Asha:
 
 
 def _quantile(ordered: list[float], share: float) -> float:
-    """What `np.percentile(ordered, 100 * share)` gives, to the last bit, without looking at more than two of them."""
-    place = share * 100 / 100 * (len(ordered) - 1)
+    """What `np.percentile(ordered, 100 * share)` gives, to the last bit, without looking at more than two of them.
+
+    Ray's ASHA asks NumPy, which divides its percent by 100 again: that may change the last bit of `share`.
+    """
+    percent = share * 100
+    place = percent / 100 * (len(ordered) - 1)
     lower = int(place)
     a, b = ordered[lower], ordered[min(lower + 1, len(ordered) - 1)]
     part = place - lower

@@ -21,6 +21,7 @@ from resnetlab.metrics import METRICS
 from resnetlab.paths import user_path, writable_folder
 from resnetlab.provenance import without_secrets
 from resnetlab.study import Study, load_study
+from resnetlab.wording import plural
 from resnetlab.yamlfile import parse_value
 
 if TYPE_CHECKING:
@@ -366,7 +367,7 @@ def judge(place: str, found: Rerun) -> tuple[str, bool]:
 
     if found.identical:
         tested = " and every test prediction" if found.metric == "test_accuracy" else ""
-        epochs = f"{found.compared} epoch{'s' * (found.compared != 1)}"
+        epochs = plural(found.compared, "epoch")
         return f"identical: every recorded number of {epochs}{tested}, to the last bit", True
     if not found.compared and not found.differences:
         return "nothing to compare: no epoch of this trial was recorded", True
@@ -387,6 +388,6 @@ def judge(place: str, found: Rerun) -> tuple[str, bool]:
     reach = noise.between_two()
     agrees = abs(off) <= reach
     within = "within" if agrees else "beyond"
-    over = f"{noise.runs} runs of {noise.arms} arm{'s' * (noise.arms != 1)}"
+    over = f"{noise.runs} runs of {plural(noise.arms, 'arm')}"
     measured = f"two seeds differ by up to {100 * reach:.2f} points in 95% of cases ({over})"
     return "\n".join([*lines, f"{within} the measured seed noise: {said}; {measured}"]), agrees

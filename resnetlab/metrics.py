@@ -21,9 +21,9 @@ class Metric:
 
     def suited(self, largest: float) -> "Metric":
         """The metric in minutes or hours where values up to `largest` are many seconds; else as it is."""
-        for seconds, unit in ((2 * 3600, "h"), (2 * 60, "min")):
-            if self.unit == "s" and largest > seconds:
-                return replace(self, unit=unit, scale=2 / seconds)
+        for seconds, unit in ((3600, "h"), (60, "min")):
+            if self.unit == "s" and largest > 2 * seconds:
+                return replace(self, unit=unit, scale=1 / seconds)
         return self
 
     def show(self, value: float | None) -> str:

@@ -15,6 +15,7 @@ from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import stream
 from resnetlab.study import Study
+from resnetlab.yamlfile import first_problem
 
 
 class PlannedArm(Frozen):
@@ -98,7 +99,7 @@ class Plan(Frozen):
                     config = named or study.config(arm.values, seed=seed)
                 except ValidationError as error:
                     raise FolderRefused(
-                        f"plan {self.plan_hash}: arm {arm.name} cannot be run: {_rule(error)}"
+                        f"plan {self.plan_hash}: arm {arm.name} cannot be run: {first_problem(error, TrialConfig)}"
                     ) from None
                 yield row, block, arm, config
 
@@ -145,11 +146,7 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         not_compared[crossed] = f"{error}: one factor at a time instead"
         arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
     return Plan(
-        version=2,
-        study=study.name,
-        study_hash=study.study_hash,
-        data_hash=data_hash,
-        code=code,
+        **_of_study(study, data_hash, code),
         incumbent=incumbent,
         chosen_trial=best["trial_id"],
         chosen_val_accuracy=best["val_accuracy"],
@@ -159,12 +156,23 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         arms=arms,
         contrasts=_contrasts(kind, incumbent, alternatives),
         infeasible=infeasible,
-        seeds=study.confirm.seeds,
-        alpha=study.confirm.alpha,
-        delta=study.confirm.delta,
-        asked=asked(study),
         **found,
     )
+
+
+def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
+    """The fields of a plan that follow from the study alone, whatever its design."""
+    return {
+        "version": 2,
+        "study": study.name,
+        "study_hash": study.study_hash,
+        "data_hash": data_hash,
+        "code": code,
+        "seeds": study.confirm.seeds,
+        "alpha": study.confirm.alpha,
+        "delta": study.confirm.delta,
+        "asked": asked(study),
+    }
 
 
 def _pilot(trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -184,11 +192,7 @@ def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) 
         arms.append(PlannedArm(name=name, values=values, task=study.arm_task(name)))
     alone = [arm for arm in arms if sum(other.task == arm.task for other in arms) == 1]
     return Plan(
-        version=2,
-        study=study.name,
-        study_hash=study.study_hash,
-        data_hash=data_hash,
-        code=code,
+        **_of_study(study, data_hash, code),
         incumbent=arms[0].values,
         chosen_trial="",
         chosen_val_accuracy=0.0,
@@ -201,10 +205,6 @@ def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) 
             for arm in arms
             if (first := next(other for other in arms if other.task == arm.task)) is not arm
         ],
-        seeds=study.confirm.seeds,
-        alpha=study.confirm.alpha,
-        delta=study.confirm.delta,
-        asked=asked(study),
         **known,
     )
 
@@ -347,13 +347,7 @@ def _feasible(study: Study, arm: PlannedArm) -> tuple[str, str | None]:
     try:
         return study.config(arm.values, seed=0).trial_id, None
     except ValidationError as error:
-        return "", _rule(error)
-
-
-def _rule(error: ValidationError) -> str:
-    """Which setting breaks which rule."""
-    first = error.errors(include_url=False)[0]
-    return ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
+        return "", first_problem(error, TrialConfig)
 
 
 def _companions(

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from resnetlab.config import TrialConfig, as_truth
+from resnetlab.yamlfile import broken_rule
 
 
 def typed(name: str, value: Any) -> Any:
@@ -60,17 +61,6 @@ def check_level(name: str, value: Any) -> None:
     try:
         TrialConfig.check_level(name, value)
     except ValidationError as error:
-        rule = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ValueError(f"factors.{name}: level {value!r}: {rule}") from None
+        raise ValueError(f"factors.{name}: level {value!r}: {broken_rule(error)}") from None
     except ValueError as error:
         raise ValueError(f"factors.{name}: level {value!r}: {error}") from None
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first problem in a config: `kernel: rule, got value`, or a rule that names its settings itself."""
-    item = error.errors(include_url=False)[0]
-    rule = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return rule
-    got = "" if item["type"] == "value_error" else f", got {item['input']!r}"
-    return f"{'.'.join(map(str, item['loc']))}: {rule}{got}"

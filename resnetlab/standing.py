@@ -12,6 +12,7 @@ from rich.text import Text
 
 from resnetlab.metrics import METRICS
 from resnetlab.records import Status
+from resnetlab.wording import duration
 
 BAR = 50  # columns of the bar, where there is room
 STAGES = {"explore": "explore (Optuna proposes, ASHA stops)", "confirm": "confirm (fresh seeds)"}
@@ -97,13 +98,3 @@ class Standing:
             if status not in (Status.WAITING, Status.RUNNING):
                 text.append(f"  {number} {status.replace('_', ' ')}", style=COLOURS.get(Status(status), "red"))
         return text
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

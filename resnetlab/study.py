@@ -26,9 +26,9 @@ from resnetlab.errors import BadRequest
 from resnetlab.grid import combinations, grid
 from resnetlab.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.seeding import MAX_SEED, stream
-from resnetlab.settings import check_level, first_problem, typed_factors, typed_settings
+from resnetlab.settings import check_level, typed_factors, typed_settings
 from resnetlab.space import Space
-from resnetlab.yamlfile import assign, explain, read_yaml, suggestion
+from resnetlab.yamlfile import assign, explain, first_problem, read_yaml, suggestion
 
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -188,7 +188,7 @@ class Study(Frozen):
         try:
             self.config({}, seed=0)
         except ValidationError as error:
-            raise ValueError(f"baseline: {first_problem(error)}") from None
+            raise ValueError(f"baseline: {first_problem(error, TrialConfig)}") from None
         space = self.space
         for factor in space.factors:
             for branch in factor.branches:
@@ -237,7 +237,7 @@ class Study(Frozen):
             try:
                 self.arm_config(name, seed=0)
             except ValidationError as error:
-                raise ValueError(f"arms.{name}: {first_problem(error)}") from None
+                raise ValueError(f"arms.{name}: {first_problem(error, TrialConfig)}") from None
         self._check_hypotheses()
 
     def _check_design(self) -> None:

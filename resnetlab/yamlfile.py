@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from resnetlab.errors import BadRequest
 
@@ -145,11 +146,25 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
-    """A validation error as lines of `file: key: value: rule`."""
-    lines = []
+    """All problems of a validation error, as lines of `source: key: rule, got value`."""
+    lines = [": ".join(filter(None, (source, problem))) for problem in _problems(error, model)]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a validation error: `key: rule, got value`, or a rule that names its settings itself."""
+    return next(_problems(error, model))
+
+
+def broken_rule(error: ValidationError) -> str:
+    """The first rule that is broken, without key and value, for a message that has named them."""
+    return _rule(error.errors(include_url=False)[0])
+
+
+def _problems(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"] if part not in KINDS)
-        rule = item["msg"].removeprefix("Value error, ")
+        rule = _rule(item)
         if item["type"] == "extra_forbidden":
             last, known = str(item["loc"][-1]), _fields_at(model, item["loc"][:-1])
             rule = "unknown key" + (
@@ -159,8 +174,11 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
             rule = "is missing"
         elif item["type"] != "value_error":
             rule = f"{rule}, got {item['input']!r}"
-        lines.append(": ".join(part for part in (source, key, rule) if part))
-    return "\n".join(dict.fromkeys(lines))
+        yield f"{key}: {rule}" if key else rule
+
+
+def _rule(item: ErrorDetails) -> str:
+    return item["msg"].removeprefix("Value error, ")
 
 
 def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

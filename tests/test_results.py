@@ -19,11 +19,11 @@ from resnetlab.analysis.curves import (
     full_budget,
     learning_curves,
     levels_tried,
-    mean_interval,
     pareto,
     rung_summary,
     search_progress,
 )
+from resnetlab.analysis.intervals import mean_interval
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.records import Status

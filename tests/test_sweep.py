@@ -14,6 +14,7 @@ from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store, read_table
 from resnetlab.tuning.failure import Crash
+from resnetlab.tuning.planned import read_plan
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.task import data_key, one_dataset
 
@@ -313,6 +314,14 @@ def test_a_plan_that_was_changed_is_refused(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps(plan | {"delta": 9.0}))
     with pytest.raises(FolderRefused, match=r"plan\.json: changed after it was made"):
         start(tmp_path)
+
+
+def test_a_damaged_plan_is_refused_with_the_key_and_the_rule(tmp_path):
+    content = json.dumps({"study": "s", "seeds": "many", "delta": 0.5, "plan_hash": "0"})
+    with pytest.raises(FolderRefused) as refused:
+        read_plan(content.encode(), "x/plan.json")
+    assert "x/plan.json: damaged: alpha: is missing" in str(refused.value)
+    assert "x/plan.json: damaged: seeds: need a whole number, got the text 'many'" in str(refused.value)
 
 
 def test_explore_only(tmp_path):

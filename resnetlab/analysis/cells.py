@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
-from resnetlab.analysis.contrasts import CONFIDENCE
+from resnetlab.analysis.intervals import quantile
 from resnetlab.analysis.power import noise_floor
 from resnetlab.analysis.runs import Runs
 from resnetlab.plan import Plan
@@ -40,7 +39,7 @@ def cells(runs: Runs, first: str, second: str) -> Cells | None:
                 return None
             mean[i, j] = np.nanmean(runs.values[rows], axis=1).mean()
             error = np.sqrt((1 / counts[rows]).sum()) / len(rows) * floor.sd
-            half[i, j] = special.stdtrit(floor.df, (1 + CONFIDENCE) / 2) * error if floor.known else np.nan
+            half[i, j] = quantile(floor.df) * error if floor.known else np.nan
     return Cells((first, second), levels, mean, half)
 
 

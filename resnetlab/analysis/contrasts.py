@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95
+from resnetlab.analysis.intervals import LEVEL, t_interval, welch_df
+
 EQUIVALENCE = 0.90  # two one-sided 5% tests (Schuirmann 1987)
 
 
@@ -50,10 +51,10 @@ class Estimates:
         """Two-sided p of no difference."""
         return np.asarray(2 * stats.t.sf(np.abs(self.estimate) / self.standard_error, self.df))
 
-    def interval(self, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, confidence: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
         """Low and high ends of the two-sided t interval."""
-        half = stats.t.ppf(0.5 + confidence / 2, self.df) * self.standard_error
-        return self.estimate - half, self.estimate + half
+        low, high = t_interval(self.estimate, self.standard_error, self.df, confidence)
+        return np.asarray(low), np.asarray(high)
 
 
 def contrast(cells: Cells, weights: np.ndarray, cube: bool) -> Estimates:
@@ -84,8 +85,7 @@ def contrast(cells: Cells, weights: np.ndarray, cube: bool) -> Estimates:
     v, c = share * variance, float(cube)
     at_most = np.where(used, df, 0).sum(-1)
     at_least = np.where(used & (df > 0), df, np.inf).min(-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = v.sum(-1) ** 2 / np.where(df > 0, v**2 / (df + c), 0.0).sum(-1) - c
+    freedom = welch_df(v, df, c)
     missing = ((cells.n[..., None, :] == 0) & used).any(-1) | np.isnan(weights).any(-1)
     mean = np.where(cells.n > 0, cells.mean, 0.0)
     estimate = np.where(missing, np.nan, np.einsum("...a,ea->...e", mean, weights))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from resnetlab.records import Phase, Status
+from resnetlab.wording import plural
 
 LOST = (Status.DIVERGED, Status.OUT_OF_MEMORY, Status.FAILED)
 WORDS = {
@@ -56,7 +56,7 @@ class Counts:
             (Status.COMPLETE, Status.STOPPED, Status.FAILED) if kind != "confirm" else (Status.COMPLETE, Status.FAILED)
         )
         parts = [f"{n:,} {WORDS[Status(s)]}" for s, n in self.by_status.items() if n or s in always]
-        return f"{self.total:,} {kind} trial{'' if self.total == 1 else 's'}: {', '.join(parts)}"
+        return f"{plural(self.total, f'{kind} trial')}: {', '.join(parts)}"
 
 
 def full_budget(trials: pd.DataFrame) -> pd.DataFrame:
@@ -194,19 +194,6 @@ def levels_tried(explore: pd.DataFrame, levels: Mapping[str, tuple[Any, ...]]) -
 
 def _same(value: Any, level: Any) -> bool:
     return value == level and isinstance(value, bool) == isinstance(level, bool)
-
-
-def mean_interval(values: pd.Series, level: float = 0.95) -> tuple[float, float, float, int]:
-    """Mean, ends of its t interval over runs (NaN for fewer than two), and n."""
-    values = values.dropna().astype(float)
-    n = len(values)
-    if n == 0:
-        return np.nan, np.nan, np.nan, 0
-    mean = float(values.mean())
-    if n == 1:
-        return mean, np.nan, np.nan, 1
-    half = float(special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half, n
 
 
 def class_results(classes: pd.DataFrame, trial_ids: list[str], split: str = "test") -> pd.DataFrame:

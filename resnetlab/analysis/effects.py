@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from resnetlab.analysis.contrasts import Cells, Estimates, contrast, holm, verdicts
+from resnetlab.analysis.contrasts import EQUIVALENCE, Cells, Estimates, contrast, holm, verdicts
+from resnetlab.analysis.intervals import t_interval
 from resnetlab.analysis.questions import Questions, questions
 from resnetlab.analysis.runs import Runs
 from resnetlab.design import show
@@ -228,7 +229,7 @@ def _lost(runs: Runs, rows: np.ndarray) -> int:
 
 
 def _small(plan: Plan, estimates: Estimates, i: int) -> str:
-    low, high = estimates.interval(0.90)
+    low, high = estimates.interval(EQUIVALENCE)
     small = max(-low[0, i], high[0, i]) < plan.delta / 100
     return f"smaller than the smallest effect of interest, {plan.delta:g} points" if small else ""
 
@@ -319,13 +320,13 @@ def performance(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
     runs = Runs.of(plan, confirm)
     cells = Cells.of(runs.values)
     sd = np.sqrt(cells.variance)
-    half = stats.t.ppf(0.975, np.where(cells.df > 0, cells.df, np.nan)) * sd / np.sqrt(np.maximum(cells.n, 1))
+    low, high = t_interval(cells.mean, sd / np.sqrt(np.maximum(cells.n, 1)), cells.df)
     return pd.DataFrame(
         {
             "arm": [arm.name for arm in plan.arms],
             "mean": cells.mean,
-            "low": cells.mean - half,
-            "high": cells.mean + half,
+            "low": low,
+            "high": high,
             "sd": sd,
             "n": cells.n,
             "planned": plan.seeds,

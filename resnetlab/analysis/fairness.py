@@ -19,6 +19,7 @@ from resnetlab.design import show
 from resnetlab.plan import Plan
 from resnetlab.records import Phase, Status
 from resnetlab.study import Study
+from resnetlab.wording import plural
 
 EDGE = 0.05  # of a range, at either end
 LIKE = 1.10  # arms count as alike in size or time up to this ratio
@@ -270,5 +271,5 @@ def _at_equal(row: Mapping[str, Any]) -> str:
     if row["factor"] == "arm":
         return f"against {row['others']}, which is alike in that: {size} points, {runs}"
     besides = f", which also differ in {row['others']}" if row["others"] else ""
-    pairs = f"{row['pairs']} pair{'s' * (row['pairs'] > 1)} of arms"
+    pairs = f"{plural(row['pairs'], 'pair')} of arms"
     return f"average over {pairs} alike in that{besides}: {size} points, {runs}"

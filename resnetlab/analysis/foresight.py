@@ -15,6 +15,7 @@ from resnetlab.analysis.runs import collapsed
 from resnetlab.plan import Plan, asked, sketch
 from resnetlab.records import Phase
 from resnetlab.study import Study
+from resnetlab.wording import plural
 
 PLAUSIBLE = (0.25, 0.5, 0.75, 1.0)  # seed-to-seed standard deviations in points, where none is measured
 
@@ -64,7 +65,7 @@ def _plan(study: Study, results: Results | None) -> Plan:
 
 def _table(study: Study, plan: Plan, spreads: Sequence[float]) -> Iterator[str]:
     """One line for each spread (points) and kind of comparison, with Holm's adjustment."""
-    seeds = f"{plan.seeds} seed{'s' * (plan.seeds > 1)} find{'s' * (plan.seeds == 1)}"
+    seeds = f"{plural(plan.seeds, 'seed')} {'finds' if plan.seeds == 1 else 'find'}"
     yield f"power {POWER:.0%} (two-sided alpha {plan.alpha:g}, adjusted for the number of comparisons), in points:"
     yield f"  {'seed sd':<9}{'comparison':<46}{'tests':<7}{seeds:<16}{plan.delta:g} points need"
     for sd in spreads:

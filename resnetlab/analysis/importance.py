@@ -133,11 +133,12 @@ def _coordinate(factor: Factor, value: Any, active: Mapping[str, Any]) -> Any:
 
 
 def _shares(optuna: Any, searched: Any, evaluator: Any) -> dict[str, float]:
-    """Importance of each factor as a share of all, greatest first; empty where there is none."""
+    """Importance of each factor as a share of all, greatest first, and by name where they tie: Optuna's own order is
+    that of a set. Empty where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = optuna.importance.get_param_importances(searched, evaluator=evaluator, normalize=False)
     total = sum(found.values())
     if not total > 0:
         return {}
-    return {name: value / total for name, value in sorted(found.items(), key=lambda item: -item[1])}
+    return {name: value / total for name, value in sorted(found.items(), key=lambda item: (-item[1], item[0]))}

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.testsplit import LEAST_SUPPORT, WORST
 from resnetlab.published import What
 from resnetlab.records import Status
 
-LEAST_SUPPORT = 35  # test images that a class must have to be counted, as in study 000
-WORST = 10  # classes at the lower end
 EARLY = 5  # epochs
 COUNTED = {"parameters", "trainable", "untrained_parameters"}  # the same for every seed
 PAIRED = {"classes_better", "perfect_in_both", "best_of_ten_worst", "overtaking_epoch"}  # of two arms together

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from resnetlab.analysis.contrasts import CONFIDENCE
+from resnetlab.analysis.intervals import welch_interval
 from resnetlab.design import show
 from resnetlab.records import Phase, Status
 
@@ -126,8 +125,4 @@ def _difference(values: pd.Series, sides: tuple[np.ndarray, np.ndarray], weight:
         means.append((w * x).sum() / w.sum())
         variances.append((w**2 * (x - means[-1]) ** 2).sum() / w.sum() ** 2 * len(w) / (len(w) - 1))
         freedoms.append(max(effective - 1, 1.0))
-    total = sum(variances)
-    df = total**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True)) if total > 0 else np.nan
-    half = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * np.sqrt(total)
-    estimate = means[0] - means[1]
-    return answer | {"estimate": estimate, "low": estimate - half, "high": estimate + half}
+    return answer | dict(zip(("estimate", "low", "high"), welch_interval(means, variances, freedoms), strict=True))

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from resnetlab.analysis.intervals import LEVEL
 from resnetlab.analysis.testsplit import ArmRuns, Predictions
 
-LEVEL = 0.95
 SIZES = (3, 5, 10)  # of ensembles of the top trials
 
 

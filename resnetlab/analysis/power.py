@@ -13,8 +13,8 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
 
-from resnetlab.analysis.contrasts import CONFIDENCE
 from resnetlab.analysis.curves import full_budget
+from resnetlab.analysis.intervals import LEVEL, quantile
 from resnetlab.analysis.questions import questions
 from resnetlab.analysis.results import Results
 from resnetlab.plan import Plan
@@ -44,7 +44,7 @@ class NoiseFloor:
 
     def between_two(self) -> float:
         """How far apart two runs of one config under different seeds are in 95% of cases, a fraction."""
-        return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.df) * np.sqrt(2) * self.sd)
+        return float(quantile(self.df) * np.sqrt(2) * self.sd)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def pooled_sd(groups: list[np.ndarray]) -> NoiseFloor:
         return NoiseFloor(nan, nan, nan, 0, 0, 0, nan, nan)
     sums = sum(((group - group.mean()) ** 2).sum() for group in groups)
     single = [float(group.std(ddof=1)) for group in groups]
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - LEVEL) / 2
     return NoiseFloor(
         sd=float(np.sqrt(sums / df)),
         low=float(np.sqrt(sums / stats.chi2.ppf(1 - tail, df))),
@@ -178,7 +178,7 @@ def block_correlation(values: np.ndarray) -> Blocks:
     if within <= 0:
         return Blocks(float("nan"), float("nan"), float("nan"), blocks, arms, "runs do not vary within blocks")
     ratio, dfs = between / within, (blocks - 1, (arms - 1) * (blocks - 1))
-    ends = ratio / stats.f.ppf([0.975, 0.025], *dfs)
+    ends = ratio / stats.f.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], *dfs)
     correlation, low, high = ((f - 1) / (f + arms - 1) for f in (ratio, *ends))
     return Blocks(float(correlation), float(low), float(high), blocks, arms)
 

@@ -14,6 +14,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.published import PublishedStudy, published
 from resnetlab.reproduce import SCALED
 from resnetlab.study import Study
+from resnetlab.wording import plural
 
 TEST, VALIDATION = "test accuracy, last epoch", "validation accuracy, last epoch"
 SHORT = ("points", "%", "minutes", "epochs")  # units with two decimals
@@ -54,7 +55,7 @@ def _about(results: Results, text: PublishedStudy) -> str:
     share = f" ({used:.0%} of them used)" if used < 1 else ""
     epochs = sorted({int(n) for n in runs["epochs_allowed"].dropna()})
     complete = int((runs["status"] == "complete").sum())
-    devices = sorted({f"{row.device}, {row.threads:.0f} thread{'s' * (row.threads != 1)} a run"
+    devices = sorted({f"{row.device}, {plural(int(row.threads), 'thread')} a run"
                       for row in runs.dropna(subset=["device", "threads"]).itertuples(index=False)})  # fmt: skip
     images = f"{data['train']:,} training{share} and {data['test']:,} test images" if "train" in data else ""
     ours = [
@@ -65,7 +66,7 @@ def _about(results: Results, text: PublishedStudy) -> str:
     ]
     parts = [
         f"{data.get('name')}, {images}" if images else "",
-        f"{' or '.join(map(str, epochs))} epoch{'s' * (epochs != [1])}" if epochs else "",
+        f"{' or '.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}" if epochs else "",
         ", ".join(dict.fromkeys(ours)),
         f"{complete} of {len(runs)} runs complete",
         *devices,

@@ -10,15 +10,14 @@ on the claimed side of zero, differs where it lies on the other, and is undecide
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from resnetlab.analysis.contrasts import CONFIDENCE
+from resnetlab.analysis.intervals import welch_interval
 from resnetlab.analysis.measured import COUNTED, NOT_KEPT, PAIRED, Measured
 from resnetlab.analysis.sharing import shared_times
 from resnetlab.published import SCALE, Claim, Number, PublishedStudy, What
@@ -64,12 +63,6 @@ def compare(study: PublishedStudy, measured: Measured, scaled: bool = False) -> 
         for arm in judge.standing_for(number.arm)
     ]
     return numbers, [judge.claim(claim) for claim in study.claims]
-
-
-def as_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """One row a verdict; reasons joined by semicolons."""
-    rows = [asdict(verdict) | {"reasons": "; ".join(verdict.reasons)} for verdict in verdicts]
-    return pd.DataFrame(rows, columns=list(Verdict.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
@@ -277,12 +270,9 @@ def _interval(samples: list[np.ndarray], share: Callable[[int], float], exact: b
     if min(map(len, samples)) < 2:
         return mean, np.nan, np.nan
     parts = [values.var(ddof=1) * share(len(values)) for values in samples]
-    variance = sum(parts)
-    if variance == 0:
+    if sum(parts) == 0:
         return mean, mean, mean
-    df = variance**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, samples, strict=True))
-    half = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * np.sqrt(variance)
-    return mean, mean - half, mean + half
+    return welch_interval([values.mean() for values in samples], parts, [len(values) - 1 for values in samples])
 
 
 def describe(what: What) -> str:

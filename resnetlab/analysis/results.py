@@ -17,6 +17,7 @@ from resnetlab.study import Study, build_study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.schema import factor_type, schema
 from resnetlab.tables.store import check_study, read_table
+from resnetlab.yamlfile import explain
 
 TABLES = ("trials", "epochs", "rungs", "classes", "predictions")
 
@@ -113,9 +114,7 @@ def _plan(folder: Folder) -> tuple[Plan | None, tuple[str, ...]]:
     try:
         plan = Plan(**content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise FolderRefused(f"{folder.url}/plan.json: {key}: {first['msg']}") from None
+        raise FolderRefused(explain(error, Plan, f"{folder.url}/plan.json")) from None
     if recorded not in (None, plan.plan_hash):
         return plan, (
             f"plan.json was changed after it was written: its hash was {recorded} and is now {plan.plan_hash}. "

@@ -16,8 +16,8 @@ import pandas as pd
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.runs import OK, Runs
 
-LEAST_SUPPORT = 35  # test images from which on the rate of a single class is shown among the best and worst, as in 000
-WORST = 10
+LEAST_SUPPORT = 35  # test images that a class needs to count among the best and worst
+WORST = 10  # classes at the lower end
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from resnetlab.analysis.curves import mean_interval
+from resnetlab.analysis.intervals import mean_interval
 from resnetlab.analysis.testsplit import ArmRuns
 
 ALIKE = ("model", "data_fraction", "epochs")  # settings in which an arm and what it is compared with should agree

@@ -7,7 +7,6 @@ their names. The identity of weights is a hash over names, types, shapes and val
 from __future__ import annotations
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -162,12 +161,6 @@ def named(model: str, name: str) -> Weights:
         raise BadData(f"{path}: damaged: its SHA-256 does not begin with {prefix}; delete it and run again")
     found = read(path)
     return Weights(found.tensors, f"{model} {name}", {"weights": name, "file": path.name})
-
-
-def _home(path: Path) -> str:
-    """The path as it may stand in tables that others read: without the name of the user."""
-    home = os.path.expanduser("~")  # noqa: PTH111  # as it is where nothing says which
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def _sha256(path: Path) -> str:

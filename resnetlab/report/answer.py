@@ -15,6 +15,7 @@ from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
 from resnetlab.records import Status
 from resnetlab.report.words import asked, listed, missing, percent, percents, sentence, signed
+from resnetlab.wording import plural
 
 NAMED = 8  # factors or arms that the answer names
 NAMED_ARMS = 4  # whose accuracy it tells
@@ -156,7 +157,7 @@ def _lead(results: Results, effects: pd.DataFrame, free: list[bool]) -> str:
     found = int((effects["verdict"] == "effect").sum())
     share = {0: "None", 1: "One"}.get(found, str(found))
     verb = "is a confirmed effect" if found < 2 else "are confirmed effects"
-    return f"{share} of {total} comparison{'' if total == 1 else 's'} {verb}; {rests}, on fresh seeds.{_asked(free)}"
+    return f"{share} of {plural(total, 'comparison')} {verb}; {rests}, on fresh seeds.{_asked(free)}"
 
 
 def _nothing_to_confirm(results: Results) -> bool:
@@ -175,7 +176,9 @@ def _asked(free: list[bool]) -> str:
             else " It was not declared beforehand."
         )
     many = len(free) - sum(free)
-    return f" {many} answer{'s' * (many == 1)} a hypothesis declared beforehand; the others are exploratory."
+    return (
+        f" {many} {'answers' if many == 1 else 'answer'} a hypothesis declared beforehand; the others are exploratory."
+    )
 
 
 def _best(results: Results) -> str:
@@ -193,7 +196,7 @@ def _best(results: Results) -> str:
         mean, low, high, n = tested(results)
         if n:
             sure = f"95% interval {percents(low, high)}, " if n > 1 else "no interval from one run, "
-            return f"The incumbent reaches {percent(mean)} on the test split ({sure}n = {n} fresh seed{'s' * (n > 1)})."
+            return f"The incumbent reaches {percent(mean)} on the test split ({sure}n = {plural(n, 'fresh seed')})."
     full = full_budget(results.explore)
     if full.empty:
         return "No explore trial reached the full budget, so none can be called best."

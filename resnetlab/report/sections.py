@@ -10,9 +10,9 @@ from resnetlab.analysis.curves import (
     epochs_saved,
     full_budget,
     levels_tried,
-    mean_interval,
     rung_summary,
 )
+from resnetlab.analysis.intervals import mean_interval
 from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.runs import Runs
@@ -34,6 +34,7 @@ from resnetlab.report.words import (
     settings,
     signed,
 )
+from resnetlab.wording import plural
 
 
 def incumbent(results: Results) -> Section | None:
@@ -179,9 +180,9 @@ def noise(results: Results) -> list[str]:
             needs = f"{row.seeds_needed:,.0f} seeds ({row.epochs_needed:,.0f} epochs in all)"
         least = signed(row.detectable).lstrip("+") if row.seeds > 1 else "no size"
         text.append(
-            f"Power, {row.estimand}: {row.seeds} seed{'s' * (row.seeds > 1)} find an effect of {least} points in four "
-            f"of five studies, adjusted for {row.tests} test{'s' * (row.tests > 1)}; {plan.delta:g} points need "
-            f"{needs}."
+            f"Power, {row.estimand}: {plural(row.seeds, 'seed')} {'finds' if row.seeds == 1 else 'find'} an effect of "
+            f"{least} points in four of five studies, adjusted for {plural(row.tests, 'test')}; {plan.delta:g} points "
+            f"need {needs}."
         )
     return text
 
@@ -280,7 +281,7 @@ def stopping(results: Results) -> Section | None:
     else:
         saved = epochs_saved(results.explore)
         text.append(
-            f"ASHA with a grace period of {search.grace} epoch{'s' * (search.grace > 1)} and a reduction factor of "
+            f"ASHA with a grace period of {plural(search.grace, 'epoch')} and a reduction factor of "
             f"{search.reduction}; full budget {search.epochs} epochs. {_when(results)} Stopped trials were spared "
             f"{saved:,} epochs."
         )

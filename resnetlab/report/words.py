@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from resnetlab import wording
 from resnetlab.design import show
 from resnetlab.metrics import METRICS
 
@@ -65,16 +66,7 @@ def compact(value: Number) -> str:
 
 def duration(seconds: Number) -> str:
     """`0.8 s`, `42 s`, `12 min 05 s`, `3 h 20 min`"""
-    if missing(seconds):
-        return DASH
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+    return DASH if missing(seconds) else wording.duration(seconds, tenths=True)
 
 
 def level(value: Any) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from resnetlab.study import Resources
+from resnetlab.wording import plural
 
 EVERY = 2.0  # seconds between two looks at the cluster
 
@@ -28,10 +29,10 @@ def fitting(node: Node, resources: Resources) -> int:
 
 def asked(resources: Resources) -> str:
     """What one trial needs, in words: `1 CPU and 0.25 GPUs`."""
-    cpus = f"{resources.cpus:g} CPU{'s' * (resources.cpus != 1)}"
+    cpus = plural(float(resources.cpus), "CPU")
     if resources.gpus == "auto":
         return f"{cpus} and a share of a GPU"
-    return f"{cpus} and {resources.gpus:g} GPU{'s' * (resources.gpus != 1)}" if resources.gpus else cpus
+    return f"{cpus} and {plural(float(resources.gpus), 'GPU')}" if resources.gpus else cpus
 
 
 def named(node: Node) -> str:
@@ -67,12 +68,12 @@ class Capacity:
             for name in here.keys() - there.keys():
                 node, slots = named(here[name]), self.slots
                 self.log.append({"at": datetime.now(UTC).isoformat(), "event": event, "node": node, "slots": slots})
-                self._say(f"node {node} {event}: room for {slots} trial{'s' * (slots != 1)} at once")
+                self._say(f"node {node} {event}: room for {plural(slots, 'trial')} at once")
 
     def wanted(self) -> str:
         """What a trial that has no worker waits for: `1 CPU (room for 2 trials, on 1 node)`."""
         nodes = sum(fitting(node, self._resources) > 0 for node in self._nodes.values())
         if not nodes:
             return f"{asked(self._resources)} (no node has room for one)"
-        room = f"room for {self.slots} trial{'s' * (self.slots != 1)}"
-        return f"{asked(self._resources)} ({room}, on {nodes} node{'s' * (nodes != 1)})"
+        room = f"room for {plural(self.slots, 'trial')}"
+        return f"{asked(self._resources)} ({room}, on {plural(nodes, 'node')})"

@@ -22,6 +22,7 @@ from resnetlab.tuning.search import MAX_ASKS, Search
 from resnetlab.tuning.seen import notes, starts
 from resnetlab.tuning.sweep import Stage
 from resnetlab.tuning.task import data_key
+from resnetlab.wording import plural
 
 CORNERS = 256  # points of the space that are looked at
 FEW = 2_000  # combinations of levels that are counted
@@ -43,7 +44,7 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     if bad := datasets[data_key(next(iter(configs.values())))].notes.get("bad rows"):
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
-    yield f"each trial gets {asked(study.resources)}, and {threads} thread{'s' * (threads > 1)}"
+    yield f"each trial gets {asked(study.resources)}, and {plural(threads, 'thread')}"
     if line := precision.check(study):
         yield line
     if not study.arms:
@@ -88,8 +89,8 @@ def _arms(study: Study, configs: dict[str, TrialConfig], datasets: Mapping[str, 
         frozen = f", {config.frozen} of {config.stages} stages frozen" if config.frozen else ""
         yield (
             f"  {name}: {config.model}, {trained}{facts.parameters:,} parameters{' trained' * bool(trained)}, "
-            f"{facts.multiply_adds:,} multiply-adds an image, {config.epochs} "
-            f"epoch{'s' * (config.epochs > 1)} of {_images(study, config, dataset):,} images"
+            f"{facts.multiply_adds:,} multiply-adds an image, "
+            f"{plural(config.epochs, 'epoch')} of {_images(study, config, dataset):,} images"
             + (f", from {start}" if start else "")
             + frozen
         )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from resnetlab.config import TrialConfig
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.plan import Plan, asked, make_plan, pilot_trials
@@ -15,6 +17,7 @@ from resnetlab.records import Phase
 from resnetlab.study import Study
 from resnetlab.tables.store import Store
 from resnetlab.tuning.task import Task
+from resnetlab.yamlfile import explain
 
 Rows = Mapping[str, Mapping[str, Any]]  # of the trials table, by trial_id
 DatasetOf = Callable[[TrialConfig], tuple[str, Sequence[str]]]  # content hash and classes
@@ -26,6 +29,8 @@ def read_plan(raw: bytes, place: str) -> Plan:
         content = json.loads(raw)
         expected = content.pop("plan_hash")
         plan = Plan.model_validate(content)
+    except ValidationError as error:
+        raise FolderRefused(explain(error, Plan, f"{place}: damaged")) from None
     except (ValueError, KeyError, AttributeError) as error:
         raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
     if plan.plan_hash != expected:

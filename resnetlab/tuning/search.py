@@ -15,11 +15,14 @@ from typing import Any, Literal, TypeVar
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from pydantic import ValidationError
 
+from resnetlab.config import TrialConfig
 from resnetlab.records import Status
 from resnetlab.seeding import stream
 from resnetlab.space import Branch, Factor
 from resnetlab.study import Study
+from resnetlab.yamlfile import first_problem
 
 MAX_ASKS = 200  # proposals that may be infeasible in a row before the study is called empty
 
@@ -153,9 +156,8 @@ class Search:
     def _infeasible(self, values: Mapping[str, Any]) -> str | None:
         try:
             self.study.config(values, seed=0)
-        except ValueError as error:
-            lines = [line.strip() for line in str(error).splitlines()]
-            return next((line for line in lines if line.startswith("Value error")), lines[0])
+        except ValidationError as error:
+            return first_problem(error, TrialConfig)
         return None
 
     # -- telling -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,21 @@
+"""Counts and durations as people read them: in the terminal, in errors and in the report."""
+
+from __future__ import annotations
+
+
+def plural(n: int | float, noun: str) -> str:
+    """`1 epoch`, `2 epochs`, `1,000 epochs`, `0.5 CPUs`. noun: in the singular, with a plural in -s."""
+    number = f"{n:g}" if isinstance(n, float) else f"{n:,}"
+    return f"{number} {noun}" if n == 1 else f"{number} {noun}s"
+
+
+def duration(seconds: float, tenths: bool = False) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`. tenths: below ten seconds show `0.8 s`."""
+    if tenths and seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
