@@ -54,9 +54,8 @@ def test_imports_go_down_the_floors(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(f.relative_to(PACKAGE)) for f in FILES])
-def test_files_and_functions_are_short(path):
+def test_functions_fit_on_a_screen(path):
     source = path.read_text()
-    assert source.count("\n") <= 400
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 70, f"{path.name}: {node.name} is too long"
