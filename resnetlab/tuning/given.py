@@ -67,7 +67,8 @@ def settled(study: Study, folder: Folder) -> Study:
             raise FolderRefused(
                 f"{folder.url}: {len(trained)} trial{'s' * (len(trained) > 1)} started from weights {name} with "
                 f"content {', '.join(others)}, and the file given with --weights has "
-                f"{file.removeprefix('file:')}: trials from different weights do not compare; give the file with that content, or use another --name"
+                f"{file.removeprefix('file:')}: trials from different weights do not compare; "
+                "give the file with that content, or use another --name"
             )
         if not trained:
             taken[name] = file
