@@ -17,8 +17,9 @@ from resnetlab.yamlfile import parse_value
 STUDIES = Path(__file__).resolve().parent / "studies"
 
 EPILOG = (
-    "Exit codes: 0 done, 1 trials failed (no result, or a comparison not made), 2 bad request, 3 bad data, 4 folder refused, 75 cluster or storage "
-    "lost, 130 interrupted. Example: python sweeps/ablation.py --study default --trials 30 --set confirm.seeds=3"
+    "Exit codes: 0 done, 1 trials failed (no result, or a comparison not made), 2 bad request, 3 bad data, "
+    "4 folder refused, 75 cluster or storage lost, 130 interrupted. "
+    "Example: python sweeps/ablation.py --study default --trials 30 --set confirm.seeds=3"
 )
 Phase = StrEnum("Phase", ["pilot", "explore", "plan", "confirm", "all"])
 

@@ -64,7 +64,7 @@ def plan(results: Results) -> Section:
 def _no_plan(results: Results) -> str:
     if results.study.confirm.design == "none":
         return "There is no plan: this study explores, and confirms nothing (confirm.design: none)."
-    return "There is no plan: confirm runs follow exploration, once a trial of it has reached the full budget."
+    return "No plan was made yet: confirm runs follow exploration, once a trial of it has reached the full budget."
 
 
 def _replaced(results: Results) -> list[str]:

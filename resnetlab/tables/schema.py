@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from resnetlab.config import TrialConfig
 from resnetlab.errors import FolderRefused
+from resnetlab.records import Status
 
 SCHEMA_VERSION = 2
 OLDEST = 1  # that is read: columns that came later are null
@@ -30,9 +31,7 @@ _TRIAL_HEAD = [
     _field("study", _TEXT, "name of the study"),
     _field("number", _INT, "order in which the sweep proposed it, from 0"),
     _field("phase", _TEXT, "pilot, explore, audit or confirm"),
-    _field(
-        "status", _TEXT, "waiting, running, complete, stopped, diverged, out_of_memory, failed, interrupted, replaced"
-    ),
+    _field("status", _TEXT, ", ".join(Status)),
     _field("reason", _TEXT, "why it ended, in words"),
     _field("arm", _TEXT, "pilot: baseline; confirm: the name of the arm, e.g. `kernel=5`"),
     _field("plan_hash", _TEXT, "confirm: hash of the plan that asked for it"),

@@ -66,8 +66,9 @@ def settled(study: Study, folder: Folder) -> Study:
         if others:
             raise FolderRefused(
                 f"{folder.url}: {len(trained)} trial{'s' * (len(trained) > 1)} started from weights {name} with "
-                f"content {', '.join(others)}, and the file given with --weights has {file.removeprefix('file:')}: trials from "
-                "different weights do not compare; give the file with that content, or use another --name"
+                f"content {', '.join(others)}, and the file given with --weights has "
+                f"{file.removeprefix('file:')}: trials from different weights do not compare; "
+                "give the file with that content, or use another --name"
             )
         if not trained:
             taken[name] = file
