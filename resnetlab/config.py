@@ -320,7 +320,8 @@ class TrialConfig(Frozen):
     @classmethod
     def kinds(cls, name: str) -> frozenset[Any]:
         """The plain types of the field `name`; none where there is no such field."""
-        return _kinds(cls.model_fields[name].annotation) if name in cls.model_fields else frozenset()
+        annotation: Any = cls.model_fields[name].annotation if name in cls.model_fields else None
+        return _kinds(annotation)
 
     @classmethod
     def check_level(cls, name: str, value: Any) -> None:

@@ -33,7 +33,7 @@ if sys.argv[3] == "auto":
         found = study(*asked)
         return found.model_copy(update={"resources": found.resources.model_copy(update={"gpus": "auto"})})
     scale.study = sharing
-    cluster.check_reachable = lambda *asked: None
+    cluster.check_reachable = lambda *asked, **how: None
     ray.init = functools.partial(ray.init, num_gpus=1)
     rig.RayRig = functools.partial(rig.RayRig, device="cpu", meter=Meter, seconds=0.2)
 
