@@ -29,9 +29,9 @@ confirm: {design: arms, seeds: 1}
 
 
 def shell(here: Path, line: str, **more: str) -> subprocess.CompletedProcess:
-    """`line` as a person would paste it, with no `python` on the PATH."""
+    """`line` as a person would paste it, with another Python on the PATH, or none."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    own = {"PYTHONPATH": str(ROOT), "PATH": "/nowhere", "RESNETLAB_CACHE": str(here.parent / "cache")}
+    own = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "RESNETLAB_CACHE": str(here.parent / "cache")}
     return subprocess.run(
         ["/bin/bash", "-c", line], cwd=here, env=env | own | more, capture_output=True, text=True, timeout=240
     )
