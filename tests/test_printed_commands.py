@@ -120,7 +120,6 @@ def test_the_scripts_that_only_look_end_with_their_own_line(here, swept):
         (["calibrate.py", "--repeats", "20", "--sweeps", "1", "--out", "calibrated"], "table: .*calibration.md"),
         (["reproduce.py"], " +arms: .+"),
         (["reproduce.py", "font-transfer", "--scale", "0.05", "--dry-run"], ".+"),
-        (["choose_fonts.py", "39", "fonts"], ".+ fonts: .*fonts"),
         (["ablation.py", "--settings"], "  .+"),
         (["ablation.py", "--dry-run"], ".+"),
     ],
