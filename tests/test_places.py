@@ -1,5 +1,5 @@
-"""Places that a machine may lack, or has elsewhere: temporary folders, homes, caches, the current folder; and paths that
-cannot be."""
+"""Places that a machine may lack, or has elsewhere: temporary folders, homes, caches, the current folder; and paths
+that cannot be."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ def test_a_local_ray_goes_where_its_sockets_have_room(temporary, monkeypatch):
         with pytest.raises(BadRequest, match=r"^RAY_TMPDIR: .* bytes, too many for the sockets .*107 \(allowed: 3\d\)"):
             temporary(None, ray=deep)
         monkeypatch.setattr(cluster, "ROOM", 3)
-        with pytest.raises(BadRequest, match="^TMPDIR: .* set RAY_TMPDIR to a folder whose path has at most 3 bytes"):
+        with pytest.raises(BadRequest, match=r"^TMPDIR: .* set RAY_TMPDIR to a folder whose path has at most 3 bytes"):
             temporary(short)
 
 
@@ -74,13 +74,13 @@ def test_the_cache_is_found_or_the_variable_named(monkeypatch, tmp_path):
     assert default_cache() == tmp_path / "here"
     for odd in ("~nobodyhere/x", LONG):
         monkeypatch.setenv("RESNETLAB_CACHE", odd)
-        with pytest.raises(BadRequest, match="^RESNETLAB_CACHE: "):
+        with pytest.raises(BadRequest, match=r"^RESNETLAB_CACHE: "):
             default_cache()
     monkeypatch.delenv("RESNETLAB_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME")
     for home in ("", "relative"):
         monkeypatch.setenv("HOME", home)
-        with pytest.raises(BadRequest, match="^no home folder for the data cache: set RESNETLAB_CACHE"):
+        with pytest.raises(BadRequest, match=r"^no home folder for the data cache: set RESNETLAB_CACHE"):
             default_cache()
 
 
@@ -89,7 +89,7 @@ def test_a_user_whom_the_machine_does_not_know_is_told_to_name_a_cache(monkeypat
     for name in ("RESNETLAB_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    with pytest.raises(BadRequest, match="^no home folder"):
+    with pytest.raises(BadRequest, match=r"^no home folder"):
         default_cache()
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)

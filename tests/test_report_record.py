@@ -14,6 +14,7 @@ from made_results import default_study, make_results
 from resnetlab.analysis.cells import cells
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.runs import Runs
+from resnetlab.commands import short
 from resnetlab.errors import FolderRefused
 from resnetlab.report import bookkeeping, sections
 from resnetlab.report.answer import answer
@@ -21,6 +22,7 @@ from resnetlab.report.build import estimates
 from resnetlab.report.gallery import gallery
 from resnetlab.report.html import page
 from resnetlab.report.parts import Table
+from resnetlab.report.rerun import rerun_command
 
 ORDER = [
     "answer", "effects", "interactions", "incumbent", "fairness",
@@ -134,12 +136,12 @@ def test_the_command_of_a_row_names_the_folder_and_asks_for_data_where_it_needs_
     place.mkdir(parents=True)
     make_results(place, confirm=False)
     results = Results.open(place)
-    assert shlex.split(bookkeeping.rerun_command(results)) == ["python", "sweeps/trial.py", str(place)]
+    assert shlex.split(rerun_command(results, str(place)))[2:] == [short(str(place))]
     monkeypatch.chdir(tmp_path)
-    assert bookkeeping.rerun_command(results) == "python sweeps/trial.py 'results/a b' "
+    assert rerun_command(results, str(place)).endswith("trial.py 'results/a b'")
     other = results.study.model_copy(update={"dataset": results.study.dataset.model_copy(update={"name": "folder"})})
     changed = Results(**{**vars(results), "study": other})
-    assert bookkeeping.rerun_command(changed).endswith("--data DATA ")
+    assert rerun_command(changed, str(place)).endswith("--data DATA")
 
 
 def test_a_constant_column_is_said_once():

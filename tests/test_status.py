@@ -12,6 +12,7 @@ from made_results import default_study, make_results
 from rich.console import Console
 
 from resnetlab.analysis.results import Results
+from resnetlab.commands import command, short
 from resnetlab.records import Status
 from resnetlab.report import terminal
 from resnetlab.tables.folder import Folder
@@ -50,7 +51,7 @@ def test_a_finished_sweep_says_what_it_found_at_every_width(place, width):
     table = text[text.index("comparison") :]
     assert table.index("blocks 1") < table.index("inconclusive") and "95% interval" in table
     assert ("adjusted p" in table) == (width >= 90)
-    assert f"next: python sweeps/trial.py {place} 30 --export model" in lines
+    assert f"next: {command('trial.py', short(str(place)), '30', '--export', 'model')}" in lines
 
 
 def test_no_color_and_no_terminal(place, monkeypatch):

@@ -13,6 +13,7 @@ from made_results import default_study, make_results
 from optuna.trial import TrialState
 
 from resnetlab.analysis.results import Results
+from resnetlab.commands import command, short
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import read_table
@@ -262,16 +263,17 @@ class Broken:
 def test_a_tool_that_fails_takes_nobody_with_it(results, tmp_path):
     said = []
     trackers = [Broken(), *chosen("made", tensorboard=tmp_path, mlflow=None, wandb=None)]
-    with live(results.folder, trackers, said.append):
+    with live(results.folder, trackers, said.append, {"broken": "a b", "wandb": None}):
         pass
     assert len(list(tmp_path.iterdir())) == len(results.trials)
     assert said == [
-        f"broken: the server is gone; send what is missing with: python sweeps/export.py {results.folder.url} …"
+        "broken: the server is gone; send what is missing with: "
+        + command("export.py", short(results.folder.place), "--broken=a b")
     ]
 
 
 def test_a_folder_that_is_refused_is_not_sent(results, tmp_path):
-    with pytest.raises(FolderRefused), live(results.folder, chosen("made", tmp_path, None, None), print):
+    with pytest.raises(FolderRefused), live(results.folder, chosen("made", tmp_path, None, None), print, {}):
         raise FolderRefused("of another study")
     assert not list(tmp_path.iterdir())
 
