@@ -41,6 +41,7 @@ from resnetlab.tuning.trial import TrialWorker
 # Tune knows one error for the death of a trial's process. Where Ray's memory monitor ends it the error is another, for
 # which Tune would end the whole sweep.
 _controllers, _loop = compat.private(*compat.CONTROLLER), compat.private(*compat.LOOP)
+_TuneController: Any = _controllers.TuneController
 for module in (compat.private(*compat.ACTORS), _controllers):
     vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError, NodeDiedError)
 
@@ -49,9 +50,12 @@ START = 600.0  # seconds in which a trial must start where none runs
 DYING = 60.0  # seconds after its time limit in which a trial's process must have ended
 
 
-class _Controller(_controllers.TuneController):  # type: ignore[misc]
+class _Controller(_TuneController):  # type: ignore[misc]
     """Tune's loop without what grows with the number of trials: it forgets those that are over, and saves nothing but
     the empty snapshot at the end, without which `fit` fails."""
+
+    _trials: list[Any]
+    _live_trials: set[Any]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
