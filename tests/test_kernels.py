@@ -72,7 +72,9 @@ def test_a_network_that_onednn_gets_wrong_without_avx512_is_laid_out_contiguousl
     assert machine.memory_format(network(4), torch.device("cuda")) == torch.channels_last
 
 
-@pytest.mark.parametrize("case", [case for case in steps.networks((1, 4)) if case["model"] in steps.WIDE], ids=search.name)
+@pytest.mark.parametrize(
+    "case", [case for case in steps.networks((1, 4)) if case["model"] in steps.WIDE], ids=search.name
+)
 def test_no_network_of_ours_needs_another_layout(case, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert machine.memory_format(steps.made(case)[0], torch.device("cpu")) == torch.channels_last

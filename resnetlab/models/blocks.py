@@ -91,7 +91,9 @@ class StridedPointwise(nn.Conv2d):
         return F.conv2d(x[:, :, ::down, ::across], self.weight, self.bias)
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Conv2d:
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
+) -> nn.Conv2d:
     """A square convolution that every CPU computes correctly."""
     if kernel == 1 and stride > 1 and not padding:
         return StridedPointwise(inputs, outputs, stride, bias)
@@ -127,9 +129,7 @@ class ResidualBlock(nn.Module):
         self.se = SqueezeExcitation(outputs) if se else None
         self.shortcut: nn.Module | None = None
         if shortcut and (stride != 1 or inputs != outputs):
-            self.shortcut = nn.Sequential(
-                convolution(inputs, outputs, 1, stride, bias=bias), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(convolution(inputs, outputs, 1, stride, bias=bias), nn.BatchNorm2d(outputs))
         elif shortcut:
             self.shortcut = nn.Identity()
 

@@ -30,7 +30,9 @@ from resnetlab.training.optim import make_optimizer, set_lr, step_of
 
 BATCH = 8
 SMALL = 1e-3  # of the norm of all gradients: one below this is compared with this, for some are zero but for rounding
-DRAWS = 5  # of images: rounding may turn a ReLU on or off, which weighs in a small batch; a wrong kernel is always wrong
+DRAWS = (
+    5  # of images: rounding may turn a ReLU on or off, which weighs in a small batch; a wrong kernel is always wrong
+)
 LIBRARY_SIDE = 40  # of images for torchvision's networks, whose last maps are a 32nd of it
 WIDE = ("resnet", "cnn", "cnn-resnet")  # models with a width
 OTHERS = ("mlp", "conv2", "scratch-cnn", "flat-resnet", "resnet18", "resnet34", "resnet50")
@@ -93,7 +95,11 @@ def made(case: Case) -> tuple[nn.Module, TrialConfig, tuple[int, int, int]]:
         return build(config, shape, 4), config, shape
     inputs, outputs, kernel, stride, groups = case["conv"]
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
-    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * outputs, 4)), config, (case["side"], case["side"] + 2, inputs)
+    return (
+        nn.Sequential(conv, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * outputs, 4)),
+        config,
+        (case["side"], case["side"] + 2, inputs),
+    )
 
 
 def compared(case: Case) -> tuple[float, str]:
@@ -130,13 +136,20 @@ def _compared(case: Case, seed: int) -> tuple[float, str]:
     with machine.autocast(config.precision, torch.device("cpu")):
         logits = model(images.clone(memory_format=layout))
     F.cross_entropy(logits.float(), labels).backward()
-    wrong = differences([(name, p.grad, q.grad) for (name, p), q in zip(model.named_parameters(), exact.parameters(), strict=True)])
+    wrong = differences(
+        [(name, p.grad, q.grad) for (name, p), q in zip(model.named_parameters(), exact.parameters(), strict=True)]
+    )
     for mine, theirs in zip(model.parameters(), exact.parameters(), strict=True):
         theirs.grad = mine.grad.double().contiguous()  # fused steps go through both as they lie in memory
     for chosen in (optimizer, make_optimizer(config, exact)):
         set_lr(chosen, 1.0)
         step_of(chosen)()
-    wrong += differences([(f"{name} after the step", p, q) for (name, p), q in zip(model.named_parameters(), exact.parameters(), strict=True)])
+    wrong += differences(
+        [
+            (f"{name} after the step", p, q)
+            for (name, p), q in zip(model.named_parameters(), exact.parameters(), strict=True)
+        ]
+    )
     return max(wrong)
 
 
