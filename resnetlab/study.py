@@ -88,10 +88,7 @@ class Resources(Frozen):
     epoch_limit: float = Field(
         3600.0, gt=0.0, le=1e6, description="seconds that one epoch, with what comes before it, may take"
     )
-    allow_slow_bf16: bool = Field(
-        False,
-        description="run precision: bf16 also where the CPU computes it in software, at several times fp32's time",
-    )
+    allow_slow_bf16: bool = Field(False, description="bf16 also where the CPU computes it in software, slowly")
     compile: bool = Field(False, description="torch.compile the network: seldom worth its seconds of compilation")
 
     @field_validator("gpus", mode="before")

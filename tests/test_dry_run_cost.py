@@ -28,7 +28,7 @@ def leave():
 place, *sys.argv = sys.argv[1:]
 atexit.register(leave)
 runpy.run_path(sys.argv[0], run_name="__main__")
-"""  # runs a script, and writes what it had loaded and the most memory that it held, which rusage mixes with its parent's
+"""  # runs a script, and writes what it had loaded and the most memory it held, which rusage mixes with its parent's
 STUDY = """
 dataset: {name: folder, root: images}
 baseline: {blocks: 1, width: 8, downsample: 1, batch: 8}

@@ -25,8 +25,8 @@ class Features:
     """A prefix's output for some images, resident where the model is.
 
     values: (n, …) float32, or bfloat16 where that is what the prefix gives; maps are kept as (n, H, W, C), so that
-    batches are channels_last as after a convolution, or else in `layout`. place: (N,) int64, an image's row in `values`, -1 where it has
-    none. seconds: that it took.
+    batches are channels_last as after a convolution, unless `layout` is another. place: (N,) int64, an image's row in
+    `values`, -1 where it has none. seconds: that it took.
     """
 
     values: Tensor
@@ -64,8 +64,8 @@ def features(
     """The prefix's output for the images `rows` (n,) int64; None where it would take too much of the memory.
 
     images: (N, H, W, C) uint8; plain: what turns a batch of them into the network's input; data: everything that the
-    input depends on besides the rows, as text; batch: images at a time; layout: of the maps. The last trial's are used again where all that
-    they depend on is equal.
+    input depends on besides the rows, as text; batch: images at a time; layout: of the maps. The last trial's are used
+    again where all that they depend on is equal.
     """
     start = perf_counter()
     key = _key(model, config, rows, f"{data} {images.device}")
