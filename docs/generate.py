@@ -39,7 +39,7 @@ def filled(page: str) -> str:
     def fill(part: re.Match[str]) -> str:
         begin, as_text, command, end = part.groups()
         text = output(command)
-        return f"{begin}\n```text\n{text}\n```\n\n{end}" if as_text else f"{begin}\n{text}\n\n{end}"
+        return f"{begin}```text\n{text}\n```\n{end}" if as_text else f"{begin}\n{text}\n\n{end}"
 
     return PART.sub(fill, page)
 
