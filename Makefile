@@ -51,7 +51,7 @@ pins: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/python -m sphinx -W --keep-going --quiet --builder html --conf-dir docs . build/docs
+	$(BIN)/python -m sphinx -W --keep-going --fresh-env --quiet --builder html --conf-dir docs . build/docs
 	$(BIN)/python docs/check_site.py build/docs
 	$(BIN)/python docs/check_blocks.py
 

@@ -4,7 +4,7 @@ python docs/generate.py                         fills all of them
 python docs/generate.py docs/benchmarks.md      those of some pages
 python docs/generate.py --check                 changes nothing; exit code 1 where a page is out of date
 
-A generated part stands between two comments, of which the first names the command (run by bash in the repository's root):
+A generated part is between two comments. The first names the command, which bash runs in the repository's root:
 
     <!-- generated: python benchmarks/table.py -->
     <!-- end of generated -->

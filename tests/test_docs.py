@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 
 from resnetlab.study import load_study
@@ -100,9 +101,9 @@ def test_generated_parts_are_what_their_command_prints(page, command):
     parts = [part[0] for part in generate.PART.finditer(path.read_text()) if part[3] == command]
     text = generate.output(command)
     assert len(text.splitlines()) > 3
-    assert all(part.partition("-->")[2].rpartition("<!--")[0].strip("`\n").removeprefix("text\n") == text for part in parts), (
-        "run: python docs/generate.py"
-    )
+    assert all(
+        part.partition("-->")[2].rpartition("<!--")[0].strip("`\n").removeprefix("text\n") == text for part in parts
+    ), "run: python docs/generate.py"
 
 
 def test_a_generated_part_that_is_out_of_date_is_filled(tmp_path, capsys):
@@ -158,6 +159,14 @@ def test_every_block_has_a_language_that_is_checked_or_a_reason():
             known = ("python", "sh", "bash", "yaml", "diff", *check_blocks.NOT_CODE)
             assert block.language.startswith(known), block.place
             assert block.comment != "not run" or block.argument, block.place
+
+
+def test_the_hosted_checks_call_targets_that_exist():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    steps = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    targets = {found for step in steps for found in re.findall(r"^make ([\w-]+)", step, re.MULTILINE)}
+    assert targets == {"check", "test", "docs"}
+    assert targets <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
