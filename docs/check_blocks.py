@@ -119,6 +119,7 @@ def _run(command: list[str], folder: Path, place: Path, text: str = "") -> str:
     """The end of what a command said where it failed, else ''."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     env = os.environ | {"PATH": path, "PYTHONPATH": str(place), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    env["RESNETLAB_CACHE"] = str(place / "cache")
     try:
         done = subprocess.run(
             command, cwd=folder, env=env, input=text, capture_output=True, encoding="utf-8", timeout=LONG
