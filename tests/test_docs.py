@@ -148,6 +148,13 @@ def test_links_and_anchors_lead_somewhere():
     assert {page.name: found for page in PAGES if (found := list(broken(page, page.read_text())))} == {}
 
 
+def test_files_of_the_package_that_pages_name_exist():
+    pages = [page for page in PAGES if page.name not in ("LOG.md", "CHANGELOG.md")]
+    named = {(page.name, path) for page in pages for path in re.findall(r"`(resnetlab/[\w/.]+)`", page.read_text())}
+    assert len(named) > 15
+    assert sorted(found for found in named if not (ROOT / found[1]).exists()) == []
+
+
 def test_links_that_lead_nowhere_are_found():
     text = '[a](docs/none.md) [b](docs/study.md#data) [c](docs/study.md#none) ![d](e.png)\n\n<img src="f.png">'
     assert list(broken(ROOT / "README.md", text)) == ["docs/none.md", "docs/study.md#none", "e.png", "f.png"]
