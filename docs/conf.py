@@ -19,12 +19,13 @@ CONTENTS = {
         "docs/reproductions",
         "docs/faults",
         "docs/alternatives",
+        "cluster/transcript",
         "results/README",
         "results/reference/calibration",
     ],
     "Project": ["CONTRIBUTING", "CHANGELOG", "LOG", "SECURITY"],
 }
-TITLES = {"results/README": "Reference results", "LOG": "Decisions"}  # where a page's own is not enough beside others
+TITLES = {"results/README": "Reference results", "cluster/transcript": "Cluster tests", "LOG": "Decisions"}
 PRESENT = {part: [page for page in pages if (ROOT / f"{page}.md").exists()] for part, pages in CONTENTS.items()}
 
 project, author, copyright = "resnetlab", "The resnetlab developers", "The resnetlab developers"

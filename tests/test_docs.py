@@ -24,7 +24,7 @@ import check_site  # noqa: E402
 import generate  # noqa: E402
 
 sys.path.remove(str(DOCS))
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), ROOT / "cluster/README.md", ROOT / "results/README.md"]
+PAGES = sorted(page for part in (".", "docs", "cluster", "results") for page in (ROOT / part).glob("*.md"))
 
 TRAIN = """
 import numpy as np, sys
