@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 BENCHMARKS := training sweep search turnover tables augmentation residency frozen gpu
 
-.PHONY: sweep test test-load test-versions faults test-cluster bench reports pins notebook check clean help
+.PHONY: sweep test test-load test-versions faults test-cluster bench reports pins notebook docs check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
@@ -15,11 +15,12 @@ help:
 	@echo "make test-versions  the tests with the oldest promised versions and with the newest; writes docs/versions.md"
 	@echo "make faults  the fault campaign: drivers, workers, nodes, disks, clocks and files, each with what must come of it"
 	@echo "make bench   measure the speed of everything beside the alternatives, on a machine with nothing else to do; writes"
-	@echo "             benchmarks/results/ and the README's table (BENCH=--quick: seconds each, and the README stays)"
+	@echo "             benchmarks/results/ and the tables of docs/benchmarks.md (BENCH=--quick: seconds each, and the tables stay)"
 	@echo "make check   lint, and check types strictly"
 	@echo "make test-cluster   Slurm, nodes with addresses of their own, S3; as root, installs Slurm from Debian's packages"
 	@echo "make reports remake the reports of the reference results, and the picture in the README (needs chromium)"
 	@echo "make pins    write the installed versions to cluster/constraints.txt"
+	@echo "make docs    build the documentation in build/docs, check its links, and run its code blocks"
 	@echo "make notebook   execute docs/tables-with-other-tools.md into the notebook beside it"
 	@echo "make clean   remove $(VENV)"
 
@@ -48,11 +49,19 @@ test-cluster: $(INSTALLED) $(VENV)/moto/.installed
 bench: $(INSTALLED)
 	-$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/syne-tune syne-tune dill sortedcontainers
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(BENCH) || exit 1; done
-	[ -n "$(BENCH)" ] || $(BIN)/python benchmarks/table.py --write
+	[ -n "$(BENCH)" ] || $(BIN)/python docs/generate.py docs/benchmarks.md
 
 pins: $(INSTALLED)
 	@echo '# Made by `make pins`: the versions that were tested together, for every node.' > cluster/constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable >> cluster/constraints.txt
+
+# -W: a link that leads nowhere is an error.
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m sphinx -W --keep-going --fresh-env --quiet --builder html --conf-dir docs . build/docs
+	$(BIN)/python docs/check_site.py build/docs
+	$(BIN)/python docs/check_blocks.py
 
 notebook: $(INSTALLED)
 	$(BIN)/python docs/make_notebook.py

@@ -23,7 +23,6 @@ from typing import Any
 from common import RESULTS, ROOT, Book, Row, options, shown, spread
 
 EPOCHS, AT_ONCE = 20, 8
-BEGIN, END = "<!-- python benchmarks/scale.py --table -->", "<!-- end of scale -->"  # in README and LOG
 HISTORY = (1_000, 3_000, 10_000)  # finished trials that a suggestion is made from
 
 
@@ -251,11 +250,6 @@ def table() -> str:
 def main() -> None:
     if "--table" in sys.argv:
         print(table())
-        return
-    if "--write" in sys.argv:
-        for path in (ROOT / "README.md", ROOT / "LOG.md"):
-            head, _, rest = path.read_text().partition(BEGIN)
-            path.write_text(f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
         return
     chosen = options(__doc__)
     book = Book("scale", chosen.quick, chosen.again)

@@ -1,16 +1,14 @@
-"""The README's table of speed, from the JSON that the benchmarks left: python benchmarks/table.py [--write]"""
+"""Print the tables of docs/benchmarks.md, from the JSON that the benchmarks left: python benchmarks/table.py"""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, ROOT, number, shown
+from common import RESULTS, number, shown
 
 ORDER = ("training", "sweep", "search", "turnover", "tables", "augmentation", "residency", "frozen", "gpu")
-BEGIN, END = "<!-- speed: from benchmarks/table.py -->", "<!-- end of speed -->"
 COLUMNS = {  # of the table of sweeps: rows' words, heads
     "wall time": ("wall time", "s"),
     "CPU time": ("CPU time", "s"),
@@ -68,7 +66,7 @@ def _foot(found: list[dict[str, Any]]) -> str:
     load = max((part.get("load", 0.0) for part in parts), default=0.0)  # of parts from before `beside` was measured
     if beside > 0.25 or load > 1.5 * cores:
         seen = f"up to {beside:.1f} cores" if beside > 0.25 else f"load average up to {load:.0f}"
-        text += f" Other work ran beside it ({seen}): seconds are upper ends, ratios rougher."
+        text += f" Other work ran beside it ({seen}): seconds are upper bounds, ratios less precise."
     return text + (f" GPU: {' and '.join(gpu)}." if gpu else " Not measured on a GPU.")
 
 
@@ -76,16 +74,5 @@ def read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def written(readme: str) -> str:
-    """The README with the table between its marks."""
-    head, _, rest = readme.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{table()}\n{END}{tail}"
-
-
 if __name__ == "__main__":
-    if "--write" in sys.argv:
-        path = ROOT / "README.md"
-        path.write_text(written(path.read_text()))
-    else:
-        print(table())
+    print(table())

@@ -1,15 +1,10 @@
-"""docs/tables.md from the schemas in the code.
+"""Print the tables' columns for docs/tables.md, from the schemas in the code.
 
-python docs/make_tables.py            prints it
-python docs/make_tables.py --write    writes it
+python docs/make_tables.py
 """
-
-import sys
-from pathlib import Path
 
 from resnetlab.tables.schema import KEYS, OLDEST, SCHEMA_VERSION, schema
 
-PAGE = Path(__file__).with_name("tables.md")
 ABOUT = {
     "trials": "a row for each trial, whatever became of it; the study's factors are columns of their own",
     "epochs": "a row for each epoch of each trial",
@@ -28,17 +23,11 @@ BESIDE = [
 
 
 def page() -> str:
-    """The whole of docs/tables.md."""
+    """A section for each table."""
     versions = f"version {SCHEMA_VERSION}" + (
         f"; versions from {OLDEST} on are read, with nulls for later columns" if OLDEST < SCHEMA_VERSION else ""
     )
-    lines = [
-        "# The tables",
-        "",
-        f"Made by `python docs/make_tables.py --write` from the schemas in the code, {versions}.",
-        "The same meanings and units are in the metadata of every Parquet file. Accuracies are fractions,",
-        "timestamps UTC, and a null is what does not apply or is not known.",
-    ]
+    lines = [f"Schema {versions}."]
     for table, about in ABOUT.items():
         lines += ["", f"## `{table}.parquet`", "", f"{about[0].upper()}{about[1:]}. Key: {', '.join(KEYS[table])}.", ""]
         lines += ["| column | type | unit | meaning |", "|---|---|---|---|"]
@@ -48,11 +37,8 @@ def page() -> str:
             if table == "trials" and field.name == "kernel":
                 name, meaning = "the factors", "each under its own name and type, e.g. `kernel`; null where inactive"
             lines.append(f"| {name} | {field.type} | {said['unit']} | {meaning} |")
-    return "\n".join([*lines, "", *BESIDE]) + "\n"
+    return "\n".join([*lines, "", *BESIDE])
 
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(page())
-    else:
-        print(page(), end="")
+    print(page())

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resnetlab.rungs import rung_epochs
+
 
 @dataclass(frozen=True)
 class RungDecision:
@@ -30,15 +32,6 @@ class RungDecision:
 
     def as_row(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def rung_epochs(grace: int, reduction: int, epochs: int) -> list[int]:
-    """The epochs at which ASHA decides: grace, grace·reduction, … below `epochs` (at `epochs` a trial is complete)."""
-    rungs, epoch = [], grace
-    while epoch < epochs:
-        rungs.append(epoch)
-        epoch *= reduction
-    return rungs
 
 
 class Asha:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resnetlab.wording import show
+
 MOST_CANDIDATES = 1000  # combinations that a D-optimal design chooses from; of more, so many drawn at random
 
 # Generators of two-level fractions of resolution V or higher: added factor = product of basic factors (by position).
@@ -35,11 +37,6 @@ class Arm:
     @property
     def name(self) -> str:
         return ", ".join(f"{factor}={show(level)}" for factor, level in self.changed.items()) or "incumbent"
-
-
-def show(level: Any) -> str:
-    """A level as people write it in a study file."""
-    return {True: "on", False: "off"}[level] if isinstance(level, bool) else f"{level}"
 
 
 def contrast_name(factor: str, level: Any, reference: Any) -> str:

@@ -6,8 +6,8 @@ import re
 from typing import Any, Literal
 
 from resnetlab.config import Frozen
-from resnetlab.design import show
 from resnetlab.space import Space
+from resnetlab.wording import show
 from resnetlab.yamlfile import suggestion
 
 LONGEST = 300

@@ -15,6 +15,7 @@ from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import stream
 from resnetlab.study import Study
+from resnetlab.wording import show
 from resnetlab.yamlfile import first_problem
 
 
@@ -270,7 +271,7 @@ def _alternatives(
             asked_for = _asked_for(study, name, incumbent[name])
             chosen = min(levels, key=lambda x: (_place(asked_for, x), x in reached, x != baseline.get(name)))
             left_out |= {
-                f"{name}={design.show(level)}": f"a two-level fraction compares one alternative, {design.show(chosen)}"
+                f"{name}={show(level)}": f"a two-level fraction compares one alternative, {show(chosen)}"
                 for level in levels
                 if level != chosen
             }

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from resnetlab.asha import rung_epochs
 from resnetlab.config import (
     DETERMINISTIC,
     NEWER,
@@ -25,6 +24,7 @@ from resnetlab.config import (
 from resnetlab.errors import BadRequest
 from resnetlab.grid import combinations, grid
 from resnetlab.hypotheses import Hypothesis, read_hypothesis
+from resnetlab.rungs import rung_epochs
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.settings import check_level, typed_factors, typed_settings
 from resnetlab.space import Space

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def plural(n: int | float, noun: str) -> str:
     """`1 epoch`, `2 epochs`, `1,000 epochs`, `0.5 CPUs`. noun: in the singular, with a plural in -s."""
@@ -19,3 +21,8 @@ def duration(seconds: float, tenths: bool = False) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
+def show(level: Any) -> str:
+    """A level as people write it in a study file."""
+    return {True: "on", False: "off"}[level] if isinstance(level, bool) else f"{level}"

@@ -1,4 +1,4 @@
-"""What the benchmarks share, and the README's table of what they found. The benchmarks themselves are `make bench`."""
+"""What the benchmarks share, and the table of their results. The benchmarks themselves are `make bench`."""
 
 import json
 import sys
@@ -22,11 +22,6 @@ def bench():
         sys.path.remove(str(ROOT / "benchmarks"))
         for name in ("common", "table"):
             sys.modules.pop(name, None)
-
-
-def test_the_readme_has_the_table_of_the_committed_results(bench):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert bench[1].written(readme) == readme, "python benchmarks/table.py --write"
 
 
 def test_a_row_has_median_spread_and_n(bench):

@@ -1,16 +1,30 @@
-"""What the documentation shows is run: studies are read, diffs applied, tables compared with the code."""
+"""What the documentation shows is run: studies are read, diffs applied, generated parts compared, links followed.
 
-import importlib.util
+`make docs` runs every other code block too; here is what it does with blocks that must fail.
+"""
+
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
 from resnetlab.study import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+import check_blocks  # noqa: E402
+import check_site  # noqa: E402
+import generate  # noqa: E402
+
+sys.path.remove(str(DOCS))
+PAGES = sorted(page for part in (".", "docs", "cluster", "results") for page in (ROOT / part).glob("*.md"))
 
 TRAIN = """
 import numpy as np, sys
@@ -34,17 +48,18 @@ print(free < 0.9 * still)
 
 
 def blocks(page, language):
-    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    found = check_blocks.blocks(page, (ROOT / page).read_text())
+    return [block for block in found if block.language == language]
 
 
 def test_the_factor_model_and_dataset_of_the_documentation_work(tmp_path):
     shutil.copytree(ROOT / "resnetlab", tmp_path / "resnetlab", ignore=shutil.ignore_patterns("__pycache__"))
-    diffs = blocks("extending.md", "diff")
+    diffs = blocks("docs/extending.md", "diff")
     assert len(diffs) == 3
     for diff in diffs:
-        applied = subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=tmp_path, capture_output=True)
+        applied = subprocess.run(["git", "apply", "-"], input=diff.text, text=True, cwd=tmp_path, capture_output=True)
         assert applied.returncode == 0, applied.stderr
-    (tmp_path / "study.yaml").write_text(blocks("extending.md", "yaml")[-1])
+    (tmp_path / "study.yaml").write_text(blocks("docs/extending.md", "yaml")[-1].text)
     done = subprocess.run(
         [sys.executable, "-c", TRAIN],
         cwd=tmp_path,
@@ -57,22 +72,149 @@ def test_the_factor_model_and_dataset_of_the_documentation_work(tmp_path):
 
 
 def test_the_studies_of_the_documentation_are_read(tmp_path):
-    studies = blocks("study.md", "yaml")
-    assert len(studies) == 2
-    for number, text in enumerate(studies):
-        (tmp_path / f"study-{number}.yaml").write_text(text)
-        study = load_study(tmp_path / f"study-{number}.yaml")
-        assert study.declared and study.confirm.seeds == 3
+    studies = [block for page in check_blocks.PAGES for block in blocks(page, "yaml") if block.comment != "not run"]
+    assert len(studies) >= 3
+    for number, block in enumerate(studies):
+        (tmp_path / f"study-{number}.yaml").write_text(block.text)
+        assert load_study(tmp_path / f"study-{number}.yaml").declared, block.place
 
 
-def test_the_page_of_the_tables_is_that_of_the_code():
-    spec = importlib.util.spec_from_file_location("make_tables", DOCS / "make_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.PAGE.read_text() == module.page(), "run python docs/make_tables.py --write"
+def test_the_study_of_the_readme_is_the_default_study_in_fifteen_lines(tmp_path):
+    (block,) = blocks("README.md", "yaml")
+    (tmp_path / "default.yaml").write_text(block.text)
+    study, default = load_study(tmp_path / "default.yaml"), load_study(ROOT / "sweeps/studies/default.yaml")
+    assert study.identity() | {"baseline": 0} == default.identity() | {"baseline": 0}
+    assert study.baseline_config(0) == default.baseline_config(0) and study.declared == default.declared
+    assert block.text.count("\n") == 15
 
 
-def test_links_between_pages_lead_somewhere():
-    for page in [*ROOT.glob("*.md"), *DOCS.glob("*.md"), ROOT / "cluster/README.md", ROOT / "results/README.md"]:
-        for target in re.findall(r"\]\(([^)#:]+)[^):]*\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").read_text().count("\n") <= 150
+
+
+@pytest.mark.parametrize(
+    "page, command",
+    [(page.name, part[3]) for page in generate.PAGES for part in generate.PART.finditer(page.read_text())],
+)
+def test_generated_parts_are_what_their_command_prints(page, command):
+    (path,) = [path for path in generate.PAGES if path.name == page]
+    parts = [part[0] for part in generate.PART.finditer(path.read_text()) if part[3] == command]
+    text = generate.output(command)
+    assert len(text.splitlines()) > 3
+    assert all(
+        part.partition("-->")[2].rpartition("<!--")[0].strip("`\n").removeprefix("text\n") == text for part in parts
+    ), "run: python docs/generate.py"
+
+
+def test_a_generated_part_that_is_out_of_date_is_filled(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- generated: echo new -->\nold\n<!-- end of generated -->\nb\n")
+    assert generate.main(["--check", str(page)]) == 1 and "old" in page.read_text()
+    assert generate.main([str(page)]) == 0
+    assert page.read_text() == "a\n<!-- generated: echo new -->\n\nnew\n\n<!-- end of generated -->\nb\n"
+    assert generate.main(["--check", str(page)]) == 0 and "out of date" in capsys.readouterr().out
+
+
+def anchors(page):
+    """The anchors that GitHub, and the site, give the headings of a page."""
+    tokens = MarkdownIt().parse(page.read_text())
+    titles = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", title).lower()).replace(" ", "-") for title in titles}
+
+
+def targets(text):
+    """What a page links to, and the pictures it shows."""
+    for token in MarkdownIt().enable("table").parse(text):
+        for child in token.children or [token]:
+            yield from (child.attrs[name] for name in ("href", "src") if name in child.attrs)
+            if child.type in ("html_inline", "html_block"):
+                yield from re.findall(r'(?:src|href)="([^"]+)"', child.content)
+
+
+def broken(page, text):
+    """The links of a page that lead nowhere."""
+    for target in targets(text):
+        name, _, anchor = target.partition("#")
+        if re.match(r"https?:|mailto:", name):
+            continue
+        path = page.parent / name if name else page
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            yield target
+
+
+def test_links_and_anchors_lead_somewhere():
+    linked = [target for page in PAGES for target in targets(page.read_text())]
+    assert len(linked) > 45 and any("#" in target for target in linked)
+    assert {page.name: found for page in PAGES if (found := list(broken(page, page.read_text())))} == {}
+
+
+def test_files_of_the_package_that_pages_name_exist():
+    pages = [page for page in PAGES if page.name not in ("LOG.md", "CHANGELOG.md")]
+    named = {(page.name, path) for page in pages for path in re.findall(r"`(resnetlab/[\w/.]+)`", page.read_text())}
+    assert len(named) > 15
+    assert sorted(found for found in named if not (ROOT / found[1]).exists()) == []
+
+
+def test_links_that_lead_nowhere_are_found():
+    text = '[a](docs/none.md) [b](docs/study.md#data) [c](docs/study.md#none) ![d](e.png)\n\n<img src="f.png">'
+    assert list(broken(ROOT / "README.md", text)) == ["docs/none.md", "docs/study.md#none", "e.png", "f.png"]
+
+
+def test_every_block_has_a_language_that_is_checked_or_a_reason():
+    for page in check_blocks.PAGES:
+        for block in check_blocks.blocks(page, (ROOT / page).read_text()):
+            known = ("python", "sh", "bash", "yaml", "diff", *check_blocks.NOT_CODE)
+            assert block.language.startswith(known), block.place
+            assert block.comment != "not run" or block.argument, block.place
+
+
+def test_the_hosted_checks_call_targets_that_exist():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    steps = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    targets = {found for step in steps for found in re.findall(r"^make ([\w-]+)", step, re.MULTILINE)}
+    assert targets == {"check", "test", "docs"}
+    assert targets <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    return check_blocks.workplace(tmp_path_factory.mktemp("workplace"))
+
+
+@pytest.mark.parametrize(
+    "text, done",
+    [
+        ("```python\nx = 1\n```\n\n```python\nassert x == 1\n```", ["executed", "executed"]),
+        ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```", ["executed", "failed"]),
+        ("```sh\nls results/default/trials.parquet\n```", ["executed"]),
+        ("```sh\nls results/nobody\nls\n```", ["failed"]),
+        ("```yaml\nfactors: {kernels: {levels: [3, 5]}}\n```", ["failed"]),
+        ("<!-- not run: slow -->\n```sh\nmake bench\npython sweeps/status.py --json x\n```", ["not run"]),
+        ("<!-- not run: slow -->\n```sh\nmake nothing\n```", ["failed"]),
+        ("<!-- not run: slow -->\n```sh\npython sweeps/nothing.py\n```", ["failed"]),
+        ("<!-- not run: slow -->\n```sh\npython sweeps/status.py --nothing=1\n```", ["failed"]),
+        ("<!-- not run -->\n```sh\nmake bench\n```", ["failed"]),
+        ("```toml\na = 1\n```", ["failed"]),
+        ("```diff\nnothing\n```", ["failed"]),
+        ("```text\nanything\n```", []),
+    ],
+)
+def test_a_block_that_does_not_run_fails(workplace, text, done):
+    found = list(check_blocks.check("docs/page.md", text, workplace))
+    assert [outcome.done for outcome in found] == done, [outcome.message for outcome in found]
+
+
+@pytest.mark.parametrize(
+    "name, text, found",
+    [
+        ("a.html", '<script src="https://cdn.example/x.js"></script>', ["https://cdn.example/x.js"]),
+        ("b.html", '<link rel="stylesheet" href="//fonts.example/css">', ["//fonts.example/css"]),
+        ("c.html", '<img src="http://example.org/x.png"><img src="x.png">', ["http://example.org/x.png"]),
+        ("d.html", '<a href="https://example.org">a link is not loaded</a><script src="_static/x.js"></script>', []),
+        ("e.css", '@import "https://fonts.example/css"; a {background: url(x.png)}', ["https://fonts.example/css"]),
+    ],
+)
+def test_what_a_page_would_load_from_elsewhere_is_found(tmp_path, name, text, found):
+    (tmp_path / name).write_text(text)
+    assert check_site.loads(tmp_path / name) == found
+    assert check_site.main(str(tmp_path)) == bool(found)

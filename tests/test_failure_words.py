@@ -10,6 +10,7 @@ from resnetlab.report.build import build_report, estimates
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import read_table, write_table
 from resnetlab.tuning import failure
+from resnetlab.tuning.worker_death import cause_of_death
 
 BEGINS = "trial 0123456789ab begins; processes ended by the kernel's OOM killer so far: "
 FATAL = """
@@ -48,7 +49,7 @@ def test_silence_is_sigkill_and_the_kernels_count_tells_whose():
 def test_a_machine_that_leaves_and_a_log_that_nobody_can_read_are_no_crash():
     assert judged(f"{BEGINS}3\n{failure.LEAVES}\n") is None
     assert judged("") is None
-    assert failure.look("The actor died because its node has died. Node Id: f") is None
+    assert cause_of_death("The actor died because its node has died. Node Id: f") is None
 
 
 def test_a_trial_that_hangs_says_where_it_was():

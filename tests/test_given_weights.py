@@ -21,7 +21,7 @@ from resnetlab.models.pretrained import Weights, read
 from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import read_table
-from resnetlab.training import transfer
+from resnetlab.training import kept_weights, transfer
 from resnetlab.tuning import given
 from resnetlab.tuning.run import check_identity
 from resnetlab.tuning.task import data_key
@@ -90,12 +90,12 @@ def test_trials_that_asked_by_name_start_from_the_file(files, cache, tmp_path):
     asked, weights = given.asked(study(), files / "resnet18.pt")
     assert asked.arm_config("started", seed=0).weights == f"file:{weights.digest}"
     assert asked.arm_config("plain", seed=0).weights == "none"
-    given.keep(Folder.at(tmp_path), weights)
+    kept_weights.keep(Folder.at(tmp_path), weights)
     rows = {row["arm"]: row for row in run_here(asked, tmp_path, cache)}
     assert {row["status"] for row in rows.values()} == {"complete"}
     assert rows["started"]["weights_hash"] == weights.digest and rows["plain"]["weights_hash"] is None
     assert rows["started"]["weights"] == f"file:{weights.digest}"
-    assert given.kept(Folder.at(tmp_path), weights.digest).digest == weights.digest
+    assert kept_weights.kept(Folder.at(tmp_path), weights.digest).digest == weights.digest
 
 
 def test_names_stay_in_levels_and_hypotheses_and_the_trials_start_from_the_file(files):
@@ -139,13 +139,13 @@ def test_weights_that_are_no_longer_in_the_folder_or_were_altered(files, cache, 
     folder = Folder.at(tmp_path)
     with pytest.raises(BadData, match=r"weights: give the file with --weights"):
         given.check(asked, data, None, folder)
-    given.keep(folder, weights)
+    kept_weights.keep(folder, weights)
     given.check(asked, data, None, folder)  # as a continued sweep does without the option
     other = Weights({key: value + 1 for key, value in weights.tensors.items()}, "other")
     folder.write(f"weights/{weights.digest}.safetensors", other.pack())
     with pytest.raises(BadData, match=f"altered: its content is {other.digest}"):
         given.check(asked, data, None, folder)
-    given.keep(folder, weights)
+    kept_weights.keep(folder, weights)
     given.check(asked, data, None, folder)
 
 
@@ -229,7 +229,7 @@ def go_on(content, place, cache, path=None, **how):
     asked = given.settled(asked, folder)
     check_identity(asked, folder)
     folder.write_json("study.json", asked.model_dump(mode="json"))
-    given.keep(folder, weights)
+    kept_weights.keep(folder, weights)
     run_here(asked, place, cache, **how)
     return table(place)
 

@@ -1,4 +1,4 @@
-"""Reruns of published studies: the report's section, the README's table, and the studies that only need to be run."""
+"""Reruns of published studies: the report's section, the table of docs/reproductions.md, and studies ready to run."""
 
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from resnetlab.report.printed import against_print
 from resnetlab.study import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = "<!-- python sweeps/reproduce.py --table results/reference -->"
 
 
 def rerun(place, name="font-transfer", **planted):
@@ -73,12 +72,6 @@ def test_the_table_has_claims_and_main_numbers_of_what_ran(tmp_path):
 def test_without_a_folder():
     with pytest.raises(BadRequest, match="--table nowhere: not a folder"):
         published_table(Path("nowhere"))
-
-
-def test_the_readme_has_the_table_of_the_committed_reruns():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = text.split(TABLE)[1].split("<!-- end -->")[0].strip()
-    assert block == published_table(ROOT / "results" / "reference"), f"put this between the comments: {TABLE}"
 
 
 def test_the_factorial_of_optimizer_rate_and_decay_is_ready():

@@ -18,11 +18,11 @@ from resnetlab.analysis.effects import analyse
 from resnetlab.analysis.naive import naive
 from resnetlab.analysis.questions import Question, questions
 from resnetlab.analysis.runs import Runs
-from resnetlab.design import show
 from resnetlab.plan import Plan
 from resnetlab.records import Phase, Status
 from resnetlab.simulate import Memory, Truth, drive
 from resnetlab.study import Study, build_study
+from resnetlab.wording import show
 
 MakeSweep = Callable[[Study, Memory], Any]
 

@@ -21,10 +21,10 @@ from resnetlab.analysis.effects import Analysis, Sides, analyse, cautions, lost_
 from resnetlab.analysis.questions import CUBE, Question, between, questions
 from resnetlab.analysis.runs import NEEDED, Runs
 from resnetlab.config import digest
-from resnetlab.design import show
 from resnetlab.hypotheses import Hypothesis
 from resnetlab.plan import Plan
 from resnetlab.study import Study
+from resnetlab.wording import show
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 COLUMNS = [

@@ -17,9 +17,9 @@ from resnetlab.analysis.contrasts import EQUIVALENCE, Cells, Estimates, contrast
 from resnetlab.analysis.intervals import t_interval
 from resnetlab.analysis.questions import Questions, questions
 from resnetlab.analysis.runs import Runs
-from resnetlab.design import show
 from resnetlab.plan import Plan
 from resnetlab.tables.schema import schema
+from resnetlab.wording import show
 
 FAMILIES = ("swap", "main", "interaction")  # Holm's adjustment runs over each on its own
 NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all runs of an arm failed

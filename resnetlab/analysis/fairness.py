@@ -15,11 +15,10 @@ from resnetlab.analysis.curves import full_budget
 from resnetlab.analysis.questions import questions
 from resnetlab.analysis.runs import Runs
 from resnetlab.analysis.sharing import shared_times
-from resnetlab.design import show
 from resnetlab.plan import Plan
 from resnetlab.records import Phase, Status
 from resnetlab.study import Study
-from resnetlab.wording import plural
+from resnetlab.wording import plural, show
 
 EDGE = 0.05  # of a range, at either end
 LIKE = 1.10  # arms count as alike in size or time up to this ratio

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 from resnetlab.analysis.curves import full_budget
-from resnetlab.design import show
 from resnetlab.records import Phase
 from resnetlab.space import Factor
 from resnetlab.study import Study
+from resnetlab.wording import show
 
 FEWEST = 10  # trials
 TREES = 16  # of fANOVA: enough for two digits

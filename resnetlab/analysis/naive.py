@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from resnetlab.analysis.intervals import welch_interval
-from resnetlab.design import show
 from resnetlab.records import Phase, Status
+from resnetlab.wording import show
 
 LAST, FINISHED, AUDIT = "last reported", "finished only", "audit, weighted"
 COLUMNS = [

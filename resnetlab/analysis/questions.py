@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from resnetlab.design import contrast_name, interaction_name, show
+from resnetlab.design import contrast_name, interaction_name
 from resnetlab.plan import Plan
+from resnetlab.wording import show
 
 Key: TypeAlias = frozenset[tuple[str, Any]]  # levels that are set together
 

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from resnetlab import wording
-from resnetlab.design import show
 from resnetlab.metrics import METRICS
+from resnetlab.wording import show
 
 Number: TypeAlias = float | Any  # a cell of a table: it may also be None, NaN or NA
 MINUS, DASH, TIMES = "\u2212", "\u2013", "\u00d7"

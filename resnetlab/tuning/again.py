@@ -16,9 +16,10 @@ from resnetlab.errors import BadData, BadRequest
 from resnetlab.provenance import git_revision, versions
 from resnetlab.records import Phase
 from resnetlab.tables.folder import Folder
+from resnetlab.tables.layout import WEIGHTS
 from resnetlab.tables.store import read_table
+from resnetlab.training.kept_weights import by_name, kept
 from resnetlab.tuning import given
-from resnetlab.tuning.task import WEIGHTS
 
 if TYPE_CHECKING:
     from resnetlab.models.pretrained import Weights
@@ -169,8 +170,8 @@ def _start(folder: Folder, row: Mapping[str, Any], place: Place, say: Say) -> tu
         say(f"no GPU here: run on the CPU (the trial ran on {row['device']})")
     weights = _weights(folder, config, place, say)
     known = given.contents(folder, [row])
-    if config.weights != "none" and (mine := known.get(given.by_name(config.model, config.weights))):
-        weights = given.kept(folder, mine)
+    if config.weights != "none" and (mine := known.get(by_name(config.model, config.weights))):
+        weights = kept(folder, mine)
     compile = json.loads(row["settings"] or "{}").get("compile", False)
     return Training(config, dataset, device, row["threads"] or 1, None, weights, compile=compile), dataset
 
@@ -197,7 +198,7 @@ def _weights(folder: Folder, config: TrialConfig, place: Place, say: Say) -> Wei
     if not wanted:
         return None
     if kind == "file":
-        return given.kept(folder, wanted)
+        return kept(folder, wanted)
     from resnetlab.models.pretrained import Weights
 
     raw = folder.read(f"{WEIGHTS}/{wanted}.safetensors")

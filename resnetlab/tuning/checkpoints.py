@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from resnetlab.tables.folder import Folder
+from resnetlab.tables.layout import checkpoint_names
 from resnetlab.training import checkpoint
-from resnetlab.tuning.task import checkpoint_names
 
 
 class Checkpoints:

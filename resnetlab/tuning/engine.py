@@ -37,6 +37,7 @@ from resnetlab.tuning import compat, failure
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.trial import TrialWorker
+from resnetlab.tuning.worker_death import cause_of_death
 
 # Tune knows one error for the death of a trial's process. Where Ray's memory monitor ends it the error is another, for
 # which Tune would end the whole sweep.
@@ -160,12 +161,12 @@ class _Decisions(_Kept, FIFOScheduler):
         if "low on memory" in error:
             self._guard(self._sweep.died, trial_id, "the node ran out of memory", Status.OUT_OF_MEMORY)
         elif self._silence.late(trial_id):
-            crash = failure.look(error)
+            crash = cause_of_death(error)
             reason, log = failure.late(self._silence.limit, crash), "\n".join(crash.log if crash else ())
             self._guard(self._sweep.ended, trial_id, Status.FAILED, reason, log)
         elif "exit_actor" in error:
             self._guard(self._sweep.died, trial_id, "its machine is leaving")
-        elif (crash := failure.look(error)) is not None:
+        elif (crash := cause_of_death(error)) is not None:
             self._guard(self._sweep.crashed, trial_id, crash)
         else:
             self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])

@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from resnetlab import architecture, design
-from resnetlab.asha import rung_epochs
+from resnetlab import architecture
 from resnetlab.config import MODEL_SETTINGS, TrialConfig
 from resnetlab.data import Dataset
 from resnetlab.grid import combinations
 from resnetlab.plan import Plan, pilot_trials, sketch
 from resnetlab.records import ModelFacts, bad_rows_said
+from resnetlab.rungs import rung_epochs
 from resnetlab.seeding import stream
 from resnetlab.study import Study
 from resnetlab.tuning import precision
@@ -22,7 +22,7 @@ from resnetlab.tuning.search import MAX_ASKS, Search
 from resnetlab.tuning.seen import notes, starts
 from resnetlab.tuning.sweep import Stage
 from resnetlab.tuning.task import data_key
-from resnetlab.wording import plural
+from resnetlab.wording import plural, show
 
 CORNERS = 256  # points of the space that are looked at
 FEW = 2_000  # combinations of levels that are counted
@@ -221,7 +221,7 @@ def _models(study: Study, dataset: Dataset, corners: list[dict[str, Any]], parts
     found = [(_facts(study.config(values, seed=0), dataset), values) for values in shapes.values()]
     ordered = sorted(found, key=lambda item: item[0].parameters)
     for word, (facts, values) in (("smallest", ordered[0]), ("largest", ordered[-1])):
-        levels = ", ".join(f"{name}={design.show(value)}" for name, value in values.items() if name in _ARCHITECTURE)
+        levels = ", ".join(f"{name}={show(value)}" for name, value in values.items() if name in _ARCHITECTURE)
         yield (
             f"{word} model: {facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds an image"
             + (f" ({levels})" if levels else "")

@@ -16,16 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from resnetlab.config import TrialConfig
-from resnetlab.design import show
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
+from resnetlab.tables.layout import ERRORS
+from resnetlab.wording import show
 
 RETRIES = {  # deaths of a trial's process, without a new epoch between them, before it is called failed
     Status.FAILED: 3,  # a node is lost, or leaves
     Status.OUT_OF_MEMORY: 1,  # Ray ended it because the node ran out of memory: it may have been another trial's doing
     "crash": 1,  # a signal ended it
 }
-ERRORS = "errors"  # folder under the results folder
 PATIENCE = 30.0  # seconds that reading a log on another process's behalf may take
 TAIL = 64 << 10  # bytes of a log that are read
 KEPT = 80  # lines of a log that are kept
@@ -184,34 +184,6 @@ def judged(text: str, place: str, killed: int | None) -> Crash | None:
     before = int(found[2]) if found and found[2] != "unknown" else None
     oom = before is not None and killed is not None and killed > before
     return Crash(signal.SIGKILL.name, oom, kept, place)
-
-
-def look(said: str) -> Crash | None:
-    """How the process ended of whose death Ray has `said` this; None where it was no crash (its node is lost, say), or
-    its log cannot be read. Waits for at most `PATIENCE` seconds."""
-    import ray
-    from ray.exceptions import RayError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    pid, address = (re.search(rf"^\s*{name}: (\S+)$", said, re.MULTILINE) for name in ("pid", "ip"))
-    if pid is None or address is None or "worker process has died" not in said:
-        return None
-    try:
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == address[1]]
-        read = ray.remote(num_cpus=0, max_retries=0)(tail)
-        tasks = [
-            read.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                int(pid[1])
-            )
-            for node in nodes
-        ]
-        answers = ray.get(tasks, timeout=PATIENCE)
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    except (RayError, TimeoutError):
-        return None
-    if not {node["NodeID"] for node in nodes} <= alive:
-        return None
-    return next((crash for answer in answers if (crash := judged(*answer)) is not None), None)
 
 
 def differing(config: TrialConfig, baseline: TrialConfig) -> list[str]:

@@ -16,8 +16,10 @@ from resnetlab.data import Dataset
 from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.study import Study
 from resnetlab.tables.folder import Folder
+from resnetlab.tables.layout import WEIGHTS
 from resnetlab.tables.store import read_table
-from resnetlab.tuning.task import WEIGHTS, data_key
+from resnetlab.training.kept_weights import by_name, kept
+from resnetlab.tuning.task import data_key
 
 if TYPE_CHECKING:
     from resnetlab.models.pretrained import Weights
@@ -87,11 +89,6 @@ def contents(folder: Folder, rows: Iterable[Mapping[str, Any]]) -> dict[str, str
     }
 
 
-def by_name(model: str, weights: str) -> str:
-    """What `contents` calls torchvision's weights of a network."""
-    return f"{model} {weights}"
-
-
 def _rows(folder: Folder) -> list[dict[str, Any]]:
     table = read_table(folder, "trials")
     return [] if table is None else list(table.to_pylist())
@@ -117,29 +114,6 @@ def check(study: Study, datasets: Mapping[str, Dataset], given: Weights | None, 
             load_backbone(model, known[wanted])
         except BadData as error:
             raise BadData(f"{name} ({config.model}): {error}") from None
-
-
-def kept(folder: Folder, digest: str) -> Weights:
-    """Weights that were given to this sweep. BadData where they are not there, or are not what they were."""
-    from resnetlab.models.pretrained import Weights
-
-    name = f"{WEIGHTS}/{digest}.safetensors"
-    raw = folder.read(name)
-    if raw is None:
-        raise BadData(f"weights=file:{digest}: not in {folder.url}/{WEIGHTS}: give the file with --weights")
-    found = Weights.unpack(raw, f"{folder.url}/{name}")
-    if found.digest != digest:
-        raise BadData(f"{folder.url}/{name}: altered: its content is {found.digest}; give the file with --weights")
-    return found
-
-
-def keep(folder: Folder, given: Weights | None) -> None:
-    """Leave the given weights where every worker finds them."""
-    if given is None:
-        return
-    name, raw = f"{WEIGHTS}/{given.digest}.safetensors", given.pack()
-    if folder.read(name) != raw:
-        folder.write(name, raw)
 
 
 def _names(study: Study) -> set[str]:

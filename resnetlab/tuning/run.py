@@ -35,6 +35,7 @@ from resnetlab.records import Status
 from resnetlab.study import Resources, Study, build_study, differences
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
+from resnetlab.training import kept_weights
 from resnetlab.tuning import alike, cluster, given, precision, preflight, request
 from resnetlab.tuning.capacity import Capacity
 from resnetlab.tuning.lifeline import Lifeline
@@ -168,7 +169,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], Watch] = 
     try:
         _write_study(store, study, {found.hash for found in datasets.values()})
         folder.write_json("data.json", content)
-        given.keep(folder, taken.weights)
+        kept_weights.keep(folder, taken.weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         facts = _facts()
         code = f"{facts['git_revision'] or 'unknown'}, files {code_hash()}"

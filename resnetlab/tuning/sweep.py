@@ -23,12 +23,13 @@ from resnetlab.plan import Plan
 from resnetlab.records import Phase, Status
 from resnetlab.seeding import MAX_SEED, stream
 from resnetlab.study import Study
+from resnetlab.tables.layout import checkpoint_names
 from resnetlab.tables.store import Store
 from resnetlab.tuning import failure, planned, reopened, tested
 from resnetlab.tuning.failure import Crash, Deaths
 from resnetlab.tuning.progress import FUSE, Clock, Fuse, Progress, clocked
 from resnetlab.tuning.search import Search
-from resnetlab.tuning.task import Task, checkpoint_names, data_key, places
+from resnetlab.tuning.task import Task, data_key, places
 
 INTERRUPTED = "the sweep was interrupted"
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]

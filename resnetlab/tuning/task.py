@@ -11,8 +11,6 @@ from resnetlab.config import DataConfig, TrialConfig, digest
 from resnetlab.records import Phase, Status
 from resnetlab.study import Study
 
-CHECKPOINTS = "checkpoints"  # folders under the results folder
-WEIGHTS = "weights"  # of trials that others start from
 PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
 
 
@@ -67,11 +65,6 @@ class Task:
             "started": datetime.now(UTC),
             "data_hash": self.data_hash,
         }
-
-
-def checkpoint_names(trial_id: str) -> tuple[str, str]:
-    """Where a trial's last two checkpoints lie, in no order."""
-    return f"{CHECKPOINTS}/{trial_id}.pt", f"{CHECKPOINTS}/{trial_id}.1.pt"
 
 
 def data_key(config: TrialConfig) -> str:

@@ -27,10 +27,10 @@ from resnetlab.config import DataConfig, TrialConfig
 from resnetlab.errors import END_THE_SWEEP, BadData, OtherData, ResnetlabError
 from resnetlab.records import Status
 from resnetlab.tables.folder import Folder
+from resnetlab.tables.layout import WEIGHTS
+from resnetlab.training.kept_weights import by_name, kept
 from resnetlab.tuning.failure import LEAVES, begins
-from resnetlab.tuning.given import by_name, kept
 from resnetlab.tuning.preflight import check_here
-from resnetlab.tuning.task import WEIGHTS
 
 if TYPE_CHECKING:
     from resnetlab.training.loop import Training

@@ -49,7 +49,7 @@ def run(transcript: Any, place: Path) -> None:
 
 
 def main() -> None:
-    """`python tests/cluster/part_doors.py`: this part alone, and its transcript into cluster/README.md."""
+    """`python tests/cluster/part_doors.py`: this part alone, and its transcript into cluster/transcript.md."""
     from run import STUDY, Transcript, write
 
     transcript = Transcript()

@@ -2,7 +2,7 @@
 
     python tests/cluster/run.py                  # all parts; what cannot be run here is said and skipped
     python tests/cluster/run.py slurm            # one part
-    python tests/cluster/run.py --write          # and put the transcript into cluster/README.md
+    python tests/cluster/run.py --write          # and put the transcript into cluster/transcript.md
 
 Ends with code 1 where a check fails.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
-README = ROOT / "cluster/README.md"
+PAGE = ROOT / "cluster/transcript.md"
 BEGIN, END = "<!-- transcript -->", "<!-- end of transcript -->"
 PARTS = ("slurm", "nodes", "s3", "doors")
 
@@ -61,19 +61,19 @@ class Transcript:
 
 
 def write(lines: list[str], begin: str = BEGIN, end: str = END) -> None:
-    """Replace what stands between the marks in cluster/README.md."""
-    text = README.read_text()
+    """Replace what stands between the marks in cluster/transcript.md."""
+    text = PAGE.read_text()
     block = "\n".join([begin, "", *(f"    {line}".rstrip() for line in lines), "", end])
     changed, found = re.subn(f"{begin}.*?{end}", lambda _: block, text, flags=re.DOTALL)
     if not found:
-        raise SystemExit(f"{README} has no {begin} … {end}")
-    README.write_text(changed)
+        raise SystemExit(f"{PAGE} has no {begin} … {end}")
+    PAGE.write_text(changed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
-    parser.add_argument("--write", action="store_true", help="put the transcript into cluster/README.md")
+    parser.add_argument("--write", action="store_true", help="put the transcript into cluster/transcript.md")
     chosen = parser.parse_args()
     unknown = set(chosen.parts) - set(PARTS)
     if unknown:

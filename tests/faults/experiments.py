@@ -1,7 +1,6 @@
 """The experiments of the fault campaign, and the table of what came of them.
 
-python tests/faults/experiments.py            prints the table of results/reference/faults.json, and what kills.py found
-python tests/faults/experiments.py --readme   puts it between the markers in README.md
+python tests/faults/experiments.py    prints the table of results/reference/faults.json, and what kills.py found
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "results" / "faults.json"
 REFERENCE = ROOT / "results" / "reference" / "faults.json"
 KILLS = REFERENCE.with_name("kills.json")
-MARKERS = "<!-- faults: python tests/faults/experiments.py --readme -->", "<!-- end of faults -->"
 
 EXPERIMENTS = {  # number: (what is done, what must come of it)
     1: ("driver killed three times at random moments, then continued", "same tables"),
@@ -86,10 +83,4 @@ if __name__ == "__main__":
     text = table(json.loads(REFERENCE.read_text()))
     if KILLS.exists():
         text += "\n" + kills(json.loads(KILLS.read_text()))
-    if "--readme" not in sys.argv:
-        print(text, end="")
-    else:
-        readme = ROOT / "README.md"
-        before, _, rest = readme.read_text().partition(MARKERS[0])
-        _, _, after = rest.partition(MARKERS[1])
-        readme.write_text(f"{before}{MARKERS[0]}\n\n{text}\n{MARKERS[1]}{after}")
+    print(text, end="")
