@@ -302,7 +302,7 @@ CASES = {
     ),
     "storage of no known kind": options(["--storage", "gopher://x/y"], "--storage gopher", "s3"),
     "unwritable storage": options(["--storage", "/proc/x"], "--storage /proc/x", "cannot be written"),
-    "unwritable storage (/dev/null)": options(["--storage", "/dev/null/x"], "--storage", "cannot be written"),
+    "unwritable storage (/dev/null)": options(["--storage", "/dev/null/x"], "--storage", "a part of it is a file"),
     "empty storage": options(["--storage", " "], "--storage", "empty", "allowed"),
     "storage that is a file": Case(2, ("--storage mine.txt", "cannot be written"), a_file),
     "nobody at the cluster's address": options(["--address", "127.0.0.1:1"], "--address 127.0.0.1:1", "nobody listens"),

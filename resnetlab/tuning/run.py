@@ -29,7 +29,6 @@ from resnetlab.errors import (
     StorageLost,
     TrialsFailed,
 )
-from resnetlab.paths import user_path
 from resnetlab.provenance import code_hash, command_line, provenance
 from resnetlab.records import Status
 from resnetlab.study import Resources, Study, build_study, differences
@@ -70,7 +69,6 @@ def results_folder(study: Study, storage: str) -> Folder:
     root = Folder.at(storage)
     folder = root.sub(study.name)
     if root.path is not None:
-        user_path(folder.path, "--storage")  # type: ignore[arg-type]
         place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())  # type: ignore[union-attr]
         try:
             tempfile.TemporaryFile(dir=place).close()  # permissions do not tell: root may write anywhere but in /proc
@@ -348,10 +346,7 @@ def _write_study(store: Store, study: Study, hashes: set[str]) -> None:
 
 def _facts() -> dict[str, Any]:
     found = provenance()
-    return {
-        "git_revision": found["git_revision"],
-        "versions": json.dumps(found["versions"], sort_keys=True),
-    }
+    return {"git_revision": found["git_revision"], "versions": json.dumps(found["versions"], sort_keys=True)}
 
 
 class _Session:

@@ -86,7 +86,7 @@ class Watch:
         """Take the terminal's width. Rich asks the standard streams, of which two are the log now."""
         if self._console.is_terminal:
             with suppress(OSError):
-                self._console.width = os.get_terminal_size(self._terminal).columns
+                self._console.width = os.get_terminal_size(self._terminal).columns or self._console.width
 
     def _print(self, line: str) -> None:
         """Between words on a terminal; a log has lines of any length."""
