@@ -129,6 +129,19 @@ def test_provenance_has_code_changes_hardware_data_seeds_and_every_command(tmp_p
     assert len(seeds) == 3 and set(seeds) == set(results.confirm["seed"].astype(str))
 
 
+@pytest.mark.parametrize(
+    "secret", ["s3://key:se/cr3t@bucket/x", "s3://bucket/x?secret_key=se/cr3t", "s3://k:se@cr3t@b"]
+)
+def test_a_secret_in_a_recorded_command_is_not_in_the_report(tmp_path, secret):
+    make_results(tmp_path)
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    command = f"python sweeps/ablation.py --storage {secret}"
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"sessions": [{"command": command}]}))
+    (table,) = bookkeeping.provenance(Results.open(tmp_path)).tables
+    said = dict(table.rows)["Command"]
+    assert said.startswith("python sweeps/ablation.py --storage s3://") and "…" in said and "cr3t" not in said
+
+
 def test_the_command_of_a_row_names_the_folder_and_asks_for_data_where_it_needs_some(tmp_path, monkeypatch):
     place = tmp_path / "results" / "a b"
     place.mkdir(parents=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from resnetlab.analysis.curves import SPENT, WORDS, Counts, cost, efficiency, le
 from resnetlab.analysis.results import Results
 from resnetlab.config import TrialConfig
 from resnetlab.metrics import METRICS
+from resnetlab.provenance import without_secrets
 from resnetlab.records import Phase, Status, bad_rows_said
 from resnetlab.report.parts import FOLDED, Section, Table
 from resnetlab.report.words import duration, level, listed, missing, settings
@@ -215,7 +215,7 @@ def provenance(results: Results) -> Section:
 
 def _commands(sweep: dict[str, Any]) -> list[tuple[str, Any]]:
     """The exact command of each session, those that repeat once."""
-    said = [_no_password(session.get("command")) for session in sweep.get("sessions") or [sweep]]
+    said = [without_secrets(str(session.get("command") or "")) for session in sweep.get("sessions") or [sweep]]
     commands = list(dict.fromkeys(filter(None, said)))
     if not commands:
         return [("Command", "not recorded")]
@@ -266,11 +266,6 @@ def _versions(versions: Any) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, dict) else ""
 
 
-def _no_password(command: Any) -> str | None:
-    """A storage URL may carry a password; a report may be sent to anyone."""
-    return None if command is None else re.sub(r"(://)[^/@\s]+@", r"\1…@", str(command))
-
-
 def trial_data(results: Results) -> dict[str, Any]:
     """What the page's table of trials reads: headings, a row each, configs without what all have in common, curves.
 
@@ -307,7 +302,7 @@ def rerun_command(results: Results) -> str:
     """What runs a trial of this folder again, but for the trial's number at its end."""
     folder = results.folder
     if folder.path is None:
-        place = _no_password(folder.url) or ""
+        place = without_secrets(folder.url)
     else:
         here = Path.cwd()
         place = str(folder.path.relative_to(here)) if folder.path.is_relative_to(here) else str(folder.path)
