@@ -18,15 +18,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resnetlab.analysis import effects, printed
 from resnetlab.analysis.curves import full_budget
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.records import Phase, Status
-from resnetlab.report.answer import answer, ranked, undeclared
+from resnetlab.report.answer import answer, ranked
 from resnetlab.report.words import asked, interval, missing, p_value, signed
 from resnetlab.standing import Standing
 from resnetlab.tables.lease import Holder, holder
-from resnetlab.tables.schema import schema
 
 PLAIN = 100  # columns where there is no terminal
 ROWS = 10  # comparisons in the short table; all that are confirmed have their place
@@ -39,7 +38,7 @@ class Told:
     """state: `running`, `finished` (nothing is left of what was planned) or `unfinished`. found: the effects, ranked.
     declared: which of them a hypothesis asked for before the runs. next: a command, `` where there is nothing to do."""
 
-    results: Results
+    findings: Findings
     holder: Holder | None
     state: str
     standing: Standing
@@ -52,7 +51,7 @@ class Told:
 
     def as_json(self) -> dict[str, Any]:
         """For scripts. Accuracies and effects are fractions, as in the tables."""
-        standing, by, held = self.standing, self.holder, printed.held(self.results)
+        standing, by, held = self.standing, self.holder, self.findings.published
         rows = self.found[[*KEPT]].assign(declared=self.declared).astype(object)
         verdicts = {"numbers": held.numbers, "claims": held.claims} if held else {}
         found = {
@@ -87,24 +86,22 @@ def _plain(value: Any) -> Any:
     return None if missing(value) else value
 
 
-def told(results: Results, place: str) -> Told:
+def told(findings: Findings, place: str) -> Told:
     """What there is to say of the folder, which people reach at `place`."""
+    results = findings.results
     held = holder(results.folder)
     running = held is not None and held.alive
     standing = _standing(results, held if running else None)
     exploring = results.plan is None and (results.study.confirm.design != "none" or bool(results.study.arms))
     left = standing.ended < standing.planned or exploring
     state = "running" if running else "unfinished" if left else "finished"
-    found = schema("effects").empty_table().to_pandas()
-    if results.plan is not None:
-        found = effects.estimate(results.plan, results.confirm)
-    said = answer(results, found)
-    rows = ranked(found.assign(declared=[not free for free in undeclared(results, found)]))
+    said = answer(findings)
+    rows = ranked(findings.effects.assign(declared=[not free for free in findings.exploratory]))
     there = results.folder.read("report.html") is not None
     shown = results.folder.url if "://" in place else place.rstrip("/")  # a URL's options belong to no file in it
     report = f"{shown}/report.html" if there else ""
     return Told(
-        results,
+        findings,
         held if running else None,
         state,
         standing,
