@@ -24,7 +24,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.records import Phase, Status
 from resnetlab.report.answer import answer, ranked
 from resnetlab.report.words import asked, interval, missing, p_value, signed
-from resnetlab.standing import Standing
+from resnetlab.standing import Standing, time_left
 from resnetlab.tables.lease import Holder, holder
 
 PLAIN = 100  # columns where there is no terminal
@@ -128,8 +128,6 @@ def _standing(results: Results, held: Holder | None) -> Standing:
         planned = max(len(trials), study.confirm.pilot)  # all that the search found to propose
     elapsed = time.time() - held.since if held else None
     done = int((trials["ended"] >= pd.Timestamp(held.since, unit="s", tz="UTC")).sum()) if held else 0  # since it began
-    to_go = planned - int(ended.sum())
-    left = elapsed / done * to_go if elapsed and done and to_go > 0 else None
     return Standing(
         study=study.name,
         phase="explore" if plan is None else "confirm",
@@ -144,7 +142,7 @@ def _standing(results: Results, held: Holder | None) -> Standing:
         best=float(top["val_accuracy"]) if top is not None else None,
         best_trial=str(top["trial_id"]) if top is not None else "",
         elapsed=elapsed,
-        left=left,
+        left=time_left(elapsed, done, planned - int(ended.sum())),
         then_confirming=plan is None and study.confirm.design != "none",
     )
 
