@@ -111,15 +111,14 @@ def write_tables(place: str, trials: int) -> dict[str, float]:
 
 def read_for_report(place: str, trials: int) -> dict[str, float]:
     """In a process of its own: all data that the page and its figures show; drawing is not counted."""
+    from resnetlab.analysis.findings import Findings
     from resnetlab.analysis.results import Results
     from resnetlab.report.bookkeeping import trial_data
-    from resnetlab.report.build import estimates
     from resnetlab.report.gallery import gallery
 
     began = time.perf_counter()
     results = Results.open(place)
-    found = estimates(results)
-    drawings = gallery(results, found)
+    drawings = gallery(Findings(results))
     size = len(json.dumps(trial_data(results)))
     seconds = time.perf_counter() - began
     assert len(results.epochs) == EPOCHS * trials and drawings and size

@@ -25,6 +25,7 @@ from resnetlab.wording import plural
 from resnetlab.yamlfile import parse_value
 
 if TYPE_CHECKING:
+    from resnetlab.analysis.findings import Findings
     from resnetlab.analysis.printed import Held
     from resnetlab.report.terminal import Told
     from resnetlab.tables.folder import Folder
@@ -253,20 +254,29 @@ def _held(place: str) -> Held | None:
 
 def report(folder: Folder, as_json: bool = False) -> Told:
     """Write the report; print its answer and where it lies. Gives what was told."""
-    from resnetlab.report.build import build_report
+    from resnetlab.analysis.findings import Findings
+    from resnetlab.analysis.results import Results
+    from resnetlab.report.build import build
 
-    build_report(folder.place)
-    return show(folder.place, as_json, standing=False)
+    findings = Findings(Results.open(folder.place))
+    build(findings)
+    return _show(findings, folder.place, as_json, standing=False)
 
 
 def show(place: str, as_json: bool = False, standing: bool = True) -> Told:
     """Print what a results folder has to say, running or ended; as one JSON object where a script asks."""
+    from resnetlab.analysis.findings import Findings
+    from resnetlab.analysis.results import Results
+
+    return _show(Findings(Results.open(place)), place, as_json, standing)
+
+
+def _show(findings: Findings, place: str, as_json: bool, standing: bool) -> Told:
     from rich.console import Console
 
-    from resnetlab.analysis.results import Results
     from resnetlab.report import terminal
 
-    told = terminal.told(Results.open(place), short(place))
+    told = terminal.told(findings, short(place))
     if as_json:
         console.print_json(told.as_json())
         return told
@@ -312,6 +322,7 @@ def one_figure(place: str, name: str, out: Path, columns: int | None) -> None:
 def remake(place: str, as_json: bool = False) -> None:
     """Write the report of a results folder from its tables, and print where it lies. TrialsFailed where no trial has
     finished; nothing is written then."""
+    from resnetlab.analysis.findings import Findings
     from resnetlab.analysis.results import Results
     from resnetlab.records import Status
     from resnetlab.report.build import build
@@ -321,9 +332,10 @@ def remake(place: str, as_json: bool = False) -> None:
     if not counts.get(Status.COMPLETE, 0) + counts.get(Status.STOPPED, 0):
         said = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items()) or "there is none"
         raise TrialsFailed(f"{results.folder.url}: no trial has finished, so there is nothing to report ({said})")
-    made = build(results)
+    findings = Findings(results)
+    made = build(findings)
     if as_json:
-        show(place, as_json=True)
+        _show(findings, place, as_json=True, standing=True)
     else:
         print(made)
 

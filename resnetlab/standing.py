@@ -19,6 +19,11 @@ STAGES = {"explore": "explore (Optuna proposes, ASHA stops)", "confirm": "confir
 COLOURS = {Status.COMPLETE: "green", Status.STOPPED: "yellow"}
 
 
+def time_left(elapsed: float | None, done: int, to_go: int) -> float | None:
+    """Seconds that `to_go` trials take at the pace of the `done` so far; None where there is none to tell."""
+    return elapsed / done * to_go if elapsed and done and to_go > 0 else None
+
+
 @dataclass(frozen=True)
 class Standing:
     """phase: `explore` or `confirm`. planned: trials, confirm runs only once there is a plan. counts: trials by status.

@@ -23,8 +23,8 @@ def test_a_thousand_trials_of_fifty_epochs(tmp_path):
     results = Results.open(tmp_path / "many")
     plan, confirm = results.plan, results.confirm
     assert len(results.trials) == 1000 and len(results.epochs) == 50_000
-    effects = estimate(plan, confirm)
-    assert len(performance(plan, confirm)) == 16
+    effects = estimate(Runs.of(plan, confirm))
+    assert len(performance(Runs.of(plan, confirm))) == 16
     assert set(claims(study, plan, confirm)["verdict"]) <= {"supported", "refuted", "inconclusive"}
     levels = {name: study.space[name].levels for name in plan.compared}
     assert len(flips(naive(results.trials, results.rungs, levels, plan.incumbent), effects)) == 3 * 6

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from made_results import default_study, make_results
 
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, short
-from resnetlab.report.build import estimates
 from resnetlab.report.drawing import inline, render
 from resnetlab.report.gallery import gallery
 from resnetlab.report.html import page as report_page
@@ -59,9 +59,9 @@ def large(tmp_path_factory) -> Path:
 def write_page(place: Path) -> Path:
     """The report as `build_report` makes it, without the files beside it."""
     results = Results.open(place)
-    effects = estimates(results)
-    drawn = {one.name: (one, inline(render(one, ["svg"])["svg"], one.name)) for one in gallery(results, effects)}
-    (place / "report.html").write_text(report_page(results, effects, drawn), encoding="utf-8")
+    findings = Findings(results)
+    drawn = {one.name: (one, inline(render(one, ["svg"])["svg"], one.name)) for one in gallery(findings)}
+    (place / "report.html").write_text(report_page(findings, drawn), encoding="utf-8")
     return place
 
 

@@ -14,6 +14,7 @@ from resnetlab.analysis.calibration_sweeps import Way, simulated_study
 from resnetlab.analysis.claims import COLUMNS, claims, decide, exploratory
 from resnetlab.analysis.effects import analyse, estimate
 from resnetlab.analysis.questions import between, questions
+from resnetlab.analysis.runs import Runs
 from resnetlab.errors import BadRequest
 from resnetlab.hypotheses import read_hypothesis
 from resnetlab.plan import asked, sketch
@@ -305,7 +306,7 @@ def test_the_hash_names_the_rows_that_a_verdict_rests_on():
 def test_all_that_was_not_declared_is_exploratory():
     one, plan = declared("fractional", 4, lines=("se off > se on", "kernel 5 > kernel 3"))
     rows = confirmed(plan, Truth(main=PLANTED.main, together=PLANTED.together, sd=0.1))
-    effects = estimate(plan, rows)
+    effects = estimate(Runs.of(plan, rows))
     free = exploratory(effects, claims(one, plan, rows))
     assert effects.loc[~free, "name"].tolist() == ["se: on - off"]
     assert free.sum() == len(effects) - 1 and effects["name"].str.contains("kernel: 5 - 3 where").any()
@@ -355,7 +356,11 @@ def test_named_arms_are_compared_with_each_other():
     found = claims(one, plan, rows)
     assert found["verdict"].tolist() == ["supported", "refuted"]
     assert found["estimand"].tolist() == ["difference between two arms"] * 2
-    assert exploratory(estimate(plan, rows), found).tolist() == [False, True, True]  # the last: source has no match
+    assert exploratory(estimate(Runs.of(plan, rows)), found).tolist() == [
+        False,
+        True,
+        True,
+    ]  # the last: source has no match
     for line, words in [
         ("arm transfer > arm source", "different tasks"),
         ("arm transfer > arm nobody", "no level 'nobody'"),

@@ -149,7 +149,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
     def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module, "_flush", full)
+    monkeypatch.setattr(cache_module, "flush", full)
     with pytest.raises(BadRequest, match="No space left"):
         load(tmp_path, "key", write)
     assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,8 @@ def test_every_image_in_one_split_and_every_class_in_train(sizes, val, test, lim
     try:
         splits = {name: dataset.split(name, seed) for name in NAMES}
     except BadData as error:
-        assert "fraction" in str(error) or "no images for" in str(error)  # too few images: said, not hidden
+        assert too_few(len(sizes), len(labels), given_fixed, val, test), error
+        assert "fraction" in str(error) or "no images for" in str(error)
         return
     everything = np.concatenate(list(splits.values()))
     assert len(np.unique(everything)) == len(everything)
@@ -52,6 +53,18 @@ def test_every_image_in_one_split_and_every_class_in_train(sizes, val, test, lim
         assert np.all(np.diff(index) > 0)
         if name in given_fixed:
             assert np.array_equal(index, given_fixed[name])
+
+
+def too_few(classes, images, fixed, val, test):
+    """Whether a drawn split may come out empty: each class keeps one image for training, whatever is drawn."""
+    pool = images - sum(map(len, fixed.values()))
+    for name in ("test", "val"):
+        if name not in fixed:
+            count = round(test * images if name == "test" else val * pool)
+            if not classes < count < pool - classes:
+                return True
+            pool -= count
+    return pool <= classes
 
 
 @given(

@@ -145,7 +145,8 @@ def test_factors_that_tie_have_one_order_in_every_process():
     for seed in "02":
         done = subprocess.run(
             [sys.executable, "-c", code],
-            cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+            cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         said.add(done.stdout)

@@ -13,6 +13,7 @@ from resnetlab.analysis.contrasts import Cells
 from resnetlab.analysis.effects import analyse, estimate, lack_of_fit
 from resnetlab.analysis.power import outlook
 from resnetlab.analysis.questions import ADDITIVE, questions
+from resnetlab.analysis.runs import Runs
 from resnetlab.errors import BadRequest
 from resnetlab.optimal import choose, good_size, main_effects
 from resnetlab.plan import make_plan, sketch
@@ -138,7 +139,7 @@ MAIN = Truth(main={"blocks": {1: -3.0, 3: 1.0}, "kernel": {5: 0.8}, "se": {True:
 
 def test_planted_main_effects_are_found_at_their_size():
     plan = sketch(study(seeds=3)).model_copy(update={"chosen_val_accuracy": 0.8})
-    effects = estimate(plan, confirmed(plan, MAIN)).set_index("name")
+    effects = estimate(Runs.of(plan, confirmed(plan, MAIN))).set_index("name")
     assert set(effects["estimand"]) == {ADDITIVE} and "interactions taken as zero" in effects["method"].iloc[0]
     expected = {"blocks: 1 - 2": -3.0, "blocks: 3 - 2": 1.0, "kernel: 5 - 3": 0.8, "kernel: 7 - 3": 0.0,
                 "se: on - off": 0.6, "width: 16 - 8": 0.0, "width: 32 - 8": 0.0}  # fmt: skip
@@ -166,7 +167,7 @@ def test_coverage_of_main_effects_by_least_squares():
 def test_an_interaction_is_not_mistaken_for_main_effects():
     plan = sketch(study(seeds=3, arms=14)).model_copy(update={"chosen_val_accuracy": 0.8})
     meeting = Truth(main=MAIN.main, together=(({"blocks": 3, "kernel": 5}, -3.0),), sd=0.1)
-    effects = estimate(plan, confirmed(plan, meeting))
+    effects = estimate(Runs.of(plan, confirmed(plan, meeting)))
     assert set(effects["verdict"]) == {"inconclusive"}
     assert effects["note"].str.contains("differ by more than main effects").all()
 

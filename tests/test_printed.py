@@ -6,6 +6,7 @@ import pytest
 from made_arms import arms_study, make_arms
 
 from resnetlab.analysis import printed
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.cli import published_table
 from resnetlab.errors import BadRequest
@@ -23,7 +24,7 @@ def rerun(place, name="font-transfer", **planted):
 
 
 def test_the_report_holds_the_runs_against_what_was_printed(tmp_path):
-    section = against_print(rerun(tmp_path))
+    section = against_print(Findings(rerun(tmp_path)))
     claims, numbers, notes, arms = section.tables
     assert [table.title for table in (claims, numbers, notes)] == ["Claims", "Numbers", "Notes"] and arms.folded
     texts = {str(number): text for number, text in notes.rows}
@@ -41,7 +42,7 @@ def test_the_report_holds_the_runs_against_what_was_printed(tmp_path):
 
 
 def test_a_study_of_ones_own_has_no_such_section(tmp_path):
-    assert against_print(rerun(tmp_path, name="mine")) is None
+    assert against_print(Findings(rerun(tmp_path, name="mine"))) is None
 
 
 def test_a_shortened_run_is_not_comparable(tmp_path):

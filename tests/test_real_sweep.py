@@ -12,10 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import images_here
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
+from resnetlab.analysis.findings import Findings
+from resnetlab.analysis.results import Results
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import read_table
 
@@ -127,9 +130,17 @@ def test_a_sweep_leaves_tables_figures_and_a_report(place, straight):
     }
     effects = pq.read_table(folder / "effects.parquet").to_pylist()
     assert {row["factor"] for row in effects} == {"kernel", "optimizer"}
+    results = Results.open(folder)
+    values = dict(zip([arm.name for arm in results.plan.arms], Findings(results).runs.values, strict=True))
     for row in effects:  # so small a network may end at chance level, which is then said
-        assert row["n"] + row["n_reference"] == 4 or "are not counted in n" in row["note"]
-        assert row["low"] is None or row["low"] != row["low"] or row["low"] <= row["estimate"] <= row["high"]
+        sides = [values[name] for name in (f"{row['factor']}={row['level']}", "incumbent")]
+        counted = [int(np.isfinite(side).sum()) for side in sides]
+        assert [row["n"], row["n_reference"]] == counted
+        assert ("are not counted in n" in row["note"]) == (sum(counted) < 4)
+        if counted == [2, 2] and any(np.ptp(side) > 0 for side in sides):
+            assert row["low"] <= row["estimate"] <= row["high"]
+        else:
+            assert row["verdict"] == "not estimable" and (row["low"] is None or np.isnan(row["low"]))
     assert (folder / "report.html").stat().st_size > 20_000
     assert list((folder / "figures").glob("*.png")) and list((folder / "figures").glob("*.svg"))
     assert "report.html" in straight.stdout and "Traceback" not in straight.stderr

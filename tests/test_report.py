@@ -17,12 +17,13 @@ import pytest
 from made_results import default_study, make_results
 from matplotlib.figure import Figure
 
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadData
 from resnetlab.metrics import METRICS
 from resnetlab.report import arm_gallery
 from resnetlab.report.answer import answer
-from resnetlab.report.build import build_report, estimates
+from resnetlab.report.build import build_report
 from resnetlab.report.drawing import PALETTE, inline, render
 from resnetlab.report.figures import draw_effects
 from resnetlab.report.gallery import NAMES, gallery
@@ -89,11 +90,11 @@ def built(place) -> Page:
 
 def quick(results: Results) -> Page:
     """The page without its pictures; the figures are drawn, but not written."""
-    found = estimates(results)
-    for drawing in gallery(results, found):
+    findings = Findings(results)
+    for drawing in gallery(findings):
         drawing.draw(Figure(figsize=drawing.size).subplots())
         assert drawing.alt and drawing.caption and "trial" in drawing.foot
-    return Page(page(results, found, {}))
+    return Page(page(findings, {}))
 
 
 def rewrite(place: Path, **columns: list) -> None:
@@ -227,7 +228,7 @@ def test_the_answer_comes_first_with_interval_and_n(place, built):
     found = effects.to_pandas()
     worst = found[found["name"] == "blocks: 1 - 3"].iloc[0]
     assert worst["verdict"] == "effect" and worst["estimate"] < -0.02  # planted: 3.8 points below
-    said = answer(results, found)
+    said = answer(Findings(results))
     assert said.confirmed[0].claim == f"blocks 1 instead of 3: {signed(worst['estimate'], unit=True)}"
     assert re.fullmatch(
         r"95% interval −\d\.\d\d … −\d\.\d\d, n = 3 against 3, adjusted p [=<] 0\.\d+", said.confirmed[0].evidence
@@ -244,7 +245,7 @@ def test_the_answer_comes_first_with_interval_and_n(place, built):
 def test_no_effect_is_computed_at_unequal_epochs(place, built, tmp_path):
     """All that the effects rest on ran the one budget; a row that says otherwise leaves no report at all."""
     results = Results.open(place)
-    found, runs = estimates(results), results.confirm[results.confirm["status"] == "complete"]
+    found, runs = Findings(results).effects, results.confirm[results.confirm["status"] == "complete"]
     budget = results.study.search.epochs
     assert set(runs["epochs_run"]) == set(runs["epochs_allowed"]) == {budget}
     last = results.epochs.groupby("trial_id")["epoch"].max()
@@ -319,8 +320,8 @@ def test_exploration_alone_is_called_hypotheses(tmp_path):
 def test_without_clear_effects_nothing_is_claimed(tmp_path):
     make_results(tmp_path, seed_sd=0.05, faults=False)
     results = Results.open(tmp_path)
-    found = estimates(results)
-    said = answer(results, found)
+    findings = Findings(results)
+    found, said = findings.effects, answer(findings)
     assert (found["verdict"] != "effect").all() and said.confirmed == []
     assert said.lead.startswith("None of 6 comparisons is a confirmed effect; 21 of 21 planned")
     assert "Not confirmed" in quick(results).text
@@ -347,7 +348,7 @@ def test_times_under_sharing_are_said_to_be_unfit(tmp_path, place):
     found = quick(results)
     said = f"3 of {n:,} trials shared a device with others (0.25 of one each)"
     assert f"Times say nothing about speed here, and are no objective: {said}." in found.text
-    (times,) = [drawing for drawing in gallery(results, estimates(results)) if drawing.name == "accuracy-time"]
+    (times,) = [drawing for drawing in gallery(Findings(results)) if drawing.name == "accuracy-time"]
     assert "Not fit to compare: 3 of" in times.caption
     assert "shared" not in quick(Results.open(place)).text
 
@@ -363,7 +364,7 @@ def test_one_trial_one_seed_makes_a_report_without_intervals(tmp_path):
     study = default_study(search={"trials": 1, "epochs": 2}, confirm={"seeds": 1, "design": "one-factor"})
     make_results(tmp_path, study, faults=False)
     results = Results.open(tmp_path)
-    said = answer(results, estimates(results))
+    said = answer(Findings(results))
     assert said.confirmed == [] and len(said.not_estimable) == 6
     text = quick(results).text
     assert "1 explore trial: 1 complete" in text and "no interval from one run" in text
@@ -381,7 +382,7 @@ def test_all_trials_lost_still_makes_a_report(tmp_path):
 
 def test_an_svg_in_the_page_takes_its_colours_and_keeps_its_own_identifiers(place):
     results = Results.open(place)
-    drawing = next(drawing for drawing in gallery(results, estimates(results)) if drawing.name == "rungs")
+    drawing = next(drawing for drawing in gallery(Findings(results)) if drawing.name == "rungs")
     text = inline(render(drawing)["svg"], "one")
     assert text.startswith("<svg viewBox=") and text.rstrip().endswith("</svg>")
     assert all(colour not in text for colour in PALETTE.values()) and "var(--ink)" in text

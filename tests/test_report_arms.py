@@ -8,10 +8,11 @@ from made_arms import CHARACTERS, PLANTED, arms_study, make_arms
 from made_results import make_results
 from matplotlib.figure import Figure
 
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.report import arms, claimed
 from resnetlab.report.arm_gallery import Named, arm_gallery
-from resnetlab.report.build import build_report, estimates
+from resnetlab.report.build import build_report
 from resnetlab.report.html import page
 from resnetlab.report.words import percent
 
@@ -36,7 +37,7 @@ def many(tmp_path_factory):
 
 def drawn(results):
     """The drawings by name, each drawn once without being written."""
-    found = {drawing.name: drawing for drawing in arm_gallery(results)}
+    found = {drawing.name: drawing for drawing in arm_gallery(Findings(results))}
     for drawing in found.values():
         drawing.draw(Figure(figsize=drawing.size).subplots())
         assert drawing.alt and drawing.caption and "trial" in drawing.foot
@@ -52,7 +53,7 @@ def ran(results, arm):
 
 
 def test_precision_recall_f1_and_support_are_those_of_the_predictions(results):
-    (shown,) = [t for t in arms.per_class(results).tables if t.title.startswith("scratch: precision")]
+    (shown,) = [t for t in arms.per_class(Findings(results)).tables if t.title.startswith("scratch: precision")]
     kept = results.predictions[results.predictions["trial_id"].isin(ran(results, "scratch"))]
     number = CHARACTERS.index(shown.rows[0][0])
     ours, taken = kept[kept["label"] == number], kept[kept["predicted"] == number]
@@ -65,7 +66,7 @@ def test_precision_recall_f1_and_support_are_those_of_the_predictions(results):
 
 
 def test_accuracy_per_class_stands_side_by_side_for_the_arms_of_a_task(results):
-    section = arms.per_class(results)
+    section = arms.per_class(Findings(results))
     shown = table(section, "Accuracy per class by arm")
     assert shown.headings == ["Class", "Test images", "scratch", "transfer", "transfer-full"]
     best = table(section, "Classes at 100%")
@@ -74,17 +75,17 @@ def test_accuracy_per_class_stands_side_by_side_for_the_arms_of_a_task(results):
 
 
 def test_pairs_and_votes(results):
-    rows = arms.pairs(results).tables[0].rows
+    rows = arms.pairs(Findings(results)).tables[0].rows
     assert {row[0] for row in rows} == {"transfer against scratch", "transfer-full against scratch"}
     assert len(rows) == 6 and all(re.fullmatch(r"[+−]\d\.\d\d", row[4]) for row in rows)
-    votes = [row for shown in arms.voting(results).tables for row in shown.rows]
+    votes = [row for shown in arms.voting(Findings(results)).tables for row in shown.rows]
     assert "the seeds of scratch" in {row[0] for row in votes} and "the 3 best runs of all arms" in {
         row[0] for row in votes
     }
 
 
 def test_time_is_told_with_and_without_the_source(results):
-    section = arms.transfer(results)
+    section = arms.transfer(Findings(results))
     rows = {row[0]: dict(zip(section.tables[0].headings[:9], row[:9], strict=True)) for row in section.tables[0].rows}
     assert set(rows) == set(PLANTED)
     assert rows["transfer"]["Frozen stages"] == "3, run once" and rows["transfer"]["Starts from"] == "font-source"
@@ -92,15 +93,15 @@ def test_time_is_told_with_and_without_the_source(results):
 
 
 def test_a_source_that_learnt_nothing_is_named(results, tmp_path):
-    assert arms.transfer(results).text == []
+    assert arms.transfer(Findings(results)).text == []
     make_arms(tmp_path, planted=PLANTED | {"font-source": 0.06})
-    (said,) = arms.transfer(Results.open(tmp_path)).text
+    (said,) = arms.transfer(Findings(Results.open(tmp_path))).text
     assert "font-source did not learn its own task" in said and "of 22 classes, where guessing gives 4.55" in said
     assert "So transfer and transfer-full started from next to nothing" in said
 
 
 def test_named_arms_are_held_to_equal_epochs_size_and_time(results):
-    rows = [row for shown in claimed.fair(results).tables for row in shown.rows]
+    rows = [row for shown in claimed.fair(Findings(results)).tables for row in shown.rows]
     assert [row[0] for row in rows].count("equal parameters") == 2
     assert any(row[1].startswith("transfer instead of scratch: 1.00 times the parameters") for row in rows)
 
@@ -114,13 +115,13 @@ def test_figures_of_few_classes(results):
 
 def test_many_classes_stay_usable(many):
     assert set(drawn(many)) == {"arm-curves", "arm-seconds", "arm-parameters"}  # no matrix of 1,205 × 1,205
-    section = arms.per_class(many)
+    section = arms.per_class(Findings(many))
     assert all(len(shown.rows) <= 40 for shown in section.tables)
     mistakes = table(section, "scratch: most frequent mistakes")
     kept = many.predictions[many.predictions["trial_id"].isin(ran(many, "scratch"))]
     wrong = kept[kept["label"] != kept["predicted"]].groupby(["label", "predicted"]).size()
     assert int(mistakes.rows[0][2]) == wrong.max() and np.all(np.diff([int(row[2]) for row in mistakes.rows]) <= 0)
-    text = page(many, estimates(many), {})
+    text = page(Findings(many), {})
     assert "of 1,205" in text and len(text) < 1_000_000
 
 
@@ -138,10 +139,10 @@ def test_a_searched_study_has_its_incumbents_mistakes_and_the_swaps(tmp_path):
     make_results(tmp_path)
     made = Results.open(tmp_path)
     assert set(drawn(made)) == {"confusion-1"}
-    section = arms.per_class(made)
+    section = arms.per_class(Findings(made))
     assert not table(section, "Incumbent: precision").folded and table(section, "Accuracy per class").folded
-    assert all(row[0].endswith("against incumbent") for row in arms.pairs(made).tables[0].rows)
-    assert arms.transfer(made) is None and arms.voting(made) is not None
+    assert all(row[0].endswith("against incumbent") for row in arms.pairs(Findings(made)).tables[0].rows)
+    assert arms.transfer(Findings(made)) is None and arms.voting(Findings(made)) is not None
 
 
 def test_names_that_the_font_cannot_set_are_numbered():

@@ -12,13 +12,13 @@ import pytest
 from made_results import default_study, make_results
 
 from resnetlab.analysis.cells import cells
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.runs import Runs
 from resnetlab.commands import short
 from resnetlab.errors import FolderRefused
 from resnetlab.report import bookkeeping, sections
 from resnetlab.report.answer import answer
-from resnetlab.report.build import estimates
 from resnetlab.report.gallery import gallery
 from resnetlab.report.html import page
 from resnetlab.report.parts import Table
@@ -48,9 +48,9 @@ def rewrite(place: Path, table: str, change) -> None:
 
 
 def test_sections_come_in_the_order_of_a_reader(factorial):
-    effects = estimates(factorial)
-    drawn = {drawing.name: (drawing, '<svg viewBox="0 0 1 1"></svg>') for drawing in gallery(factorial, effects)}
-    text = page(factorial, effects, drawn)
+    findings = Findings(factorial)
+    drawn = {drawing.name: (drawing, '<svg viewBox="0 0 1 1"></svg>') for drawing in gallery(findings)}
+    text = page(findings, drawn)
     found = re.findall(r'<section id="([^"]+)"', text)
     assert [key for key in found if key != "paired"] == ORDER
     links = re.findall(r'<li><a href="#([^"]+)"', text)
@@ -60,8 +60,8 @@ def test_sections_come_in_the_order_of_a_reader(factorial):
 
 
 def test_the_answer_names_what_matters(factorial):
-    found = estimates(factorial)
-    said = answer(factorial, found).words
+    found = Findings(factorial).effects
+    said = answer(Findings(factorial)).words
     by = found[found["estimand"] != "interaction"].groupby("factor")["verdict"].agg(set)
     for factor, verdicts in by.items():
         alike = "No difference" if verdicts == {"equivalent"} else "Undecided:"
@@ -70,21 +70,21 @@ def test_the_answer_names_what_matters(factorial):
 
 
 def test_interactions_show_the_means_that_they_are_made_of(factorial):
-    found = estimates(factorial)
+    found = Findings(factorial).effects
     effects = found.set_index("name")["estimate"]
     means = cells(Runs.of(factorial.planned, factorial.confirm), "kernel", "shortcut")
     assert means.factors == ("kernel", "shortcut") and (means.half > 0).all()
     assert [one[0] for one in means.levels] == [factorial.planned.incumbent[name] for name in means.factors]
     (name,) = [name for name in effects.index if "×" in name]
     assert means.mean[1, 1] - means.mean[0, 1] - (means.mean[1, 0] - means.mean[0, 0]) == pytest.approx(effects[name])
-    section = sections.interactions(factorial, found)
+    section = sections.interactions(Findings(factorial))
     assert section.figures == ["interactions"] and "difference of differences" in section.text[0]
 
 
 def test_a_design_that_cannot_show_interactions_says_so(tmp_path):
     make_results(tmp_path)
     results = Results.open(tmp_path)
-    section = sections.interactions(results, estimates(results))
+    section = sections.interactions(Findings(results))
     assert section.tables == [] and "Not estimated: the design (one-factor)" in section.text[0]
 
 
@@ -131,6 +131,19 @@ def test_provenance_has_code_changes_hardware_data_seeds_and_every_command(tmp_p
     assert len(seeds) == 3 and set(seeds) == set(results.confirm["seed"].astype(str))
 
 
+@pytest.mark.parametrize(
+    "secret", ["s3://key:se/cr3t@bucket/x", "s3://bucket/x?secret_key=se/cr3t", "s3://k:se@cr3t@b"]
+)
+def test_a_secret_in_a_recorded_command_is_not_in_the_report(tmp_path, secret):
+    make_results(tmp_path)
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    command = f"python sweeps/ablation.py --storage {secret}"
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"sessions": [{"command": command}]}))
+    (table,) = bookkeeping.provenance(Results.open(tmp_path)).tables
+    said = dict(table.rows)["Command"]
+    assert said.startswith("python sweeps/ablation.py --storage s3://") and "…" in said and "cr3t" not in said
+
+
 def test_the_command_of_a_row_names_the_folder_and_asks_for_data_where_it_needs_some(tmp_path, monkeypatch):
     place = tmp_path / "results" / "a b"
     place.mkdir(parents=True)
@@ -162,7 +175,7 @@ def test_tables_of_an_older_version_are_shown_and_of_a_newer_one_refused_by_name
 
     pq.write_table(version(trials.drop_columns(later), "1"), tmp_path / "trials.parquet")
     results = Results.open(tmp_path)
-    assert "Energy: not measured" in page(results, estimates(results), {})
+    assert "Energy: not measured" in page(Findings(results), {})
     pq.write_table(version(trials, "99"), tmp_path / "trials.parquet")
     with pytest.raises(FolderRefused, match=r"trials.parquet: schema version 99 \(allowed: 1 to \d+\)"):
         Results.open(tmp_path)
@@ -173,7 +186,7 @@ def test_an_absent_file_is_named_and_the_rest_is_shown(tmp_path, absent):
     make_results(tmp_path)
     (tmp_path / absent).unlink()
     results = Results.open(tmp_path)
-    text = page(results, estimates(results), {})
+    text = page(Findings(results), {})
     assert f"Absent: {absent}." in text and "What exploration suggests" in text and "All trials" in text
 
 

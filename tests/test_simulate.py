@@ -11,6 +11,7 @@ from resnetlab.analysis.calibration_sweeps import ADVERSE, WAYS, Way, one_sweep,
 from resnetlab.analysis.effects import estimate
 from resnetlab.analysis.naive import AUDIT, FINISHED, LAST, flips, naive
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.runs import Runs
 from resnetlab.report.build import build_report
 from resnetlab.simulate import Memory, Truth, confirm_rows, confirm_values, drive, run
 from resnetlab.tables.folder import Folder
@@ -90,7 +91,7 @@ def test_a_simulated_sweep_goes_the_whole_way_from_explore_to_effects(tmp_path):
     assert spent == len(results.epochs) and len(results.confirm) == 32
     assert set(results.trials["status"]) <= {"complete", "stopped", "diverged"}
     assert {"continue", "stop", "exempt"} == set(results.rungs["decision"])
-    effects = estimate(results.plan, results.confirm)
+    effects = estimate(Runs.of(results.plan, results.confirm))
     se = effects[effects["factor"] == "se"].iloc[0]
     planted = 0.008 if se["level"] == "on" else -0.008
     assert se["verdict"] == "effect" and se["estimate"] == pytest.approx(planted, abs=0.003)
@@ -198,7 +199,7 @@ def test_flips_are_naive_claims_that_confirming_overturned():
     plan = simulated_plan("one-factor", 4)
     values = confirm_values(Truth(main=PLANTED.main, sd=0.1), [arm.values for arm in plan.arms], 4, 1,
                             np.random.default_rng(0))  # fmt: skip
-    effects = estimate(plan, pd.DataFrame(confirm_rows(plan, values[0])))
+    effects = estimate(Runs.of(plan, pd.DataFrame(confirm_rows(plan, values[0]))))
     rows = [("kernel", "5", "3", -0.2, -0.3, -0.1), ("se", "on", "off", 0.01, 0.005, 0.02),
             ("head_depth", "2", "1", 0.02, 0.01, 0.03), ("optimizer", "adamw", "sgd", 0.02, -0.01, 0.05)]  # fmt: skip
     columns = ["factor", "level", "reference", "estimate", "low", "high"]
@@ -210,7 +211,7 @@ def test_flips_are_seen_where_an_interaction_put_simple_effects_in_place_of_the_
     plan = simulated_plan("fractional", 4)
     meeting = Truth(main={"kernel": {5: 1.1}}, together=(({"blocks": 4, "kernel": 5}, -2.2),), sd=0.1)
     values = confirm_values(meeting, [arm.values for arm in plan.arms], 4, 1, np.random.default_rng(0))
-    effects = estimate(plan, pd.DataFrame(confirm_rows(plan, values[0])))
+    effects = estimate(Runs.of(plan, pd.DataFrame(confirm_rows(plan, values[0]))))
     assert "kernel: 5 - 3" not in set(effects["name"])
     columns = ["factor", "level", "reference", "estimate", "low", "high"]
     rows = [

@@ -11,6 +11,7 @@ import pytest
 from made_results import default_study, make_results
 from rich.console import Console
 
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, short
 from resnetlab.records import Status
@@ -31,7 +32,7 @@ def place(tmp_path_factory) -> Path:
 
 def shown(place: Path, width: int = 80, **how) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False, **how)
-    terminal.show(terminal.told(Results.open(place), str(place)), console)
+    terminal.show(terminal.told(Findings(Results.open(place)), str(place)), console)
     return console.file.getvalue()
 
 
@@ -72,14 +73,14 @@ def test_a_running_sweep_is_known_by_its_lease(tmp_path):
         store.add("trials", row | {"ended": None})
     store.add("epochs", store.read("epochs").to_pylist()[0] | {"trial_id": f"{30:012d}", "epoch": 3})
     store.flush()  # acknowledged, in no Parquet file yet
-    said = terminal.told(Results.open(tmp_path / "x"), "results/x")
+    said = terminal.told(Findings(Results.open(tmp_path / "x")), "results/x")
     assert said.state == "running" and said.holder.pid == os.getpid() and said.holder.heard < 600 and said.next == ""
     now = said.standing
     assert (now.working, now.starting, now.waiting, now.ended, now.phase) == (1, 1, 1, 30, "explore")
     assert now.images_per_second > 0
     assert "1 running  1 starting  1 waiting for a worker" in shown(tmp_path / "x", force_terminal=True, no_color=True)
     store.close()
-    said = terminal.told(Results.open(tmp_path / "x"), "results/x")
+    said = terminal.told(Findings(Results.open(tmp_path / "x")), "results/x")
     assert (said.state, said.holder, said.standing.working) == ("unfinished", None, 0)
     assert said.next == "python sweeps/ablation.py --study default --name made"
 
@@ -90,7 +91,7 @@ def test_a_holder_whose_process_is_gone_holds_nothing(tmp_path):
     subprocess.run([sys.executable, "-c", code + "Lease(Folder.at(sys.argv[1]))", str(tmp_path / "x")], check=True)
     found = holder(Folder.at(tmp_path / "x"))
     assert not found.alive and found.heard < 600
-    assert terminal.told(Results.open(tmp_path / "x"), "x").state == "unfinished"
+    assert terminal.told(Findings(Results.open(tmp_path / "x")), "x").state == "unfinished"
 
 
 def test_a_holder_elsewhere_is_alive_as_long_as_it_renews(tmp_path, monkeypatch):
@@ -132,7 +133,7 @@ def test_a_place_that_is_no_results_folder(tmp_path):
 
 def test_a_rerun_of_a_published_study_brings_its_verdicts():
     place = ROOT / "results" / "reference" / "resnet-vs-cnn"
-    said = terminal.told(Results.open(place), str(place)).as_json()
+    said = terminal.told(Findings(Results.open(place)), str(place)).as_json()
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     claims = said["published"]["claims"]
     assert {row["verdict"] for row in claims} <= {"agrees", "differs", "not comparable", "undecided"} and claims

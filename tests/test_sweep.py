@@ -72,9 +72,8 @@ class Trainer:
                 "loss": 1.0,
                 "predictions": labels,
                 "labels": labels,
-                "image": labels.cumsum(),
+                "image": np.arange(6),
             }
-            test["image"] = np.arange(6)
             message["test"] = test
         return message
 

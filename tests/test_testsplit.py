@@ -9,8 +9,9 @@ from scipy import stats
 
 from resnetlab.analysis import paired, testsplit, transferred
 from resnetlab.analysis.curves import class_results
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.testsplit import ArmRuns, Predictions, arms_of
+from resnetlab.analysis.testsplit import ArmRuns, Predictions
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def kept(labels, **predicted):
 
 
 def test_arms_are_those_with_runs_by_task(results):
-    arms = arms_of(results)
+    arms = Findings(results).arms
     assert [found.name for found in arms] == list(PLANTED) and all(len(found.runs) == 3 for found in arms)
     assert {task: [found.name for found in group] for task, group in testsplit.tasks(arms).items()} == {
         "glyphs character": ["scratch", "transfer", "transfer-full"], "glyphs font": ["font-source"],
@@ -42,12 +43,12 @@ def test_arms_are_those_with_runs_by_task(results):
 
 def test_lost_and_collapsed_runs_are_in_no_arm(tmp_path):
     plan = make_results(tmp_path)
-    arms = {found.name: len(found.runs) for found in arms_of(Results.open(tmp_path))}
+    arms = {found.name: len(found.runs) for found in Findings(Results.open(tmp_path)).arms}
     assert arms["incumbent"] == 3 and arms[plan.arms[2].name] == 2, "one run of the third arm diverged"
 
 
 def test_recall_by_arm(results):
-    arms = testsplit.tasks(arms_of(results))["glyphs character"]
+    arms = testsplit.tasks(Findings(results).arms)["glyphs character"]
     about, recall = testsplit.recall_by_arm(results.classes, arms)
     assert list(recall.columns) == ["scratch", "transfer", "transfer-full"] and len(recall) == len(CHARACTERS)
     assert about["name"].iloc[0] == CHARACTERS[0], "the first class is planted as the hardest"
@@ -67,7 +68,7 @@ def test_classes_without_an_error_and_the_worst():
 
 
 def test_confusion_adds_up(results):
-    scratch = arms_of(results)[0]
+    scratch = Findings(results).arms[0]
     found = testsplit.confusion(Predictions.of(results.predictions), scratch, len(CHARACTERS))
     assert found.sum() == 3 * 2000
     assert np.trace(found) / found.sum() == pytest.approx(scratch.runs["test_accuracy"].mean())
@@ -139,14 +140,14 @@ def test_ensembles_by_hand():
 
 
 def test_ensembles_leave_out_runs_on_other_images(results):
-    arms = arms_of(results)
+    arms = Findings(results).arms
     found = paired.ensembles(Predictions.of(results.predictions), arms)
     everyone = found[found["what"] == "all runs of all arms"].iloc[0]
     assert everyone["runs"] == 9, "fonts are other labels"
 
 
 def test_costs_of_transfer(results):
-    found = transferred.costs(arms_of(results), results.trials).set_index("arm")
+    found = transferred.costs(Findings(results).arms, results.trials).set_index("arm")
     source = found.loc["font-source"]
     assert found.loc["scratch", ["start", "source_seconds", "reference"]].tolist() == ["none", 0.0, ""]
     for name in ("transfer", "transfer-full"):
@@ -161,5 +162,5 @@ def test_an_arm_is_compared_with_the_one_that_is_most_like_it(tmp_path):
     arms = {"scratch": {}, "scratch-small": {"data_fraction": 0.1}, "source": {"data": {"label": "font"}},
             "small": {"source": "source", "data_fraction": 0.1}, "whole": {"source": "source"}}  # fmt: skip
     make_arms(tmp_path, arms_study(arms), dict.fromkeys(arms, 0.7), images=300)
-    found = transferred.costs(arms_of(Results.open(tmp_path)), Results.open(tmp_path).trials).set_index("arm")
+    found = transferred.costs(Findings(Results.open(tmp_path)).arms, Results.open(tmp_path).trials).set_index("arm")
     assert found.loc["small", "reference"] == "scratch-small" and found.loc["whole", "reference"] == "scratch"

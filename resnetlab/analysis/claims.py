@@ -33,18 +33,19 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def claims(study: Study, plan: Plan | None, confirm: pd.DataFrame) -> pd.DataFrame:
+def claims(study: Study, plan: Plan | None, confirm: pd.DataFrame, runs: Runs | None = None) -> pd.DataFrame:
     """A row for each hypothesis that `plan` was made with (the study's, where there is no plan); columns `COLUMNS`.
 
-    confirm: confirm rows of the trials table. estimate, low, high: level - reference, fractions, `confidence` interval;
-    margin: percentage points. p_supported, p_refuted: Holm-adjusted. rows: hash of the rows that it rests on, empty
-    where it rests on none. A hypothesis whose levels the plan does not compare is inconclusive, and says why.
+    confirm: confirm rows of the trials table; runs: the same laid out, where that was done before. estimate, low, high:
+    level - reference, fractions, `confidence` interval; margin: percentage points. p_supported, p_refuted:
+    Holm-adjusted. rows: hash of the rows that it rests on, empty where it rests on none. A hypothesis whose levels the
+    plan does not compare is inconclusive, and says why.
     """
     lines = study.hypotheses if plan is None else plan.asked.get("hypotheses", [])
     declared = study.model_copy(update={"hypotheses": tuple(lines)}).declared
     absent = {found.text: not_compared(plan, found) for found in declared}
     compared = [found for found in declared if not absent[found.text]]
-    rows = dict(zip((found.text for found in compared), _judge_all(plan, confirm, compared), strict=True))
+    rows = dict(zip((found.text for found in compared), _judge_all(plan, confirm, compared, runs), strict=True))
     for found in declared:
         if absent[found.text]:
             rows[found.text] = _head(found) | {
@@ -125,10 +126,12 @@ def not_compared(plan: Plan | None, found: Hypothesis) -> str:
     return ""
 
 
-def _judge_all(plan: Plan | None, confirm: pd.DataFrame, compared: Sequence[Hypothesis]) -> list[dict[str, Any]]:
+def _judge_all(
+    plan: Plan | None, confirm: pd.DataFrame, compared: Sequence[Hypothesis], runs: Runs | None
+) -> list[dict[str, Any]]:
     if plan is None or not compared:
         return []
-    runs = Runs.of(plan, confirm)
+    runs = runs or Runs.of(plan, confirm)
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
     found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
     family = len(plan.asked["hypotheses"])

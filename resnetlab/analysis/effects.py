@@ -110,15 +110,14 @@ def lack_of_fit(asked: Questions, cells: Cells) -> float:
     return float(stats.f.sf(left / error, over, df)) if error > 1e-24 else float("nan")
 
 
-def estimate(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
-    """The effects table of `plan` from its confirm runs (columns of the trials table); columns of `schema("effects")`.
+def estimate(runs: Runs) -> pd.DataFrame:
+    """The effects table of a plan from its confirm runs; columns of `schema("effects")`.
 
     One-factor plans: the swap of each level at the incumbent. Cubes: main effects averaged over the cube, two-factor
     interactions (differences of differences), and simple effects in place of a main effect whose interaction is found.
-    Fractions of test accuracy. What cannot be estimated is a row that says why. Raises BadData where rows contradict
-    the plan.
+    Fractions of test accuracy. What cannot be estimated is a row that says why.
     """
-    runs = Runs.of(plan, confirm)
+    plan = runs.plan
     asked = questions(plan)
     found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
     sides = sides_of(plan, asked)
@@ -314,11 +313,10 @@ def _left_out(plan: Plan, name: str, why: str) -> dict[str, Any]:
     }
 
 
-def performance(plan: Plan, confirm: pd.DataFrame) -> pd.DataFrame:
+def performance(runs: Runs) -> pd.DataFrame:
     """Test accuracy of each arm on fresh seeds, the incumbent first: arm, mean, low, high (95% t interval), sd, n,
     planned, note. Fractions; the incumbent's exploration score is not used: it was chosen for its luck."""
-    runs = Runs.of(plan, confirm)
-    cells = Cells.of(runs.values)
+    plan, cells = runs.plan, Cells.of(runs.values)
     sd = np.sqrt(cells.variance)
     low, high = t_interval(cells.mean, sd / np.sqrt(np.maximum(cells.n, 1)), cells.df)
     return pd.DataFrame(

@@ -36,14 +36,16 @@ class Finding:
     text: str
 
 
-def fairness(study: Study, plan: Plan | None, trials: pd.DataFrame) -> list[Finding]:
-    """All checks, unfair ones first. trials: all rows of the trials table."""
+def fairness(study: Study, plan: Plan | None, trials: pd.DataFrame, runs: Runs | None = None) -> list[Finding]:
+    """All checks, unfair ones first. trials: all rows of the trials table; runs: the plan's, where they were laid out
+    before."""
     found = [*_budgets(study, trials), *_edges(study, plan, trials)]
     if plan is not None:
         confirm = trials[(trials["phase"] == Phase.CONFIRM) & (trials["plan_hash"] == plan.plan_hash)]
         found.append(_epochs(plan, confirm))
+        runs = runs or Runs.of(plan, confirm)
         for by in SIZES:
-            found += _sizes(matched(plan, confirm, by))
+            found += _sizes(matched(runs, confirm, by))
     return sorted(found, key=lambda finding: {False: 0, None: 1, True: 2}[finding.fair])
 
 
@@ -95,7 +97,7 @@ def edges(study: Study, plan: Plan | None, trials: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(list(rows.values()), columns=names)
 
 
-def matched(plan: Plan, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
+def matched(runs: Runs, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
     """Each level against the incumbent's between arms that are alike in `by` (`parameters` or `train_seconds`).
 
     Columns factor, level, reference, ratio (of `by`, geometric mean over the pairs of arms that differ in this factor
@@ -105,8 +107,7 @@ def matched(plan: Plan, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
     is NaN where there are none. Named arms: each with the first of its task for reference; the pair is the arm and the
     third of the task that is nearest to it, whose name is in others.
     """
-    runs = Runs.of(plan, confirm)
-    cells = Cells.of(runs.values)
+    plan, cells = runs.plan, Cells.of(runs.values)
     full = full_budget(confirm)
     sizes = full.groupby("design_row")[by].mean() if by in full.columns else pd.Series(dtype=float)
     size = np.array([float(sizes.get(row, np.nan)) for row in range(len(plan.arms))])

@@ -6,6 +6,7 @@ Runs are the confirm runs at the full budget that count in n. Arms of one task w
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from resnetlab.analysis.results import Results
 from resnetlab.analysis.runs import OK, Runs
 
 LEAST_SUPPORT = 35  # test images that a class needs to count among the best and worst
@@ -43,26 +43,22 @@ class ArmRuns:
         return dict(json.loads(self.runs["config"].iloc[0]))
 
 
-def arms_of(results: Results) -> list[ArmRuns]:
-    """The arms of the plan that have a run, in the plan's order."""
-    plan = results.plan
-    if plan is None:
-        return []
-    state = Runs.of(plan, results.confirm).state
-    confirm = results.confirm
+def arms_of(laid: Runs, confirm: pd.DataFrame) -> list[ArmRuns]:
+    """The arms of the plan that have a run, in the plan's order. confirm: the rows that were laid out."""
+    state = laid.state
     kept = [
         isinstance(row, int | float) and state[int(row), int(block)] == OK
         for row, block in zip(confirm["design_row"], confirm["seed_block"], strict=True)
     ]
     found = []
-    for row, arm in enumerate(plan.arms):
+    for row, arm in enumerate(laid.plan.arms):
         runs = confirm[np.array(kept, bool) & (confirm["design_row"] == row)]
         if len(runs):
             found.append(ArmRuns(arm.name, arm.task, runs.set_index("seed_block", drop=False).sort_index()))
     return found
 
 
-def tasks(arms: list[ArmRuns]) -> dict[str, list[ArmRuns]]:
+def tasks(arms: Sequence[ArmRuns]) -> dict[str, list[ArmRuns]]:
     """The arms by what they were tested on."""
     found: dict[str, list[ArmRuns]] = {}
     for arm in arms:
@@ -98,7 +94,7 @@ class Predictions:
         ]
 
 
-def recall_by_arm(classes: pd.DataFrame, arms: list[ArmRuns]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def recall_by_arm(classes: pd.DataFrame, arms: Sequence[ArmRuns]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """By class number: name and support; and the mean recall over the runs of each arm, a column for each.
 
     Classes without test images are left out; the lowest mean over the arms comes first in both.

@@ -23,6 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from resnetlab.data.source import Append, Contents
+from resnetlab.durable import flush, sync_directory
 from resnetlab.errors import BadRequest
 
 FORMAT = 1
@@ -140,7 +141,7 @@ def _make(folder: Path, write: Callable[[Append], Contents]) -> None:
             writer.finish(write(_ours(writer.append, folder.parent)))
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
-        _sync(folder.parent)
+        sync_directory(folder.parent)
     except OSError as error:
         raise _cannot_write(folder.parent, error) from None
     finally:
@@ -195,7 +196,7 @@ class _Writer:
         np.lib.format.write_array_header_1_0(self.file, header)
         if self.file.tell() != HEADER:
             raise ValueError(f"NumPy's header for {shape} takes {self.file.tell()} bytes, not {HEADER}")
-        _flush(self.file)
+        flush(self.file)
         tables = {"moments": np.concatenate(self.moments)}
         tables |= {f"label/{name}": labels for name, (labels, _) in contents.labels.items()}
         tables |= {f"split/{name}": index.astype(np.int64) for name, index in contents.fixed.items()}
@@ -216,8 +217,8 @@ class _Writer:
         for name, data in {"tables.npz": packed.getvalue(), "meta.json": json.dumps(meta, indent=1).encode()}.items():
             with (self.folder / name).open("wb") as file:
                 file.write(data)
-                _flush(file)
-        _sync(self.folder)
+                flush(file)
+        sync_directory(self.folder)
 
 
 def _read(folder: Path, whole: bool) -> Entry:
@@ -272,20 +273,6 @@ def _images_hash(file: Path) -> str:
 def _hash(images_hash: str, shape: tuple[int, ...], contents: Contents) -> str:
     text = f"{images_hash} {[int(side) for side in shape]} {contents.digest()}"
     return blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make new names in `folder` outlast a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _cannot_write(cache: Path, error: OSError) -> BadRequest:

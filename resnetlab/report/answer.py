@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from resnetlab.analysis.claims import claims, exploratory
 from resnetlab.analysis.curves import Counts, full_budget
-from resnetlab.analysis.effects import performance
 from resnetlab.analysis.failures import to_go
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
 from resnetlab.records import Status
@@ -63,10 +63,10 @@ def notes(effects: pd.DataFrame) -> tuple[str, list[str]]:
     return "; ".join(common), ["; ".join(part for part in own if part not in common) for own in parts]
 
 
-def answer(results: Results, effects: pd.DataFrame) -> Answer:
-    """`effects`: the effects table (empty where nothing was confirmed yet)."""
+def answer(findings: Findings) -> Answer:
+    """What a reader is told first, of a folder that is running, explored or confirmed."""
+    results, effects, free = findings.results, findings.effects, findings.exploratory
     common, own = notes(effects)
-    free = undeclared(results, effects)
     labelled = [
         f"{note}; exploratory".removeprefix("; ") if alone else note for note, alone in zip(own, free, strict=True)
     ]
@@ -79,7 +79,7 @@ def answer(results: Results, effects: pd.DataFrame) -> Answer:
     known = ("effect", "equivalent", "inconclusive")
     rest = [Statement(asked(row), "", row.note) for row in rows if row.verdict not in known]
     found = of("effect"), of("equivalent"), of("inconclusive"), rest
-    return Answer(in_words(effects, delta), _lead(results, effects, free), _best(results), common, *found)
+    return Answer(in_words(effects, delta), _lead(results, effects, free), _best(findings), common, *found)
 
 
 def in_words(effects: pd.DataFrame, delta: str) -> str:
@@ -127,14 +127,7 @@ def _statement(row: Any, delta: str) -> Statement:
     return Statement(said[row.verdict], sentence(row), row.note)
 
 
-def undeclared(results: Results, effects: pd.DataFrame) -> list[bool]:
-    """Which of `effects` no hypothesis asked for before the runs: exploratory, however sure."""
-    if results.plan is None or effects.empty:
-        return [True] * len(effects)
-    return list(exploratory(effects, claims(results.study, results.plan, results.confirm)))
-
-
-def _lead(results: Results, effects: pd.DataFrame, free: list[bool]) -> str:
+def _lead(results: Results, effects: pd.DataFrame, free: Sequence[bool]) -> str:
     explore = Counts.of(results.explore)
     if results.plan is None:
         more = results.study.confirm.design != "none" and not _nothing_to_confirm(results)
@@ -167,7 +160,7 @@ def _nothing_to_confirm(results: Results) -> bool:
     return bool(whole and ended.all() and full_budget(results.explore).empty)
 
 
-def _asked(free: list[bool]) -> str:
+def _asked(free: Sequence[bool]) -> str:
     """What was declared as a hypothesis beforehand."""
     if all(free):
         return (
@@ -181,10 +174,11 @@ def _asked(free: list[bool]) -> str:
     )
 
 
-def _best(results: Results) -> str:
+def _best(findings: Findings) -> str:
     """The incumbent on fresh seeds, or, marked as optimistic, the best that exploration saw."""
+    results = findings.results
     if results.plan is not None and results.plan.design == "arms":
-        arms = performance(results.plan, results.confirm).dropna(subset="mean")
+        arms = findings.performance.dropna(subset="mean")
         ordered = arms.sort_values("mean", kind="stable").itertuples(index=False)
         said = [f"{row.arm} {percent(row.mean)} (n = {row.n})" for row in ordered]
         if len(said) > NAMED_ARMS:
@@ -193,7 +187,7 @@ def _best(results: Results) -> str:
             return f"No arm has a result{' yet' * bool(to_go(results))}."
         return f"Mean test accuracy on fresh seeds: {', '.join(said)}."
     if results.plan is not None:
-        mean, low, high, n = tested(results)
+        mean, low, high, n = tested(findings)
         if n:
             sure = f"95% interval {percents(low, high)}, " if n > 1 else "no interval from one run, "
             return f"The incumbent reaches {percent(mean)} on the test split ({sure}n = {plural(n, 'fresh seed')})."
@@ -208,9 +202,9 @@ def _best(results: Results) -> str:
     return f"{which} is trial {best['number']} with {percent(best['val_accuracy'])} validation accuracy: {why}."
 
 
-def tested(results: Results) -> tuple[float, float, float, int]:
+def tested(findings: Findings) -> tuple[float, float, float, int]:
     """The incumbent's test accuracy on fresh seeds: mean, 95% interval, runs. Collapsed runs are not in it."""
-    arms = performance(results.planned, results.confirm)
+    arms = findings.performance
     mine = arms[arms["arm"] == "incumbent"]
     if mine.empty:
         return float("nan"), float("nan"), float("nan"), 0

@@ -10,10 +10,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from resnetlab.analysis import testsplit, transferred
+from resnetlab.analysis import testsplit
 from resnetlab.analysis.curves import Counts, Curve, learning_curves, on_front
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.testsplit import ArmRuns, Predictions, arms_of, tasks
+from resnetlab.analysis.testsplit import ArmRuns, tasks
 from resnetlab.metrics import METRICS
 from resnetlab.report import arm_figures
 from resnetlab.report.arm_figures import MARKS
@@ -28,18 +29,18 @@ KEYED = 20  # names of classes that a caption says
 PANELS = 16  # arms up to which each has a panel of curves
 
 
-def arm_gallery(results: Results) -> list[Drawing]:
+def arm_gallery(findings: Findings) -> list[Drawing]:
     """In the order of NAMES; for a plan of factors, the incumbent's confusion matrix alone."""
-    arms = arms_of(results)
+    results, arms = findings.results, findings.arms
     if not arms:
         return []
     if results.plan is None or results.plan.design != "arms":
-        return _confusions(results, [arm for arm in arms if arm.name == "incumbent"])
+        return _confusions(findings, [arm for arm in arms if arm.name == "incumbent"])
     shown = _few(arms)
-    return [*_curves(results), *_class_accuracy(results, shown), *_confusions(results, shown), *_costs(results, arms)]
+    return [*_curves(results), *_class_accuracy(results, shown), *_confusions(findings, shown), *_costs(findings)]
 
 
-def _few(arms: list[ArmRuns]) -> list[ArmRuns]:
+def _few(arms: Sequence[ArmRuns]) -> list[ArmRuns]:
     """As many arms as there are marks: the first of each task, then those with the best validation accuracy."""
     firsts = [group[0].name for group in tasks(arms).values()]
     rest = sorted((arm for arm in arms if arm.name not in firsts), key=lambda arm: -arm.val_accuracy)
@@ -88,8 +89,8 @@ def _class_accuracy(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
     return [Drawing("class-accuracy", (height, height), draw, counts, alt, caption + named.key, fonts=named.fonts)]
 
 
-def _confusions(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
-    predictions = Predictions.of(results.predictions)
+def _confusions(findings: Findings, shown: list[ArmRuns]) -> list[Drawing]:
+    results, predictions = findings.results, findings.predictions
     drawings = []
     for name, arm in zip(CONFUSIONS, shown, strict=False):
         rows = results.classes[(results.classes["trial_id"] == arm.ids[0]) & (results.classes["split"] == "test")]
@@ -112,8 +113,8 @@ def _confusions(results: Results, shown: list[ArmRuns]) -> list[Drawing]:
     return drawings
 
 
-def _costs(results: Results, arms: list[ArmRuns]) -> list[Drawing]:
-    found = transferred.costs(arms, results.trials).dropna(subset=["accuracy", "seconds"])
+def _costs(findings: Findings) -> list[Drawing]:
+    found = findings.arm_costs.dropna(subset=["accuracy", "seconds"])
     if len(found) < 2:
         return []
     drawings = []
@@ -137,7 +138,9 @@ def _costs(results: Results, arms: list[ArmRuns]) -> list[Drawing]:
         label = METRICS["train_seconds" if cost == "seconds" else cost].label.lower()
         alt = f"Test accuracy against {label}: {listed(said)}."
         height = max(2.7, 0.9 + 0.15 * len(found))
-        drawings.append(Drawing(name, (height, max(3.4, height)), draw, _counts(results, arms), alt, caption))
+        drawings.append(
+            Drawing(name, (height, max(3.4, height)), draw, _counts(findings.results, findings.arms), alt, caption)
+        )
     return drawings
 
 
@@ -167,6 +170,6 @@ class Named:
         return cls(shown, key, fonts)
 
 
-def _counts(results: Results, arms: list[ArmRuns]) -> str:
+def _counts(results: Results, arms: Sequence[ArmRuns]) -> str:
     names = [arm.name for arm in arms]
     return Counts.of(results.confirm[results.confirm["arm"].isin(names)]).words("confirm")

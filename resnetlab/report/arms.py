@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from resnetlab.analysis import paired, testsplit, transferred
+from resnetlab.analysis import paired, testsplit
 from resnetlab.analysis.curves import Counts, class_results, confusions
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.testsplit import LEAST_SUPPORT, ArmRuns, Predictions, arms_of, tasks
+from resnetlab.analysis.testsplit import LEAST_SUPPORT, ArmRuns, tasks
 from resnetlab.report.parts import FOLDED, Section, Table
 from resnetlab.report.words import duration, interval, listed, missing, p_value, percent, percents, signed
 
@@ -20,9 +22,9 @@ NAMED = 20  # classes that a cell lists
 LEARNT = 2.0  # times the accuracy of guessing
 
 
-def per_class(results: Results) -> Section | None:
+def per_class(findings: Findings) -> Section | None:
     """Accuracy by class and arm, the best and the worst classes, then precision, recall, F1 and mistakes of an arm."""
-    arms = arms_of(results)
+    results, arms = findings.results, findings.arms
     named = results.plan is not None and results.plan.design == "arms"
     tables: list[Table] = []
     for task, group in tasks(arms).items():
@@ -38,7 +40,7 @@ def per_class(results: Results) -> Section | None:
     return Section("classes", "Per class", text, tables, figures)
 
 
-def _of_task(results: Results, task: str, arms: list[ArmRuns], folded: bool) -> list[Table]:
+def _of_task(results: Results, task: str, arms: Sequence[ArmRuns], folded: bool) -> list[Table]:
     about, recall = testsplit.recall_by_arm(results.classes, arms[:MOST_ARMS])
     if recall.empty:
         return []
@@ -63,7 +65,7 @@ def _of_task(results: Results, task: str, arms: list[ArmRuns], folded: bool) -> 
     return [by_arm, *_best_and_worst(results, arms, of, counts, folded)]
 
 
-def _best_and_worst(results: Results, arms: list[ArmRuns], of: str, counts: str, folded: bool) -> list[Table]:
+def _best_and_worst(results: Results, arms: Sequence[ArmRuns], of: str, counts: str, folded: bool) -> list[Table]:
     """Classes at 100%, and the ten worst, of those with enough test images to tell."""
     found = {arm.name: testsplit.extremes(results.classes, arm) for arm in arms}
     if not any(extremes.counted for extremes in found.values()):
@@ -142,9 +144,9 @@ def _of_arm(results: Results, arm: ArmRuns, folded: bool) -> list[Table]:
     return tables
 
 
-def pairs(results: Results) -> Section | None:
+def pairs(findings: Findings) -> Section | None:
     """The arms of the plan's swaps on the very same test images, seed by seed."""
-    found = paired.paired(Predictions.of(results.predictions), _pairs(results))
+    found = paired.paired(findings.predictions, _pairs(findings))
     if found.empty:
         return None
     rows = [
@@ -160,13 +162,14 @@ def pairs(results: Results) -> Section | None:
         for row in found.head(MOST_PAIRS).itertuples(index=False)
     ]
     left = f" The first {MOST_PAIRS} of {len(found)}." if len(found) > MOST_PAIRS else ""
+    counts = Counts.of(findings.results.confirm).words("confirm")
     headings = ["Arms", "Seed block", "Right: the first alone", "Right: the second alone", "Difference (points)",
                 "95% interval over images", "McNemar's p"]  # fmt: skip
     table = Table(
         headings,
         ["name", *["number"] * 6],
         rows,
-        f"{Counts.of(results.confirm).words('confirm')}. {found['images'].iloc[0]:,} test images a run. Interval: "
+        f"{counts}. {found['images'].iloc[0]:,} test images a run. Interval: "
         f"Bonett and Price 2012. p: exact, two-sided, not adjusted for the {len(found)} rows.{left}",
     )
     text = [
@@ -178,9 +181,9 @@ def pairs(results: Results) -> Section | None:
     return Section("paired", "The same images, arm against arm", text, [table])
 
 
-def _pairs(results: Results) -> list[tuple[ArmRuns, ArmRuns]]:
+def _pairs(findings: Findings) -> list[tuple[ArmRuns, ArmRuns]]:
     """Each arm with what it differs from in one thing: named arms with the first of their task, else the incumbent."""
-    plan, arms = results.plan, arms_of(results)
+    plan, arms = findings.results.plan, findings.arms
     if plan is None:
         return []
     if plan.design == "arms":
@@ -190,9 +193,9 @@ def _pairs(results: Results) -> list[tuple[ArmRuns, ArmRuns]]:
     return [(arm, base[0]) for arm in arms if arm.name in swaps] if base else []
 
 
-def voting(results: Results) -> Section | None:
+def voting(findings: Findings) -> Section | None:
     """Majority votes of runs that were kept anyway."""
-    groups, predictions = tasks(arms_of(results)), Predictions.of(results.predictions)
+    groups, predictions = tasks(findings.arms), findings.predictions
     tables = []
     for task, arms in groups.items():
         found = paired.ensembles(predictions, arms)
@@ -210,7 +213,7 @@ def voting(results: Results) -> Section | None:
         ]
         headings = ["Vote of", "Runs", "Test accuracy", "95% interval over images", "Mean of its members",
                     "Its best member on validation", "Gain over the mean (points)"]  # fmt: skip
-        foot = f"{_counts(results, arms)}. The interval is Wilson's, over images alone."
+        foot = f"{_counts(findings.results, arms)}. The interval is Wilson's, over images alone."
         title = task if len(groups) > 1 else ""
         if rows:
             tables.append(Table(headings, ["name", *["number"] * 6], rows, foot, title))
@@ -224,14 +227,14 @@ def voting(results: Results) -> Section | None:
     return Section("ensembles", "Ensembles", text, tables)
 
 
-def transfer(results: Results) -> Section | None:
+def transfer(findings: Findings) -> Section | None:
     """Accuracy against seconds, where arms start from what others learned."""
-    arms = arms_of(results)
+    results, arms = findings.results, findings.arms
     if results.plan is None or results.plan.design != "arms" or not arms:
         return None
-    found = transferred.costs(arms, results.trials)
     tested = results.classes[results.classes["split"] == "test"].groupby("trial_id")["class"].nunique()
-    found["classes"] = [max((int(tested.get(run, 0)) for run in arm.ids), default=0) for arm in arms]
+    classes = [max((int(tested.get(run, 0)) for run in arm.ids), default=0) for arm in arms]
+    found = findings.arm_costs.assign(classes=classes)
     figures = ["arm-seconds", "arm-parameters"]
     if (found["start"] == "none").all():
         return Section("arm-costs", "Accuracy against time and size", [], [], figures)
@@ -291,7 +294,7 @@ def _cost(row: Any, by_name: pd.DataFrame) -> list[object]:
     ]
 
 
-def _counts(results: Results, arms: list[ArmRuns]) -> str:
+def _counts(results: Results, arms: Sequence[ArmRuns]) -> str:
     """`9 confirm trials: 9 complete, 0 failed`: all runs of these arms, whatever became of them."""
     names = [arm.name for arm in arms]
     return Counts.of(results.confirm[results.confirm["arm"].isin(names)]).words("confirm")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
 
 from resnetlab.analysis.curves import SPENT, WORDS, Counts, cost, efficiency, learning_curves
-from resnetlab.analysis.failures import failures
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.config import TrialConfig
 from resnetlab.metrics import METRICS
+from resnetlab.provenance import without_secrets
 from resnetlab.records import Phase, Status, bad_rows_said
 from resnetlab.report.parts import FOLDED, Section, Table
 from resnetlab.report.rerun import rerun_command
@@ -222,7 +222,7 @@ def provenance(results: Results) -> Section:
 
 def _commands(sweep: dict[str, Any]) -> list[tuple[str, Any]]:
     """The exact command of each session, those that repeat once."""
-    said = [_no_password(session.get("command")) for session in sweep.get("sessions") or [sweep]]
+    said = [without_secrets(str(session.get("command") or "")) for session in sweep.get("sessions") or [sweep]]
     commands = list(dict.fromkeys(filter(None, said)))
     if not commands:
         return [("Command", "not recorded")]
@@ -251,9 +251,9 @@ def _given(results: Results) -> str:
     return ", ".join(f"{name}: {file}" for name, file in results.study.given_weights.items())
 
 
-def failed(results: Results) -> Section | None:
+def failed(findings: Findings) -> Section | None:
     """What failed, by cause, with an example, its log and what to do; None where nothing did."""
-    found = failures(results)
+    results, found = findings.results, findings.failures
     if not found:
         return None
     rows = [
@@ -292,11 +292,6 @@ def _distinct(trials: pd.DataFrame, column: str) -> str:
 
 def _versions(versions: Any) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, dict) else ""
-
-
-def _no_password(command: Any) -> str | None:
-    """A storage URL may carry a password; a report may be sent to anyone."""
-    return None if command is None else re.sub(r"(://)[^/@\s]+@", r"\1…@", str(command))
 
 
 def trial_data(results: Results) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 
 from resnetlab import console
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest
 from resnetlab.tables.schema import schema
@@ -25,29 +25,28 @@ def build_report(place: str | Path) -> Path | str:
     The same tables give the same bytes. BadRequest where there is no folder or it cannot be written, FolderRefused
     where a file in it is damaged; nothing is written then.
     """
-    return build(Results.open(place))
+    return build(Findings(Results.open(place)))
 
 
-def build(results: Results) -> Path | str:
-    """`build_report` of results that are open."""
+def build(findings: Findings) -> Path | str:
+    """`build_report` of a folder that is open."""
     # Seconds of imports, after what can be refused has been.
     from resnetlab.report.drawing import FORMATS, inline, render
     from resnetlab.report.gallery import NAMES, gallery
     from resnetlab.report.html import page
 
-    found = estimates(results)
-    figures = {}
+    results, figures = findings.results, {}
     files: dict[str, bytes] = {}
-    for drawing in gallery(results, found):
+    for drawing in gallery(findings):
         made = render(drawing)
         files |= {f"figures/{drawing.name}.{kind}": content for kind, content in made.items()}
         figures[drawing.name] = (drawing, inline(made["svg"], drawing.name))
     files["figures/captions.md"] = _captions([drawing for drawing, _ in figures.values()]).encode()
-    files["report.html"] = page(results, found, figures).encode("utf-8", console.ERRORS)
+    files["report.html"] = page(findings, figures).encode("utf-8", console.ERRORS)
     folder = results.folder
     try:
         if results.plan is not None:
-            table = pa.Table.from_pandas(found, schema("effects"), preserve_index=False)
+            table = pa.Table.from_pandas(findings.effects, schema("effects"), preserve_index=False)
             write_table(folder, "effects", table)
         for name in NAMES:
             if name not in figures:  # drawn from tables that are no longer there
@@ -75,7 +74,7 @@ def one_figure(place: str | Path, name: str, out: str | Path, columns: int | Non
     if columns not in (None, 1, 2):
         raise BadRequest(f"--columns {columns}: allowed: 1, 2")
     results = Results.open(place)
-    drawings = {drawing.name: drawing for drawing in gallery(results, estimates(results))}
+    drawings = {drawing.name: drawing for drawing in gallery(Findings(results))}
     if name not in drawings:
         known = f"figures of {results.folder.url}: {', '.join(drawings) or 'none'}"
         why = "its tables do not have what it shows" if name in NAMES else "no such figure"
@@ -94,12 +93,3 @@ def _captions(drawings: list[Drawing]) -> str:
     from resnetlab.report.drawing import caption
 
     return "\n".join(f"**{drawing.name}**: {caption(drawing)}\n" for drawing in drawings)
-
-
-def estimates(results: Results) -> pd.DataFrame:
-    """The effects table of the plan in this folder; empty where there is no plan."""
-    if results.plan is None:
-        return schema("effects").empty_table().to_pandas()
-    from resnetlab.analysis import effects
-
-    return effects.estimate(results.plan, results.confirm)

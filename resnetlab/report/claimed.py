@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from resnetlab.analysis.claims import claims
-from resnetlab.analysis.fairness import fairness
-from resnetlab.analysis.results import Results
+from resnetlab.analysis.findings import Findings
 from resnetlab.report.parts import Section, Table
 from resnetlab.report.words import interval, missing, p_value, signed
 
 
-def declared(results: Results) -> Section | None:
+def declared(findings: Findings) -> Section | None:
     """Each declared hypothesis: supported, refuted or inconclusive, with its numbers and the hash of its rows."""
-    if results.study.arms:
+    if findings.results.study.arms:
         return None
-    found = claims(results.study, results.plan, results.confirm)
+    found = findings.hypotheses
     if found.empty:
         return None
     rows = [
@@ -45,11 +43,11 @@ def declared(results: Results) -> Section | None:
     return Section("hypotheses-declared", "Declared hypotheses", [f"{len(found)} declared: {counts}."], [table])
 
 
-def fair(results: Results) -> Section | None:
+def fair(findings: Findings) -> Section | None:
     """Tuning budgets, ranges whose best value lies at an edge, equal epochs, size and time."""
-    if results.trials.empty:
+    if findings.results.trials.empty:
         return None
-    found = fairness(results.study, results.plan, results.trials)
+    found = findings.fairness
     uneven = [[finding.check, finding.text] for finding in found if finding.fair is False]
     untold = [[finding.check, finding.text] for finding in found if finding.fair is None]
     even = [[finding.check, finding.text] for finding in found if finding.fair]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.importance import importance
 from resnetlab.analysis.naive import AUDIT, FINISHED, LAST, flips, naive
 from resnetlab.analysis.results import Results
@@ -13,16 +12,16 @@ from resnetlab.report.parts import Section, Table
 from resnetlab.report.words import interval, level, missing, signed
 
 
-def believed(results: Results, effects: pd.DataFrame) -> Section | None:
+def believed(findings: Findings) -> Section | None:
     """Three naive analyses of the explore stage and where each would have misled; hypotheses, never effects.
 
     Last-reported accuracies are of unequal epochs, so only what they would have made people say is shown, no size.
     """
-    plan = results.plan
+    results, plan = findings.results, findings.results.plan
     if plan is None or not plan.compared or results.explore.empty:
         return None
     levels = {name: results.study.space[name].levels for name in plan.compared if name in results.factors}
-    found = flips(naive(results.trials, results.rungs, levels, plan.incumbent), effects)
+    found = flips(naive(results.trials, results.rungs, levels, plan.incumbent), findings.effects)
     rows, misled, concluded = [], 0, 0
     for _, group in found.groupby(["factor", "level", "reference"], sort=False):
         by = {row.method: row for row in group.itertuples(index=False)}

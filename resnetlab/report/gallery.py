@@ -17,9 +17,9 @@ from resnetlab.analysis.curves import (
     rung_summary,
     search_progress,
 )
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.runs import Runs
 from resnetlab.analysis.sharing import shared_times
 from resnetlab.metrics import METRICS
 from resnetlab.report import arm_gallery, figures
@@ -45,11 +45,11 @@ CURVES = 2.7, 3.4  # inches, at one and at two columns
 ROWS = 40  # comparisons in one figure; the table has them all
 
 
-def gallery(results: Results, effects: pd.DataFrame) -> list[Drawing]:
+def gallery(findings: Findings) -> list[Drawing]:
     """All figures that the tables allow, in the order of NAMES."""
-    drawings = []
-    if results.plan is not None and effects["estimate"].notna().any():
-        drawings += [*_effects(results, effects), *_interactions(results, effects)]
+    results, drawings = findings.results, []
+    if results.plan is not None and findings.effects["estimate"].notna().any():
+        drawings += [*_effects(results, findings.effects), *_interactions(findings)]
     if not results.epochs.empty and not results.study.arms:
         drawings += _curves(results)
     if not results.explore.empty:
@@ -57,7 +57,7 @@ def gallery(results: Results, effects: pd.DataFrame) -> list[Drawing]:
         if not results.rungs.empty:
             drawings.append(_rungs(results))
         drawings += _search(results)
-    return drawings + arm_gallery.arm_gallery(results)
+    return drawings + arm_gallery.arm_gallery(findings)
 
 
 def _effects(results: Results, effects: pd.DataFrame) -> list[Drawing]:
@@ -82,10 +82,10 @@ def _effects(results: Results, effects: pd.DataFrame) -> list[Drawing]:
     return [found, replace(found, name="effects-narrow", columns=1)]
 
 
-def _interactions(results: Results, effects: pd.DataFrame) -> list[Drawing]:
+def _interactions(findings: Findings) -> list[Drawing]:
     """The strongest, confirmed or not: what was averaged, for the eye."""
+    effects, runs = findings.effects, findings.runs
     rows = ranked(effects[(effects["estimand"] == INTERACTION) & effects["estimate"].notna()])
-    runs = Runs.of(results.planned, results.confirm)
     pairs = [row.factor.split(f" {TIMES} ") for row in rows.head(PANELS).itertuples(index=False)]
     found = [one for first, second in pairs if (one := cells(runs, first, second)) is not None]
     if not found:
@@ -106,7 +106,7 @@ def _interactions(results: Results, effects: pd.DataFrame) -> list[Drawing]:
     )
     draw = partial(figures.draw_interactions, found=found)
     heights = 0.5 + 1.7 * math.ceil(len(found) / 2), 0.5 + 1.7 * math.ceil(len(found) / 4)
-    foot, alt = Counts.of(results.confirm).words("confirm"), f"Means by pairs of levels. {'; '.join(said)}."
+    foot, alt = Counts.of(findings.results.confirm).words("confirm"), f"Means by pairs of levels. {'; '.join(said)}."
     return [Drawing("interactions", heights, draw, foot, alt, caption, columns=1 if len(found) < 3 else 2)]
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from resnetlab import __version__
 from resnetlab.analysis.curves import WORDS, Counts
-from resnetlab.analysis.failures import failures
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.sharing import shared_times
 from resnetlab.records import Phase, Status
@@ -25,8 +25,9 @@ from resnetlab.report.drawing import Drawing
 from resnetlab.report.parts import Section
 
 
-def page(results: Results, effects: pd.DataFrame, figures: Mapping[str, tuple[Drawing, str]]) -> str:
+def page(findings: Findings, figures: Mapping[str, tuple[Drawing, str]]) -> str:
     """The report as HTML. figures: by name, each with its SVG as an element. All text from the tables is escaped."""
+    results = findings.results
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -35,11 +36,11 @@ def page(results: Results, effects: pd.DataFrame, figures: Mapping[str, tuple[Dr
     script = _part("report.js")
     return environment.get_template("report.html").render(
         study=results.study,
-        answer=answer(results, effects),
-        published=printed.in_words(results),
-        contents=_contents(results, effects),
+        answer=answer(findings),
+        published=printed.in_words(findings),
+        contents=_contents(findings),
         figures=figures,
-        notes=_notes(results),
+        notes=_notes(findings),
         meta=bookkeeping.meta(results),
         trials=bookkeeping.trial_data(results),
         trials_foot=Counts.of(results.trials).words(""),
@@ -61,34 +62,35 @@ def _part(name: str) -> str:
     return (files("resnetlab.report") / name).read_text(encoding="utf-8")
 
 
-def _contents(results: Results, effects: pd.DataFrame) -> dict[str, list[Section]]:
+def _contents(findings: Findings) -> dict[str, list[Section]]:
     """The sections in the order of reading, by the part that they belong to; those that have nothing are left out."""
+    results = findings.results
     found: dict[str, list[Section | None]] = {
         "Confirmed": [
-            claimed.declared(results),
-            sections.confirmed(results, effects),
-            sections.interactions(results, effects),
-            sections.incumbent(results),
-            claimed.fair(results),
+            claimed.declared(findings),
+            sections.confirmed(findings),
+            sections.interactions(findings),
+            sections.incumbent(findings),
+            claimed.fair(findings),
         ],
         "Explored": [
             sections.hypotheses(results),
-            explored.believed(results, effects),
+            explored.believed(findings),
             explored.important(results),
         ],
         "What the runs did": [
-            arms.transfer(results)
+            arms.transfer(findings)
             or _figures("trade", "Accuracy against time and size", ["accuracy-time", "accuracy-parameters"]),
             _curves(results),
             sections.stopping(results),
             _figures("search", "How the search went", ["search-trials", "search-epochs"]),
-            arms.per_class(results),
-            arms.pairs(results),
-            arms.voting(results),
-            printed.against_print(results),
+            arms.per_class(findings),
+            arms.pairs(findings),
+            arms.voting(findings),
+            printed.against_print(findings),
         ],
         "The record": [
-            bookkeeping.failed(results),
+            bookkeeping.failed(findings),
             bookkeeping.costs(results),
             bookkeeping.plan(results),
             bookkeeping.provenance(results),
@@ -106,8 +108,9 @@ def _figures(key: str, title: str, names: list[str], hypothesis: bool = True) ->
     return Section(key, title, figures=names, hypothesis=hypothesis)
 
 
-def _notes(results: Results) -> list[str]:
+def _notes(findings: Findings) -> list[str]:
     """What a reader must know before the answer."""
+    results = findings.results
     notes: list[Any] = list(results.notes)
     unended = Counts.of(results.trials)
     running = sum(n for status, n in unended.by_status.items() if not Status(status).ended)
@@ -115,7 +118,7 @@ def _notes(results: Results) -> list[str]:
         notes.append(
             f"The sweep had not ended when this report was made: {running} trials were waiting, running or interrupted."
         )
-    if lost := [one for one in failures(results) if one.status != Status.DIVERGED]:
+    if lost := [one for one in findings.failures if one.status != Status.DIVERGED]:
         count = sum(one.trials for one in lost)
         most = lost[0].cause.partition("; ")[0]
         notes.append(f"{count} trial{'s' * (count != 1)} failed, most often: {most} (What failed, below).")

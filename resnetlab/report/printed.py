@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from resnetlab.analysis import printed
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.published import Verdict
-from resnetlab.analysis.results import Results
 from resnetlab.report.parts import Section, Table
 from resnetlab.report.words import DASH, MINUS, listed, settings
 
 
-def against_print(results: Results) -> Section | None:
+def against_print(findings: Findings) -> Section | None:
     """Claims and numbers with a verdict each, and what in each arm is the text's and what is our choice."""
-    found = printed.held(results)
+    found = findings.published
     if found is None:
         return None
     text = [
@@ -34,7 +34,7 @@ def against_print(results: Results) -> Section | None:
                 "not in the text",
                 settings({key: changes[key] for key in changes if key != "data"} | changes.get("data", {})),
             ]
-            for name, changes in results.study.arms.items()
+            for name, changes in findings.results.study.arms.items()
             if name not in found.text.arms
         ],
         title="What the text fixes, and what is our choice",
@@ -61,9 +61,9 @@ class Notes:
         return [Table(["Note", "Why, and what is ours"], ["number", "long"], rows, title="Notes")] if rows else []
 
 
-def in_words(results: Results) -> str:
+def in_words(findings: Findings) -> str:
     """How the published text fared, in a sentence; empty where there is none."""
-    found = printed.held(results)
+    found = findings.published
     return (
         f"Of what the text printed: claims, {_counts(found.claims)}; numbers, {_counts(found.numbers)}."
         if found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, place, short
+from resnetlab.provenance import without_secrets
 
 FOUND = ("glyphs", "digits")  # datasets that a rerun finds by itself, where an older record does not say
 
@@ -17,4 +18,4 @@ def rerun_command(results: Results, folder: str, *words: str) -> str:
     data = place(results.folder.path, sweep.get("data_place"))
     if data is None and "data_place" not in sweep and study.dataset.name not in FOUND:
         data = "DATA"
-    return command("trial.py", short(folder), *(["--data", short(data)] if data else []), *words)
+    return command("trial.py", without_secrets(short(folder)), *(["--data", short(data)] if data else []), *words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from resnetlab.analysis import effects, power
+from resnetlab.analysis import power
 from resnetlab.analysis.curves import (
     Counts,
     epochs_saved,
@@ -12,13 +12,13 @@ from resnetlab.analysis.curves import (
     levels_tried,
     rung_summary,
 )
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.intervals import mean_interval
 from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.runs import Runs
 from resnetlab.metrics import METRICS
 from resnetlab.records import Status
-from resnetlab.report.answer import incumbent_runs, notes, ranked, tested, undeclared
+from resnetlab.report.answer import incumbent_runs, notes, ranked, tested
 from resnetlab.report.parts import FOLDED, Section, Table
 from resnetlab.report.words import (
     asked,
@@ -37,13 +37,13 @@ from resnetlab.report.words import (
 from resnetlab.wording import plural
 
 
-def incumbent(results: Results) -> Section | None:
+def incumbent(findings: Findings) -> Section | None:
     """The chosen setting, what it was chosen by, and how it does on fresh seeds."""
-    plan = results.plan
+    results, plan = findings.results, findings.results.plan
     if plan is None or plan.design == "arms":
         return None
     runs = incumbent_runs(results)
-    test, validated = tested(results), mean_interval(runs["val_accuracy"])
+    test, validated = tested(findings), mean_interval(runs["val_accuracy"])
     chosen = results.explore[results.explore["trial_id"] == plan.chosen_trial]
     number = f"trial {chosen['number'].iloc[0]}" if len(chosen) else plan.chosen_trial
     rows = [
@@ -83,9 +83,9 @@ def _facts(runs: pd.DataFrame) -> str:
     )
 
 
-def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
+def confirmed(findings: Findings) -> Section | None:
     """Every comparison of the plan but the interactions, with its evidence, and the arms that they are made of."""
-    plan = results.plan
+    plan = findings.results.plan
     if plan is None:
         return None
     text = [
@@ -94,18 +94,17 @@ def confirmed(results: Results, found: pd.DataFrame) -> Section | None:
     ]
     if plan.infeasible:
         text.append("Not run because infeasible: " + "; ".join(plan.infeasible) + ".")
-    main = found["estimand"] != INTERACTION
-    tables = _comparisons(results, found, main)
-    if known := [said.split(": ", 1) for said in noise(results)]:
+    tables = _comparisons(findings, findings.effects["estimand"] != INTERACTION)
+    if known := [said.split(": ", 1) for said in noise(findings)]:
         tables.append(Table(["What", "How much"], ["name", "long"], known, title="Noise and power"))
     if plan.arms:
-        tables.append(_arms(results))
+        tables.append(_arms(findings))
     return Section("effects", "Effects on fresh seeds", text, tables)
 
 
-def interactions(results: Results, found: pd.DataFrame) -> Section | None:
+def interactions(findings: Findings) -> Section | None:
     """Whether what one factor does depends on another; a sentence where the design cannot tell."""
-    plan = results.plan
+    plan, found = findings.results.plan, findings.effects
     if plan is None or plan.design == "arms" or len(plan.compared) < 2:
         return None
     here = found["estimand"] == INTERACTION
@@ -119,15 +118,16 @@ def interactions(results: Results, found: pd.DataFrame) -> Section | None:
     ]
     if not sure:
         text[0] += " That is not evidence of none: their intervals are twice as wide as those of main effects."
-    tables = _comparisons(results, found, here)
+    tables = _comparisons(findings, here)
     return Section("interactions", "Interactions", text, tables, ["interactions"])
 
 
-def _comparisons(results: Results, found: pd.DataFrame, which: pd.Series) -> list[Table]:
+def _comparisons(findings: Findings, which: pd.Series) -> list[Table]:
     """A row for each of the comparisons that `which` names."""
+    found = findings.effects
     _, own = notes(found)
     common, _ = notes(found[which])
-    declared = ["yes" if not alone else "exploratory" for alone in undeclared(results, found)]
+    declared = ["yes" if not alone else "exploratory" for alone in findings.exploratory]
     shown = ranked(found.assign(note=own, declared=declared)[which])
     rows = [
         [
@@ -149,16 +149,16 @@ def _comparisons(results: Results, found: pd.DataFrame, which: pd.Series) -> lis
                 "Estimand", "Note"]  # fmt: skip
     kinds = ["name", "number", "number", "number", "number", "verdict", "text", "medium", "long"]
     methods = sorted({str(method) for method in found[which]["method"].dropna()} - {"none"})
-    counts = Counts.of(results.confirm).words("confirm")
+    counts = Counts.of(findings.results.confirm).words("confirm")
     foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
     foot += f" In all comparisons: {common}." if common else ""
     return [Table(headings, kinds, rows, foot).without_empty().said_once("Runs", "Declared", "Estimand")]
 
 
-def noise(results: Results) -> list[str]:
+def noise(findings: Findings) -> list[str]:
     """How far seeds alone spread, and what so many seeds could have found; nothing where no arm has two runs."""
-    plan = results.planned
-    floor = power.noise_floor(Runs.of(plan, results.confirm).values)
+    results, plan, runs = findings.results, findings.results.planned, findings.runs
+    floor = power.noise_floor(runs.values)
     if not floor.known or not floor.sd > 0:
         return _pilot(results)
     sd = [signed(value).lstrip("+") for value in (floor.sd, floor.low, floor.high)]
@@ -167,7 +167,7 @@ def noise(results: Results) -> list[str]:
         f"arms, 95% interval {sd[1]} … {sd[2]}).",
         *_pilot(results),
     ]
-    shared = power.block_correlation(Runs.of(plan, results.confirm).values)
+    shared = power.block_correlation(runs.values)
     if not missing(shared.correlation):
         text.append(
             f"Pairing gain: runs of different arms on the same seed correlate {shared.correlation:+.2f} (95% interval "
@@ -197,8 +197,8 @@ def _pilot(results: Results) -> list[str]:
     ]
 
 
-def _arms(results: Results) -> Table:
-    confirm = full_budget(results.confirm)
+def _arms(findings: Findings) -> Table:
+    confirm = full_budget(findings.results.confirm)
     confirm = confirm.assign(epoch_seconds=confirm["train_seconds"] / confirm["epochs_run"])
     names = ("parameters", "epoch_seconds", "train_seconds")
     size, epoch, seconds = (confirm.groupby("arm")[name].mean() for name in names)
@@ -214,7 +214,7 @@ def _arms(results: Results) -> Table:
             duration(seconds.get(row.arm)),
             row.note,
         ]
-        for row in effects.performance(results.planned, results.confirm).itertuples(index=False)
+        for row in findings.performance.itertuples(index=False)
     ]
     sd = "Seed-to-seed sd (points)"
     columns = [
@@ -228,7 +228,7 @@ def _arms(results: Results) -> Table:
         "Training time",
         "Note",
     ]
-    foot = f"{Counts.of(results.confirm).words('confirm')}."
+    foot = f"{Counts.of(findings.results.confirm).words('confirm')}."
     table = Table(columns, ["name", *["number"] * 7, "long"], rows, foot, "The arms", folded=len(rows) > FOLDED)
     return table.without_empty().said_once("Runs")
 

@@ -6,7 +6,7 @@ From the tables alone, by whoever may read them; a sweep that runs is known by i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,18 +16,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resnetlab.analysis import effects, failures, printed
+from resnetlab.analysis import failures
 from resnetlab.analysis.curves import full_budget
 from resnetlab.analysis.failures import Failure
+from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.commands import continued
 from resnetlab.records import Phase, Status
-from resnetlab.report.answer import answer, ranked, undeclared
+from resnetlab.report.answer import answer, ranked
 from resnetlab.report.rerun import rerun_command
 from resnetlab.report.words import asked, interval, missing, p_value, signed
-from resnetlab.standing import Standing
+from resnetlab.standing import Standing, time_left
 from resnetlab.tables.lease import Holder, holder
-from resnetlab.tables.schema import schema
 
 PLAIN = 100  # columns where there is no terminal
 ROWS = 10  # comparisons in the short table; all that are confirmed have their place
@@ -40,7 +40,7 @@ class Told:
     """state: `running`, `finished` (nothing is left of what was planned) or `unfinished`. found: the effects, ranked.
     declared: which of them a hypothesis asked for before the runs. next: a command, `` where there is nothing to do."""
 
-    results: Results
+    findings: Findings
     place: str
     holder: Holder | None
     state: str
@@ -51,12 +51,12 @@ class Told:
     declared: list[bool]
     report: str
     next: str
-    failed: list[Failure]
-    unmade: list[str]  # planned comparisons for which runs are missing that failed
+    failed: Sequence[Failure]
+    unmade: Sequence[str]  # planned comparisons for which runs are missing that failed
 
     def as_json(self) -> dict[str, Any]:
         """For scripts. Accuracies and effects are fractions, as in the tables."""
-        standing, by, held = self.standing, self.holder, printed.held(self.results)
+        standing, by, held = self.standing, self.holder, self.findings.published
         rows = self.found[[*KEPT]].assign(declared=self.declared).astype(object)
         verdicts = {"numbers": held.numbers, "claims": held.claims} if held else {}
         found = {
@@ -93,25 +93,23 @@ def _plain(value: Any) -> Any:
     return None if missing(value) else value
 
 
-def told(results: Results, place: str) -> Told:
+def told(findings: Findings, place: str) -> Told:
     """What there is to say of the folder, which people reach at `place`."""
+    results = findings.results
     held = holder(results.folder)
     running = held is not None and held.alive
     standing = _standing(results, held if running else None)
     exploring = results.plan is None and (results.study.confirm.design != "none" or bool(results.study.arms))
     left = standing.ended < standing.planned or exploring
     state = "running" if running else "unfinished" if left else "finished"
-    found = schema("effects").empty_table().to_pandas()
-    if results.plan is not None:
-        found = effects.estimate(results.plan, results.confirm)
-    said = answer(results, found)
-    failed, unmade = failures.failures(results), failures.unmade(results, found)
-    rows = ranked(found.assign(declared=[not free for free in undeclared(results, found)]))
+    said = answer(findings)
+    failed, unmade = findings.failures, findings.unmade
+    rows = ranked(findings.effects.assign(declared=[not free for free in findings.exploratory]))
     there = results.folder.read("report.html") is not None
     shown = results.folder.url if "://" in place else place.rstrip("/")  # a URL's options belong to no file in it
     report = f"{shown}/report.html" if there else ""
     return Told(
-        results,
+        findings,
         shown,
         held if running else None,
         state,
@@ -141,8 +139,6 @@ def _standing(results: Results, held: Holder | None) -> Standing:
         planned = max(len(trials), study.confirm.pilot)  # all that the search found to propose
     elapsed = time.time() - held.since if held else None
     done = int((trials["ended"] >= pd.Timestamp(held.since, unit="s", tz="UTC")).sum()) if held else 0  # since it began
-    to_go = planned - int(ended.sum())
-    left = elapsed / done * to_go if elapsed and done and to_go > 0 else None
     return Standing(
         study=study.name,
         phase="explore" if plan is None else "confirm",
@@ -157,7 +153,7 @@ def _standing(results: Results, held: Holder | None) -> Standing:
         best=float(top["val_accuracy"]) if top is not None else None,
         best_trial=str(top["trial_id"]) if top is not None else "",
         elapsed=elapsed,
-        left=left,
+        left=time_left(elapsed, done, planned - int(ended.sum())),
         then_confirming=plan is None and study.confirm.design != "none",
     )
 

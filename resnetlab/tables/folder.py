@@ -11,7 +11,6 @@ import os
 import random
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,12 +20,13 @@ from typing import Any, TypeVar
 
 from pyarrow import fs
 
+from resnetlab import durable
+from resnetlab.durable import ASIDE
 from resnetlab.errors import BadRequest, CannotWrite, FolderRefused, StorageLost
 from resnetlab.paths import user_path
 from resnetlab.provenance import without_secrets
 
 MOST, MOST_JSON = 4 << 30, 64 << 20  # bytes of a blob that is read
-ASIDE = ".aside"  # end of the names of blobs that are being written
 SCHEMES = "a path, file://, s3://, gs://, abfss://, hdfs://, fsspec+…://"
 SECRET_RULE = (
     "a password or key in a URL would stand in logs and lists of processes; give it in the environment (s3: "
@@ -128,14 +128,7 @@ class Folder:
             if self.path is None:
                 self._asked(lambda: self._put(name, data))
                 return
-            target = self.path / name
-            aside = _write_aside(target, data)
-            try:
-                aside.replace(target)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
-            _sync_directory(target.parent)
+            durable.replace(self.path / name, data)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write the blob only where there is none; False where there was one. Atomic on a disk, not behind a URL, where
@@ -149,16 +142,7 @@ class Folder:
                 if held is None:
                     self.write(name, data)
                 return held is None or held == data
-            target = self.path / name
-            aside = _write_aside(target, data)
-            try:
-                os.link(aside, target)  # fails where the name exists, and shows the blob whole
-            except FileExistsError:
-                return False
-            finally:
-                aside.unlink(missing_ok=True)
-            _sync_directory(target.parent)
-            return True
+            return durable.create(self.path / name, data)
 
     def _put(self, name: str, data: bytes) -> None:
         path = f"{self._root}/{name}"
@@ -267,38 +251,5 @@ def _said(error: BaseException) -> str:
     return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _write_aside(target: Path, data: bytes) -> Path:
-    """A file beside `target` that holds `data`, durably; the caller gives it its name."""
-    _make_directory(target.parent)
-    handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=ASIDE)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    return Path(aside)
-
-
-def _make_directory(path: Path) -> None:
-    """With its parents, durably: a file is as safe as the names on its path."""
-    if path.is_dir():
-        return
-    _make_directory(path.parent)
-    path.mkdir(exist_ok=True)
-    _sync_directory(path.parent)
-
-
 def _checksum(content: dict[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from resnetlab.errors import FolderRefused
 from resnetlab.tables.folder import Folder
 
@@ -172,25 +174,26 @@ def _alive(folder: Folder, number: int, holder: dict[str, Any], say: Callable[[s
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process of this host started, with the boot it belongs to; None where there is no such process."""
+    """When a process of this host started, with the boot it belongs to; None where there is no such process.
+
+    On Linux by the kernel's own count since boot. psutil's time, which is taken elsewhere, moves when the machine's
+    clock is set, and a driver that runs would be taken for dead.
+    """
+    if not Path("/proc/self").exists():
+        return _started(pid)
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
-        return _exists(pid)
+        return None
     return None if stat[0] == "Z" else f"{boot} {stat[19]}"
 
 
-def _exists(pid: int) -> str | None:
-    if Path("/proc/self").exists():
-        return None
+def _started(pid: int) -> str | None:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return str(psutil.Process(pid).create_time())
+    except psutil.Error:
         return None
-    except PermissionError:
-        return str(pid)
-    return str(pid)
 
 
 def _who(holder: dict[str, Any]) -> str:

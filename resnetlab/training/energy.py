@@ -1,11 +1,12 @@
-"""The energy that a GPU has used, from NVML: the driver's own library, asked without a Python package."""
+"""The energy that a GPU has used, as NVML counts it."""
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
 
 import torch
+
+from resnetlab.training.nvml import Gpu, NvmlError
 
 
 def joules(device: torch.device) -> float | None:
@@ -15,22 +16,16 @@ def joules(device: torch.device) -> float | None:
     """
     if device.type != "cuda":
         return None
-    found = _counter(str(torch.cuda.get_device_properties(device).uuid))
-    if found is None:
+    gpu = _gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    try:
+        return None if gpu is None else gpu.joules()
+    except NvmlError:
         return None
-    library, handle = found
-    millijoules = ctypes.c_ulonglong()
-    failed = library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules))
-    return None if failed else millijoules.value / 1000
 
 
 @cache
-def _counter(uuid: str) -> tuple[ctypes.CDLL, ctypes.c_void_p] | None:
-    """NVML and its handle of the device."""
+def _gpu(uuid: str) -> Gpu | None:
     try:
-        library = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
+        return Gpu(uuid)
+    except NvmlError:
         return None
-    handle = ctypes.c_void_p()
-    failed = library.nvmlInit_v2() or library.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode(), ctypes.byref(handle))
-    return None if failed else (library, handle)

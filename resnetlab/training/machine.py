@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -177,12 +178,8 @@ def spare_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 8
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not every system says
-        free = 2**31
     trials = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
-    return free // (2 * trials)
+    return int(psutil.virtual_memory().available) // (2 * trials)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -184,12 +184,12 @@ def _gpus() -> tuple[str, ...]:
 
 
 def _memory() -> int | None:
-    """Free bytes of this machine's memory."""
+    """Bytes of this machine's memory that a process can still get; None on a node without psutil."""
     try:
-        with Path("/proc/meminfo").open(encoding="ascii") as lines:
-            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
+        import psutil
+    except ImportError:
         return None
+    return int(psutil.virtual_memory().available)
 
 
 def _plain(name: str, version: str | None) -> str:

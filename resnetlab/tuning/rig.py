@@ -5,7 +5,6 @@ Each trial is a process of its own, as in the sweep: `python -m resnetlab.tuning
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import statistics
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 from resnetlab.config import TrialConfig
 from resnetlab.errors import BadRequest
+from resnetlab.training.nvml import Gpu, NvmlError
 from resnetlab.tuning.share import Seen
 
 SECONDS = 5.0  # of steps that are measured, after the first ones, which load kernels and capture the step
@@ -33,33 +33,28 @@ class Meter(Protocol):
 
 
 class Nvml:
-    """The GPU that Ray gave this process, asked through the driver's own library, as `training.energy` does it."""
+    """The GPU that Ray gave this process. BadRequest where NVML does not tell what is asked."""
 
     def __init__(self) -> None:
         first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         try:
-            self._library = ctypes.CDLL("libnvidia-ml.so.1")
-        except OSError:
-            raise BadRequest("resources.gpus: auto needs NVML, which is not here (allowed: a number)") from None
-        self._handle = ctypes.c_void_p()
-        failed = self._library.nvmlInit_v2() or (
-            self._library.nvmlDeviceGetHandleByIndex_v2(int(first), ctypes.byref(self._handle))
-            if first.isdigit()
-            else self._library.nvmlDeviceGetHandleByUUID(first.encode(), ctypes.byref(self._handle))
-        )
-        if failed:
-            raise BadRequest(f"resources.gpus: auto: NVML does not know GPU {first} (error {failed}); give a number")
+            self._gpu = Gpu(first)
+        except NvmlError as error:
+            if error.absent:
+                raise BadRequest("resources.gpus: auto needs NVML, which is not here (allowed: a number)") from None
+            raise BadRequest(f"resources.gpus: auto: NVML does not know GPU {first} ({error}); give a number") from None
 
     def memory(self) -> tuple[int, int]:
-        found = (ctypes.c_ulonglong * 3)()  # total, free, used
-        if failed := self._library.nvmlDeviceGetMemoryInfo(self._handle, ctypes.byref(found)):
-            raise BadRequest(f"resources.gpus: auto: NVML does not tell the memory (error {failed}); give a number")
-        return found[2], found[0]
+        try:
+            return self._gpu.memory()
+        except NvmlError as error:
+            raise BadRequest(f"resources.gpus: auto: NVML does not tell the memory ({error}); give a number") from None
 
     def busy(self) -> float | None:
-        found = (ctypes.c_uint * 2)()  # percent of the last sample period: GPU, memory
-        failed = self._library.nvmlDeviceGetUtilizationRates(self._handle, ctypes.byref(found))
-        return None if failed else found[0] / 100
+        try:
+            return self._gpu.busy()
+        except NvmlError:
+            return None
 
 
 def side_by_side(

@@ -29,6 +29,7 @@ from resnetlab.errors import (
     StorageLost,
     TrialsFailed,
 )
+from resnetlab.paths import user_path
 from resnetlab.provenance import code_hash, command_line, provenance
 from resnetlab.records import Status
 from resnetlab.study import Resources, Study, build_study, differences

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from resnetlab import console
 from resnetlab.records import Status
-from resnetlab.standing import Standing
+from resnetlab.standing import Standing, time_left
 from resnetlab.tables.folder import Folder
 from resnetlab.tuning.sweep import Sweep
 
@@ -120,7 +120,6 @@ class Watch:
         sweep = self._sweep
         counts, progress, elapsed = sweep.counts(), sweep.progress, time.monotonic() - self._began
         ended = sum(n for status, n in counts.items() if Status(status).ended)
-        done, to_go = ended - self._started_with, progress.planned - ended
         return Standing(
             study=sweep.study.name,
             phase=self._phase(),
@@ -135,7 +134,7 @@ class Watch:
             best=progress.best,
             best_trial=progress.best_trial,
             elapsed=elapsed,
-            left=elapsed / done * to_go if done and to_go > 0 else None,
+            left=time_left(elapsed, ended - self._started_with, progress.planned - ended),
             then_confirming=sweep.plan is None and sweep.study.confirm.design != "none",
         )
 

@@ -1,0 +1,49 @@
+"""What the report shows is computed once from the tables, whoever asks."""
+
+from collections import Counter
+
+import pytest
+from made_arms import make_arms
+from made_results import make_results
+
+from resnetlab.analysis import effects, printed, testsplit, transferred
+from resnetlab.analysis.findings import Findings
+from resnetlab.analysis.results import Results
+from resnetlab.analysis.runs import Runs
+from resnetlab.report import terminal
+from resnetlab.report.gallery import gallery
+from resnetlab.report.html import page
+
+COUNTED = [(Runs, "of"), (effects, "estimate"), (effects, "performance"), (testsplit, "arms_of"),
+           (testsplit.Predictions, "of"), (transferred, "costs"), (printed, "held")]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [make_results, make_arms], ids=["factors", "arms"])
+def test_report_and_terminal_compute_everything_once(tmp_path, monkeypatch, make):
+    make(tmp_path)
+    calls = Counter()
+
+    def counted(name, call):
+        def count(*arguments, **options):
+            calls[name] += 1
+            return call(*arguments, **options)
+
+        return count
+
+    for owner, name in COUNTED:
+        key = f"{owner.__name__}.{name}"
+        monkeypatch.setattr(owner, name, counted(key, getattr(owner, name)))
+    findings = Findings(Results.open(tmp_path))
+    gallery(findings)
+    page(findings, {})
+    terminal.told(findings, str(tmp_path)).as_json()
+    assert calls["Runs.of"] == 1 and calls["resnetlab.analysis.effects.estimate"] == 1
+    assert set(calls.values()) == {1}
+
+
+def test_without_a_plan_there_are_no_effects_and_all_else_is_empty(tmp_path):
+    make_results(tmp_path, confirm=False)
+    findings = Findings(Results.open(tmp_path))
+    assert findings.effects.empty and findings.arms == [] and findings.exploratory == []
+    with pytest.raises(ValueError, match="has no plan"):
+        findings.runs  # noqa: B018
