@@ -23,7 +23,7 @@ from resnetlab.study import build_study
 from resnetlab.tables.folder import Folder
 from resnetlab.tables.store import Store
 from resnetlab.training.export import FILES, load
-from resnetlab.tuning import again
+from resnetlab.tuning import again as again_module
 from resnetlab.tuning.again import Place, find, rerun
 from resnetlab.tuning.sweep import Sweep
 from resnetlab.tuning.task import data_key
@@ -54,7 +54,7 @@ def swept(place: Path, cache: Path, **content) -> Folder:
     store = Store(folder, study.columns)
     configs = [study.arm_config(name, seed=0) for name in study.arms] or [study.baseline_config(seed=0)]
     datasets = {data_key(config): prepare(config.data, cache) for config in configs}
-    facts = {"git_revision": "0000", "versions": json.dumps(again.versions())}
+    facts = {"git_revision": "0000", "versions": json.dumps(again_module.versions())}
     sweep = Sweep(study, store, facts, {key: (found.hash, found.classes) for key, found in datasets.items()})
     while (task := sweep.next()) is not None:
         context = {"folder": folder.url, "cache": str(cache), "cpus": 1.0, "gpus": 0.0, "epoch_limit": 600}
@@ -158,7 +158,7 @@ def test_within_the_seed_noise_and_beyond_it_are_told_apart(folder, cache, tmp_p
 def test_on_a_cpu_with_nothing_changed_a_small_difference_is_no_seed_noise(folder, cache, tmp_path, monkeypatch):
     from resnetlab import cli
 
-    monkeypatch.setattr(again, "git_revision", lambda: "0000")
+    monkeypatch.setattr(again_module, "git_revision", lambda: "0000")
     place = copied(folder, tmp_path, epochs=lambda e: e | {"val_loss": e["val_loss"] + 1e-12})
     row = next(row for row in trials(place) if row["phase"] == "confirm")
     found = rerun(place, row, Place(cache=cache), lambda line: None)
