@@ -178,3 +178,25 @@ def test_a_sweep_runs_to_its_end_when_its_readers_have_left(place):
     done = shell(place, "ablation.py --study s.yaml --storage left", "2> >(true) | head -1", **ASCII)
     assert done.returncode == 0 and done.stdout == b"s: starting Ray ...\n"
     assert (place / "left/s/report.html").stat().st_size > 10_000
+
+
+def test_the_names_of_classes_are_the_same_in_every_locale(tmp_path):
+    images_here.make(tmp_path / "images", seed=0, each=4)
+    (tmp_path / "images/train/class-1").rename(tmp_path / "images/train/Käse")
+    code = (
+        "from resnetlab.config import DataConfig; from resnetlab.data import prepare; from pathlib import Path\n"
+        "found = prepare(DataConfig(name='folder', root='images'), Path('cache' + __import__('sys').argv[1]))\n"
+        "print(found.hash, ascii(found.classes))\n"
+    )
+    said = set()
+    for number, locale in enumerate([{}, ASCII]):
+        env = os.environ | {"PYTHONPATH": str(ROOT)} | locale
+        words = [sys.executable, "-c", code, str(number)]
+        said.add(subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout)
+    assert len(said) == 1 and r"K\xe4se" in said.pop()
+
+
+def test_a_command_line_that_ray_cannot_take_is_refused_before_it_starts(place):
+    done = shell(place, "ablation.py --study s.yaml --storage é", **ASCII)
+    assert done.returncode == 2 and done.stderr.startswith("error: é: is not text in the locale".encode())
+    assert not (place / "é").exists()
