@@ -24,7 +24,7 @@ def bf16_slowdown() -> float:
     cpu = torch.device("cpu")
     threads = torch.get_num_threads()
     with machine.seeded(0, cpu):
-        model = _network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = _network().to(memory_format=torch.channels_last)
         images = torch.randn(SHAPE).to(memory_format=torch.channels_last)
     labels = torch.arange(len(images)) % CHANNELS
     torch.set_num_threads(1)

@@ -53,17 +53,22 @@ def environment(isa: str) -> dict[str, str]:
 def steps(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each case with what came of it, as long as the process lives; the last one with `died` where it does not."""
     command = [sys.executable, str(HERE / "steps.py"), str(threads)]
-    process = subprocess.run(
+    with subprocess.Popen(
         command,
-        input=json.dumps(cases),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env=environment(isa),
-        timeout=LIMIT,
-        check=False,
-    )
+    ) as process:
+        try:
+            out, err = process.communicate(json.dumps(cases), timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            err += f"\nnot done after {LIMIT:g} s"
     running = None
-    for line in process.stdout.splitlines():
+    for line in out.splitlines():
         found = json.loads(line)
         if "begin" in found:
             running = found["begin"]
@@ -71,7 +76,7 @@ def steps(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tuple
             running = None
             yield found.pop("case"), found
     if process.returncode:
-        last = (process.stderr.strip().splitlines() or [""])[-1]
+        last = (err.strip().splitlines() or [""])[-1]
         yield running or cases[-1], {"died": died(process.returncode), "said": last}
 
 
