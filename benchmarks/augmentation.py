@@ -8,9 +8,9 @@ from common import Book, Row, cpu_seconds, interleaved, options, spread
 from PIL import Image
 from workloads import AUGMENT, MEAN, STD, transform
 
-from resnetlab.data.augment import Augment
-from resnetlab.training import machine
-from resnetlab.training.loop import AHEAD
+from resnetlab.vision.data.augment import Augment
+from resnetlab.vision.training import machine
+from resnetlab.vision.training.loop import AHEAD
 
 BATCHES = (32, 128, 512)
 

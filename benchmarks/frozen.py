@@ -6,8 +6,8 @@ from __future__ import annotations
 from common import Book, Row, cpu_seconds, interleaved, options, ratios, spread
 from workloads import NETS, config, images
 
-from resnetlab.training import prefix
-from resnetlab.training.loop import Training
+from resnetlab.vision.training import prefix
+from resnetlab.vision.training.loop import Training
 
 
 def epochs(batch: int, n: int, count: int) -> list[Row]:

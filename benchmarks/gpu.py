@@ -21,7 +21,7 @@ from common import Book, Row, interleaved, options, ratios, spread
 from training import Trial, ours, side_by_side
 from workloads import Floor, config, images, plain_loop
 
-from resnetlab.training.step import _captured
+from resnetlab.vision.training.step import _captured
 
 SIZES = {
     "ResNet-20": {"blocks": 9, "width": 16, "downsample": 2},

@@ -39,8 +39,8 @@ def write_data(place: Path, count: int) -> None:
 
 
 def prepared(place: Path) -> Any:
-    from resnetlab.config import DataConfig
-    from resnetlab.data import prepare
+    from resnetlab.study.trial_config import DataConfig
+    from resnetlab.vision.data import prepare
 
     return prepare(DataConfig(name="cifar10", root=str(place)), place / "cache")
 
@@ -49,7 +49,7 @@ def trust_our_pickles() -> None:
     """These are not CIFAR-10's, and their sums say so."""
     from torchvision.datasets import CIFAR10
 
-    from resnetlab.data.cifar import Cifar
+    from resnetlab.vision.data.cifar import Cifar
 
     Cifar._compare = lambda self: None  # type: ignore[method-assign]
     CIFAR10.train_list = [[name, None] for name, _ in CIFAR10.train_list]
@@ -68,9 +68,9 @@ def first_and_memory(kind: str, place: Path) -> dict[str, float]:
     import torch
     from workloads import AUGMENT, MEAN, STD, PilImages, transform
 
-    from resnetlab.data import cifar  # noqa: F401  # else the first call would import it
-    from resnetlab.data.augment import Augment
-    from resnetlab.training import machine
+    from resnetlab.vision.data import cifar  # noqa: F401  # else the first call would import it
+    from resnetlab.vision.data.augment import Augment
+    from resnetlab.vision.training import machine
 
     machine.prepare(1)
     source, chain = torch.Generator().manual_seed(0), transform()

@@ -125,20 +125,21 @@ def _held() -> float:
 def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dict[str, Any]:
     """In a process of its own: start or continue the sweep, until `until` reports are recorded (0: to its end)."""
     began = time.monotonic()
+    from resnetlab.driver import run
     from resnetlab.errors import Interrupted
-    from resnetlab.tables.folder import Folder
-    from resnetlab.tables.store import Store, read_table
-    from resnetlab.tuning import engine, run
-    from resnetlab.tuning.search import Search
-    from resnetlab.tuning.sweep import Sweep
+    from resnetlab.ray_backend import backend
+    from resnetlab.search.optuna_sampler import OptunaSampler
+    from resnetlab.storage.results_folder import ResultsFolder
+    from resnetlab.storage.store import Store, read_table
+    from resnetlab.sweep.state_machine import Sweep
 
-    known = read_table(Folder.at(place / "scale"), "epochs")
+    known = read_table(ResultsFolder.at(place / "scale"), "epochs")
     crowd = place / f"crowd-{os.getpid()}"
     crowd.mkdir()
-    engine.TrialWorker = reporter(AT_ONCE if known is None else 1, crowd)  # type: ignore[misc]
+    backend.TrialWorker = reporter(AT_ONCE if known is None else 1, crowd)  # type: ignore[misc]
     clock = Clock(place / "progress.jsonl", every, 0 if known is None else len(known))
     for name in ("ask", "reported", "ended"):
-        setattr(Search, name, clock.timed("sampler", getattr(Search, name)))
+        setattr(OptunaSampler, name, clock.timed("sampler", getattr(OptunaSampler, name)))
     Store.publish = clock.timed("publishing", Store.publish)  # type: ignore[method-assign]
     report, first = Sweep.report, []
 
@@ -195,11 +196,11 @@ def suggestions(history: tuple[int, ...], n: int) -> list[Row]:
     import numpy as np
     import optuna
 
-    from resnetlab.tuning.search import Search
+    from resnetlab.search.optuna_sampler import OptunaSampler
 
     rows = []
     for sampler in ("tpe", "random", "quasi-random"):
-        search = Search(study(10 * max(history), sampler))
+        search = OptunaSampler(study(10 * max(history), sampler))
         first = search.ask(0)
         assert first is not None
         parameters = first[0].distributions

@@ -16,10 +16,10 @@ import numpy as np
 import optuna
 from common import Book, Row, options, spread
 
-from resnetlab.simulate import Memory, Run, Truth, run
+from resnetlab.calibration.simulator import Memory, Run, Truth, run
 from resnetlab.study import Study, build_study
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import one_dataset
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import one_dataset
 
 EPOCHS, SLOTS, WITHIN = 9, 4, 0.5
 LRS = {"sgd": (0.01, 1.0), "adamw": (0.0003, 0.03)}

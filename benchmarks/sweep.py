@@ -54,7 +54,7 @@ def study(trials: int, epochs: int) -> Any:
 
 def ours(place: Path, trials: int, epochs: int) -> None:
     from resnetlab.cli import endings
-    from resnetlab.tuning.run import Options, run_study
+    from resnetlab.driver.run import Options, run_study
 
     with endings():  # as scripts run it
         run_study(study(trials, epochs), Options(storage=str(place), cache=place / "cache"))
@@ -62,10 +62,10 @@ def ours(place: Path, trials: int, epochs: int) -> None:
 
 def plan_of(place: Path) -> list[dict[str, Any]]:
     """Config, epochs and accuracies of each trial that ours ran."""
-    from resnetlab.tables.folder import Folder
-    from resnetlab.tables.store import read_table
+    from resnetlab.storage.results_folder import ResultsFolder
+    from resnetlab.storage.store import read_table
 
-    folder = Folder.at(place / "sweep")
+    folder = ResultsFolder.at(place / "sweep")
     epochs, trials = read_table(folder, "epochs"), read_table(folder, "trials")
     assert epochs is not None and trials is not None
     values: dict[str, list[float]] = {}
@@ -88,9 +88,9 @@ def plain_trial(trial: dict[str, Any], place: Path) -> Iterator[tuple[float, Any
     from torchvision import transforms
     from workloads import PilImages
 
-    from resnetlab.config import TrialConfig
-    from resnetlab.data import prepare
-    from resnetlab.models import build
+    from resnetlab.study.trial_config import TrialConfig
+    from resnetlab.vision.data import prepare
+    from resnetlab.vision.models import build
 
     config = TrialConfig.model_validate(trial["config"])
     data = prepare(config.data, place / "cache")
@@ -128,9 +128,9 @@ def plain_trial(trial: dict[str, Any], place: Path) -> Iterator[tuple[float, Any
 
 def our_trial(trial: dict[str, Any], place: Path) -> Iterator[tuple[float, Any]]:
     """Our training loop, as anyone may call it."""
-    from resnetlab.config import TrialConfig
-    from resnetlab.data import prepare
-    from resnetlab.training.loop import Training
+    from resnetlab.study.trial_config import TrialConfig
+    from resnetlab.vision.data import prepare
+    from resnetlab.vision.training.loop import Training
 
     config = TrialConfig.model_validate(trial["config"])
     training = Training(config, prepare(config.data, place / "cache"))
@@ -303,8 +303,8 @@ def rows_of(book: Book, base: Path, sizes: dict[str, int], quick: bool) -> dict[
 
 def _measured(system: str, kind: str, place: Path, sizes: dict[str, int]) -> list[Row]:
     if not (place / "plan.json").exists():  # ours first, whatever was done before an interruption
-        from resnetlab.data import prepare
-        from resnetlab.tuning.seen import starts
+        from resnetlab.driver.dataset_record import starts
+        from resnetlab.vision.data import prepare
 
         prepare(next(iter(starts(study(**sizes)).values())).data, place / "cache")  # before anybody's time counts
         answer = _of_ours(place, sizes)

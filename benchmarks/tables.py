@@ -87,11 +87,11 @@ def trial_rows(asked: Any, trials: int) -> Iterator[dict[str, Any]]:
 
 def write_tables(place: str, trials: int) -> dict[str, float]:
     """In a process of its own. Only the store's time counts, not the making up of rows."""
-    from resnetlab.tables.folder import Folder
-    from resnetlab.tables.store import Store
+    from resnetlab.storage.results_folder import ResultsFolder
+    from resnetlab.storage.store import Store
 
     asked = study(trials)
-    store = Store(Folder.at(place), asked.space.names)
+    store = Store(ResultsFolder.at(place), asked.space.names)
     seconds = 0.0
     for rows in epoch_rows(trials):
         began = time.perf_counter()
@@ -111,10 +111,10 @@ def write_tables(place: str, trials: int) -> dict[str, float]:
 
 def read_for_report(place: str, trials: int) -> dict[str, float]:
     """In a process of its own: all data that the page and its figures show; drawing is not counted."""
-    from resnetlab.analysis.findings import Findings
     from resnetlab.analysis.results import Results
-    from resnetlab.report.bookkeeping import trial_data
-    from resnetlab.report.gallery import gallery
+    from resnetlab.report.figures.catalog import gallery
+    from resnetlab.report.findings import Findings
+    from resnetlab.report.sections.bookkeeping import trial_data
 
     began = time.perf_counter()
     results = Results.open(place)
@@ -130,15 +130,15 @@ def analyse(place: str, trials: int) -> dict[str, float]:
     sys.path.insert(0, str(ROOT / "tests"))
     from made_results import default_study, make_results
 
-    from resnetlab.analysis.claims import claims
-    from resnetlab.analysis.effects import estimate, performance
-    from resnetlab.analysis.fairness import fairness
-    from resnetlab.analysis.foresight import foresight
-    from resnetlab.analysis.importance import importance
-    from resnetlab.analysis.naive import flips, naive
-    from resnetlab.analysis.power import block_correlation
+    from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+    from resnetlab.analysis.confirm.effects import estimate, performance
+    from resnetlab.analysis.confirm.fairness import fairness
+    from resnetlab.analysis.confirm.power import block_correlation
+    from resnetlab.analysis.confirm.power_preview import foresight
+    from resnetlab.analysis.confirm.verdicts import claims
+    from resnetlab.analysis.explore.importance import importance
+    from resnetlab.analysis.explore.naive import flips, naive
     from resnetlab.analysis.results import Results
-    from resnetlab.analysis.runs import Runs
 
     confirm = 16 * 4
     asked = default_study(
@@ -156,7 +156,7 @@ def analyse(place: str, trials: int) -> dict[str, float]:
     flips(naive(results.trials, results.rungs, levels, results.plan.incumbent), effects)
     fairness(asked, results.plan, results.trials)
     importance(asked, results.trials, results.epochs)
-    block_correlation(Runs.of(results.plan, results.confirm).values)
+    block_correlation(ConfirmRuns.of(results.plan, results.confirm).values)
     list(foresight(asked, results))
     seconds = time.process_time() - began
     assert len(results.trials) == trials
@@ -165,11 +165,11 @@ def analyse(place: str, trials: int) -> dict[str, float]:
 
 def one_frame(place: str, trials: int) -> dict[str, float]:
     """Trials and epochs joined in one frame."""
-    from resnetlab.tables.folder import Folder
-    from resnetlab.tables.store import read_table
+    from resnetlab.storage.results_folder import ResultsFolder
+    from resnetlab.storage.store import read_table
 
     began = time.perf_counter()
-    tables = [read_table(Folder.at(place), name) for name in ("epochs", "trials")]
+    tables = [read_table(ResultsFolder.at(place), name) for name in ("epochs", "trials")]
     epochs, rows = (table.to_pandas() for table in tables if table is not None)
     frame = epochs.merge(rows[["trial_id", "blocks", "kernel", "optimizer", "lr"]], on="trial_id", suffixes=("", "_"))
     seconds = time.perf_counter() - began
@@ -198,10 +198,10 @@ def frame_of_frames(place: str, trials: int) -> dict[str, float]:
 
 
 def _write_per_trial(folder: Path, place: str) -> None:
-    from resnetlab.tables.folder import Folder
-    from resnetlab.tables.store import read_table
+    from resnetlab.storage.results_folder import ResultsFolder
+    from resnetlab.storage.store import read_table
 
-    epochs, trials = (read_table(Folder.at(place), name) for name in ("epochs", "trials"))
+    epochs, trials = (read_table(ResultsFolder.at(place), name) for name in ("epochs", "trials"))
     assert epochs is not None and trials is not None
     rows = epochs.to_pandas().groupby("trial_id", sort=False)
     configs = trials.select(["trial_id", "blocks", "kernel", "optimizer", "lr"]).to_pylist()
@@ -287,16 +287,16 @@ KINDS = ("driver", "sampler", "publishing")
 
 def _reports(trials: int) -> tuple[dict[str, int], list[tuple[str, dict[str, float]]]]:
     """One simulated sweep: each trial's number, and trial and seconds of each report."""
-    from resnetlab.simulate import Truth, drive
-    from resnetlab.tables.folder import Folder
-    from resnetlab.tables.store import Store
-    from resnetlab.tuning.sweep import Sweep
-    from resnetlab.tuning.task import one_dataset
+    from resnetlab.calibration.simulator import Truth, drive
+    from resnetlab.storage.results_folder import ResultsFolder
+    from resnetlab.storage.store import Store
+    from resnetlab.sweep.state_machine import Sweep
+    from resnetlab.sweep.task import one_dataset
 
     asked = study(trials, epochs=3, stopping=True)
     spent: list[tuple[str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
-        store = Store(Folder.at(folder), asked.space.names)
+        store = Store(ResultsFolder.at(folder), asked.space.names)
         facts = {"git_revision": "", "versions": "{}"}
         sweep = Sweep(asked, store, facts, one_dataset(asked, "0" * 16, ["a", "b"]), "explore")
         report, clock = sweep.report, sweep.clock

@@ -24,7 +24,7 @@ CORES = os.cpu_count() or 1
 
 def ours(trial: Any, count: int, device: str = "cpu", **how: Any) -> Callable[[], None]:
     """An epoch of `count` images, again and again."""
-    from resnetlab.training.loop import Training
+    from resnetlab.vision.training.loop import Training
 
     training = Training(trial, images(count), device, 1, **how)
     return lambda: training.run_epoch() and None

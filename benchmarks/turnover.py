@@ -31,7 +31,7 @@ def ever_new(number: int) -> dict[str, Any]:
 
 def start_times(folder: str, cache: str, count: int) -> Iterator[float]:
     """Seconds from the end of the trial before to each trial's first step; of the first trial, when that was."""
-    from resnetlab.training import step
+    from resnetlab.vision.training import step
 
     first: list[float] = []
     run = step.Step._run
@@ -56,11 +56,11 @@ def memory(folder: str, cache: str, count: int) -> Iterator[float]:
 
 def trials(folder: str, cache: str, settings: Iterable[dict[str, Any]]) -> Iterator[None]:
     """One after another in a worker of this process."""
-    from resnetlab.config import TrialConfig
-    from resnetlab.data import prepare
-    from resnetlab.records import Phase
-    from resnetlab.tuning.task import Task
-    from resnetlab.tuning.trial import TrialWorker
+    from resnetlab.ray_backend.worker import TrialWorker
+    from resnetlab.study.records import Phase
+    from resnetlab.study.trial_config import TrialConfig
+    from resnetlab.sweep.task import Task
+    from resnetlab.vision.data import prepare
 
     worker = TrialWorker({})
     for number, changes in enumerate(settings):
@@ -114,8 +114,8 @@ def _environment() -> dict[str, str]:
 def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
     """A sweep of one-epoch trials; what sweep.json says of it."""
     from resnetlab.cli import endings
+    from resnetlab.driver.run import Options, run_study
     from resnetlab.study import build_study
-    from resnetlab.tuning.run import Options, run_study
 
     study = build_study(
         {

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnetlab.config import TrialConfig
-from resnetlab.data import Dataset
-from resnetlab.models import build
-from resnetlab.training import machine
-from resnetlab.training.optim import make_optimizer
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.data import Dataset
+from resnetlab.vision.models import build
+from resnetlab.vision.training import machine
+from resnetlab.vision.training.optim import make_optimizer
 
 NETS: dict[str, dict[str, Any]] = {
     "CNN, batch 32": {"model": "cnn", "width": 32, "batch": 32, "lr": 0.01},

@@ -3,7 +3,7 @@
 python docs/make_tables.py
 """
 
-from resnetlab.tables.schema import KEYS, OLDEST, SCHEMA_VERSION, schema
+from resnetlab.storage.schema import KEYS, OLDEST, SCHEMA_VERSION, schema
 
 ABOUT = {
     "trials": "a row for each trial, whatever became of it; the study's factors are columns of their own",

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from resnetlab import console
 from resnetlab.commands import short
-from resnetlab.data import check
 from resnetlab.errors import BadRequest, NotReproduced, NotSent, ResnetlabError, TrialsFailed
-from resnetlab.metrics import METRICS
+from resnetlab.experiment.metrics import METRICS
 from resnetlab.paths import user_path, writable_folder
 from resnetlab.provenance import without_secrets
 from resnetlab.study import Study, load_study
+from resnetlab.study.yaml_io import parse_value
+from resnetlab.vision.data import check
 from resnetlab.wording import plural
-from resnetlab.yamlfile import parse_value
 
 if TYPE_CHECKING:
-    from resnetlab.analysis.findings import Findings
-    from resnetlab.analysis.printed import Held
+    from resnetlab.driver.rerun import Rerun
+    from resnetlab.report.findings import Findings
     from resnetlab.report.terminal import Told
-    from resnetlab.tables.folder import Folder
-    from resnetlab.tuning.again import Rerun
+    from resnetlab.reproduction.verdict_tables import Held
+    from resnetlab.storage.results_folder import ResultsFolder
 
 JSON = "print one JSON object, for scripts, on stdout; everything else goes to stderr"
 RETRY = "run trials again that failed or ran out of memory, once the cause is mended"
@@ -100,14 +100,14 @@ def parsed(settings: Sequence[str]) -> dict[str, Any]:
 
 def print_settings(studies: Path) -> None:
     """The studies at hand, and what a study file can say, with defaults."""
-    from resnetlab.config import DEFAULTS, READS, DataConfig, Frozen, TrialConfig
-    from resnetlab.study import Confirm, Resources, Search
+    from resnetlab.study import ConfirmSettings, Resources, SearchSettings
+    from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, Frozen, TrialConfig
 
     print("studies:", ", ".join(sorted(file.stem for file in studies.glob("*.yaml"))))
     sections: dict[str, type[Frozen]] = {
         "dataset": DataConfig,
-        "search": Search,
-        "confirm": Confirm,
+        "search": SearchSettings,
+        "confirm": ConfirmSettings,
         "resources": Resources,
         "baseline and factors": TrialConfig,
     }
@@ -141,11 +141,11 @@ def print_plan(study: Study, storage: str, **how: Any) -> None:
 
     how: further `tuning.run.Options`. Raises what the run would raise before its first trial.
     """
-    from resnetlab.analysis.foresight import foresight
+    from resnetlab.analysis.confirm.power_preview import foresight
     from resnetlab.analysis.results import Results
-    from resnetlab.tuning import request
-    from resnetlab.tuning.estimate import describe
-    from resnetlab.tuning.run import Options, accept
+    from resnetlab.driver import request
+    from resnetlab.driver.dry_run import describe
+    from resnetlab.driver.run import Options, accept
 
     how["weights"] = (given := how.get("weights")) and user_path(given, "--weights")
     options = Options(storage=storage, **how)
@@ -171,9 +171,9 @@ def run(
     tools: that follow it, as options of `tracking.chosen`. published: print what was published beside it. how: further
     `tuning.run.Options`.
     """
+    from resnetlab.driver.run import Options, results_folder, run_study
     from resnetlab.tracking import chosen
     from resnetlab.tracking.feed import live
-    from resnetlab.tuning.run import Options, results_folder, run_study
 
     folder = results_folder(study, storage)
     how["weights"] = (given := how.get("weights")) and user_path(given, "--weights")
@@ -201,8 +201,8 @@ def print_published(study: Study, storage: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from resnetlab.analysis import printed
-    from resnetlab.tuning.run import results_folder
+    from resnetlab.driver.run import results_folder
+    from resnetlab.reproduction import verdict_tables
 
     found, screen = _held(results_folder(study, storage).place), Console()
     reasons: dict[str, int] = {}
@@ -216,13 +216,13 @@ def print_published(study: Study, storage: str) -> None:
             said = [*row.reasons, *([row.note] if row.note else [])]
             why = [str(reasons.setdefault(reason, len(reasons) + 1)) for reason in said]
             table.add_row(
-                printed.arms(row),
+                verdict_tables.arms(row),
                 row.what if title == "Numbers" else row.printed,
                 row.printed if title == "Numbers" else "",
-                printed.number(row.mean, row.unit),
-                printed.spread(row),
+                verdict_tables.number(row.mean, row.unit),
+                verdict_tables.spread(row),
                 str(row.n),
-                printed.number(row.difference, row.unit),
+                verdict_tables.number(row.difference, row.unit),
                 row.verdict + (f" ({', '.join(why)})" if why else ""),
             )
         screen.print(table, "")
@@ -232,31 +232,31 @@ def print_published(study: Study, storage: str) -> None:
 
 def published_table(place: Path) -> str:
     """A Markdown table of the reruns of published studies among the results folders in `place`. BadRequest."""
-    from resnetlab.analysis import printed
+    from resnetlab.reproduction import verdict_tables
 
     if not user_path(place, "--table").is_dir():
         raise BadRequest(f"--table {place}: not a folder")
     found = [_held(str(file.parent)) for file in sorted(place.glob("*/study.json"))]
     reruns = [one for one in found if one is not None]
-    return printed.markdown(reruns) if reruns else "No folder here has a rerun of a published study."
+    return verdict_tables.markdown(reruns) if reruns else "No folder here has a rerun of a published study."
 
 
 def _held(place: str) -> Held | None:
     """With the parameters that each arm's network has for the text's images and classes."""
-    from resnetlab.analysis import printed
     from resnetlab.analysis.results import Results
-    from resnetlab.tuning.estimate import arm_facts
+    from resnetlab.driver.dry_run import arm_facts
+    from resnetlab.reproduction import verdict_tables
 
     results = Results.open(place)
-    text = printed.text_of(results.study)
-    return printed.held(results, arm_facts(results.study, text.data.shape, text.data.classes)) if text else None
+    text = verdict_tables.text_of(results.study)
+    return verdict_tables.held(results, arm_facts(results.study, text.data.shape, text.data.classes)) if text else None
 
 
-def report(folder: Folder, as_json: bool = False) -> Told:
+def report(folder: ResultsFolder, as_json: bool = False) -> Told:
     """Write the report; print its answer and where it lies. Gives what was told."""
-    from resnetlab.analysis.findings import Findings
     from resnetlab.analysis.results import Results
     from resnetlab.report.build import build
+    from resnetlab.report.findings import Findings
 
     findings = Findings(Results.open(folder.place))
     build(findings)
@@ -265,8 +265,8 @@ def report(folder: Folder, as_json: bool = False) -> Told:
 
 def show(place: str, as_json: bool = False, standing: bool = True) -> Told:
     """Print what a results folder has to say, running or ended; as one JSON object where a script asks."""
-    from resnetlab.analysis.findings import Findings
     from resnetlab.analysis.results import Results
+    from resnetlab.report.findings import Findings
 
     return _show(Findings(Results.open(place)), place, as_json, standing)
 
@@ -298,7 +298,7 @@ def export(place: str, optuna: str | None, tools: Mapping[str, Any]) -> None:
     results = Results.open(place)
     trackers = chosen(results.study.name, **tools)
     if optuna is not None:
-        from resnetlab.tuning.storage import write
+        from resnetlab.search.optuna_export import write
 
         print(f"optuna: {write(results.study, results.folder, optuna)} trials in {without_secrets(optuna)}")
     feed = Feed(results.folder, trackers)
@@ -322,10 +322,10 @@ def one_figure(place: str, name: str, out: Path, columns: int | None) -> None:
 def remake(place: str, as_json: bool = False) -> None:
     """Write the report of a results folder from its tables, and print where it lies. TrialsFailed where no trial has
     finished; nothing is written then."""
-    from resnetlab.analysis.findings import Findings
     from resnetlab.analysis.results import Results
-    from resnetlab.records import Status
     from resnetlab.report.build import build
+    from resnetlab.report.findings import Findings
+    from resnetlab.study.records import Status
 
     results = Results.open(place)
     counts = results.trials["status"].value_counts()
@@ -345,20 +345,20 @@ def rerun(
 ) -> None:
     """Run one recorded trial again, say whether it came out as recorded, and export it. NotReproduced where it did not
     and seeds do not explain it."""
-    from resnetlab.tables.folder import Folder
-    from resnetlab.tuning import again
+    from resnetlab.driver import rerun
+    from resnetlab.storage.results_folder import ResultsFolder
 
-    folder = Folder.at(place, "RESULTS")
+    folder = ResultsFolder.at(place, "RESULTS")
     data = None if data is None else str(user_path(data, "--data"))
-    row = again.find(folder, trial)
+    row = rerun.find(folder, trial)
     if export_to is not None:
-        from resnetlab.training.export import export
+        from resnetlab.vision.training.export import export
 
         export_to = writable_folder(export_to, "--export")
     arm = f", arm {row['arm']}" if row["arm"] else ""
     say = partial(print, file=sys.stderr if as_json else sys.stdout)
     say(f"trial {row['trial_id']} (number {row['number']}, {row['phase']}{arm}; recorded as {row['status']})")
-    found = again.rerun(folder, row, again.Place(data=data, device=device), say)
+    found = rerun.rerun(folder, row, rerun.Place(data=data, device=device), say)
     verdict, agrees = judge(place, found)
     say(verdict)
     if export_to is not None:
@@ -374,7 +374,7 @@ def rerun(
 def judge(place: str, found: Rerun) -> tuple[str, bool]:
     """What a rerun shows, in words, and whether it agrees with what was recorded: to the last bit, or within what seeds
     alone do."""
-    from resnetlab.analysis.power import seed_noise
+    from resnetlab.analysis.confirm.power import seed_noise
     from resnetlab.analysis.results import Results
 
     if found.identical:

@@ -23,6 +23,6 @@ def duration(seconds: float, tenths: bool = False) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
 
 
-def show(level: Any) -> str:
+def level_text(level: Any) -> str:
     """A level as people write it in a study file."""
     return {True: "on", False: "off"}[level] if isinstance(level, bool) else f"{level}"

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from resnetlab import cli, tracking
-from resnetlab.yamlfile import parse_value
+from resnetlab.study.yaml_io import parse_value
 
 STUDIES = Path(__file__).resolve().parent / "studies"
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from resnetlab import cli
-from resnetlab.analysis.calibration import measure, measure_claims, power_table, scenarios
-from resnetlab.analysis.calibration_sweeps import measure_sweeps
-from resnetlab.analysis.calibration_table import write
+from resnetlab.calibration.error_rates import measure, measure_claims, power_table, scenarios
+from resnetlab.calibration.sweeps import measure_sweeps
+from resnetlab.calibration.table import write
 from resnetlab.paths import writable_folder
 
 if TYPE_CHECKING:
-    from resnetlab.tables.store import Store
+    from resnetlab.storage.store import Store
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
 
@@ -35,8 +35,8 @@ def main(
 ) -> None:
     with cli.endings():
         out = writable_folder(out, "--out")
-        from resnetlab.tuning.sweep import Sweep
-        from resnetlab.tuning.task import one_dataset
+        from resnetlab.sweep.state_machine import Sweep
+        from resnetlab.sweep.task import one_dataset
 
         facts = {"data_hash": "simulated", "git_revision": "simulated"}
         confirm = [row for scenario in scenarios() for row in measure(scenario, repeats, seed)]

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from resnetlab import cli
-from resnetlab.data.fonts import choose, font_files, usable
 from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path, writable_folder
+from resnetlab.vision.data.fonts import choose, font_files, usable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from resnetlab import cli, reproduce
+from resnetlab import cli
+from resnetlab.reproduction import studies
 
 STUDIES = Path(__file__).resolve().parent / "studies" / "published"
 
@@ -34,9 +35,9 @@ def main(
             print(cli.published_table(table))
             return
         if study is None:
-            print("\n".join(reproduce.listed(STUDIES)))
+            print("\n".join(studies.listed(STUDIES)))
             return
-        chosen = reproduce.study_of(STUDIES, study, seeds, scale, data, cli.parsed(settings or []))
+        chosen = studies.study_of(STUDIES, study, seeds, scale, data, cli.parsed(settings or []))
         if dry_run:
             cli.print_plan(chosen, storage, address=address, weights=weights)
             return

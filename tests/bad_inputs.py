@@ -27,9 +27,9 @@ from made_results import default_study, make_results
 from PIL import Image
 from test_hostile_tables import constant, epochs
 
-from resnetlab.config import DataConfig
-from resnetlab.data import prepare
-from resnetlab.tables.schema import schema
+from resnetlab.storage.schema import schema
+from resnetlab.study.trial_config import DataConfig
+from resnetlab.vision.data import prepare
 
 GOOD = """
 dataset: {name: glyphs, variants: 1}

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
 from resnetlab.study import Study, build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import data_key
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import data_key
 
 CHARACTERS = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt")
 FONTS = tuple(f"Font {i}" for i in range(22))
@@ -56,7 +56,7 @@ def make_arms(
         data_key(config): (f"{config.data.label or 'x'}-data", names.get(config.data.label or "", classes))
         for config in configs.values()
     }
-    folder = Folder.at(place)
+    folder = ResultsFolder.at(place)
     store = Store(folder, study.columns)
     facts = {"git_revision": "abc1234", "versions": '{"python": "3.12.1"}'}
     sweep = Sweep(study, store, facts, datasets)

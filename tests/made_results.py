@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from resnetlab.asha import Asha
-from resnetlab.plan import Plan, make_plan
-from resnetlab.records import Phase, Status
-from resnetlab.seeding import stream
+from resnetlab.planning.plan import Plan, make_plan
+from resnetlab.search.schedulers.asha import Asha
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
 from resnetlab.study import Study, build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store
+from resnetlab.study.records import Phase, Status
+from resnetlab.study.seeding import stream
 
 PLANTED = {  # points of accuracy, as fractions, against the baseline
     ("kernel", 5): 0.012,
@@ -77,7 +77,7 @@ def make_results(
 ) -> Plan | None:
     """Write the folder `place`; returns the plan where there is a confirm stage."""
     study = study or default_study()
-    folder = Folder.at(place)
+    folder = ResultsFolder.at(place)
     store = Store(folder, study.space.names)
     sweep = _Made(study, store, seed_sd, faults)
     sweep.explore()

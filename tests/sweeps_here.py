@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from resnetlab.data import prepare
+from resnetlab.driver.dataset_record import compared, starts
+from resnetlab.ray_backend.worker import TrialWorker
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
 from resnetlab.study import Study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store
-from resnetlab.tuning.seen import compared, starts
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import data_key
-from resnetlab.tuning.trial import TrialWorker
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import data_key
+from resnetlab.vision.data import prepare
 
 FACTS = {"git_revision": "g", "versions": "{}"}
 
 
 def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -> list[dict]:
     """Run `study` into the folder `place`, one trial after another, or `until` so many trials have ended; its rows."""
-    folder = Folder.at(place)
+    folder = ResultsFolder.at(place)
     datasets = {data_key(config): prepare(config.data, cache) for config in starts(study).values()}
     folder.write_json("data.json", compared(folder, study, datasets))
     store = Store(folder, study.columns)

@@ -4,13 +4,13 @@ import pytest
 from sweeps_here import run_here
 from test_sweep import Trainer, drive, start, study
 
-from resnetlab.config import TrialConfig
+from resnetlab.driver.duplicate_arms import check
 from resnetlab.errors import BadRequest, FolderRefused
-from resnetlab.plan import pilot_trials, sketch
-from resnetlab.records import Phase
+from resnetlab.planning.plan import pilot_trials, sketch
 from resnetlab.study import build_study
-from resnetlab.tuning import planned
-from resnetlab.tuning.alike import check
+from resnetlab.study.records import Phase
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.sweep import plan_store
 
 SMALL = {"width": 8, "blocks": 1, "downsample": 1}
 
@@ -138,7 +138,7 @@ def test_a_plan_that_was_set_aside_comes_back_with_its_runs(tmp_path):
     confirmed = [row for row in rows if row["phase"] == Phase.CONFIRM]
     assert len({row["plan_hash"] for row in confirmed}) == 2 and len(confirmed) == len(plan.arms) * (2 + 3)
     again = start(tmp_path, confirm={"seeds": 2, "pilot": 2}, trials=4)
-    assert again.plan == plan and planned.find(again.store, again.study)[0] == plan
+    assert again.plan == plan and plan_store.find(again.store, again.study)[0] == plan
     again.store.close()
 
 

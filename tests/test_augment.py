@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from resnetlab.data.augment import Augment, angles, rotation_table
+from resnetlab.vision.data.augment import Augment, angles, rotation_table
 
 
 def generator(seed=0):

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from made_results import default_study, make_results
 
-from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, short
-from resnetlab.report.drawing import inline, render
-from resnetlab.report.gallery import gallery
-from resnetlab.report.html import page as report_page
+from resnetlab.report.figures.catalog import gallery
+from resnetlab.report.findings import Findings
+from resnetlab.report.page import page as report_page
+from resnetlab.report.rendering import inline, render
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

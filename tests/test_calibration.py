@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab.analysis.calibration import PLANTED, Scenario, measure, measure_claims, power_table, scenarios
-from resnetlab.analysis.calibration_sweeps import Way, one_sweep, rates
-from resnetlab.analysis.calibration_table import TARGETS, targets, write
-from resnetlab.simulate import Truth
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import one_dataset
+from resnetlab.calibration.error_rates import PLANTED, Scenario, measure, measure_claims, power_table, scenarios
+from resnetlab.calibration.simulator import Truth
+from resnetlab.calibration.sweeps import Way, one_sweep, rates
+from resnetlab.calibration.table import TARGETS, targets, write
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import one_dataset
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from resnetlab.ray_backend import capacity
+from resnetlab.ray_backend.capacity import Capacity
 from resnetlab.study import Resources
-from resnetlab.tuning import capacity
-from resnetlab.tuning.capacity import Capacity
 
 
 def node(name, cpus, gpus=0, alive=True):

@@ -8,11 +8,11 @@ from PIL import Image
 from sweeps_here import run_here
 
 import resnetlab.data as data
+from resnetlab.driver.run import Options, run_study
 from resnetlab.errors import BadData
-from resnetlab.models.pretrained import Weights
+from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tuning.run import Options, run_study
+from resnetlab.vision.models.pretrained import Weights
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_a_sweep_is_not_continued_on_data_that_changed(tmp_path, classes, n, wor
 def test_data_that_only_the_source_reads_is_compared_too(tmp_path):
     root = images(tmp_path / "i")
     run_here(study(root), tmp_path / "r/s", tmp_path / "cache", until=1)
-    folder = Folder.at(tmp_path / "r/s")
+    folder = ResultsFolder.at(tmp_path / "r/s")
     held = folder.read_json("data.json")
     (key,) = held["others"]
     held["others"][key] |= {"hash": "0" * 16, "classes": ["cat", "dog", "yak"]}
@@ -95,7 +95,7 @@ def test_data_that_only_the_source_reads_is_compared_too(tmp_path):
     ],
 )
 def test_a_worker_finds_weights_that_were_trained_on_other_data(tmp_path, about, words):
-    s, folder = study(images(tmp_path / "i")), Folder.at(tmp_path / "r/s")
+    s, folder = study(images(tmp_path / "i")), ResultsFolder.at(tmp_path / "r/s")
     (source,) = run_here(s, tmp_path / "r/s", tmp_path / "cache", until=1)
     name = f"weights/{source['trial_id']}.safetensors"
     kept = Weights.unpack(folder.read(name), "kept")

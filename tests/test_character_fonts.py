@@ -11,12 +11,12 @@ from sweeps_here import run_here
 
 import resnetlab.data as data
 from resnetlab.cli import print_plan
-from resnetlab.config import DataConfig
-from resnetlab.data import check, prepare
-from resnetlab.data.character_fonts import PIXELS, CharacterFonts
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.records import bad_rows_said
 from resnetlab.study import build_study
+from resnetlab.study.records import bad_rows_said
+from resnetlab.study.trial_config import DataConfig
+from resnetlab.vision.data import check, prepare
+from resnetlab.vision.data.character_fonts import PIXELS, CharacterFonts
 
 HEADER = "font,fontVariant,m_label,strength,italic,orientation,m_top,m_left,originalH,originalW,h,w," + ",".join(PIXELS)
 CODES = [65, 66, 233, 8730, 32]
@@ -101,7 +101,7 @@ def test_order_of_files_and_columns_does_not_matter(tmp_path):
 
 
 def test_more_rows_than_are_read_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetlab.data.character_fonts.ROWS", 7)
+    monkeypatch.setattr("resnetlab.vision.data.character_fonts.ROWS", 7)
     files, images, _, _ = made()
     assert np.array_equal(opened(pack(tmp_path / "fonts.zip", files)).images[..., 0], images)
 
@@ -274,7 +274,7 @@ def test_other_archives(tmp_path):
 
 def test_memory_does_not_grow_with_the_archive(tmp_path, monkeypatch):
     """Peak of what Python and NumPy hold; the larger archive has 2,000 rows more (3 MB of text, 0.8 MB of pixels)."""
-    monkeypatch.setattr("resnetlab.data.character_fonts.ROWS", 128)
+    monkeypatch.setattr("resnetlab.vision.data.character_fonts.ROWS", 128)
     header, rows = made(("A",), 500)[0]["A.csv"].split("\n", 1)
     peaks = []
     for name, copies in (("small", 2), ("large", 6)):

@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from resnetlab.analysis.calibration import INCUMBENT, PLANTED, simulated_plan
-from resnetlab.analysis.calibration_sweeps import Way, simulated_study
-from resnetlab.analysis.claims import COLUMNS, claims, decide, exploratory
-from resnetlab.analysis.effects import analyse, estimate
-from resnetlab.analysis.questions import between, questions
-from resnetlab.analysis.runs import Runs
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.effects import analyse, estimate
+from resnetlab.analysis.confirm.estimands import between, estimands
+from resnetlab.analysis.confirm.verdicts import COLUMNS, claims, decide, exploratory
+from resnetlab.calibration.error_rates import INCUMBENT, PLANTED, simulated_plan
+from resnetlab.calibration.simulator import Memory, Truth, confirm_rows, confirm_values, drive
+from resnetlab.calibration.sweeps import Way, simulated_study
 from resnetlab.errors import BadRequest
-from resnetlab.hypotheses import read_hypothesis
-from resnetlab.plan import asked, sketch
-from resnetlab.simulate import Memory, Truth, confirm_rows, confirm_values, drive
+from resnetlab.planning.plan import asked, sketch
 from resnetlab.study import build_study
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import one_dataset
+from resnetlab.study.hypotheses import read_hypothesis
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import one_dataset
 
 FACTORS = {
     "blocks": {"levels": [2, 3, 4]},
@@ -306,7 +306,7 @@ def test_the_hash_names_the_rows_that_a_verdict_rests_on():
 def test_all_that_was_not_declared_is_exploratory():
     one, plan = declared("fractional", 4, lines=("se off > se on", "kernel 5 > kernel 3"))
     rows = confirmed(plan, Truth(main=PLANTED.main, together=PLANTED.together, sd=0.1))
-    effects = estimate(Runs.of(plan, rows))
+    effects = estimate(ConfirmRuns.of(plan, rows))
     free = exploratory(effects, claims(one, plan, rows))
     assert effects.loc[~free, "name"].tolist() == ["se: on - off"]
     assert free.sum() == len(effects) - 1 and effects["name"].str.contains("kernel: 5 - 3 where").any()
@@ -316,7 +316,7 @@ def test_all_that_was_not_declared_is_exploratory():
 def test_a_question_between_two_levels_is_the_difference_of_two():
     plan = simulated_plan("factorial", 2)
     everything = np.ones(len(plan.arms), dtype=bool)
-    main = questions(plan)
+    main = estimands(plan)
     weights = main.weights(everything)[[item.name == "kernel: 5 - 3" for item in main.items]]
     assert between(plan, [("kernel", 5, 3)]).weights(everything) == pytest.approx(weights)
     assert between(plan, [("kernel", 3, 5)]).weights(everything) == pytest.approx(-weights)
@@ -356,7 +356,7 @@ def test_named_arms_are_compared_with_each_other():
     found = claims(one, plan, rows)
     assert found["verdict"].tolist() == ["supported", "refuted"]
     assert found["estimand"].tolist() == ["difference between two arms"] * 2
-    assert exploratory(estimate(Runs.of(plan, rows)), found).tolist() == [
+    assert exploratory(estimate(ConfirmRuns.of(plan, rows)), found).tolist() == [
         False,
         True,
         True,

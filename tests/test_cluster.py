@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from resnetlab.errors import BadRequest
+from resnetlab.ray_backend.cluster import _slots
 from resnetlab.study import Resources
-from resnetlab.tuning.cluster import _slots
 
 
 def node(cpus, gpus=0, alive=True):

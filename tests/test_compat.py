@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resnetlab.errors import BadRequest
-from resnetlab.tuning import compat
+from resnetlab.ray_backend import compat
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIVATE = re.compile(

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnetlab.data import cache as cache_module
-from resnetlab.data.cache import load, moments_of
-from resnetlab.data.source import Contents
 from resnetlab.errors import BadData, BadRequest
+from resnetlab.vision.data import cache as cache_module
+from resnetlab.vision.data.cache import load, moments_of
+from resnetlab.vision.data.source import Contents
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (100, 6, 5, 3), dtype=np.uint8)
 LABELS = np.arange(100) % 4
@@ -187,7 +187,7 @@ def test_a_killed_maker_blocks_nobody(tmp_path):
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from resnetlab.data.cache import load
+from resnetlab.vision.data.cache import load
 def write(append):
     append(np.zeros((50, 4, 4, 1), np.uint8))
     print("half", flush=True)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from resnetlab.config import DataConfig
-from resnetlab.data import check, prepare
 from resnetlab.errors import BadRequest
 from resnetlab.study import load_study
+from resnetlab.study.trial_config import DataConfig
+from resnetlab.vision.data import check, prepare
 
 STUDY = Path(__file__).resolve().parents[1] / "sweeps" / "studies" / "small-target.yaml"
 

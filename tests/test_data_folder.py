@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 import resnetlab.data as data
-from resnetlab.config import DataConfig
-from resnetlab.data import check, prepare
-from resnetlab.data.decode import NAMED, Decoder
-from resnetlab.data.decode import decode as decoded
 from resnetlab.errors import BadData
+from resnetlab.study.trial_config import DataConfig
+from resnetlab.vision.data import check, prepare
+from resnetlab.vision.data.decode import NAMED, Decoder
+from resnetlab.vision.data.decode import decode as decoded
 
 
 def picture(seed, size=(8, 6), mode="RGB"):
@@ -235,7 +235,7 @@ def test_check_reads_few_files_of_a_large_folder(tmp_path):
     root = tree(tmp_path / "x", {f"train/c{i:03}": 1 for i in range(300)}, size=(4, 4))
     calls = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resnetlab.data.decode.decode", lambda *a: calls.append(a) or decoded(*a))
+        patch.setattr("resnetlab.vision.data.decode.decode", lambda *a: calls.append(a) or decoded(*a))
         check(DataConfig(name="folder", root=str(root)))
     assert 0 < len(calls) <= 21
 

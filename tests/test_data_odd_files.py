@@ -14,10 +14,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import resnetlab.data as data
-from resnetlab.config import DataConfig
-from resnetlab.data import check, prepare, said
-from resnetlab.data.decode import Decoder, decode
 from resnetlab.errors import BadData
+from resnetlab.study.trial_config import DataConfig
+from resnetlab.vision.data import check, prepare, said
+from resnetlab.vision.data.decode import Decoder, decode
 
 ORIENTATION = 0x112
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -240,8 +240,8 @@ def test_what_is_no_plain_file_is_refused_without_being_opened(tmp_path, make, m
     root = pets(tmp_path / "x")
     make(root / "train/cat/9x.png")
     code = (
-        "import sys; from pathlib import Path; from resnetlab.config import DataConfig\n"
-        "from resnetlab.data import prepare; from resnetlab.errors import BadData\n"
+        "import sys; from pathlib import Path; from resnetlab.study.trial_config import DataConfig\n"
+        "from resnetlab.vision.data import prepare; from resnetlab.errors import BadData\n"
         "try: prepare(DataConfig(name='folder', root=sys.argv[1]), Path(sys.argv[2]))\n"
         "except BadData as error: print(error)"
     )
@@ -275,7 +275,7 @@ def test_files_of_file_managers_are_passed_over_and_said(tmp_path):
 
 
 def test_broken_files_of_a_large_folder_are_named_together(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetlab.data.folder.CHUNK", 4)
+    monkeypatch.setattr("resnetlab.vision.data.image_folder.CHUNK", 4)
     root = pets(tmp_path / "x")
     for name in ("cat/3", "cat/9", "dog/2", "dog/8"):
         (root / f"train/{name}.png").write_bytes(b"")

@@ -13,11 +13,11 @@ from test_character_fonts import made, pack
 
 import resnetlab.data as data
 from resnetlab.cli import print_plan
-from resnetlab.config import DataConfig
-from resnetlab.data import Dataset, check, fonts, prepare, said
-from resnetlab.data.remarks import remarks, same_images
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
+from resnetlab.study.trial_config import DataConfig
+from resnetlab.vision.data import Dataset, check, fonts, prepare, said
+from resnetlab.vision.data.remarks import remarks, same_images
 
 COUNTS = {"train/cat": 12, "train/dog": 12}
 
@@ -202,7 +202,7 @@ def test_a_source_that_cannot_be_read_is_not_called_a_cache_that_cannot_be_writt
         raise PermissionError(13, "Permission denied", str(tmp_path / "x/train/cat/0.png"))
 
     root = tree(tmp_path / "x", COUNTS)
-    monkeypatch.setattr("resnetlab.data.folder.Folder.write", fail)
+    monkeypatch.setattr("resnetlab.vision.data.image_folder.ImageFolder.write", fail)
     with pytest.raises(BadData, match=r"cat/0.png: cannot be read \(Permission denied\)"):
         lines(root)
 

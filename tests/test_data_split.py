@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetlab.config import DataConfig
-from resnetlab.data import Dataset
-from resnetlab.data.split import spread
 from resnetlab.errors import BadData
+from resnetlab.study.trial_config import DataConfig
+from resnetlab.vision.data import Dataset
+from resnetlab.vision.data.split import spread
 
 NAMES = ("train", "val", "test")
 

@@ -29,9 +29,9 @@ PAGES = sorted(page for part in (".", "docs", "cluster", "results") for page in 
 TRAIN = """
 import numpy as np, sys
 from pathlib import Path
-from resnetlab.data import prepare
+from resnetlab.vision.data import prepare
 from resnetlab.study import load_study
-from resnetlab.training.loop import Training
+from resnetlab.vision.training.loop import Training
 
 draw = np.random.default_rng(0)
 labels = np.arange(300) % 3

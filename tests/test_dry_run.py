@@ -12,16 +12,16 @@ from test_sweep import study as swept
 
 import resnetlab.data as data
 from resnetlab import cli
+from resnetlab.driver import request
+from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs
+from resnetlab.driver.run import Options, accept, run_study
 from resnetlab.errors import BadRequest, FolderRefused, ResnetlabError, TrialsFailed
-from resnetlab.plan import pilot_trials
+from resnetlab.planning.plan import pilot_trials
+from resnetlab.search.optuna_sampler import OptunaSampler
+from resnetlab.storage.lease import check_free
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
 from resnetlab.study import build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.lease import check_free
-from resnetlab.tables.store import Store
-from resnetlab.tuning import request
-from resnetlab.tuning.estimate import confirm_epochs, epochs_of, explore_epochs
-from resnetlab.tuning.run import Options, accept, run_study
-from resnetlab.tuning.search import Search
 
 
 def images(root, n=12):
@@ -52,7 +52,7 @@ def place(tmp_path, monkeypatch):
     data._prepared.clear()
     one = study(images(tmp_path / "images"))
     run_here(one, tmp_path / "r/s", tmp_path / "cache", until=2)
-    folder = Folder.at(tmp_path / "r/s")
+    folder = ResultsFolder.at(tmp_path / "r/s")
     folder.write_json("study.json", one.model_dump(mode="json", exclude={"dataset": {"root"}}))
     yield tmp_path
     data._prepared.clear()
@@ -123,7 +123,7 @@ def test_a_dry_run_is_refused_as_the_run_is(name, place, capsys):
 
 
 def test_a_dry_run_is_refused_where_another_sweep_has_the_folder(place):
-    store = Store(Folder.at(place / "r/s"), ("kernel",))
+    store = Store(ResultsFolder.at(place / "r/s"), ("kernel",))
     one, how = study(place / "images"), {"storage": str(place / "r")}
     dry = ending(lambda: cli.print_plan(one, **how))
     assert dry[0] is FolderRefused and "held by another sweep" in dry[2]
@@ -152,12 +152,12 @@ def test_a_dry_run_says_whether_the_run_would_continue(place, capsys, more, word
 def test_what_a_run_would_do_in_a_folder_is_said_for_each_part_and_for_a_new_plan(tmp_path):
     def look(**confirm):
         one = swept(confirm=confirm, trials=4)
-        return request.look(one, Folder.at(tmp_path), {"d"}, "all")
+        return request.look(one, ResultsFolder.at(tmp_path), {"d"}, "all")
 
     sweep = start(tmp_path, confirm={"pilot": 2}, trials=4)
     drive(sweep, Trainer())
     sweep.store.close()
-    Folder.at(tmp_path).write_json("study.json", sweep.study.model_dump(mode="json"))
+    ResultsFolder.at(tmp_path).write_json("study.json", sweep.study.model_dump(mode="json"))
     runs, plan = len(sweep.plan.arms) * 2, sweep.plan.plan_hash
     (line,) = look(pilot=2)
     assert line.endswith(f"2 of 2 pilot runs ended, 4 of 4 explore trials ended, {runs} of {runs} confirm runs ended")
@@ -175,9 +175,9 @@ def test_a_confirm_stage_without_what_it_confirms_is_refused_before(tmp_path, st
         drive(sweep, Trainer(), steps=steps)
         sweep.interrupt()
         sweep.store.close()
-        Folder.at(tmp_path).write_json("study.json", sweep.study.model_dump(mode="json"))
+        ResultsFolder.at(tmp_path).write_json("study.json", sweep.study.model_dump(mode="json"))
     with pytest.raises(error, match=words):
-        request.look(swept(trials=4), Folder.at(tmp_path), {"d"}, "confirm")
+        request.look(swept(trials=4), ResultsFolder.at(tmp_path), {"d"}, "confirm")
 
 
 def promised(place, capsys, stage="all", **more):
@@ -240,7 +240,7 @@ def test_a_search_that_finds_nothing_to_run_says_that_it_may_end_early(place, ca
     baseline = {"model": "flat-resnet", "kernel": 1, "padding": 0, "blocks": 1, "batch": 8}
     one = {"factors": factors, "baseline": baseline, "search": {"trials": 40, "epochs": 1, "sampler": "random"}}
     said = promised(place, capsys, **one)
-    search = Search(study(place / "images", **one))
+    search = OptunaSampler(study(place / "images", **one))
     ran = next(number for number in range(41) if number == 40 or search.ask(number) is None)
     assert ran < 40 and f"the search may end after about {ran} of them" in said
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from resnetlab.driver import precision
 from resnetlab.errors import BadRequest
 from resnetlab.study import build_study, load_study
-from resnetlab.training import precision as measured
-from resnetlab.tuning import precision
+from resnetlab.vision.training import precision as measured
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "sweeps/ablation.py"
@@ -79,8 +79,8 @@ def test_a_dry_run_of_the_default_study_loads_no_torch_and_takes_little_memory(t
 
 @pytest.mark.parametrize("file", sorted((ROOT / "sweeps/studies").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_networks_of_every_study_at_hand_are_sized_without_building_them(file):
-    from resnetlab import architecture
-    from resnetlab.tuning.seen import starts
+    from resnetlab.driver.dataset_record import starts
+    from resnetlab.vision import architecture
 
     shapes = {"character-fonts": (20, 20, 1), "digits": (8, 8, 1), "glyphs": (20, 20, 1)}
     for config in starts(load_study(file)).values():

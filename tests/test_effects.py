@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from resnetlab.analysis.calibration import INCUMBENT, PLANTED, Scenario, measure, simulated_plan
-from resnetlab.analysis.contrasts import Cells, contrast, holm
-from resnetlab.analysis.effects import analyse, estimate, performance
-from resnetlab.analysis.questions import questions
-from resnetlab.analysis.runs import Runs, collapsed
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns, collapsed
+from resnetlab.analysis.confirm.contrasts import CellMeans, contrast, holm
+from resnetlab.analysis.confirm.effects import analyse, estimate, performance
+from resnetlab.analysis.confirm.estimands import estimands
+from resnetlab.calibration.error_rates import INCUMBENT, PLANTED, Scenario, measure, simulated_plan
+from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
 from resnetlab.errors import BadData
-from resnetlab.plan import Plan, PlannedArm
-from resnetlab.simulate import Truth, confirm_rows, confirm_values
-from resnetlab.tables.schema import schema
+from resnetlab.planning.plan import Plan, PlannedArm
+from resnetlab.storage.schema import schema
 
 QUIET = Truth(main=PLANTED.main, together=PLANTED.together, sd=0.1)
 
@@ -49,7 +49,7 @@ def test_swap_is_welchs_test_as_scipy_has_it():
     values = rng.normal(0.8, [[0.01], [0.03], [0.02]], (3, 4))
     values[2, 1] = np.nan
     swaps = np.array([[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
-    found = contrast(Cells.of(values), swaps, cube=False)
+    found = contrast(CellMeans.of(values), swaps, cube=False)
     for i, arm in enumerate((1, 2)):
         ours = values[arm][~np.isnan(values[arm])]
         test = stats.ttest_ind(ours, values[0], equal_var=False)
@@ -61,7 +61,7 @@ def test_swap_is_welchs_test_as_scipy_has_it():
 def test_cube_effects_are_averages_over_the_cube():
     plan = simulated_plan("fractional", 2)
     rows = confirmed(plan)
-    effects = estimate(Runs.of(plan, rows))
+    effects = estimate(ConfirmRuns.of(plan, rows))
     accuracy = rows.groupby("arm")["test_accuracy"].mean()
     on = [arm.name for arm in plan.arms if arm.values["se"]]
     expected = accuracy[on].mean() - accuracy.drop(on).mean()
@@ -81,7 +81,7 @@ def test_three_levels_are_each_compared_with_the_incumbents():
     incumbent = {"blocks": 3, "kernel": 3}
     arms = [{"blocks": b, "kernel": k} for b in (3, 2, 4) for k in (3, 5)]
     plan = a_plan("factorial", incumbent, compared, arms, seeds=3)
-    effects = estimate(Runs.of(plan, confirmed(plan, Truth(main={"blocks": {2: -3.0, 4: 1.0}}, sd=0.1))))
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan, Truth(main={"blocks": {2: -3.0, 4: 1.0}}, sd=0.1))))
     assert row(effects, "blocks: 2 - 3")["estimate"] == pytest.approx(-0.03, abs=0.002)
     assert row(effects, "blocks: 4 - 3")["estimate"] == pytest.approx(0.01, abs=0.002)
     assert row(effects, "blocks: 4 - 3")[["n", "n_reference"]].tolist() == [6, 6]
@@ -120,10 +120,10 @@ def test_holm_lies_between_p_and_bonferroni(p):
 def test_shifting_one_arm_of_a_swap_shifts_its_effect(seeds, seed):
     plan = simulated_plan("one-factor", seeds)
     rows = confirmed(plan, seed=seed)
-    before = row(estimate(Runs.of(plan, rows)), "kernel: 5 - 3")
+    before = row(estimate(ConfirmRuns.of(plan, rows)), "kernel: 5 - 3")
     which = rows["arm"] == "kernel=5"
     rows.loc[which, "test_accuracy"] = rows.loc[which, "test_accuracy"] - 0.1
-    after = row(estimate(Runs.of(plan, rows)), "kernel: 5 - 3")
+    after = row(estimate(ConfirmRuns.of(plan, rows)), "kernel: 5 - 3")
     assert after["estimate"] == pytest.approx(before["estimate"] - 0.1)
     assert after["standard_error"] == pytest.approx(before["standard_error"])
 
@@ -134,7 +134,7 @@ def test_shifting_one_arm_of_a_swap_shifts_its_effect(seeds, seed):
 @pytest.mark.parametrize("kind", ["one-factor", "fractional", "factorial"])
 def test_planted_effects_are_found_with_their_sign(kind):
     plan = simulated_plan(kind, 4)
-    effects = estimate(Runs.of(plan, confirmed(plan)))
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan)))
     assert list(effects.columns) == schema("effects").names
     assert row(effects, "se: on - off")["verdict"] == "effect" and row(effects, "se: on - off")["estimate"] > 0
     worse = row(effects, "optimizer: adamw - sgd")
@@ -145,7 +145,7 @@ def test_planted_effects_are_found_with_their_sign(kind):
 @pytest.mark.parametrize("kind", ["fractional", "factorial"])
 def test_a_found_interaction_puts_simple_effects_in_place_of_the_average(kind):
     plan = simulated_plan(kind, 4)
-    effects = estimate(Runs.of(plan, confirmed(plan)))
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan)))
     assert row(effects, "blocks × kernel: (4 - 3) × (5 - 3)")["verdict"] == "effect"
     assert "kernel: 5 - 3" not in set(effects["name"]) and "blocks: 4 - 3" not in set(effects["name"])
     better = row(effects, "kernel: 5 - 3 where blocks=3")
@@ -177,14 +177,16 @@ def test_nothing_is_claimed_beyond_the_error_rate_where_nothing_is_planted(kind,
 
 def test_no_effect_is_said_only_where_the_interval_is_narrow():
     plan = simulated_plan("one-factor", 3)
-    noisy = estimate(Runs.of(plan, confirmed(plan, Truth(sd=1.0))))
+    noisy = estimate(ConfirmRuns.of(plan, confirmed(plan, Truth(sd=1.0))))
     assert "equivalent" not in set(noisy["verdict"])
-    assert set(estimate(Runs.of(plan, confirmed(plan, Truth(sd=0.05))))["verdict"]) == {"equivalent"}
+    assert set(estimate(ConfirmRuns.of(plan, confirmed(plan, Truth(sd=0.05))))["verdict"]) == {"equivalent"}
 
 
 def test_an_effect_smaller_than_the_smallest_of_interest_is_called_that():
     plan = simulated_plan("one-factor", 5)
-    found = row(estimate(Runs.of(plan, confirmed(plan, Truth(main={"kernel": {5: 0.2}}, sd=0.02)))), "kernel: 5 - 3")
+    found = row(
+        estimate(ConfirmRuns.of(plan, confirmed(plan, Truth(main={"kernel": {5: 0.2}}, sd=0.02)))), "kernel: 5 - 3"
+    )
     assert found["verdict"] == "effect" and "smaller than the smallest effect of interest, 0.5 points" in found["note"]
 
 
@@ -192,9 +194,9 @@ def test_the_table_and_the_calibration_are_one_estimator():
     plan = simulated_plan("fractional", 3)
     rows = confirmed(plan, PLANTED, seed=5)
     values = rows.pivot(index="design_row", columns="seed_block", values="test_accuracy").to_numpy(dtype=float)
-    many = analyse(questions(plan), np.stack([values, values[::-1]]), 0.05, 0.005)
+    many = analyse(estimands(plan), np.stack([values, values[::-1]]), 0.05, 0.005)
     names = [item.name for item in many.questions.items]
-    for _, found in estimate(Runs.of(plan, rows)).iterrows():
+    for _, found in estimate(ConfirmRuns.of(plan, rows)).iterrows():
         i = names.index(found["name"])
         assert many.shown[0, i] and many.estimates.estimate[0, i] == pytest.approx(found["estimate"])
         assert many.p_adjusted[0, i] == pytest.approx(found["p_adjusted"]) and many.verdict[0, i] == found["verdict"]
@@ -206,16 +208,16 @@ def test_the_table_and_the_calibration_are_one_estimator():
 def test_a_diverged_run_makes_n_smaller_and_is_named():
     plan = simulated_plan("one-factor", 3)
     rows = alter(confirmed(plan), "kernel=5", 1, status="diverged", test_accuracy=np.nan, epochs_run=4)
-    found = row(estimate(Runs.of(plan, rows)), "kernel: 5 - 3")
+    found = row(estimate(ConfirmRuns.of(plan, rows)), "kernel: 5 - 3")
     assert (found["n"], found["n_reference"]) == (2, 3)
     assert "kernel=5 diverged (block 1)" in found["note"] and "1 of 6 runs" in found["note"]
-    assert row(estimate(Runs.of(plan, rows)), "se: on - off")["note"] == ""
+    assert row(estimate(ConfirmRuns.of(plan, rows)), "se: on - off")["note"] == ""
 
 
 def test_a_run_that_fell_to_chance_is_named_and_does_not_drown_the_rest():
     plan = simulated_plan("fractional", 2)
     rows = alter(confirmed(plan), "incumbent", 0, test_accuracy=0.1)
-    found = row(estimate(Runs.of(plan, rows)), "se: on - off")
+    found = row(estimate(ConfirmRuns.of(plan, rows)), "se: on - off")
     assert "incumbent collapsed (block 0)" in found["note"] and found["n_reference"] == 15
     assert "take the others' pooled variance: incumbent" in found["note"]
     assert found["verdict"] == "effect"
@@ -229,14 +231,14 @@ def test_an_arm_that_mostly_collapses_counts_as_it_is():
 def test_levels_that_lose_runs_are_not_called_equivalent():
     plan = simulated_plan("one-factor", 6)
     rows = alter(confirmed(plan, Truth(sd=0.05)), "kernel=5", 0, status="diverged", test_accuracy=np.nan)
-    found = row(estimate(Runs.of(plan, rows)), "kernel: 5 - 3")
+    found = row(estimate(ConfirmRuns.of(plan, rows)), "kernel: 5 - 3")
     assert found["verdict"] == "inconclusive" and "one side lost more runs" in found["note"]
 
 
 def test_an_arm_without_any_run():
     plan = simulated_plan("one-factor", 3)
     rows = alter(confirmed(plan), "kernel=5", status="failed", test_accuracy=np.nan)
-    effects = estimate(Runs.of(plan, rows))
+    effects = estimate(ConfirmRuns.of(plan, rows))
     found = row(effects, "kernel: 5 - 3")
     assert found["verdict"] == "not estimable" and "no run of kernel=5 gave a value" in found["note"]
     assert np.isnan(found["estimate"]) and (found["n"], found["n_reference"]) == (0, 3)
@@ -247,7 +249,7 @@ def test_a_fraction_without_one_of_its_arms_estimates_nothing_and_a_full_factori
     for kind, verdicts in (("fractional", {"not estimable"}), ("factorial", {"effect", "equivalent", "inconclusive"})):
         plan = simulated_plan(kind, 2)
         rows = alter(confirmed(plan), "incumbent", status="out_of_memory", test_accuracy=np.nan)
-        effects = estimate(Runs.of(plan, rows))
+        effects = estimate(ConfirmRuns.of(plan, rows))
         assert set(effects["verdict"]) <= verdicts
         named = effects["note"].str.contains("2 of .* runs give no value.*incumbent out of memory")
         assert named[~effects["name"].str.contains(" where ")].all()
@@ -259,7 +261,7 @@ def test_a_fraction_without_one_of_its_arms_estimates_nothing_and_a_full_factori
 @pytest.mark.parametrize("kind", ["one-factor", "fractional"])
 def test_one_seed_gives_differences_but_no_claim(kind):
     plan = simulated_plan(kind, 1)
-    effects = estimate(Runs.of(plan, confirmed(plan)))
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan)))
     assert set(effects["verdict"]) == {"not estimable"}
     assert effects["note"].str.contains("needs 2 seeds or more").all()
     assert effects["estimate"].notna().all() and effects[["low", "high", "p"]].isna().all(axis=None)
@@ -269,10 +271,12 @@ def test_rows_of_another_plan_are_not_used_and_said_so():
     plan, other = simulated_plan("one-factor", 3), simulated_plan("one-factor", 2)
     rows = confirmed(plan)
     both = pd.concat([rows, confirmed(other, seed=3)], ignore_index=True)
-    effects = estimate(Runs.of(plan, both))
+    effects = estimate(ConfirmRuns.of(plan, both))
     assert effects["note"].str.contains(f"12 confirm runs of another plan.*{other.plan_hash}").all()
-    pd.testing.assert_frame_equal(effects.drop(columns="note"), estimate(Runs.of(plan, rows)).drop(columns="note"))
-    alone = estimate(Runs.of(plan, confirmed(other)))
+    pd.testing.assert_frame_equal(
+        effects.drop(columns="note"), estimate(ConfirmRuns.of(plan, rows)).drop(columns="note")
+    )
+    alone = estimate(ConfirmRuns.of(plan, confirmed(other)))
     assert (
         set(alone["verdict"]) == {"not estimable"} and alone["note"].str.contains("of this plan there are none").all()
     )
@@ -281,7 +285,7 @@ def test_rows_of_another_plan_are_not_used_and_said_so():
 def test_no_verdict_before_every_planned_run_has_ended():
     plan = simulated_plan("one-factor", 4)
     rows = alter(confirmed(plan), "se=on", 3, status="running", test_accuracy=np.nan)
-    effects = estimate(Runs.of(plan, rows))
+    effects = estimate(ConfirmRuns.of(plan, rows))
     assert set(effects["verdict"]) == {"inconclusive"}
     assert effects["note"].str.startswith("no verdict before every planned run has ended").all()
     assert row(effects, "optimizer: adamw - sgd")["p_adjusted"] < 0.05
@@ -291,7 +295,7 @@ def test_a_plan_whose_incumbent_cannot_be_run():
     plan = simulated_plan("one-factor", 3)
     content = plan.model_dump() | {"arms": plan.model_dump()["arms"][1:], "infeasible": ["incumbent: need a <= b"]}
     crippled = Plan(**content)
-    effects = estimate(Runs.of(crippled, confirmed(crippled)))
+    effects = estimate(ConfirmRuns.of(crippled, confirmed(crippled)))
     assert set(effects["verdict"]) == {"not estimable"}
     assert effects["note"].str.contains("the incumbent itself cannot be run: incumbent: need a <= b").all()
 
@@ -302,7 +306,7 @@ def test_levels_that_cannot_be_run_or_were_left_out_are_rows():
     values = [incumbent, incumbent | {"blocks": 4}, incumbent | {"kernel": 5}]
     plan = a_plan("one-factor", incumbent, compared, values, infeasible=["blocks=1: need downsample <= blocks"],
                   not_compared={"head_width": "does not apply at the incumbent"})  # fmt: skip
-    effects = estimate(Runs.of(plan, confirmed(plan)))
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan)))
     infeasible = row(effects, "blocks: 1 - 3")
     assert infeasible["verdict"] == "not estimable" and "need downsample <= blocks" in infeasible["note"]
     assert row(effects, "head_width")["note"] == "does not apply at the incumbent"
@@ -314,7 +318,7 @@ def test_a_cube_with_combinations_that_cannot_be_run_averages_where_both_levels_
     values = [{"blocks": b, "downsample": d, "kernel": k} for b in (3, 1) for d in (1, 2) for k in (3, 5) if d <= b]
     plan = a_plan("factorial", incumbent, compared, values, infeasible=["blocks=1, downsample=2: downsample <= blocks"])
     truth = Truth(main={"blocks": {1: -5.0}, "downsample": {2: 2.0}}, sd=0.1)
-    effects = estimate(Runs.of(plan, confirmed(plan, truth)))
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan, truth)))
     found = row(effects, "downsample: 2 - 1")
     assert found["estimand"] == "average over the cube where blocks=3"
     assert found["estimate"] == pytest.approx(0.02, abs=0.002)
@@ -340,24 +344,26 @@ def test_rows_that_contradict_the_plan_are_refused(changes, message):
     plan = simulated_plan("one-factor", 3)
     rows = confirmed(plan).assign(data_hash=plan.data_hash)
     with pytest.raises(BadData, match=message):
-        estimate(Runs.of(plan, alter(rows, "kernel=5", 0, **changes)))
+        estimate(ConfirmRuns.of(plan, alter(rows, "kernel=5", 0, **changes)))
 
 
 def test_a_table_without_a_needed_column_is_refused():
     plan = simulated_plan("one-factor", 3)
     with pytest.raises(BadData, match="no column 'seed_block'"):
-        estimate(Runs.of(plan, confirmed(plan).drop(columns="seed_block")))
+        estimate(ConfirmRuns.of(plan, confirmed(plan).drop(columns="seed_block")))
 
 
 def test_runs_that_agree_to_the_last_digit_leave_no_measure_of_spread():
     plan = simulated_plan("one-factor", 3)
-    effects = estimate(Runs.of(plan, confirmed(plan, Truth(main={"kernel": {5: 1.0}}, sd=0.0))))
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan, Truth(main={"kernel": {5: 1.0}}, sd=0.0))))
     assert set(effects["verdict"]) == {"not estimable"} and effects["note"].str.contains("last digit").all()
 
 
 def test_performance_of_each_arm():
     plan = simulated_plan("one-factor", 4)
-    table = performance(Runs.of(plan, alter(confirmed(plan), "kernel=5", 0, status="diverged", test_accuracy=np.nan)))
+    table = performance(
+        ConfirmRuns.of(plan, alter(confirmed(plan), "kernel=5", 0, status="diverged", test_accuracy=np.nan))
+    )
     assert table["arm"][0] == "incumbent" and table["n"].tolist() == [4, 4, 3, 4, 4, 4]
     assert (table["low"] < table["mean"]).all() and table["mean"][0] == pytest.approx(0.8, abs=0.005)
 
@@ -367,4 +373,4 @@ def test_a_plan_survives_json_with_its_hash_and_effects():
     again = Plan(**json.loads(json.dumps(plan.content())))
     assert again.plan_hash == plan.plan_hash and again.incumbent == INCUMBENT
     rows = confirmed(plan)
-    pd.testing.assert_frame_equal(estimate(Runs.of(plan, rows)), estimate(Runs.of(again, rows)))
+    pd.testing.assert_frame_equal(estimate(ConfirmRuns.of(plan, rows)), estimate(ConfirmRuns.of(again, rows)))

@@ -5,12 +5,12 @@ from made_results import make_results
 
 from resnetlab.analysis.failures import failures, remedy, unmade
 from resnetlab.analysis.results import Results
+from resnetlab.ray_backend.worker_death import cause_of_death
 from resnetlab.report import terminal
 from resnetlab.report.build import build_report, estimates
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table, write_table
-from resnetlab.tuning import failure
-from resnetlab.tuning.worker_death import cause_of_death
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table, write_table
+from resnetlab.sweep import crashes
 
 BEGINS = "trial 0123456789ab begins; processes ended by the kernel's OOM killer so far: "
 FATAL = """
@@ -24,7 +24,7 @@ Extension modules: a.b
 
 
 def judged(text, killed=3):
-    return failure.judged(text, "worker.err", killed)
+    return crashes.judged(text, "worker.err", killed)
 
 
 def test_a_signal_is_read_from_what_the_process_wrote_last():
@@ -47,7 +47,7 @@ def test_silence_is_sigkill_and_the_kernels_count_tells_whose():
 
 
 def test_a_machine_that_leaves_and_a_log_that_nobody_can_read_are_no_crash():
-    assert judged(f"{BEGINS}3\n{failure.LEAVES}\n") is None
+    assert judged(f"{BEGINS}3\n{crashes.LEAVES}\n") is None
     assert judged("") is None
     assert cause_of_death("The actor died because its node has died. Node Id: f") is None
 
@@ -56,16 +56,16 @@ def test_a_trial_that_hangs_says_where_it_was():
     crash = judged(
         f'{BEGINS}3\nTimeout (0:00:15)!\nThread 0x1 (most recent call first):\n  File "/x/y.py", line 2 in z\n'
     )
-    said = failure.late(15.0, crash)
+    said = crashes.late(15.0, crash)
     assert said.startswith("an epoch took longer than 15 s (resources.epoch_limit); where it was: Timeout (0:00:15)!")
     assert 'File "/x/y.py", line 2 in z' in said and "larger resources.epoch_limit" in said
-    assert failure.late(15.0, None).startswith("an epoch took longer than 15 s (resources.epoch_limit); try")
+    assert crashes.late(15.0, None).startswith("an epoch took longer than 15 s (resources.epoch_limit); try")
 
 
 def changed(place, change):
     """The made results with some rows changed."""
     make_results(place, faults=False)
-    folder = Folder.at(place)
+    folder = ResultsFolder.at(place)
     table = read_table(folder, "trials")
     rows = table.to_pylist()
     for row in rows:
@@ -117,7 +117,7 @@ def test_a_study_that_confirms_nothing_does_not_say_yet(tmp_path, design):
     results = Results.open(tmp_path / "made")
     confirm = results.study.confirm.model_copy(update={"design": design})
     content = results.study.model_copy(update={"confirm": confirm}).model_dump(mode="json")
-    Folder.at(tmp_path / "made").write_json("study.json", content)
+    ResultsFolder.at(tmp_path / "made").write_json("study.json", content)
     lead = terminal.told(Results.open(tmp_path / "made"), "made").lead
     assert ("yet" in lead) == (design != "none"), lead
 

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resnetlab.analysis.calibration import simulated_plan
-from resnetlab.analysis.fairness import edges, fairness, matched, tuning
-from resnetlab.analysis.runs import Runs
-from resnetlab.plan import Plan, PlannedArm
-from resnetlab.simulate import Truth, confirm_rows, confirm_values
-from resnetlab.space import Branch
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.fairness import edges, fairness, matched, tuning
+from resnetlab.calibration.error_rates import simulated_plan
+from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
+from resnetlab.planning.plan import Plan, PlannedArm
 from resnetlab.study import build_study
+from resnetlab.study.space import Branch
 
 STUDY = build_study(
     {
@@ -129,7 +129,7 @@ CROSSED = [{k: v for k, v in (("blocks", b), ("kernel", k_), ("se", s)) if v != 
 
 def test_levels_of_other_size_are_compared_between_arms_of_like_size_where_there_are_any():
     plan = a_plan("factorial", CROSSED)
-    table = matched(Runs.of(plan, confirmed(plan)), confirmed(plan), "parameters").set_index("factor")
+    table = matched(ConfirmRuns.of(plan, confirmed(plan)), confirmed(plan), "parameters").set_index("factor")
     kernel = table.loc["kernel"]
     assert kernel["ratio"] == pytest.approx(2.0) and kernel["others"] == "blocks" and kernel["pairs"] == 2
     assert 100 * kernel["estimate"] == pytest.approx(1.0 - 3.0, abs=0.1)  # a bigger kernel against more blocks
@@ -144,7 +144,7 @@ def test_levels_of_other_size_are_compared_between_arms_of_like_size_where_there
 def test_one_factor_at_a_time_has_no_arms_of_like_size_and_says_so():
     plan = a_plan("one-factor", [{}, {"blocks": 4}, {"kernel": 5}, {"se": True}])
     rows = confirmed(plan, size=SIZE | {"blocks": 4.0})
-    table = matched(Runs.of(plan, rows), rows, "parameters").set_index("factor")
+    table = matched(ConfirmRuns.of(plan, rows), rows, "parameters").set_index("factor")
     assert table["ratio"].to_dict() == pytest.approx({"blocks": 4.0, "kernel": 2.0, "se": 1.02})
     assert np.isnan(table.loc["kernel", "estimate"]) and "no two arms within 10%" in table.loc["kernel", "note"]
 
@@ -152,9 +152,11 @@ def test_one_factor_at_a_time_has_no_arms_of_like_size_and_says_so():
 def test_times_are_compared_on_one_kind_of_machine_only():
     plan = a_plan("factorial", CROSSED)
     rows = confirmed(plan)
-    assert matched(Runs.of(plan, rows), rows, "train_seconds")["ratio"].tolist() == pytest.approx([2.0, 2.0, 1.02])
+    assert matched(ConfirmRuns.of(plan, rows), rows, "train_seconds")["ratio"].tolist() == pytest.approx(
+        [2.0, 2.0, 1.02]
+    )
     rows.loc[rows["seed_block"] == 1, "device"] = "H200"
-    table = matched(Runs.of(plan, rows), rows, "train_seconds")
+    table = matched(ConfirmRuns.of(plan, rows), rows, "train_seconds")
     assert table["estimate"].isna().all() and table["note"].str.contains("device H200 and cpu").all()
     findings = fairness(STUDY, plan, pd.concat([explored(({}, 9, "complete")), rows]))
     assert len(texts(findings, "equal training time", None)) == 3
@@ -168,7 +170,7 @@ def test_named_arms_are_compared_with_another_of_like_size_too():
     rows = confirmed(plan, Truth(sd=0.05))
     rows["parameters"] = rows["arm"].map({"base": 100, "big": 200, "large": 210, "huge": 400, "other": 205})
     rows.loc[rows["arm"] == "big", "test_accuracy"] += 0.02
-    table = matched(Runs.of(plan, rows), rows, "parameters").set_index("level")
+    table = matched(ConfirmRuns.of(plan, rows), rows, "parameters").set_index("level")
     assert table["ratio"].to_dict() == pytest.approx({"big": 2.0, "large": 2.1, "huge": 4.0})
     assert table.loc["big", "others"] == "large" and 100 * table.loc["big", "estimate"] == pytest.approx(2.0, abs=0.3)
     assert table.loc["huge", "note"] == "no third arm within 10% of huge"

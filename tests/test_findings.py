@@ -6,16 +6,18 @@ import pytest
 from made_arms import make_arms
 from made_results import make_results
 
-from resnetlab.analysis import effects, printed, testsplit, transferred
-from resnetlab.analysis.findings import Findings
+from resnetlab.analysis.confirm import effects
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.evaluation import test_predictions, transfer_cost
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.runs import Runs
 from resnetlab.report import terminal
-from resnetlab.report.gallery import gallery
-from resnetlab.report.html import page
+from resnetlab.report.figures.catalog import gallery
+from resnetlab.report.findings import Findings
+from resnetlab.report.page import page
+from resnetlab.reproduction import verdict_tables
 
-COUNTED = [(Runs, "of"), (effects, "estimate"), (effects, "performance"), (testsplit, "arms_of"),
-           (testsplit.Predictions, "of"), (transferred, "costs"), (printed, "held")]  # fmt: skip
+COUNTED = [(ConfirmRuns, "of"), (effects, "estimate"), (effects, "performance"), (test_predictions, "arms_of"),
+           (test_predictions.Predictions, "of"), (transfer_cost, "costs"), (verdict_tables, "held")]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", [make_results, make_arms], ids=["factors", "arms"])
@@ -37,7 +39,7 @@ def test_report_and_terminal_compute_everything_once(tmp_path, monkeypatch, make
     gallery(findings)
     page(findings, {})
     terminal.told(findings, str(tmp_path)).as_json()
-    assert calls["Runs.of"] == 1 and calls["resnetlab.analysis.effects.estimate"] == 1
+    assert calls["Runs.of"] == 1 and calls["resnetlab.analysis.confirm.effects.estimate"] == 1
     assert set(calls.values()) == {1}
 
 

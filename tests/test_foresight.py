@@ -5,15 +5,15 @@ import pandas as pd
 import pytest
 from made_results import default_study, make_results
 
-from resnetlab.analysis.calibration import simulated_plan
-from resnetlab.analysis.fairness import fairness
-from resnetlab.analysis.foresight import PLAUSIBLE, foresight, replicates
-from resnetlab.analysis.power import cube
+from resnetlab.analysis.confirm.fairness import fairness
+from resnetlab.analysis.confirm.power import cube
+from resnetlab.analysis.confirm.power_preview import PLAUSIBLE, foresight, replicates
 from resnetlab.analysis.results import Results
-from resnetlab.plan import sketch
-from resnetlab.simulate import Truth, confirm_rows, confirm_values
+from resnetlab.calibration.error_rates import simulated_plan
+from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
+from resnetlab.driver.dry_run import confirm_stage
+from resnetlab.planning.plan import sketch
 from resnetlab.study import build_study
-from resnetlab.tuning.estimate import confirm_stage
 
 FACTORS = {"blocks": {"levels": [2, 3]}, "kernel": {"levels": [3, 5]}, "se": {"levels": [False, True]}}
 

@@ -14,17 +14,17 @@ from sweeps_here import run_here
 
 from resnetlab.analysis.failures import failures
 from resnetlab.analysis.results import Results
-from resnetlab.data import prepare
+from resnetlab.driver import initial_weights
+from resnetlab.driver.run import check_identity
 from resnetlab.errors import BadData, BadRequest, FolderRefused, TrialsFailed
-from resnetlab.models import build
-from resnetlab.models.pretrained import Weights, read
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
 from resnetlab.study import build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table
-from resnetlab.training import kept_weights, transfer
-from resnetlab.tuning import given
-from resnetlab.tuning.run import check_identity
-from resnetlab.tuning.task import data_key
+from resnetlab.sweep.task import data_key
+from resnetlab.vision.data import prepare
+from resnetlab.vision.models import build
+from resnetlab.vision.models.pretrained import Weights, read
+from resnetlab.vision.training import kept_weights, transfer
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"model": "resnet18", "weights": "IMAGENET1K_V1", "frozen": 5, "batch": 16}
@@ -87,27 +87,28 @@ def script(name, tmp_path, *arguments, **more):
 
 
 def test_trials_that_asked_by_name_start_from_the_file(files, cache, tmp_path):
-    asked, weights = given.asked(study(), files / "resnet18.pt")
+    asked, weights = initial_weights.asked(study(), files / "resnet18.pt")
     assert asked.arm_config("started", seed=0).weights == f"file:{weights.digest}"
     assert asked.arm_config("plain", seed=0).weights == "none"
-    kept_weights.keep(Folder.at(tmp_path), weights)
+    kept_weights.keep(ResultsFolder.at(tmp_path), weights)
     rows = {row["arm"]: row for row in run_here(asked, tmp_path, cache)}
     assert {row["status"] for row in rows.values()} == {"complete"}
     assert rows["started"]["weights_hash"] == weights.digest and rows["plain"]["weights_hash"] is None
     assert rows["started"]["weights"] == f"file:{weights.digest}"
-    assert kept_weights.kept(Folder.at(tmp_path), weights.digest).digest == weights.digest
+    assert kept_weights.kept(ResultsFolder.at(tmp_path), weights.digest).digest == weights.digest
 
 
 def test_names_stay_in_levels_and_hypotheses_and_the_trials_start_from_the_file(files):
     content = {"name": "f", "dataset": {"name": "glyphs"}, "baseline": {"model": "resnet18", "weights": "none"}}
     content |= {"factors": {"weights": {"levels": ["none", "IMAGENET1K_V1"]}, "frozen": {"levels": [0, 5]}}}
     content |= {"hypotheses": ["weights IMAGENET1K_V1 > weights none"]}
-    asked, weights = given.asked(build_study(content, "f.yaml"), files / "resnet18.pt")
+    asked, weights = initial_weights.asked(build_study(content, "f.yaml"), files / "resnet18.pt")
     mine = f"file:{weights.digest}"
     assert asked.space["weights"].levels == ("none", "IMAGENET1K_V1") and asked.declared[0].level == "IMAGENET1K_V1"
     assert asked.config({"weights": "IMAGENET1K_V1", "frozen": 0}, seed=0).weights == mine
     assert asked.config({"weights": "none", "frozen": 0}, seed=0).weights == "none"
-    asked, _ = given.asked(study(baseline={"model": "resnet18", "weights": "IMAGENET1K_V1"}, a={}, b={"frozen": 1}),
+    baseline = {"model": "resnet18", "weights": "IMAGENET1K_V1"}
+    asked, _ = initial_weights.asked(study(baseline=baseline, a={}, b={"frozen": 1}),
                            files / "resnet18.pt")  # fmt: skip
     assert {asked.arm_config(name, seed=0).weights for name in asked.arms} == {mine}
 
@@ -115,7 +116,7 @@ def test_names_stay_in_levels_and_hypotheses_and_the_trials_start_from_the_file(
 def test_a_file_from_which_nothing_starts_is_refused_with_what_to_say(files):
     plain = study(a={"model": "cnn"}, b={"model": "mlp"})
     with pytest.raises(BadRequest, match=r"nothing in s starts from weights by name.*weights: file:[0-9a-f]{32}"):
-        given.asked(plain, files / "resnet18.pt")
+        initial_weights.asked(plain, files / "resnet18.pt")
 
 
 def test_our_own_networks_start_from_a_file_that_the_study_names(cache, tmp_path):
@@ -126,27 +127,29 @@ def test_our_own_networks_start_from_a_file_that_the_study_names(cache, tmp_path
     weights = Weights(stages, "cnn")
     (tmp_path / "cnn.safetensors").write_bytes(weights.pack())
     mine = {"model": "cnn", "width": 4, "weights": f"file:{weights.digest}"}
-    asked, found = given.asked(study(a=mine, b={"model": "cnn"}), tmp_path / "cnn.safetensors")
-    given.check(asked, {data_key(asked.arm_config("a", seed=0)): dataset}, found, Folder.at(tmp_path))
-    wider, _ = given.asked(study(a=mine | {"width": 8}, b={}), tmp_path / "cnn.safetensors")
+    asked, found = initial_weights.asked(study(a=mine, b={"model": "cnn"}), tmp_path / "cnn.safetensors")
+    initial_weights.check(asked, {data_key(asked.arm_config("a", seed=0)): dataset}, found, ResultsFolder.at(tmp_path))
+    wider, _ = initial_weights.asked(study(a=mine | {"width": 8}, b={}), tmp_path / "cnn.safetensors")
     with pytest.raises(BadData, match=r"arm a \(cnn\): .*of another shape: stages\.0"):
-        given.check(wider, {data_key(wider.arm_config("a", seed=0)): dataset}, found, Folder.at(tmp_path))
+        initial_weights.check(
+            wider, {data_key(wider.arm_config("a", seed=0)): dataset}, found, ResultsFolder.at(tmp_path)
+        )
 
 
 def test_weights_that_are_no_longer_in_the_folder_or_were_altered(files, cache, tmp_path):
-    asked, weights = given.asked(study(), files / "resnet18.pt")
+    asked, weights = initial_weights.asked(study(), files / "resnet18.pt")
     data = {data_key(asked.arm_config("started", seed=0)): prepare(asked.dataset, cache)}
-    folder = Folder.at(tmp_path)
+    folder = ResultsFolder.at(tmp_path)
     with pytest.raises(BadData, match=r"weights: give the file with --weights"):
-        given.check(asked, data, None, folder)
+        initial_weights.check(asked, data, None, folder)
     kept_weights.keep(folder, weights)
-    given.check(asked, data, None, folder)  # as a continued sweep does without the option
+    initial_weights.check(asked, data, None, folder)  # as a continued sweep does without the option
     other = Weights({key: value + 1 for key, value in weights.tensors.items()}, "other")
     folder.write(f"weights/{weights.digest}.safetensors", other.pack())
     with pytest.raises(BadData, match=f"altered: its content is {other.digest}"):
-        given.check(asked, data, None, folder)
+        initial_weights.check(asked, data, None, folder)
     kept_weights.keep(folder, weights)
-    given.check(asked, data, None, folder)
+    initial_weights.check(asked, data, None, folder)
 
 
 @pytest.mark.parametrize(
@@ -219,14 +222,14 @@ def offline(monkeypatch, tmp_path):
 
 
 def table(place):
-    return read_table(Folder.at(place), "trials").to_pylist()
+    return read_table(ResultsFolder.at(place), "trials").to_pylist()
 
 
 def go_on(content, place, cache, path=None, **how):
     """What `run_study` does with a study, without Ray; its rows."""
-    folder = Folder.at(place)
-    asked, weights = given.asked(content, path)
-    asked = given.settled(asked, folder)
+    folder = ResultsFolder.at(place)
+    asked, weights = initial_weights.asked(content, path)
+    asked = initial_weights.settled(asked, folder)
     check_identity(asked, folder)
     folder.write_json("study.json", asked.model_dump(mode="json"))
     kept_weights.keep(folder, weights)
@@ -293,5 +296,5 @@ def test_a_file_with_other_weights_than_trials_have_started_from_is_refused(file
     with pytest.raises(FolderRefused, match=r"1 trial started from weights IMAGENET1K_V1 with content .*--weights has"):
         go_on(study(), place, cache, other)
     assert go_on(study(), place, cache, files / "resnet18.pt") == before
-    (name,) = given.contents(Folder.at(place), table(place))
+    (name,) = initial_weights.contents(ResultsFolder.at(place), table(place))
     assert name == "resnet18 IMAGENET1K_V1"

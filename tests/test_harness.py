@@ -56,7 +56,7 @@ KINDS = [DeprecationWarning, PendingDeprecationWarning, FutureWarning]
 def test_own_line(kind): warnings.warn("to go", kind)
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("module", ["resnetlab", "resnetlab.models.blocks", "made_results", "faults.lab"])
+@pytest.mark.parametrize("module", ["resnetlab", "resnetlab.vision.models.blocks", "made_results", "faults.lab"])
 def test_ours(module, kind): warnings.warn_explicit("to go", kind, "x.py", 1, module=module)
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from resnetlab.errors import FolderRefused
-from resnetlab.tables import parquet, segment
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.schema import schema
-from resnetlab.tables.store import read_table
+from resnetlab.storage import parquet, segment
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.schema import schema
+from resnetlab.storage.store import read_table
 
 
 def epochs(rows, trial="a", first=1):
@@ -48,7 +48,7 @@ def refused(tmp_path, name="epochs"):
     """The message with which the table is refused, which takes neither long nor much memory."""
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(FolderRefused) as caught:
-        read_table(Folder.at(tmp_path), name)
+        read_table(ResultsFolder.at(tmp_path), name)
     assert time.process_time() - began < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
     assert f"{tmp_path}/{name}.parquet" in str(caught.value)
@@ -99,7 +99,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path, rows):
 
 def test_rows_in_any_order_are_read(tmp_path):
     write(tmp_path, pa.concat_tables([epochs(3, "b"), epochs(3, "a")]))
-    assert len(read_table(Folder.at(tmp_path), "epochs")) == 6
+    assert len(read_table(ResultsFolder.at(tmp_path), "epochs")) == 6
 
 
 def test_seven_hundred_bytes_do_not_become_half_a_gigabyte(tmp_path):
@@ -169,7 +169,7 @@ def test_a_segment_that_was_compressed_to_fill_the_memory_is_refused():
 
 
 def test_json_is_checked(tmp_path):
-    folder = Folder.at(tmp_path)
+    folder = ResultsFolder.at(tmp_path)
     folder.write_json("data.json", {"hash": "abc", "n": 3})
     raw = bytearray((tmp_path / "data.json").read_bytes())
     assert folder.read_json("data.json") == {"hash": "abc", "n": 3}

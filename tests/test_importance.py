@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resnetlab.analysis import importance as module
-from resnetlab.analysis.importance import COLUMNS, EARLY, FANOVA, FEWEST, FULL, PED_ANOVA, importance
+from resnetlab.analysis.explore import importance as module
+from resnetlab.analysis.explore.importance import COLUMNS, EARLY, FANOVA, FEWEST, FULL, PED_ANOVA, importance
 from resnetlab.study import build_study
 
 ROOT = Path(__file__).resolve().parents[1]

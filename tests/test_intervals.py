@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import resnetlab.analysis
-from resnetlab.analysis.contrasts import Cells, contrast
+from resnetlab.analysis.confirm.contrasts import CellMeans, contrast
 from resnetlab.analysis.intervals import LEVEL, mean_interval, quantile, t_interval, welch_interval
 
 ONE, OTHER = np.array([0.81, 0.83, 0.84, 0.79]), np.array([0.74, 0.80, 0.69])
@@ -30,7 +30,7 @@ def test_the_interval_of_a_difference_is_that_of_scipy_and_of_the_effects():
     wanted = stats.ttest_ind(ONE, OTHER, equal_var=False).confidence_interval(LEVEL)
     estimate, low, high = welch_interval([ONE.mean(), OTHER.mean()], *variances(ONE, OTHER))
     assert (low, high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
-    cells = Cells.of(np.array([ONE, [*OTHER, np.nan]]))
+    cells = CellMeans.of(np.array([ONE, [*OTHER, np.nan]]))
     effect = contrast(cells, np.array([[1.0, -1.0]]), cube=False)
     assert [*effect.estimate, *np.ravel(effect.interval())] == pytest.approx([estimate, low, high])
 

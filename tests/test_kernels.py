@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from resnetlab.config import TrialConfig
-from resnetlab.data import Dataset
-from resnetlab.models.blocks import StridedPointwise
-from resnetlab.training import machine
-from resnetlab.training.loop import Training
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.data import Dataset
+from resnetlab.vision.models.blocks import StridedPointwise
+from resnetlab.vision.training import machine
+from resnetlab.vision.training.loop import Training
 
 CONTIGUOUS = torch.contiguous_format
 KERNELS = str(Path(__file__).resolve().parent / "kernels")

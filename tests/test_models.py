@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnetlab import architecture
-from resnetlab.architecture import halving_blocks
-from resnetlab.config import READS, TrialConfig
 from resnetlab.errors import BadRequest
-from resnetlab.models import build, facts
+from resnetlab.study.trial_config import READS, TrialConfig
+from resnetlab.vision import architecture
+from resnetlab.vision.architecture import halving_blocks
+from resnetlab.vision.models import build, facts
 
 SHAPE = (8, 8, 3)
 

@@ -25,7 +25,7 @@ ASKED = """
 import json, sys
 from resnetlab.errors import BadRequest
 from resnetlab.training.nvml import Gpu, NvmlError
-from resnetlab.tuning.rig import Nvml
+from resnetlab.ray_backend.gpu.probe import Nvml
 def tried(call):
     try:
         return call()

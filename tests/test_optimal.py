@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnetlab import design
-from resnetlab.analysis.contrasts import Cells
-from resnetlab.analysis.effects import analyse, estimate, lack_of_fit
-from resnetlab.analysis.power import outlook
-from resnetlab.analysis.questions import ADDITIVE, questions
-from resnetlab.analysis.runs import Runs
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.contrasts import CellMeans
+from resnetlab.analysis.confirm.effects import analyse, estimate, lack_of_fit
+from resnetlab.analysis.confirm.estimands import ADDITIVE, estimands
+from resnetlab.analysis.confirm.power import outlook
+from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
 from resnetlab.errors import BadRequest
-from resnetlab.optimal import choose, good_size, main_effects
-from resnetlab.plan import make_plan, sketch
-from resnetlab.simulate import Truth, confirm_rows, confirm_values
+from resnetlab.planning import designs
+from resnetlab.planning.d_optimal import choose, good_size, main_effects
+from resnetlab.planning.plan import make_plan, sketch
 from resnetlab.study import build_study
 
 
@@ -139,7 +139,7 @@ MAIN = Truth(main={"blocks": {1: -3.0, 3: 1.0}, "kernel": {5: 0.8}, "se": {True:
 
 def test_planted_main_effects_are_found_at_their_size():
     plan = sketch(study(seeds=3)).model_copy(update={"chosen_val_accuracy": 0.8})
-    effects = estimate(Runs.of(plan, confirmed(plan, MAIN))).set_index("name")
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan, MAIN))).set_index("name")
     assert set(effects["estimand"]) == {ADDITIVE} and "interactions taken as zero" in effects["method"].iloc[0]
     expected = {"blocks: 1 - 2": -3.0, "blocks: 3 - 2": 1.0, "kernel: 5 - 3": 0.8, "kernel: 7 - 3": 0.0,
                 "se: on - off": 0.6, "width: 16 - 8": 0.0, "width: 32 - 8": 0.0}  # fmt: skip
@@ -153,7 +153,7 @@ def test_planted_main_effects_are_found_at_their_size():
 
 def test_coverage_of_main_effects_by_least_squares():
     plan = sketch(study(seeds=2))
-    asked = questions(plan)
+    asked = estimands(plan)
     truth = Truth(main=MAIN.main, sd=0.74, spread={"kernel": {5: 2.0}, "se": {True: 0.5}})
     values = confirm_values(truth, [arm.values for arm in plan.arms], 2, 3000, np.random.default_rng(0))
     found = analyse(asked, values, 0.05, 0.005)
@@ -167,23 +167,23 @@ def test_coverage_of_main_effects_by_least_squares():
 def test_an_interaction_is_not_mistaken_for_main_effects():
     plan = sketch(study(seeds=3, arms=14)).model_copy(update={"chosen_val_accuracy": 0.8})
     meeting = Truth(main=MAIN.main, together=(({"blocks": 3, "kernel": 5}, -3.0),), sd=0.1)
-    effects = estimate(Runs.of(plan, confirmed(plan, meeting)))
+    effects = estimate(ConfirmRuns.of(plan, confirmed(plan, meeting)))
     assert set(effects["verdict"]) == {"inconclusive"}
     assert effects["note"].str.contains("differ by more than main effects").all()
 
 
 def test_lack_of_fit_is_found_at_its_error_rate_and_where_it_is():
     plan = sketch(study(seeds=2, arms=14))
-    asked = questions(plan)
+    asked = estimands(plan)
     rng = np.random.default_rng(0)
     for truth, low, high in (
         (MAIN, 0.03, 0.075),
         (Truth(together=(({"blocks": 3, "kernel": 5}, -3.0),), sd=0.3), 0.9, 1),
     ):
         values = confirm_values(truth, [arm.values for arm in plan.arms], 2, 600, rng)
-        share = np.mean([lack_of_fit(asked, Cells.of(one)) <= 0.05 for one in values])
+        share = np.mean([lack_of_fit(asked, CellMeans.of(one)) <= 0.05 for one in values])
         assert low <= share <= high
-    assert np.isnan(lack_of_fit(questions(sketch(study(design="factorial"))), Cells.of(values[0])))
+    assert np.isnan(lack_of_fit(estimands(sketch(study(design="factorial"))), CellMeans.of(values[0])))
 
 
 def test_the_power_of_a_d_optimal_plan_is_foretold():
@@ -212,7 +212,7 @@ def test_companions_come_from_the_search():
 
 def test_candidates_are_all_combinations_or_a_random_part():
     incumbent = {"a": 0, "b": 0, "c": 0}
-    arms = list(design.candidates(incumbent, {"a": [1, 2], "b": [1], "c": [1, 2, 3]}, seed=0))
+    arms = list(designs.candidates(incumbent, {"a": [1, 2], "b": [1], "c": [1, 2, 3]}, seed=0))
     assert len({arm.name for arm in arms}) == len(arms) == 24 and arms[0].name == "incumbent"
-    many = design.candidates(dict.fromkeys("abcdefgh", 0), dict.fromkeys("abcdefgh", range(1, 10)), seed=0)
+    many = designs.candidates(dict.fromkeys("abcdefgh", 0), dict.fromkeys("abcdefgh", range(1, 10)), seed=0)
     assert len({arm.name for arm in itertools.islice(many, 500)}) == 500

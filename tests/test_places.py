@@ -12,9 +12,9 @@ import pytest
 from doors import Door
 from made_results import make_results
 
-from resnetlab.data import default_cache
 from resnetlab.errors import BadRequest
-from resnetlab.tuning import cluster
+from resnetlab.ray_backend import cluster
+from resnetlab.vision.data import default_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = "x" * 300

@@ -4,9 +4,9 @@ import pytest
 
 from resnetlab import provenance
 from resnetlab.errors import TrialsFailed
-from resnetlab.plan import Plan, make_plan, sketch
-from resnetlab.seeding import stream
+from resnetlab.planning.plan import Plan, make_plan, sketch
 from resnetlab.study import build_study
+from resnetlab.study.seeding import stream
 
 FACTORS = {
     "blocks": {"levels": [1, 2, 3]},
@@ -173,14 +173,14 @@ def test_a_tuned_setting_whose_range_changes_comes_from_the_search_even_where_th
 
 @pytest.mark.parametrize("kind", ["one-factor", "factorial", "fractional", "d-optimal"])
 def test_the_plan_names_its_contrasts_before_the_evidence(kind):
-    from resnetlab.analysis.questions import questions
-    from resnetlab.plan import sketch
+    from resnetlab.analysis.confirm.estimands import estimands
+    from resnetlab.planning.plan import sketch
     from resnetlab.study import build_study
 
     factors = {"blocks": {"levels": [2, 3]}, "kernel": {"levels": [3, 5]}, "se": {"levels": [True, False]}}
     content = {"name": "s", "dataset": {"name": "glyphs"}, "factors": factors, "confirm": {"design": kind}}
     plan = sketch(build_study(content, "s.yaml"))
-    asked = [item.name for item in questions(plan).items if item.kind != "simple"]
+    asked = [item.name for item in estimands(plan).items if item.kind != "simple"]
     assert plan.contrasts == asked and "kernel: 5 - 3" in asked
 
 

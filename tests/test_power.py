@@ -7,18 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from resnetlab.analysis.calibration import Scenario, repeats, simulated_plan
-from resnetlab.analysis.power import (
-    SWAP,
-    block_correlation,
-    cube,
-    interaction,
-    noise_floor,
-    outlook,
-    pooled_sd,
-)
-from resnetlab.analysis.runs import Runs
-from resnetlab.simulate import Truth, confirm_rows, confirm_values
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.power import SWAP, block_correlation, cube, interaction, noise_floor, outlook, pooled_sd
+from resnetlab.calibration.error_rates import Scenario, repeats, simulated_plan
+from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
 
 
 @pytest.mark.parametrize("sd, plain, holm", [(0.3, 2, 2), (0.4, 2, 3), (0.6, 4, 5), (0.75, 5, 7), (1.0, 8, 12)])
@@ -79,7 +71,7 @@ def test_the_noise_floor_takes_replicates_of_runs_that_trained_only():
     plan = simulated_plan("one-factor", 3)
     values = confirm_values(Truth(), [arm.values for arm in plan.arms], 3, 1, np.random.default_rng(0))[0]
     values[0, 0], values[1, 1] = np.nan, 0.1
-    runs = Runs.of(plan, pd.DataFrame(confirm_rows(plan, values)))
+    runs = ConfirmRuns.of(plan, pd.DataFrame(confirm_rows(plan, values)))
     floor = noise_floor(runs.values)
     assert (floor.df, floor.arms, floor.runs) == (10, 6, 16)
     assert floor.sd == pytest.approx(0.0074, rel=0.6) and floor.smallest <= floor.sd <= floor.largest

@@ -7,19 +7,19 @@ import pytest
 from rich.console import Console
 from sweeps_here import FACTS
 
-from resnetlab.config import DataConfig
-from resnetlab.data import prepare
+from resnetlab.driver.dataset_record import starts
 from resnetlab.errors import BadData, BadRequest, NodeRefused, OtherData
 from resnetlab.provenance import versions
+from resnetlab.ray_backend import preflight
+from resnetlab.ray_backend.preflight import Asked, Node, check_here, decisive
+from resnetlab.ray_backend.worker import TrialWorker
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store, read_table
-from resnetlab.tuning import preflight
-from resnetlab.tuning.preflight import Asked, Node, check_here, decisive
-from resnetlab.tuning.seen import starts
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import data_key
-from resnetlab.tuning.trial import TrialWorker
+from resnetlab.study.trial_config import DataConfig
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import data_key
+from resnetlab.vision.data import prepare
 
 OURS = {"python": "3.11.7", "torch": "2.14.1+cu128", "ray": "2.60.0", "optuna": "5.0.0", "numpy": "2.4.0"}
 ARMS = {
@@ -48,7 +48,7 @@ def ask(tmp_path, monkeypatch):
     """check() of made-up answers; what it has shown, as text."""
 
     def ask(*nodes):
-        asked = Asked(Folder.at(tmp_path), tmp_path, {"data glyphs": (DATA, "0123456789abcdef")}, OURS)
+        asked = Asked(ResultsFolder.at(tmp_path), tmp_path, {"data glyphs": (DATA, "0123456789abcdef")}, OURS)
         monkeypatch.setattr(preflight, "_answers", lambda *arguments: list(nodes))
         said = io.StringIO()
         console = Console(file=said, width=100)
@@ -102,7 +102,7 @@ def test_everything_that_is_wrong_stands_in_one_message(ask):
 
 
 def test_a_node_makes_the_data_it_lacks_and_probes_the_storage(tmp_path):
-    folder = Folder.at(tmp_path / "results")
+    folder = ResultsFolder.at(tmp_path / "results")
     folder.write("probe/t", b"t")
     config = DATA.model_dump(mode="json")
     broken = config | {"name": "folder", "root": "/nowhere", "variants": DataConfig.model_fields["variants"].default}
@@ -128,7 +128,7 @@ def test_a_trial_refuses_a_node_that_joined_with_another_version():
 def test_a_node_that_joined_late_and_differs_ends_the_sweep_and_loses_nothing(tmp_path, differs, kind, code):
     """With the real worker: as a failed trial, one bad node would fail all that are left."""
     study = build_study({"name": "late", "dataset": DATA.model_dump(include={"name", "variants", "limit"})} | ARMS, "x")
-    folder, dataset = Folder.at(tmp_path / "results"), prepare(DATA, tmp_path / "cache")
+    folder, dataset = ResultsFolder.at(tmp_path / "results"), prepare(DATA, tmp_path / "cache")
     key = data_key(next(iter(starts(study).values())))
     store = Store(folder, study.columns)
     sweep = Sweep(study, store, FACTS, {key: ("0" * 16 if differs == "data" else dataset.hash, dataset.classes)})

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from resnetlab.config import TrialConfig
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.models import build, pretrained
-from resnetlab.models.pretrained import Weights, named, read
-from resnetlab.training.transfer import load_backbone
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.models import build, pretrained
+from resnetlab.vision.models.pretrained import Weights, named, read
+from resnetlab.vision.training.transfer import load_backbone
 
 SHAPE = (16, 16, 3)
 
@@ -238,6 +238,6 @@ def test_names_in_the_cache_are_checked_against_their_hash(hub, monkeypatch):
 
 def test_nothing_is_read_where_no_weights_are_asked_for(monkeypatch):
     monkeypatch.setattr(pretrained, "named", None)
-    from resnetlab.training.transfer import starting_weights
+    from resnetlab.vision.training.transfer import starting_weights
 
     assert starting_weights(TrialConfig(data={"name": "folder"})) is None

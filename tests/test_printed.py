@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from made_arms import arms_study, make_arms
 
-from resnetlab.analysis import printed
-from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.cli import published_table
 from resnetlab.errors import BadRequest
-from resnetlab.report.printed import against_print
+from resnetlab.report.findings import Findings
+from resnetlab.report.sections.published import against_print
+from resnetlab.reproduction import verdict_tables
 from resnetlab.study import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def test_a_study_of_ones_own_has_no_such_section(tmp_path):
 
 
 def test_a_shortened_run_is_not_comparable(tmp_path):
-    found = printed.held(rerun(tmp_path, name="font-transfer-scale-0.1"))
+    found = verdict_tables.held(rerun(tmp_path, name="font-transfer-scale-0.1"))
     assert found.name == "font-transfer"
     assert {row.verdict for row in (*found.numbers, *found.claims)} == {"not comparable"}
     assert all("shortened on purpose" in row.reasons[0] for row in found.claims)

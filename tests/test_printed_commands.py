@@ -16,7 +16,7 @@ from made_results import make_results
 from resnetlab import commands
 from resnetlab.analysis.results import Results
 from resnetlab.report import terminal
-from resnetlab.report.rerun import rerun_command
+from resnetlab.report.rerun_command import rerun_command
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """

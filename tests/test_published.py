@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from resnetlab.analysis import published as verdicts
-from resnetlab.analysis.measured import Measured
-from resnetlab.analysis.published import compare
-from resnetlab.config import TrialConfig
 from resnetlab.errors import BadData
-from resnetlab.models import build
-from resnetlab.published import published, read
+from resnetlab.reproduction import compare as verdicts
+from resnetlab.reproduction.compare import compare
+from resnetlab.reproduction.measured import Measured
+from resnetlab.reproduction.published import published, read
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.models import build
 
 STUDIES = {
     "resnet-vs-cnn": (4, 2),

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
-from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table
+from resnetlab.report.findings import Findings
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """
@@ -88,7 +88,7 @@ def started(place, name, rows, *arguments):
 
 
 def epochs(place, name):
-    table = read_table(Folder.at(place / "results" / name), "epochs")
+    table = read_table(ResultsFolder.at(place / "results" / name), "epochs")
     return [] if table is None else list(zip(table["trial_id"].to_pylist(), table["epoch"].to_pylist(), strict=True))
 
 
@@ -341,7 +341,7 @@ def test_nodes_that_are_not_alike_are_refused_before_the_first_trial(place, two_
         ):
             assert words in done.stderr
         assert done.stdout.count("refused") == 3 and "Traceback" not in done.stderr
-        assert read_table(Folder.at(own / "results/x"), "epochs") is None
+        assert read_table(ResultsFolder.at(own / "results/x"), "epochs") is None
     finally:
         if (tmp_path / "state/pid").exists():
             os.killpg(int((tmp_path / "state/pid").read_text()), signal.SIGKILL)

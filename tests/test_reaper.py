@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab.tuning import reaper
+from resnetlab.ray_backend import reaper
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux only")
 
 DRIVER = """
 import subprocess, sys, time
 from pathlib import Path
-from resnetlab.tuning.reaper import reaped
+from resnetlab.ray_backend.reaper import reaped
 folder = Path(sys.argv[1])
 own = (folder / "driver.log").open("w")
 with reaped(0.5) as ends, (folder / "child.log").open("w") as log:

@@ -17,21 +17,21 @@ import pytest
 from made_results import default_study, make_results
 from matplotlib.figure import Figure
 
-from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadData
-from resnetlab.metrics import METRICS
-from resnetlab.report import arm_gallery
+from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.answer import answer
 from resnetlab.report.build import build_report
-from resnetlab.report.drawing import PALETTE, inline, render
-from resnetlab.report.figures import draw_effects
-from resnetlab.report.gallery import NAMES, gallery
-from resnetlab.report.html import page
-from resnetlab.report.words import asked, compact, duration, p_value, percents, settings, signed
-from resnetlab.tables.schema import schema
+from resnetlab.report.figures import arm_catalog
+from resnetlab.report.figures.catalog import NAMES, gallery
+from resnetlab.report.figures.effect_figures import draw_effects
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import asked, compact, duration, p_value, percents, settings, signed
+from resnetlab.report.page import page
+from resnetlab.report.rendering import PALETTE, inline, render
+from resnetlab.storage.schema import schema
 
-OTHERS = ("interactions", *arm_gallery.NAMES)  # of other designs
+OTHERS = ("interactions", *arm_catalog.NAMES)  # of other designs
 SHOWN = [name for name in NAMES if name not in OTHERS] + ["confusion-1"]  # of a searched study
 ROOT = Path(__file__).parent.parent
 MARKUP = "<script>alert('x')</script> & \"q\""

@@ -8,13 +8,13 @@ from made_arms import CHARACTERS, PLANTED, arms_study, make_arms
 from made_results import make_results
 from matplotlib.figure import Figure
 
-from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
-from resnetlab.report import arms, claimed
-from resnetlab.report.arm_gallery import Named, arm_gallery
 from resnetlab.report.build import build_report
-from resnetlab.report.html import page
-from resnetlab.report.words import percent
+from resnetlab.report.figures.arm_catalog import Named, arm_gallery
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import percent
+from resnetlab.report.page import page
+from resnetlab.report.sections import arms, hypotheses
 
 FONTS = tuple(f"Font {i}" for i in range(1205))  # as many as the paper's
 
@@ -101,7 +101,7 @@ def test_a_source_that_learnt_nothing_is_named(results, tmp_path):
 
 
 def test_named_arms_are_held_to_equal_epochs_size_and_time(results):
-    rows = [row for shown in claimed.fair(Findings(results)).tables for row in shown.rows]
+    rows = [row for shown in hypotheses.fair(Findings(results)).tables for row in shown.rows]
     assert [row[0] for row in rows].count("equal parameters") == 2
     assert any(row[1].startswith("transfer instead of scratch: 1.00 times the parameters") for row in rows)
 

@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 from made_results import default_study, make_results
 
-from resnetlab.analysis.cells import cells
-from resnetlab.analysis.findings import Findings
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.interaction_means import cells
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.runs import Runs
 from resnetlab.commands import short
 from resnetlab.errors import FolderRefused
-from resnetlab.report import bookkeeping, sections
 from resnetlab.report.answer import answer
-from resnetlab.report.gallery import gallery
-from resnetlab.report.html import page
-from resnetlab.report.parts import Table
-from resnetlab.report.rerun import rerun_command
+from resnetlab.report.figures.catalog import gallery
+from resnetlab.report.findings import Findings
+from resnetlab.report.layout import Table
+from resnetlab.report.page import page
+from resnetlab.report.rerun_command import rerun_command
+from resnetlab.report.sections import bookkeeping, tables
 
 ORDER = [
     "answer", "effects", "interactions", "incumbent", "fairness",
@@ -72,19 +72,19 @@ def test_the_answer_names_what_matters(factorial):
 def test_interactions_show_the_means_that_they_are_made_of(factorial):
     found = Findings(factorial).effects
     effects = found.set_index("name")["estimate"]
-    means = cells(Runs.of(factorial.planned, factorial.confirm), "kernel", "shortcut")
+    means = cells(ConfirmRuns.of(factorial.planned, factorial.confirm), "kernel", "shortcut")
     assert means.factors == ("kernel", "shortcut") and (means.half > 0).all()
     assert [one[0] for one in means.levels] == [factorial.planned.incumbent[name] for name in means.factors]
     (name,) = [name for name in effects.index if "×" in name]
     assert means.mean[1, 1] - means.mean[0, 1] - (means.mean[1, 0] - means.mean[0, 0]) == pytest.approx(effects[name])
-    section = sections.interactions(Findings(factorial))
+    section = tables.interactions(Findings(factorial))
     assert section.figures == ["interactions"] and "difference of differences" in section.text[0]
 
 
 def test_a_design_that_cannot_show_interactions_says_so(tmp_path):
     make_results(tmp_path)
     results = Results.open(tmp_path)
-    section = sections.interactions(Findings(results))
+    section = tables.interactions(Findings(results))
     assert section.tables == [] and "Not estimated: the design (one-factor)" in section.text[0]
 
 
@@ -193,7 +193,7 @@ def test_an_absent_file_is_named_and_the_rest_is_shown(tmp_path, absent):
 def test_what_asha_stopped_is_told_by_epoch(factorial):
     explore = factorial.explore
     stopped = explore[explore["status"] == "stopped"]["epochs_run"]
-    said = sections.stopping(factorial).text[0]
+    said = tables.stopping(factorial).text[0]
     assert f"It stopped {len(stopped)} of {len(explore)} trials: " in said
     for epoch, n in stopped.value_counts().items():
         assert f"{n} after epoch {epoch}" in said

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab import reproduce
 from resnetlab.cli import print_plan
+from resnetlab.driver.dry_run import arm_facts
 from resnetlab.errors import BadRequest
-from resnetlab.published import published
-from resnetlab.tuning.estimate import arm_facts
+from resnetlab.reproduction import studies
+from resnetlab.reproduction.published import published
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "sweeps" / "studies" / "published"
@@ -25,7 +25,7 @@ def test_every_published_study_has_a_file_and_is_listed():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_arm_of_the_text_can_be_run(name):
-    study = reproduce.study_of(STUDIES, name, None, 1.0, None)
+    study = studies.study_of(STUDIES, name, None, 1.0, None)
     text = published().studies[name]
     assert {arm for arm, found in text.arms.items() if not found.unspecified} <= set(study.arms)
     for arm, found in text.arms.items():
@@ -35,7 +35,7 @@ def test_every_arm_of_the_text_can_be_run(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_text_fixes_and_what_we_chose_is_what_an_arm_runs(name):
-    study = reproduce.study_of(STUDIES, name, None, 1.0, None)
+    study = studies.study_of(STUDIES, name, None, 1.0, None)
     for arm, found in published().studies[name].arms.items():
         wanted = found.fixed | found.chosen
         assert found.unspecified or wanted
@@ -49,7 +49,7 @@ def test_what_the_text_fixes_and_what_we_chose_is_what_an_arm_runs(name):
 def test_parameter_counts_are_the_printed_ones():
     def counts(name):
         text = published().studies[name]
-        study = reproduce.study_of(STUDIES, name, None, 1.0, None)
+        study = studies.study_of(STUDIES, name, None, 1.0, None)
         return {arm: found["parameters"] for arm, found in arm_facts(study, text.data.shape, text.data.classes).items()}
 
     assert counts("resnet-vs-cnn") == {"cnn": 558_974, "resnet": 645_150}
@@ -61,18 +61,18 @@ def test_parameter_counts_are_the_printed_ones():
 
 
 def test_scale_shortens_epochs_and_data_and_takes_another_folder():
-    whole = reproduce.study_of(STUDIES, "resnet50-vs-scratch", None, 1.0, None)
-    short = reproduce.study_of(STUDIES, "resnet50-vs-scratch", 2, 0.5, None)
+    whole = studies.study_of(STUDIES, "resnet50-vs-scratch", None, 1.0, None)
+    short = studies.study_of(STUDIES, "resnet50-vs-scratch", 2, 0.5, None)
     assert short.name != whole.name and short.confirm.seeds == 2
     config = short.arm_config("resnet50", seed=0)
     assert (config.epochs, config.data_fraction) == (3, 0.5)
-    small = reproduce.study_of(STUDIES, "font-transfer", None, 0.5, None).arm_config("transfer-small", seed=0)
+    small = studies.study_of(STUDIES, "font-transfer", None, 0.5, None).arm_config("transfer-small", seed=0)
     assert small.data_fraction == 0.05
 
 
 def test_data_may_be_a_folder_of_images(tmp_path):
     (tmp_path / "train").mkdir()
-    study = reproduce.study_of(STUDIES, "resnet-vs-cnn", None, 1.0, str(tmp_path))
+    study = studies.study_of(STUDIES, "resnet-vs-cnn", None, 1.0, str(tmp_path))
     assert (study.dataset.name, study.dataset.root) == ("folder", str(tmp_path))
 
 
@@ -81,19 +81,19 @@ def test_data_may_be_a_folder_of_images(tmp_path):
 )
 def test_bad_requests(name, scale, words):
     with pytest.raises(BadRequest, match=words):
-        reproduce.study_of(STUDIES, name, None, scale, None)
+        studies.study_of(STUDIES, name, None, scale, None)
 
 
 def test_fonts_to_render_and_changed_keys(tmp_path):
-    fonts = reproduce.study_of(STUDIES, "font-transfer", None, 1.0, str(tmp_path), {"dataset.variants": 3})
+    fonts = studies.study_of(STUDIES, "font-transfer", None, 1.0, str(tmp_path), {"dataset.variants": 3})
     assert (fonts.dataset.font_dir, fonts.dataset.variants) == (str(tmp_path), 3)
     with pytest.raises(BadRequest, match=r"dataset\.varants"):
-        reproduce.study_of(STUDIES, "font-transfer", None, 1.0, None, {"dataset.varants": 3})
+        studies.study_of(STUDIES, "font-transfer", None, 1.0, None, {"dataset.varants": 3})
 
 
 def test_the_dry_run_describes_each_arm(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path))
-    study = reproduce.study_of(STUDIES, "font-transfer", None, 0.1, None, {"dataset.variants": 2, "baseline.batch": 16})
+    study = studies.study_of(STUDIES, "font-transfer", None, 0.1, None, {"dataset.variants": 2, "baseline.batch": 16})
     print_plan(study, str(tmp_path / "results"))
     said = capsys.readouterr().out
     lines = {line.split(":")[0].strip(): line for line in said.splitlines() if line.startswith("  ")}

@@ -9,7 +9,7 @@ import pytest
 from made_results import CLASSES, default_study, make_results
 from scipy import stats
 
-from resnetlab.analysis.curves import (
+from resnetlab.analysis.explore.curves import (
     Counts,
     class_results,
     confusions,
@@ -26,7 +26,7 @@ from resnetlab.analysis.curves import (
 from resnetlab.analysis.intervals import mean_interval
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest, FolderRefused
-from resnetlab.records import Status
+from resnetlab.study.records import Status
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = """
@@ -67,7 +67,7 @@ def test_tune_forgets_trials_that_are_over_and_the_sweep_goes_on(tmp_path):
     first = run(tmp_path, 250)
     assert first["begun"][0] >= 1 and first["begun"][1].startswith("0.25 CPUs (room for ")
     assert first["kept"] < 160  # of 125 that ended: at most 64 that are over, twice counted, and those that run
-    folder = Folder.at(tmp_path / "scale")
+    folder = ResultsFolder.at(tmp_path / "scale")
     statuses = read_table(folder, "trials")["status"].to_pylist()
     assert statuses.count("complete") > 100 and set(statuses) <= {"complete", "interrupted"}
     shared = run(tmp_path, 0, "auto")

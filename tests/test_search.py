@@ -3,9 +3,9 @@
 import pytest
 from optuna.trial import TrialState
 
-from resnetlab.records import Status
+from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.study import build_study
-from resnetlab.tuning.search import Search
+from resnetlab.study.records import Status
 
 FACTORS = {
     "blocks": {"levels": [2, 3, 4]},
@@ -44,12 +44,12 @@ def run(search, numbers):
 
 def test_the_first_proposal_is_the_baseline():
     s = study()
-    assert Search(s).ask(0)[1] == s.baseline_values()
+    assert OptunaSampler(s).ask(0)[1] == s.baseline_values()
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "quasi-random"])
 def test_proposals_lie_in_the_space_and_inactive_factors_are_absent(sampler):
-    search = Search(study(sampler))
+    search = OptunaSampler(study(sampler))
     for row, _ in run(search, range(15)):
         values = {name: row[name] for name in search.study.space.names if row[name] is not None}
         assert search.study.space.problem(values) is None
@@ -57,7 +57,7 @@ def test_proposals_lie_in_the_space_and_inactive_factors_are_absent(sampler):
 
 
 def test_stopped_trials_are_pruned_with_all_their_values():
-    search = Search(study())
+    search = OptunaSampler(study())
     run(search, range(3))
     states = [trial.state for trial in search.optuna.trials]
     assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
@@ -67,7 +67,7 @@ def test_stopped_trials_are_pruned_with_all_their_values():
 
 
 def test_diverged_trials_fail_rather_than_run_for_ever():
-    search = Search(study())
+    search = OptunaSampler(study())
     trial, _ = search.ask(0)
     search.started("a", trial)
     search.ended("a", Status.DIVERGED, None)
@@ -77,9 +77,9 @@ def test_diverged_trials_fail_rather_than_run_for_ever():
 @pytest.mark.parametrize("sampler", ["tpe", "random", "quasi-random", "grid"])
 def test_a_study_rebuilt_from_rows_goes_on_as_if_never_interrupted(sampler):
     factors = {name: f for name, f in FACTORS.items() if name != "lr"} if sampler == "grid" else FACTORS
-    straight = Search(study(sampler, factors))
+    straight = OptunaSampler(study(sampler, factors))
     rows = run(straight, range(8))
-    rebuilt = Search(study(sampler, factors))
+    rebuilt = OptunaSampler(study(sampler, factors))
     for row, epochs in rows:
         rebuilt.replay(row, epochs)
     assert [t.state for t in rebuilt.optuna.trials] == [t.state for t in straight.optuna.trials]
@@ -92,7 +92,7 @@ def test_a_study_rebuilt_from_rows_goes_on_as_if_never_interrupted(sampler):
 
 def test_a_grid_is_complete_without_repeats_and_ends():
     factors = {"blocks": {"levels": [1, 2, 3]}, "downsample": {"levels": [0, 1, 2]}}
-    search = Search(study("grid", factors))
+    search = OptunaSampler(study("grid", factors))
     points = []
     while (asked := search.ask(len(points))) is not None:
         points.append(tuple(asked[1].values()))
@@ -103,14 +103,14 @@ def test_a_grid_is_complete_without_repeats_and_ends():
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_infeasible_proposals_are_asked_again_and_named(sampler):
     factors = {"blocks": {"levels": [1, 2, 3]}, "downsample": {"levels": [0, 1, 2]}}
-    search = Search(study(sampler, factors))
+    search = OptunaSampler(study(sampler, factors))
     for _, values in (search.ask(number) for number in range(20)):
         assert values["downsample"] <= values["blocks"]
     assert any("downsample <= blocks" in problem for problem in search.infeasible)
 
 
 def test_two_objectives_run_with_stopped_trials():
-    search = Search(study(against="parameters"))
+    search = OptunaSampler(study(against="parameters"))
     run(search, range(12))
     assert len(search.optuna.best_trials) >= 1
     assert {t.state for t in search.optuna.trials} == {TrialState.COMPLETE, TrialState.PRUNED}

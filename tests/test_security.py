@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from resnetlab.data import cifar
-from resnetlab.data.cache import Unusable, load
-from resnetlab.data.cache import _read as read_entry
-from resnetlab.data.source import Contents
 from resnetlab.errors import BadData, BadRequest, FolderRefused
-from resnetlab.models.pretrained import read as read_weights
 from resnetlab.provenance import command_line, without_secrets
-from resnetlab.tables import segment
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table
-from resnetlab.training import checkpoint
+from resnetlab.storage import segment
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
+from resnetlab.vision.data import cifar
+from resnetlab.vision.data.cache import Unusable, load
+from resnetlab.vision.data.cache import _read as read_entry
+from resnetlab.vision.data.source import Contents
+from resnetlab.vision.models.pretrained import read as read_weights
+from resnetlab.vision.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [*sorted((ROOT / "resnetlab").rglob("*.py")), *sorted((ROOT / "sweeps").glob("*.py"))]
@@ -149,7 +149,7 @@ def test_a_results_folder_is_not_unpickled(evil, tmp_path):
     for name in (*names, "searcher-state-1.pkl", "study.db", "checkpoints/a.0"):
         (tmp_path / "r" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "r" / name).write_bytes(evil)
-    folder = Folder.at(tmp_path / "r")
+    folder = ResultsFolder.at(tmp_path / "r")
     with pytest.raises(FolderRefused, match="segments/00000000: damaged"):
         read_table(folder, "epochs")
     folder.clear("segments")
@@ -199,7 +199,7 @@ def test_files_of_cifar_that_ask_to_run_something_are_not_obeyed(evil):
 def test_secrets_in_urls_are_neither_taken_nor_shown(url, shown, monkeypatch):
     assert without_secrets(url) == shown == without_secrets(shown)
     with pytest.raises(BadRequest) as caught:
-        Folder.at(url)
+        ResultsFolder.at(url)
     assert shown in str(caught.value) and "environment" in str(caught.value)
     monkeypatch.setattr(sys, "argv", ["sweeps/ablation.py", "--storage", url, "--set", "seed=1"])
     assert command_line().endswith(f"--storage '{shown}' --set seed=1")

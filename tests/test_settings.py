@@ -3,9 +3,9 @@
 import pytest
 
 from resnetlab.errors import BadRequest
-from resnetlab.settings import typed
+from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.study import build_study
-from resnetlab.tuning.search import Search
+from resnetlab.study.settings import typed
 
 
 def study(factors, sampler="random", **more):
@@ -14,7 +14,7 @@ def study(factors, sampler="random", **more):
 
 
 def proposals(study_, name):
-    search = Search(study_)
+    search = OptunaSampler(study_)
     return [search.ask(number)[1][name] for number in range(12)]
 
 

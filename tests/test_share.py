@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab.config import TrialConfig
-from resnetlab.data import prepare
 from resnetlab.errors import BadRequest
+from resnetlab.ray_backend.gpu import packing, probe
+from resnetlab.ray_backend.gpu.packing import Seen, cpus_for, decide, measure
 from resnetlab.study import build_study
-from resnetlab.tuning import rig, share
-from resnetlab.tuning.share import Seen, cpus_for, decide, measure
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.data import prepare
 
 GIB = 2**30
 
@@ -47,7 +47,7 @@ def test_as_many_as_fit_and_as_still_add_throughput(rates, more, most, tried, tr
     answer, asked = planted(rates, **more)
     chosen, found = measure(answer, most)
     assert asked == tried and chosen.trials == trials and words in chosen.reason
-    record = share.record(chosen, found)
+    record = packing.record(chosen, found)
     assert json.loads(json.dumps(record))["seen"][0]["rate"] == 100
 
 
@@ -58,7 +58,7 @@ def test_memory_that_grows_with_company_takes_the_last_step_back():
 
 def test_a_share_is_what_ray_can_count():
     for trials in range(1, 33):
-        gpus = share.Share(trials, "").gpus
+        gpus = packing.Share(trials, "").gpus
         assert gpus * trials <= 1 and int(1 / gpus + 1e-9) == trials and round(gpus, 4) == gpus
 
 
@@ -94,7 +94,7 @@ def test_trials_are_really_run_side_by_side(tmp_path):
     )
     prepare(config.data, tmp_path)
     message = {"config": config.model_dump(mode="json"), "cache": str(tmp_path), "device": "cpu", "threads": 1}
-    found = rig.side_by_side(2, message, meter=Fake, seconds=0.3)
+    found = probe.side_by_side(2, message, meter=Fake, seconds=0.3)
     assert found.trials == 2 and found.rate > 0
     assert (found.memory, found.total, found.utilisation) == (GIB, 16 * GIB, pytest.approx(0.3))
 
@@ -103,7 +103,7 @@ def test_without_nvml_auto_is_refused():
     if Path("/dev/nvidia0").exists():
         pytest.skip("there is a GPU here")
     with pytest.raises(BadRequest, match=r"auto needs NVML, which is not here \(allowed: a number\)"):
-        rig.Nvml()
+        probe.Nvml()
 
 
 STUDY = {

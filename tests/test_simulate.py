@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetlab.analysis.calibration import INCUMBENT, PLANTED, simulated_plan
-from resnetlab.analysis.calibration_sweeps import ADVERSE, WAYS, Way, one_sweep, rates, simulated_study
-from resnetlab.analysis.effects import estimate
-from resnetlab.analysis.naive import AUDIT, FINISHED, LAST, flips, naive
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.effects import estimate
+from resnetlab.analysis.explore.naive import AUDIT, FINISHED, LAST, flips, naive
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.runs import Runs
+from resnetlab.calibration.error_rates import INCUMBENT, PLANTED, simulated_plan
+from resnetlab.calibration.simulator import Memory, Truth, confirm_rows, confirm_values, drive, run
+from resnetlab.calibration.sweeps import ADVERSE, WAYS, Way, one_sweep, rates, simulated_study
 from resnetlab.report.build import build_report
-from resnetlab.simulate import Memory, Truth, confirm_rows, confirm_values, drive, run
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store, read_table
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import one_dataset
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store, read_table
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import one_dataset
 
 FACTS = {"data_hash": "simulated", "git_revision": "simulated"}
 
@@ -82,7 +82,7 @@ def test_a_simulated_sweep_goes_the_whole_way_from_explore_to_effects(tmp_path):
     """Real state machine, search, ASHA, store, plan and reader; effects against the planted truth."""
     study = simulated_study(Way("random", 40, audit=0.2, confirm=True), seed=3)
     truth = Truth(main=ADVERSE.main, together=ADVERSE.together, lag=ADVERSE.lag, sd=0.2, collapse=0.01)
-    folder = Folder.at(tmp_path / "simulated")
+    folder = ResultsFolder.at(tmp_path / "simulated")
     folder.write("study.json", study.model_dump_json().encode())
     store = Store(folder, study.space.names)
     spent = drive(make_sweep(study, store), truth)
@@ -91,7 +91,7 @@ def test_a_simulated_sweep_goes_the_whole_way_from_explore_to_effects(tmp_path):
     assert spent == len(results.epochs) and len(results.confirm) == 32
     assert set(results.trials["status"]) <= {"complete", "stopped", "diverged"}
     assert {"continue", "stop", "exempt"} == set(results.rungs["decision"])
-    effects = estimate(Runs.of(results.plan, results.confirm))
+    effects = estimate(ConfirmRuns.of(results.plan, results.confirm))
     se = effects[effects["factor"] == "se"].iloc[0]
     planted = 0.008 if se["level"] == "on" else -0.008
     assert se["verdict"] == "effect" and se["estimate"] == pytest.approx(planted, abs=0.003)
@@ -103,7 +103,7 @@ def test_a_simulated_sweep_goes_the_whole_way_from_explore_to_effects(tmp_path):
 @pytest.mark.parametrize("truth", [Truth(sd=0.3), Truth(main={"kernel": {5: 3.0}}, sd=0.3)], ids=["none", "kernel"])
 def test_the_report_of_a_simulated_sweep_claims_what_was_planted_and_no_null_where_all_are(tmp_path, truth):
     study = simulated_study(Way("random", 20, audit=0.2, confirm=True), seed=5)
-    folder = Folder.at(tmp_path / "simulated")
+    folder = ResultsFolder.at(tmp_path / "simulated")
     folder.write("study.json", study.model_dump_json().encode())
     store = Store(folder, study.space.names)
     drive(make_sweep(study, store), truth)
@@ -123,7 +123,7 @@ def test_the_report_of_a_simulated_sweep_claims_what_was_planted_and_no_null_whe
 
 def test_memory_and_the_real_store_give_the_same_sweep(tmp_path):
     study = simulated_study(Way("tpe", 12, confirm=True), seed=1)
-    stores = Memory(), Store(Folder.at(tmp_path), study.space.names)
+    stores = Memory(), Store(ResultsFolder.at(tmp_path), study.space.names)
     for store in stores:
         drive(make_sweep(study, store), ADVERSE)
     columns = ["trial_id", "status", "epochs_run", "val_accuracy", "test_accuracy", "plan_hash"]
@@ -199,7 +199,7 @@ def test_flips_are_naive_claims_that_confirming_overturned():
     plan = simulated_plan("one-factor", 4)
     values = confirm_values(Truth(main=PLANTED.main, sd=0.1), [arm.values for arm in plan.arms], 4, 1,
                             np.random.default_rng(0))  # fmt: skip
-    effects = estimate(Runs.of(plan, pd.DataFrame(confirm_rows(plan, values[0]))))
+    effects = estimate(ConfirmRuns.of(plan, pd.DataFrame(confirm_rows(plan, values[0]))))
     rows = [("kernel", "5", "3", -0.2, -0.3, -0.1), ("se", "on", "off", 0.01, 0.005, 0.02),
             ("head_depth", "2", "1", 0.02, 0.01, 0.03), ("optimizer", "adamw", "sgd", 0.02, -0.01, 0.05)]  # fmt: skip
     columns = ["factor", "level", "reference", "estimate", "low", "high"]
@@ -211,7 +211,7 @@ def test_flips_are_seen_where_an_interaction_put_simple_effects_in_place_of_the_
     plan = simulated_plan("fractional", 4)
     meeting = Truth(main={"kernel": {5: 1.1}}, together=(({"blocks": 4, "kernel": 5}, -2.2),), sd=0.1)
     values = confirm_values(meeting, [arm.values for arm in plan.arms], 4, 1, np.random.default_rng(0))
-    effects = estimate(Runs.of(plan, pd.DataFrame(confirm_rows(plan, values[0]))))
+    effects = estimate(ConfirmRuns.of(plan, pd.DataFrame(confirm_rows(plan, values[0]))))
     assert "kernel: 5 - 3" not in set(effects["name"])
     columns = ["factor", "level", "reference", "estimate", "low", "high"]
     rows = [

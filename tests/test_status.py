@@ -11,14 +11,14 @@ import pytest
 from made_results import default_study, make_results
 from rich.console import Console
 
-from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, short
-from resnetlab.records import Status
 from resnetlab.report import terminal
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.lease import Lease, holder
-from resnetlab.tables.store import Store
+from resnetlab.report.findings import Findings
+from resnetlab.storage.lease import Lease, holder
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
+from resnetlab.study.records import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,7 +66,7 @@ def test_no_color_and_no_terminal(place, monkeypatch):
 
 def test_a_running_sweep_is_known_by_its_lease(tmp_path):
     make_results(tmp_path / "x", confirm=False)
-    store = Store(Folder.at(tmp_path / "x"), default_study().columns)
+    store = Store(ResultsFolder.at(tmp_path / "x"), default_study().columns)
     first = store.trials[next(iter(store.trials))]
     for number, (status, epochs) in enumerate([("running", 3), ("running", 0), ("waiting", 0)], start=30):
         row = first | {"trial_id": f"{number:012d}", "number": number, "status": status, "epochs_run": epochs}
@@ -87,24 +87,27 @@ def test_a_running_sweep_is_known_by_its_lease(tmp_path):
 
 def test_a_holder_whose_process_is_gone_holds_nothing(tmp_path):
     make_results(tmp_path / "x", confirm=False)
-    code = "import sys; from resnetlab.tables.lease import Lease; from resnetlab.tables.folder import Folder; "
-    subprocess.run([sys.executable, "-c", code + "Lease(Folder.at(sys.argv[1]))", str(tmp_path / "x")], check=True)
-    found = holder(Folder.at(tmp_path / "x"))
+    code = "import sys; from resnetlab.storage.lease import Lease; "
+    code += "from resnetlab.storage.results_folder import ResultsFolder; "
+    subprocess.run(
+        [sys.executable, "-c", code + "Lease(ResultsFolder.at(sys.argv[1]))", str(tmp_path / "x")], check=True
+    )
+    found = holder(ResultsFolder.at(tmp_path / "x"))
     assert not found.alive and found.heard < 600
     assert terminal.told(Findings(Results.open(tmp_path / "x")), "x").state == "unfinished"
 
 
 def test_a_holder_elsewhere_is_alive_as_long_as_it_renews(tmp_path, monkeypatch):
-    folder = Folder.at(tmp_path)
+    folder = ResultsFolder.at(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("resnetlab.tables.lease.socket.gethostname", lambda: "elsewhere")
+        patch.setattr("resnetlab.storage.lease.socket.gethostname", lambda: "elsewhere")
         lease = Lease(folder)
     assert holder(folder).alive and holder(folder).host == "elsewhere"
     (file,) = (tmp_path / "lease").iterdir()
     os.utime(file, (file.stat().st_atime, file.stat().st_mtime - 120))
     assert not holder(folder).alive and holder(folder).heard > 100
     with monkeypatch.context() as patch:
-        patch.setattr("resnetlab.tables.lease.socket.gethostname", lambda: "elsewhere")
+        patch.setattr("resnetlab.storage.lease.socket.gethostname", lambda: "elsewhere")
         lease.release()
     assert holder(folder) is None
 

@@ -9,14 +9,14 @@ import torch
 from pydantic import ValidationError
 from test_training import CUDA, OPTIMIZERS, config, made, metrics, run, same_weights
 
-from resnetlab.config import TrialConfig
 from resnetlab.errors import BadRequest
 from resnetlab.study import build_study, differences
-from resnetlab.training import loop, machine, prefix
-from resnetlab.training.energy import joules
-from resnetlab.training.loop import Training
-from resnetlab.training.optim import set_lr
-from resnetlab.training.step import WARM, GraphedStep
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.training import loop, machine, prefix
+from resnetlab.vision.training.energy import joules
+from resnetlab.vision.training.loop import Training
+from resnetlab.vision.training.optim import set_lr
+from resnetlab.vision.training.step import WARM, GraphedStep
 
 by_optimizer = pytest.mark.parametrize("settings", OPTIMIZERS, ids=lambda settings: settings["optimizer"])
 

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from resnetlab.errors import FolderRefused
-from resnetlab.tables import store as store_module
-from resnetlab.tables.content import content_hash
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.schema import schema
-from resnetlab.tables.store import Store, read_table, write_table
+from resnetlab.storage import store as store_module
+from resnetlab.storage.content_hash import content_hash
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.schema import schema
+from resnetlab.storage.store import Store, read_table, write_table
 
 
 def epoch_row(trial: str, epoch: int) -> dict:
@@ -31,7 +31,7 @@ def trial_row(trial: str, number: int, **more) -> dict:
 
 
 def test_rows_are_unique_and_in_canonical_order(tmp_path):
-    store = Store(Folder.at(tmp_path), ("kernel",))
+    store = Store(ResultsFolder.at(tmp_path), ("kernel",))
     assert store.add("epochs", epoch_row("b", 2))
     assert store.add("epochs", epoch_row("b", 1))
     assert not store.add("epochs", epoch_row("b", 2))
@@ -51,13 +51,13 @@ def test_rows_are_unique_and_in_canonical_order(tmp_path):
 
 
 def test_a_second_store_takes_up_where_the_first_stopped(tmp_path):
-    first = Store(Folder.at(tmp_path))
+    first = Store(ResultsFolder.at(tmp_path))
     first.add("epochs", epoch_row("a", 1))
     first.publish()
     first.add("epochs", epoch_row("a", 2))
     first.flush()
     first.lease.release()  # but no publish: as after a crash
-    second = Store(Folder.at(tmp_path))
+    second = Store(ResultsFolder.at(tmp_path))
     assert not second.add("epochs", epoch_row("a", 1))
     assert not second.add("epochs", epoch_row("a", 2))
     assert second.add("epochs", epoch_row("a", 3))
@@ -66,7 +66,7 @@ def test_a_second_store_takes_up_where_the_first_stopped(tmp_path):
 
 
 def test_a_crash_between_publishing_and_deleting_a_segment_doubles_nothing(tmp_path):
-    store = Store(Folder.at(tmp_path))
+    store = Store(ResultsFolder.at(tmp_path))
     store.add("epochs", epoch_row("a", 1))
     store.flush()
     (name,) = store.folder.names("segments")
@@ -74,19 +74,19 @@ def test_a_crash_between_publishing_and_deleting_a_segment_doubles_nothing(tmp_p
     store.close()
     store.folder.write(f"segments/{name}", blob)
     assert len(read_table(store.folder, "epochs")) == 1
-    assert Store(Folder.at(tmp_path)).read("epochs").num_rows == 1
+    assert Store(ResultsFolder.at(tmp_path)).read("epochs").num_rows == 1
 
 
 def test_a_second_driver_is_refused_and_named(tmp_path):
-    store = Store(Folder.at(tmp_path))
+    store = Store(ResultsFolder.at(tmp_path))
     with pytest.raises(FolderRefused, match=rf"pid {os.getpid()}"):
-        Store(Folder.at(tmp_path))
+        Store(ResultsFolder.at(tmp_path))
     store.close()
-    Store(Folder.at(tmp_path)).close()
+    Store(ResultsFolder.at(tmp_path)).close()
 
 
 def test_a_driver_that_was_overtaken_stops_before_it_writes(tmp_path):
-    store = Store(Folder.at(tmp_path))
+    store = Store(ResultsFolder.at(tmp_path))
     store.folder.create("lease/000002.json", json.dumps({"host": "elsewhere", "pid": 7, "released": False}).encode())
     store.add("epochs", epoch_row("a", 1))
     with pytest.raises(FolderRefused, match="taken over by host elsewhere, pid 7"):
@@ -95,7 +95,7 @@ def test_a_driver_that_was_overtaken_stops_before_it_writes(tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
 def test_damaged_files_are_refused_by_name(tmp_path, damage):
-    store = Store(Folder.at(tmp_path))
+    store = Store(ResultsFolder.at(tmp_path))
     store.add("epochs", epoch_row("a", 1))
     store.flush()
     store.lease.release()
@@ -109,7 +109,7 @@ def test_damaged_files_are_refused_by_name(tmp_path, damage):
         raw[-20] ^= 1
     segment.write_bytes(raw)
     with pytest.raises(FolderRefused, match=segment.name):
-        Store(Folder.at(tmp_path))
+        Store(ResultsFolder.at(tmp_path))
 
 
 def test_another_schema_version_is_refused(tmp_path):
@@ -117,7 +117,7 @@ def test_another_schema_version_is_refused(tmp_path):
     old = {**table.schema.metadata, b"resnetlab.version": b"0"}
     pq.write_table(table.replace_schema_metadata(old), tmp_path / "epochs.parquet")
     with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 1 to 2\)"):
-        read_table(Folder.at(tmp_path), "epochs")
+        read_table(ResultsFolder.at(tmp_path), "epochs")
 
 
 def test_tables_of_the_version_before_are_read_with_nulls_for_what_came_later(tmp_path):
@@ -126,7 +126,7 @@ def test_tables_of_the_version_before_are_read_with_nulls_for_what_came_later(tm
     old = now.drop_columns(later)
     version = {**old.schema.metadata, b"resnetlab.version": b"1", b"resnetlab.through": b"7"}
     pq.write_table(old.replace_schema_metadata(version), tmp_path / "trials.parquet")
-    found = read_table(Folder.at(tmp_path), "trials")
+    found = read_table(ResultsFolder.at(tmp_path), "trials")
     assert found.schema.equals(now.schema)
     assert found.select(later).to_pylist() == [dict.fromkeys(later)]
     assert found.schema.metadata[b"resnetlab.through"] == b"7"
@@ -134,11 +134,11 @@ def test_tables_of_the_version_before_are_read_with_nulls_for_what_came_later(tm
     fewer = now.drop_columns([*later, "host"]).replace_schema_metadata(version)
     pq.write_table(fewer, tmp_path / "trials.parquet")
     with pytest.raises(FolderRefused, match="columns differ from schema version 1"):
-        read_table(Folder.at(tmp_path), "trials")
+        read_table(ResultsFolder.at(tmp_path), "trials")
 
 
 def _write_forever(path, acknowledged):
-    store = Store(Folder.at(path))
+    store = Store(ResultsFolder.at(path))
     epoch = max(store.read("epochs")["epoch"].to_pylist(), default=0)
     while True:
         epoch += 1
@@ -162,14 +162,14 @@ def test_sigkill_at_random_moments_loses_and_doubles_nothing(tmp_path):
         time.sleep(rng.random() * 0.05)
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        rows = read_table(Folder.at(tmp_path), "epochs")["epoch"].to_pylist()
+        rows = read_table(ResultsFolder.at(tmp_path), "epochs")["epoch"].to_pylist()
         assert rows == list(range(1, len(rows) + 1))
         assert len(rows) >= acknowledged.value
 
 
 @pytest.mark.parametrize("lost", ["epochs.parquet", "trials.parquet", "segments/00000002"])
 def test_a_file_whose_rows_stand_nowhere_else_is_missed(tmp_path, lost):
-    store = Store(Folder.at(tmp_path), ("kernel",))
+    store = Store(ResultsFolder.at(tmp_path), ("kernel",))
     store.add("trials", trial_row("a", 0))
     for epoch in range(1, 5):
         store.add("epochs", epoch_row("a", epoch))
@@ -179,7 +179,7 @@ def test_a_file_whose_rows_stand_nowhere_else_is_missed(tmp_path, lost):
     store.lease.release()
     (tmp_path / lost).unlink()
     with pytest.raises(FolderRefused, match=rf"{lost}: is missing"):
-        Store(Folder.at(tmp_path), ("kernel",))
+        Store(ResultsFolder.at(tmp_path), ("kernel",))
 
 
 HELD = {"host": "elsewhere", "pid": 7, "process": "x", "token": "t", "since": 0.0, "renewals": 0, "released": False}
@@ -204,8 +204,8 @@ def renewing(folder, every):
 
 
 def test_a_driver_on_another_host_that_renews_its_lease_keeps_the_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.2)
-    folder = Folder.at(tmp_path)
+    monkeypatch.setattr("resnetlab.storage.lease.RENEW", 0.2)
+    folder = ResultsFolder.at(tmp_path)
     folder.create("lease/000001.json", json.dumps(HELD).encode())
     with renewing(folder, every=0.2):
         for clock in (0, -1e9, 1e9):  # what this machine believes the time to be changes nothing
@@ -215,9 +215,9 @@ def test_a_driver_on_another_host_that_renews_its_lease_keeps_the_folder(tmp_pat
 
 
 def test_a_dead_driver_on_another_host_holds_the_folder_until_its_lease_expires(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.1)
-    monkeypatch.setattr("resnetlab.tables.lease.EXPIRES", 1.0)
-    folder, said = Folder.at(tmp_path), []
+    monkeypatch.setattr("resnetlab.storage.lease.RENEW", 0.1)
+    monkeypatch.setattr("resnetlab.storage.lease.EXPIRES", 1.0)
+    folder, said = ResultsFolder.at(tmp_path), []
     folder.create("lease/000001.json", json.dumps(HELD).encode())
     began = time.monotonic()
     Store(folder, say=said.append).close()
@@ -227,25 +227,25 @@ def test_a_dead_driver_on_another_host_holds_the_folder_until_its_lease_expires(
 
 
 def test_a_driver_on_another_host_that_ends_while_one_waits_lets_it_in(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.2)
-    folder = Folder.at(tmp_path)
+    monkeypatch.setattr("resnetlab.storage.lease.RENEW", 0.2)
+    folder = ResultsFolder.at(tmp_path)
     folder.create("lease/000001.json", json.dumps(HELD).encode())
     release = json.dumps(HELD | {"released": True}).encode()
     Store(folder, say=lambda line: folder.write("lease/000001.json", release)).close()
 
 
 def test_a_lease_from_before_the_storages_clock_was_set_back_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.1)
-    folder = Folder.at(tmp_path)
+    monkeypatch.setattr("resnetlab.storage.lease.RENEW", 0.1)
+    folder = ResultsFolder.at(tmp_path)
     folder.create("lease/000001.json", json.dumps(HELD).encode())
     os.utime(tmp_path / "lease/000001.json", (4e9, 4e9))
     Store(folder).close()
 
 
 def test_a_lease_that_was_deleted_and_taken_again_is_noticed(tmp_path):
-    store = Store(Folder.at(tmp_path))
+    store = Store(ResultsFolder.at(tmp_path))
     (tmp_path / "lease/000001.json").unlink()
-    second = Store(Folder.at(tmp_path))  # takes the same number
+    second = Store(ResultsFolder.at(tmp_path))  # takes the same number
     store.add("epochs", epoch_row("a", 1))
     with pytest.raises(FolderRefused, match="taken over"):
         store.flush()
@@ -257,37 +257,37 @@ def test_a_lease_that_was_deleted_and_taken_again_is_noticed(tmp_path):
 def test_a_lease_that_cannot_be_read_holds_nothing(tmp_path, content):
     (tmp_path / "lease").mkdir()
     (tmp_path / "lease/000003.json").write_bytes(content)
-    store = Store(Folder.at(tmp_path))
+    store = Store(ResultsFolder.at(tmp_path))
     assert store.lease.fence == 4
     store.close()
 
 
 def test_a_silent_driver_renews_its_lease(tmp_path, monkeypatch):
-    store = Store(Folder.at(tmp_path))
+    store = Store(ResultsFolder.at(tmp_path))
     before = (tmp_path / "lease/000001.json").read_bytes()
-    monkeypatch.setattr("resnetlab.tables.lease.RENEW", 0.0)
+    monkeypatch.setattr("resnetlab.storage.lease.RENEW", 0.0)
     store.tick()
     assert (tmp_path / "lease/000001.json").read_bytes() != before
 
 
 def test_what_killed_writers_left_is_cleared_away(tmp_path):
-    store = Store(Folder.at(tmp_path))
+    store = Store(ResultsFolder.at(tmp_path))
     store.close()
     for place in (tmp_path, tmp_path / "segments", tmp_path / "checkpoints"):
         place.mkdir(exist_ok=True)
         (place / ".x.abc.aside").write_text("half")
-    Store(Folder.at(tmp_path)).close()
+    Store(ResultsFolder.at(tmp_path)).close()
     assert not list(tmp_path.rglob("*.aside"))
 
 
 def test_content_is_the_same_whatever_the_time_and_the_order(tmp_path):
     for name, order in (("one", ["a", "b"]), ("other", ["b", "a"])):
-        store = Store(Folder.at(tmp_path / name), ("kernel",))
+        store = Store(ResultsFolder.at(tmp_path / name), ("kernel",))
         for trial in order:
             store.add("trials", trial_row(trial, "ab".index(trial), host=name, train_seconds=len(name) / 7))
             store.add("epochs", {**epoch_row(trial, 1), "train_seconds": len(name) / 7})
         store.close()
-    one, other = Folder.at(tmp_path / "one"), Folder.at(tmp_path / "other")
+    one, other = ResultsFolder.at(tmp_path / "one"), ResultsFolder.at(tmp_path / "other")
     assert content_hash(one) == content_hash(other)
     store = Store(other, ("kernel",))
     store.add("epochs", epoch_row("c", 1))
@@ -301,7 +301,7 @@ def test_thousands_of_segments_are_read_in_packs(tmp_path, monkeypatch):
     for pack, published in ((10_000, None), (7, None), (7, 30), (16, 40)):
         monkeypatch.setattr(store_module, "PACK", pack)
         place = tmp_path / f"{pack}-{published}"
-        store = Store(Folder.at(place), ("kernel",))
+        store = Store(ResultsFolder.at(place), ("kernel",))
         for number in range(60):
             store.add("trials", trial_row(f"t{number % 5}", number % 5, epochs_run=number))
             store.add("epochs", epoch_row(f"t{number % 5}", number // 5 + 1))

@@ -8,10 +8,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from resnetlab.config import READS, TrialConfig
 from resnetlab.errors import BadRequest
-from resnetlab.models import build, facts
-from resnetlab.models.count import keras_count
+from resnetlab.study.trial_config import READS, TrialConfig
+from resnetlab.vision.models import build, facts
+from resnetlab.vision.models.cost import keras_count
 
 CIFAR, GLYPH = (32, 32, 3), (20, 20, 1)
 RESNET50 = {"model": "resnet50", "head_depth": 3, "input_size": 224, "resize": "nearest"}
@@ -215,8 +215,8 @@ def test_torchvision_is_loaded_only_for_its_own_networks():
     code = (
         "import sys, torch\n"
         "from resnetlab.config import LIBRARY, READS, TrialConfig\n"
-        "from resnetlab.models import build\n"
-        "import resnetlab.training.loop\n"
+        "from resnetlab.vision.models import build\n"
+        "import resnetlab.vision.training.loop\n"
         "make = lambda **s: build(TrialConfig(data={'name': 'cifar10'}, **s), (32, 32, 3), 10)\n"
         "with torch.device('meta'):\n"
         "    for model in set(READS) - LIBRARY:\n"

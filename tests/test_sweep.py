@@ -6,17 +6,17 @@ import random
 import numpy as np
 import pytest
 
-from resnetlab.analysis.foresight import replicates
+from resnetlab.analysis.confirm.power_preview import replicates
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
-from resnetlab.plan import asked, make_plan
-from resnetlab.records import Phase, Status
+from resnetlab.planning.plan import asked, make_plan
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store, read_table
-from resnetlab.tuning.failure import Crash
-from resnetlab.tuning.planned import read_plan
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import data_key, one_dataset
+from resnetlab.study.records import Phase, Status
+from resnetlab.sweep.crashes import Crash
+from resnetlab.sweep.plan_store import read_plan
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import data_key, one_dataset
 
 FACTS = {"git_revision": "g", "versions": "{}"}
 FACTORS = {
@@ -100,12 +100,12 @@ def drive(sweep, trainer, slots=2, steps=None, rng=None):
 
 def start(path, **kwargs):
     s = study(**kwargs)
-    store = Store(Folder.at(path), s.space.names)
+    store = Store(ResultsFolder.at(path), s.space.names)
     return Sweep(s, store, FACTS, one_dataset(s, "d", ["a", "b"]))
 
 
 def tables(path):
-    folder = Folder.at(path)
+    folder = ResultsFolder.at(path)
     drop = ["started", "ended", "restarts"]
     found = {name: read_table(folder, name) for name in ("trials", "epochs", "rungs", "classes", "predictions")}
     return {name: table.drop_columns([c for c in drop if c in table.column_names]) for name, table in found.items()}
@@ -115,7 +115,7 @@ def test_a_sweep_explores_plans_and_confirms(tmp_path):
     sweep = start(tmp_path)
     assert drive(sweep, Trainer())
     sweep.store.close()
-    trials = read_table(Folder.at(tmp_path), "trials").to_pylist()
+    trials = read_table(ResultsFolder.at(tmp_path), "trials").to_pylist()
     explore = [t for t in trials if t["phase"] in (Phase.EXPLORE, Phase.AUDIT)]
     confirm = [t for t in trials if t["phase"] == Phase.CONFIRM]
     assert len(explore) == 12 and explore[0]["blocks"] == 3 and explore[0]["lr"] == 0.1
@@ -235,7 +235,7 @@ def test_failed_trials_are_run_again_when_asked_with_what_befell_them_kept(tmp_p
 
     def at(stage, retry=False):
         s = study()
-        store = Store(Folder.at(tmp_path), s.space.names)
+        store = Store(ResultsFolder.at(tmp_path), s.space.names)
         return Sweep(s, store, FACTS, one_dataset(s, "d", ["a", "b"]), stage, retry=retry)
 
     sweep = at("explore")
@@ -272,7 +272,9 @@ def test_what_failed_before_the_plan_stays_and_what_failed_of_the_plan_is_run_ag
     early = [trial_id for trial_id, row in lost.items() if row["phase"] != "confirm"]
     assert early and len(early) < len(lost)
     s = study()
-    sweep = Sweep(s, Store(Folder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", ["a", "b"]), retry=True)
+    sweep = Sweep(
+        s, Store(ResultsFolder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", ["a", "b"]), retry=True
+    )
     assert any("before the plan" in line for line in sweep.notes)
     plan = sweep.plan.plan_hash
     assert drive(sweep, Trainer()) and sweep.plan.plan_hash == plan
@@ -331,7 +333,7 @@ def test_explore_only(tmp_path):
 def test_stages_stop_where_they_are_told(tmp_path):
     def at(stage):
         s = study()
-        store = Store(Folder.at(tmp_path), s.space.names)
+        store = Store(ResultsFolder.at(tmp_path), s.space.names)
         return Sweep(s, store, FACTS, one_dataset(s, "d", ["a", "b"]), stage)
 
     trainer = Trainer()
@@ -351,7 +353,7 @@ def test_stages_stop_where_they_are_told(tmp_path):
 def test_the_pilot_runs_before_all_else_and_the_plan_says_what_it_found(tmp_path):
     def at(stage, pilot=3):
         s = study(confirm={"pilot": pilot})
-        return Sweep(s, Store(Folder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", ["a", "b"]), stage)
+        return Sweep(s, Store(ResultsFolder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", ["a", "b"]), stage)
 
     trainer = Trainer()
     sweep = at("pilot")
@@ -371,7 +373,7 @@ def test_the_pilot_runs_before_all_else_and_the_plan_says_what_it_found(tmp_path
     sweep = at("all", pilot=4)
     assert drive(sweep, trainer) and sweep.error is None
     sweep.store.close()
-    trials = read_table(Folder.at(tmp_path), "trials").to_pylist()
+    trials = read_table(ResultsFolder.at(tmp_path), "trials").to_pylist()
     pilot = [row["test_accuracy"] for row in trials if row["phase"] == "pilot"]
     assert len(pilot) == 4 and sweep.plan.pilot == {"runs": 4, "sd": pytest.approx(100 * np.std(pilot, ddof=1))}
     assert sum(row["phase"] in ("explore", "audit") for row in trials) == 12
@@ -379,7 +381,7 @@ def test_the_pilot_runs_before_all_else_and_the_plan_says_what_it_found(tmp_path
     assert {row["trial_id"] for row in tables(tmp_path)["predictions"].to_pylist()} == {
         row["trial_id"] for row in trials if row["phase"] == "confirm"
     }
-    found = replicates(read_table(Folder.at(tmp_path), "trials").to_pandas())
+    found = replicates(read_table(ResultsFolder.at(tmp_path), "trials").to_pandas())
     assert (found.arms, found.runs) == (1 + len(sweep.plan.arms), 4 + 2 * len(sweep.plan.arms))
 
 
@@ -397,7 +399,7 @@ def test_confirming_needs_an_explore_stage_that_has_ended(tmp_path):
     sweep.store.lease.release()
     s = study()
     with pytest.raises(BadRequest, match="--phase confirm: 2 explore trials have not ended"):
-        Sweep(s, Store(Folder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", []), "confirm")
+        Sweep(s, Store(ResultsFolder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", []), "confirm")
 
 
 def test_more_seeds_are_a_new_plan_with_fresh_runs(tmp_path):
@@ -456,7 +458,7 @@ def arms_study(**arms):
 def start_arms(path, **arms):
     s = arms_study(**arms)
     data = {data_key(s.arm_config(name, seed=0)): (name, ["a", "b"]) for name in s.arms}
-    return Sweep(s, Store(Folder.at(path), s.columns), FACTS, data)
+    return Sweep(s, Store(ResultsFolder.at(path), s.columns), FACTS, data)
 
 
 def test_named_arms_are_run_on_every_seed_without_a_search(tmp_path):

@@ -7,11 +7,11 @@ from made_arms import CHARACTERS, PLANTED, arms_study, make_arms
 from made_results import make_results
 from scipy import stats
 
-from resnetlab.analysis import paired, testsplit, transferred
-from resnetlab.analysis.curves import class_results
-from resnetlab.analysis.findings import Findings
+from resnetlab.analysis.evaluation import paired, test_predictions, transfer_cost
+from resnetlab.analysis.evaluation.test_predictions import ArmRuns, Predictions
+from resnetlab.analysis.explore.curves import class_results
 from resnetlab.analysis.results import Results
-from resnetlab.analysis.testsplit import ArmRuns, Predictions
+from resnetlab.report.findings import Findings
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def kept(labels, **predicted):
 def test_arms_are_those_with_runs_by_task(results):
     arms = Findings(results).arms
     assert [found.name for found in arms] == list(PLANTED) and all(len(found.runs) == 3 for found in arms)
-    assert {task: [found.name for found in group] for task, group in testsplit.tasks(arms).items()} == {
+    assert {task: [found.name for found in group] for task, group in test_predictions.tasks(arms).items()} == {
         "glyphs character": ["scratch", "transfer", "transfer-full"], "glyphs font": ["font-source"],
     }  # fmt: skip
 
@@ -48,8 +48,8 @@ def test_lost_and_collapsed_runs_are_in_no_arm(tmp_path):
 
 
 def test_recall_by_arm(results):
-    arms = testsplit.tasks(Findings(results).arms)["glyphs character"]
-    about, recall = testsplit.recall_by_arm(results.classes, arms)
+    arms = test_predictions.tasks(Findings(results).arms)["glyphs character"]
+    about, recall = test_predictions.recall_by_arm(results.classes, arms)
     assert list(recall.columns) == ["scratch", "transfer", "transfer-full"] and len(recall) == len(CHARACTERS)
     assert about["name"].iloc[0] == CHARACTERS[0], "the first class is planted as the hardest"
     alone = class_results(results.classes, arms[0].ids).set_index("class")
@@ -61,7 +61,7 @@ def test_classes_without_an_error_and_the_worst():
     rows = [("t0", 0, "a", 40, 40), ("t1", 0, "a", 40, 40), ("t0", 1, "b", 35, 35), ("t1", 1, "b", 35, 34),
             ("t0", 2, "c", 34, 0), ("t1", 2, "c", 34, 0), ("t0", 3, "d", 50, 10), ("t1", 3, "d", 50, 20)]  # fmt: skip
     classes = pd.DataFrame(rows, columns=["trial_id", "class", "name", "support", "correct"]).assign(split="test")
-    found = testsplit.extremes(classes, arm())
+    found = test_predictions.extremes(classes, arm())
     assert (found.counted, found.always, found.lowest, found.highest) == (3, ["a"], 1, 2)
     assert [(name, support) for name, _, support in found.worst] == [("d", 50), ("b", 35), ("a", 40)]
     assert found.worst[0][1] == pytest.approx(0.3)
@@ -69,7 +69,7 @@ def test_classes_without_an_error_and_the_worst():
 
 def test_confusion_adds_up(results):
     scratch = Findings(results).arms[0]
-    found = testsplit.confusion(Predictions.of(results.predictions), scratch, len(CHARACTERS))
+    found = test_predictions.confusion(Predictions.of(results.predictions), scratch, len(CHARACTERS))
     assert found.sum() == 3 * 2000
     assert np.trace(found) / found.sum() == pytest.approx(scratch.runs["test_accuracy"].mean())
     assert found[0, 1] + found[0, 2] + found[0, 0] == found[0].sum(), "planted: taken for one of the next two"
@@ -147,7 +147,7 @@ def test_ensembles_leave_out_runs_on_other_images(results):
 
 
 def test_costs_of_transfer(results):
-    found = transferred.costs(Findings(results).arms, results.trials).set_index("arm")
+    found = transfer_cost.costs(Findings(results).arms, results.trials).set_index("arm")
     source = found.loc["font-source"]
     assert found.loc["scratch", ["start", "source_seconds", "reference"]].tolist() == ["none", 0.0, ""]
     for name in ("transfer", "transfer-full"):
@@ -162,5 +162,5 @@ def test_an_arm_is_compared_with_the_one_that_is_most_like_it(tmp_path):
     arms = {"scratch": {}, "scratch-small": {"data_fraction": 0.1}, "source": {"data": {"label": "font"}},
             "small": {"source": "source", "data_fraction": 0.1}, "whole": {"source": "source"}}  # fmt: skip
     make_arms(tmp_path, arms_study(arms), dict.fromkeys(arms, 0.7), images=300)
-    found = transferred.costs(Findings(Results.open(tmp_path)).arms, Results.open(tmp_path).trials).set_index("arm")
+    found = transfer_cost.costs(Findings(Results.open(tmp_path)).arms, Results.open(tmp_path).trials).set_index("arm")
     assert found.loc["small", "reference"] == "scratch-small" and found.loc["whole", "reference"] == "scratch"

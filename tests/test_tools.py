@@ -15,11 +15,11 @@ from optuna.trial import TrialState
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, short
 from resnetlab.errors import BadRequest, FolderRefused
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table
+from resnetlab.search.optuna_export import write
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
 from resnetlab.tracking import chosen
 from resnetlab.tracking.feed import Feed, live
-from resnetlab.tuning.storage import write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +34,7 @@ def results(tmp_path_factory) -> Results:
     return Results.open(place)
 
 
-def fed(folder: Folder, *trackers) -> Feed:
+def fed(folder: ResultsFolder, *trackers) -> Feed:
     feed = Feed(folder, trackers)
     feed.catch_up()
     feed.close()
@@ -239,7 +239,7 @@ def test_weights_and_biases_takes_the_runs_offline(results, tmp_path, monkeypatc
     for name in ("trials", "epochs"):
         table = read_table(results.folder, name)
         keep = rows(results, "trials")[-1]["trial_id"]
-        from resnetlab.tables.store import write_table
+        from resnetlab.storage.store import write_table
 
         write_table(few, name, table.filter([found == keep for found in table["trial_id"].to_pylist()]))
     fed(few, *chosen("made", tensorboard=None, mlflow=None, wandb="p"))

@@ -17,15 +17,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from resnetlab.config import DataConfig, TrialConfig
-from resnetlab.data import Dataset, prepare
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.models import build
-from resnetlab.seeding import stream
-from resnetlab.training import checkpoint, machine
-from resnetlab.training.checkpoint import CheckpointDamaged
-from resnetlab.training.loop import Diverged, Training
-from resnetlab.training.optim import make_optimizer, multiplier, step_of
+from resnetlab.study.seeding import stream
+from resnetlab.study.trial_config import DataConfig, TrialConfig
+from resnetlab.vision.data import Dataset, prepare
+from resnetlab.vision.models import build
+from resnetlab.vision.training import checkpoint, machine
+from resnetlab.vision.training.checkpoint import CheckpointDamaged
+from resnetlab.vision.training.loop import Diverged, Training
+from resnetlab.vision.training.optim import make_optimizer, multiplier, step_of
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -257,7 +257,7 @@ def test_diverged_in_the_last_step(monkeypatch):
 
         return update
 
-    monkeypatch.setattr("resnetlab.training.step.step_of", last_goes_wrong)
+    monkeypatch.setattr("resnetlab.vision.training.step.step_of", last_goes_wrong)
     with pytest.raises(Diverged, match="epoch 1: validation loss is"):
         training.run_epoch()
     assert training.epoch == 0
@@ -457,7 +457,7 @@ def test_a_fresh_process_agrees_and_loads_nothing_it_does_not_need():
 def test_a_product_does_not_depend_on_where_its_result_lies():
     """In a fresh process, as MKL reads its setting once; without it three results of this are found on some CPUs."""
     code = """
-import resnetlab.training, torch
+import resnetlab.vision.training, torch
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)
 one, other = torch.randn(47, 64, generator=generator), torch.randn(64, 8, generator=generator)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from resnetlab.config import TrialConfig
-from resnetlab.data import Dataset
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.models.pretrained import Weights
-from resnetlab.training import checkpoint, loop, machine, prefix
-from resnetlab.training.loop import Training
-from resnetlab.training.optim import make_optimizer
-from resnetlab.training.transfer import backbone, check_source
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.data import Dataset
+from resnetlab.vision.models.pretrained import Weights
+from resnetlab.vision.training import checkpoint, loop, machine, prefix
+from resnetlab.vision.training.loop import Training
+from resnetlab.vision.training.optim import make_optimizer
+from resnetlab.vision.training.transfer import backbone, check_source
 
 
 def made(classes=4, label="class", n=176, side=8, seed=0, channels=3):

@@ -16,18 +16,18 @@ import pytest
 import torch
 
 from resnetlab.analysis.results import Results
-from resnetlab.config import TrialConfig
-from resnetlab.data import prepare
+from resnetlab.driver import rerun as again_module
+from resnetlab.driver.rerun import Place, find, rerun
 from resnetlab.errors import BadData, BadRequest
+from resnetlab.ray_backend.worker import _ending, _Run
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
 from resnetlab.study import build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store
-from resnetlab.training.export import FILES, load
-from resnetlab.tuning import again as again_module
-from resnetlab.tuning.again import Place, find, rerun
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import data_key
-from resnetlab.tuning.trial import _ending, _Run
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import data_key
+from resnetlab.vision.data import prepare
+from resnetlab.vision.training.export import FILES, load
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = {
@@ -47,10 +47,10 @@ ARMS = {
 }
 
 
-def swept(place: Path, cache: Path, **content) -> Folder:
+def swept(place: Path, cache: Path, **content) -> ResultsFolder:
     """A study run to its end in this process, one trial after the other, by the real sweep and worker."""
     study = build_study(STUDY | content, "again")
-    folder = Folder.at(place)
+    folder = ResultsFolder.at(place)
     store = Store(folder, study.columns)
     configs = [study.arm_config(name, seed=0) for name in study.arms] or [study.baseline_config(seed=0)]
     datasets = {data_key(config): prepare(config.data, cache) for config in configs}
@@ -76,15 +76,15 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, cache) -> Folder:
+def folder(tmp_path_factory, cache) -> ResultsFolder:
     return swept(tmp_path_factory.mktemp("results") / "again", cache, **FACTORS)
 
 
-def trials(folder: Folder) -> list[dict]:
+def trials(folder: ResultsFolder) -> list[dict]:
     return pq.read_table(folder.path / "trials.parquet").to_pylist()
 
 
-def script(folder: Folder, cache: Path, *words: str) -> tuple[int, str, str]:
+def script(folder: ResultsFolder, cache: Path, *words: str) -> tuple[int, str, str]:
     """The script in this process: exit code, stdout, stderr."""
     app = runpy.run_path(str(ROOT / "sweeps" / "trial.py"))["app"]
     out, err = io.StringIO(), io.StringIO()
@@ -95,7 +95,7 @@ def script(folder: Folder, cache: Path, *words: str) -> tuple[int, str, str]:
     return left.value.code, out.getvalue(), err.getvalue()
 
 
-def copied(folder: Folder, to: Path, **changes) -> Folder:
+def copied(folder: ResultsFolder, to: Path, **changes) -> ResultsFolder:
     """The tables with `changes` to them: table name to a function of its rows."""
     to.mkdir(exist_ok=True)
     for file in folder.path.glob("*.*"):
@@ -104,7 +104,7 @@ def copied(folder: Folder, to: Path, **changes) -> Folder:
         table = pq.read_table(to / f"{name}.parquet")
         rows = [change(row) for row in table.to_pylist()]
         pq.write_table(pa.Table.from_pylist(rows, table.schema), to / f"{name}.parquet")
-    return Folder.at(to)
+    return ResultsFolder.at(to)
 
 
 def test_every_trial_comes_out_to_the_last_bit(folder, cache):
@@ -129,7 +129,7 @@ def test_a_trial_is_found_by_number_id_or_its_beginning(folder):
         with pytest.raises(BadRequest, match=r"no such trial.*a trial_id.*or a number"):
             find(folder, wanted)
     with pytest.raises(BadRequest, match=r"has no trials"):
-        find(Folder.at(folder.path / "nowhere"), "1")
+        find(ResultsFolder.at(folder.path / "nowhere"), "1")
 
 
 def test_within_the_seed_noise_and_beyond_it_are_told_apart(folder, cache, tmp_path, monkeypatch):

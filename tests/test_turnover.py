@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetlab.config import TrialConfig
-from resnetlab.data import prepare
-from resnetlab.records import Phase
-from resnetlab.tables.folder import Folder
-from resnetlab.tuning.task import Task
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.study.records import Phase
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.sweep.task import Task
+from resnetlab.vision.data import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = {"name": "glyphs", "variants": 1, "limit": 256, "test_fraction": 0.6}
@@ -40,7 +40,7 @@ def trials(worker, folder, cache, settings):
         cpus = changes.pop("threads", 1)
         context = {"folder": folder, "cache": cache, "cpus": cpus, "gpus": 0, "epoch_limit": 600}
         config = TrialConfig(data=DATA, **(TINY | changes))
-        Folder.at(folder).clear("checkpoints")
+        ResultsFolder.at(folder).clear("checkpoints")
         task = Task(config.trial_id, config, Phase.EXPLORE, False, prepare(config.data, Path(cache)).hash)
         assert worker.reset_config({"task": task.as_message(), "context": context})
         epochs = []
@@ -53,7 +53,7 @@ def trials(worker, folder, cache, settings):
 
 
 def new_worker():
-    from resnetlab.tuning.trial import TrialWorker
+    from resnetlab.ray_backend.worker import TrialWorker
 
     worker = TrialWorker({})
     return worker

@@ -15,13 +15,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys, time
-from resnetlab import simulate
+from resnetlab.calibration import simulator as simulate
 from resnetlab.study import build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store
-from resnetlab.tuning.sweep import Sweep
-from resnetlab.tuning.task import one_dataset
-from resnetlab.tuning.watch import Watch
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.sweep.task import one_dataset
+from resnetlab.driver.live_view import LiveView
 
 study = build_study({"name": "seen", "dataset": {"name": "glyphs"}, "baseline": {},
     "factors": {"kernel": {"levels": [3, 5]}}, "search": {"trials": 4, "epochs": 4, "grace": 1, "reduction": 2},

@@ -6,7 +6,7 @@ import pytest
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import load_study
-from resnetlab.yamlfile import parse_value, read_yaml
+from resnetlab.study.yaml_io import parse_value, read_yaml
 
 STUDY = """
 dataset: {name: glyphs, variants: 1}

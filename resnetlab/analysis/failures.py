@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from resnetlab.analysis.effects import NEEDS_ONE
+from resnetlab.analysis.confirm.effects import NEEDS_ONE
 from resnetlab.analysis.results import Results
 from resnetlab.commands import continued
-from resnetlab.records import Phase, Status
-from resnetlab.tables.layout import ERRORS
+from resnetlab.storage.layout import ERRORS
+from resnetlab.study.records import Phase, Status
 
 VARIES = re.compile(r"\b[0-9a-f]{12,}\b|\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b")  # from trial to trial of one cause
 PHASE = re.compile(r" --phase[ =]\w+| --retry-failed| --dry-run")

@@ -11,13 +11,13 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest, FolderRefused
-from resnetlab.plan import Plan
-from resnetlab.records import Phase, Status
+from resnetlab.planning.plan import Plan
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.schema import factor_type, schema
+from resnetlab.storage.store import check_study, read_table
 from resnetlab.study import Study, build_study
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.schema import factor_type, schema
-from resnetlab.tables.store import check_study, read_table
-from resnetlab.yamlfile import explain
+from resnetlab.study.records import Phase, Status
+from resnetlab.study.yaml_io import explain
 
 TABLES = ("trials", "epochs", "rungs", "classes", "predictions")
 
@@ -31,7 +31,7 @@ class Results:
     with NaN). `notes` are sentences that a reader of any analysis must see.
     """
 
-    folder: Folder
+    folder: ResultsFolder
     study: Study
     plan: Plan | None
     sweep: dict[str, Any]
@@ -46,7 +46,7 @@ class Results:
     @classmethod
     def open(cls, place: str | Path) -> Results:
         """Read the folder at a path or URL. BadRequest where there is none, FolderRefused where it is damaged."""
-        folder = Folder.at(place, "RESULTS")
+        folder = ResultsFolder.at(place, "RESULTS")
         content = folder.read_json("study.json")
         if content is None:
             raise BadRequest(f"{folder.url}: not a results folder: it has no study.json")
@@ -106,7 +106,7 @@ def _study(content: dict[str, Any], place: str) -> Study:
         raise FolderRefused(str(error)) from None
 
 
-def _plan(folder: Folder) -> tuple[Plan | None, tuple[str, ...]]:
+def _plan(folder: ResultsFolder) -> tuple[Plan | None, tuple[str, ...]]:
     content = folder.read_json("plan.json")
     if content is None:
         return None, ()

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from resnetlab.analysis.curves import Counts, full_budget
+from resnetlab.analysis.confirm.estimands import INTERACTION
+from resnetlab.analysis.explore.curves import Counts, full_budget
 from resnetlab.analysis.failures import to_go
-from resnetlab.analysis.findings import Findings
-from resnetlab.analysis.questions import INTERACTION
 from resnetlab.analysis.results import Results
-from resnetlab.records import Status
-from resnetlab.report.words import asked, listed, missing, percent, percents, sentence, signed
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import asked, listed, missing, percent, percents, sentence, signed
+from resnetlab.study.records import Status
 from resnetlab.wording import plural
 
 NAMED = 8  # factors or arms that the answer names

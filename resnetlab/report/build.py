@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from resnetlab import console
-from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest
-from resnetlab.tables.schema import schema
-from resnetlab.tables.store import write_table
+from resnetlab.report.findings import Findings
+from resnetlab.storage.schema import schema
+from resnetlab.storage.store import write_table
 
 if TYPE_CHECKING:
-    from resnetlab.report.drawing import Drawing
+    from resnetlab.report.rendering import Drawing
 
 
 def build_report(place: str | Path) -> Path | str:
@@ -31,9 +31,9 @@ def build_report(place: str | Path) -> Path | str:
 def build(findings: Findings) -> Path | str:
     """`build_report` of a folder that is open."""
     # Seconds of imports, after what can be refused has been.
-    from resnetlab.report.drawing import FORMATS, inline, render
-    from resnetlab.report.gallery import NAMES, gallery
-    from resnetlab.report.html import page
+    from resnetlab.report.figures.catalog import NAMES, gallery
+    from resnetlab.report.page import page
+    from resnetlab.report.rendering import FORMATS, inline, render
 
     results, figures = findings.results, {}
     files: dict[str, bytes] = {}
@@ -64,8 +64,8 @@ def one_figure(place: str | Path, name: str, out: str | Path, columns: int | Non
 
     BadRequest where there is no such figure, or `out` is of no known format or cannot be written.
     """
-    from resnetlab.report.drawing import FORMATS, caption, render
-    from resnetlab.report.gallery import NAMES, gallery
+    from resnetlab.report.figures.catalog import NAMES, gallery
+    from resnetlab.report.rendering import FORMATS, caption, render
 
     out = Path(out)
     kind = out.suffix.lower().removeprefix(".")
@@ -90,6 +90,6 @@ def one_figure(place: str | Path, name: str, out: str | Path, columns: int | Non
 
 def _captions(drawings: list[Drawing]) -> str:
     """What marks and intervals mean, for whoever takes a figure out of the folder."""
-    from resnetlab.report.drawing import caption
+    from resnetlab.report.rendering import caption
 
     return "\n".join(f"**{drawing.name}**: {caption(drawing)}\n" for drawing in drawings)

@@ -17,17 +17,17 @@ from rich.table import Table
 from rich.text import Text
 
 from resnetlab.analysis import failures
-from resnetlab.analysis.curves import full_budget
+from resnetlab.analysis.explore.curves import full_budget
 from resnetlab.analysis.failures import Failure
-from resnetlab.analysis.findings import Findings
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.sweep_status import SweepStatus, time_left
 from resnetlab.commands import continued
-from resnetlab.records import Phase, Status
 from resnetlab.report.answer import answer, ranked
-from resnetlab.report.rerun import rerun_command
-from resnetlab.report.words import asked, interval, missing, p_value, signed
-from resnetlab.standing import Standing, time_left
-from resnetlab.tables.lease import Holder, holder
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import asked, interval, missing, p_value, signed
+from resnetlab.report.rerun_command import rerun_command
+from resnetlab.storage.lease import Holder, holder
+from resnetlab.study.records import Phase, Status
 
 PLAIN = 100  # columns where there is no terminal
 ROWS = 10  # comparisons in the short table; all that are confirmed have their place
@@ -44,7 +44,7 @@ class Told:
     place: str
     holder: Holder | None
     state: str
-    standing: Standing
+    standing: SweepStatus
     lead: str
     best: str
     found: pd.DataFrame
@@ -125,7 +125,7 @@ def told(findings: Findings, place: str) -> Told:
     )
 
 
-def _standing(results: Results, held: Holder | None) -> Standing:
+def _standing(results: Results, held: Holder | None) -> SweepStatus:
     study, plan, trials = results.study, results.plan, results.trials
     if plan is not None:
         trials = trials[(trials["phase"] != Phase.CONFIRM) | (trials["plan_hash"] == plan.plan_hash)]
@@ -139,7 +139,7 @@ def _standing(results: Results, held: Holder | None) -> Standing:
         planned = max(len(trials), study.confirm.pilot)  # all that the search found to propose
     elapsed = time.time() - held.since if held else None
     done = int((trials["ended"] >= pd.Timestamp(held.since, unit="s", tz="UTC")).sum()) if held else 0  # since it began
-    return Standing(
+    return SweepStatus(
         study=study.name,
         phase="explore" if plan is None else "confirm",
         planned=planned,

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from resnetlab.commands import command, short
 from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.provenance import without_secrets
-from resnetlab.records import Status
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.schema import factors_of
-from resnetlab.tables.store import read_table
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.schema import factors_of
+from resnetlab.storage.store import read_table
+from resnetlab.study.records import Status
 
 EVERY = 5.0  # seconds between two looks at the tables, and at most a fiftieth of the time
 LAST = 120.0  # seconds that the end of a sweep waits for its trackers
@@ -96,7 +96,7 @@ class Tracker(Protocol):
 class Feed:
     """Gives `trackers` what the tables of `folder` have and they have not. problems: what went wrong, by tracker."""
 
-    def __init__(self, folder: Folder, trackers: Sequence[Tracker]):
+    def __init__(self, folder: ResultsFolder, trackers: Sequence[Tracker]):
         self._folder, self._trackers = folder, list(trackers)
         self._sent: dict[str, dict[str, int]] = {}
         self.problems: dict[str, str] = {}
@@ -183,7 +183,7 @@ class Live:
 
 @contextmanager
 def live(
-    folder: Folder, trackers: Sequence[Tracker], say: Callable[[str], None], tools: Mapping[str, Any]
+    folder: ResultsFolder, trackers: Sequence[Tracker], say: Callable[[str], None], tools: Mapping[str, Any]
 ) -> Iterator[None]:
     """Feed `trackers` while a sweep runs into `folder`, and to the end of it.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from resnetlab.errors import BadRequest
-from resnetlab.records import Status
+from resnetlab.study.records import Status
 from resnetlab.tracking.feed import ENDED, MEASURED, Row, Trial
 
 if TYPE_CHECKING:

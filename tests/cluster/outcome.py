@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
 
 
 def rows(url: str, table: str) -> list[dict[str, Any]]:
     try:
-        found = read_table(Folder.at(url), table)
+        found = read_table(ResultsFolder.at(url), table)
     except (OSError, ResnetlabError):
         return []
     return [] if found is None else found.to_pylist()

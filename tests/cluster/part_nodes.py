@@ -14,8 +14,8 @@ from typing import Any
 import outcome
 from machines import OPTIONS, ROOT, Machines, down, up
 
-from resnetlab.tables.content import content_hash
-from resnetlab.tables.folder import Folder
+from resnetlab.storage.content_hash import content_hash
+from resnetlab.storage.results_folder import ResultsFolder
 
 sys.path.insert(0, str(ROOT / "tests"))
 import images_here
@@ -106,7 +106,7 @@ def _two(transcript: Any, machines: Machines) -> str:
     transcript.check("the sweep ends, code 0", done.returncode == 0, told(done))
     hosts = {row["host"] for row in outcome.rows(url, "trials")}
     transcript.check("both nodes trained trials", hosts == {"n1", "n2"} and not outcome.problems(url, TRIALS), hosts)
-    return content_hash(Folder.at(url))
+    return content_hash(ResultsFolder.at(url))
 
 
 def _cut(transcript: Any, machines: Machines, wanted: str) -> None:
@@ -133,7 +133,7 @@ def _cut(transcript: Any, machines: Machines, wanted: str) -> None:
         if "its process died" in line:
             transcript.say(f"     | {line}")
     transcript.check("no epoch that was acknowledged is lost or stands twice", before <= outcome.keys(url), wrong)
-    transcript.check("every number is as on two nodes", content_hash(Folder.at(url)) == wanted)
+    transcript.check("every number is as on two nodes", content_hash(ResultsFolder.at(url)) == wanted)
     machines.mend("n3")
     machines.on("n3", "cluster/local.sh stop")
 
@@ -219,5 +219,5 @@ def _driver_dies(transcript: Any, machines: Machines, wanted: str) -> None:
     wrong = outcome.problems(url, TRIALS)
     transcript.check("and goes on to its end, code 0", done.returncode == 0 and not wrong, (wrong, told(done)))
     transcript.say(f"          {time.monotonic() - began:.0f} s after the loss")
-    same = before <= outcome.keys(url) and content_hash(Folder.at(url)) == wanted
+    same = before <= outcome.keys(url) and content_hash(ResultsFolder.at(url)) == wanted
     transcript.check("no acknowledged epoch is lost, and every number is as on two nodes", same)

@@ -15,8 +15,8 @@ from machines import ROOT, Machines, down, up
 from nodes import SERVICE
 from part_nodes import TRIALS, prepare, refused, table, told
 
-from resnetlab.tables.content import content_hash
-from resnetlab.tables.folder import Folder
+from resnetlab.storage.content_hash import content_hash
+from resnetlab.storage.results_folder import ResultsFolder
 
 sys.path.insert(0, str(ROOT / "tests"))
 import s3_here
@@ -45,7 +45,7 @@ def _same(transcript: Any, machines: Machines, s3: s3_here.S3) -> str:
     local = str(machines.place / "results/same")
     done = machines.on("n1", machines.sweep(str(machines.place / "results"), "--nodes", "2"))
     transcript.check("a sweep into a folder that both mount ends, code 0", done.returncode == 0, told(done))
-    wanted = content_hash(Folder.at(local))
+    wanted = content_hash(ResultsFolder.at(local))
     transcript.say(
         "n1$ python sweeps/ablation.py --address auto --nodes 2 --storage 's3://bkt/results?endpoint_override=…'"
     )
@@ -55,12 +55,12 @@ def _same(transcript: Any, machines: Machines, s3: s3_here.S3) -> str:
     url = s3.url("whole/same")
     hosts = {row["host"] for row in outcome.rows(url, "trials")}
     transcript.check("both nodes trained trials", hosts == {"n1", "n2"}, hosts)
-    transcript.check("its tables hold the same numbers", content_hash(Folder.at(url)) == wanted)
+    transcript.check("its tables hold the same numbers", content_hash(ResultsFolder.at(url)) == wanted)
     for line in done.stdout.splitlines():
         if line.startswith("report:"):
             transcript.say(f"     | {line}")
     done = machines.on("n2", f"python sweeps/report.py '{url}'")
-    report = Folder.at(url).read("report.html")
+    report = ResultsFolder.at(url).read("report.html")
     transcript.check("report.py remakes the report from the bucket", done.returncode == 0 and bool(report), told(done))
     return wanted
 
@@ -83,7 +83,7 @@ def _in_passing(transcript: Any, machines: Machines, s3: s3_here.S3, way: s3_her
     code = process.wait(600)
     wrong = outcome.problems(url, TRIALS)
     transcript.check("the sweep ends, code 0", code == 0 and not wrong and failed > 0, (wrong, log.read_text()))
-    transcript.check("with the same numbers", content_hash(Folder.at(url)) == wanted, seen)
+    transcript.check("with the same numbers", content_hash(ResultsFolder.at(url)) == wanted, seen)
 
 
 def _for_long(transcript: Any, machines: Machines, s3: s3_here.S3, way: s3_here.Way, wanted: str) -> None:
@@ -104,7 +104,7 @@ def _for_long(transcript: Any, machines: Machines, s3: s3_here.S3, way: s3_here.
     done = machines.on("n1", sweep)
     wrong = outcome.problems(url, TRIALS)
     transcript.check("the same command goes on to the end, code 0", done.returncode == 0 and not wrong, told(done))
-    transcript.check("with the same numbers", content_hash(Folder.at(url)) == wanted)
+    transcript.check("with the same numbers", content_hash(ResultsFolder.at(url)) == wanted)
 
 
 def _one_cannot(transcript: Any, machines: Machines, s3: s3_here.S3) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from resnetlab.driver import run
+from resnetlab.ray_backend import cluster
+from resnetlab.ray_backend.worker import TrialWorker
+from resnetlab.storage import lease
+from resnetlab.storage.content_hash import content_hash
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
 from resnetlab.study import Study, build_study
-from resnetlab.tables import lease
-from resnetlab.tables.content import content_hash
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store
-from resnetlab.tuning import cluster, run
-from resnetlab.tuning.trial import TrialWorker
 
 
 class Crash(BaseException):
@@ -32,9 +33,9 @@ class Here:
         self.cache = place / "cache"
         self.reports = 0
         self.at_report: Callable[[int], None] = lambda number: None  # called before each report is taken
-        from resnetlab.tuning import engine
+        from resnetlab.ray_backend import backend
 
-        monkeypatch.setattr(engine, "run", self._engine)
+        monkeypatch.setattr(backend, "run", self._engine)
         monkeypatch.setattr(cluster, "connect", _no_cluster)
         monkeypatch.setattr(lease, "_alive", lambda *holder: False)  # whoever held the folder has crashed
 
@@ -66,7 +67,7 @@ class Here:
         return self.at(case)
 
     def hash(self, case: str) -> str:
-        return content_hash(Folder.at(self.at(case)))
+        return content_hash(ResultsFolder.at(self.at(case)))
 
     def _engine(self, sweep: Any, context: dict[str, Any], tick: Callable[[], None], capacity: Any) -> None:
         self.sweep = sweep

@@ -19,9 +19,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from resnetlab.tables.content import content_hash
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table
+from resnetlab.storage.content_hash import content_hash
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANT = Path(__file__).resolve().parent / "plant"
@@ -150,8 +150,8 @@ class Lab:
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
-    def folder(self, name: str) -> Folder:
-        return Folder.at(self.place / name / "faults")
+    def folder(self, name: str) -> ResultsFolder:
+        return ResultsFolder.at(self.place / name / "faults")
 
     def table(self, name: str, table: str) -> list[dict]:
         found = read_table(self.folder(name), table)

@@ -9,20 +9,20 @@ import time
 import pytest
 
 from resnetlab.errors import ClusterLost
-from resnetlab.tuning import lifeline
+from resnetlab.ray_backend import watchdog
 
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(lifeline, "SILENCE", 0.5)
+    monkeypatch.setattr(watchdog, "SILENCE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 
 
 def test_a_cluster_that_is_gone_is_noticed(server, monkeypatch):
-    monkeypatch.setattr(lifeline, "GRACE", 1.0)
-    line = lifeline.Lifeline(lambda text: None)
-    monkeypatch.setattr(lifeline.os, "_exit", lambda code: None)
+    monkeypatch.setattr(watchdog, "GRACE", 1.0)
+    line = watchdog.Watchdog(lambda text: None)
+    monkeypatch.setattr(watchdog.os, "_exit", lambda code: None)
     with line:
         line.hold("its control service", *server.getsockname())
         for _ in range(3):

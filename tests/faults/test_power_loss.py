@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from test_store import epoch_row, trial_row
 
-from resnetlab.tables import lease
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store, read_table
+from resnetlab.storage import lease
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store, read_table
 
 REMAINS = {
     "only what was synced": (False, lambda data: b""),
@@ -109,18 +109,18 @@ def test_a_power_cut_at_any_moment_loses_and_doubles_no_row(memory, monkeypatch,
         shutil.rmtree(place)
 
     def check(study: Path) -> None:
-        again = Store(Folder.at(study), ("kernel",))
+        again = Store(ResultsFolder.at(study), ("kernel",))
         rows = again.read("epochs")["epoch"].to_pylist()
         assert rows == list(range(1, len(rows) + 1)) and len(rows) >= len(acknowledged), cuts
         assert len(again.trials) >= bool(acknowledged)
         again.add("epochs", epoch_row("a", len(rows) + 1))
         again.flush()
-        assert len(read_table(Folder.at(study), "epochs")) == len(rows) + 1
+        assert len(read_table(ResultsFolder.at(study), "epochs")) == len(rows) + 1
 
     real = {name: getattr(os, name) for name in ("fsync", "replace", "link")}
     (memory / "live").mkdir()
     disk = Disk(memory / "live", monkeypatch, cut)
-    store = Store(Folder.at(memory / "live/study"), ("kernel",))
+    store = Store(ResultsFolder.at(memory / "live/study"), ("kernel",))
     for epoch in range(1, 4):
         store.add("trials", trial_row("a", 0, epochs_run=epoch))
         store.add("epochs", epoch_row("a", epoch))

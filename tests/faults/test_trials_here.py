@@ -9,10 +9,11 @@ import pytest
 
 from faults.here import Here
 from resnetlab.errors import CannotWrite, TrialsFailed
-from resnetlab.tables import folder
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import read_table
-from resnetlab.tuning import sweep, task, trial
+from resnetlab.ray_backend import worker
+from resnetlab.storage import results_folder
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
+from resnetlab.sweep import state_machine, task
 
 STUDY = {
     "name": "s",
@@ -28,7 +29,7 @@ WILD = {"lr": 100.0, "weight_decay": 10.0}  # a thousandfold growth a step
 @pytest.fixture(scope="module")
 def patch():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "CHECKPOINT_SHARE", 1e9)  # a checkpoint every epoch, however short
+        patch.setattr(worker, "CHECKPOINT_SHARE", 1e9)  # a checkpoint every epoch, however short
         yield patch
 
 
@@ -47,7 +48,7 @@ def here(place, patch):
 
 
 def rows(here, case):
-    return read_table(Folder.at(here.at(case)), "trials").to_pylist()
+    return read_table(ResultsFolder.at(here.at(case)), "trials").to_pylist()
 
 
 def copied(here, case):
@@ -98,7 +99,7 @@ def test_the_clock_is_set_back_between_runs(here, monkeypatch):
 
     case = "clock"
     copied(here, case)
-    for module in (sweep, task):
+    for module in (state_machine, task):
         monkeypatch.setattr(module, "datetime", Yesterday)
     here.run(case)
     assert here.hash(case) == here.hash("whole")
@@ -139,20 +140,20 @@ def test_a_data_cache_that_decayed_in_silence_is_made_again(here):
 @pytest.mark.parametrize("report", [0, 3])
 def test_a_disk_that_fills_ends_the_sweep_and_loses_nothing(here, monkeypatch, report):
     case = f"full {report}"
-    writes = folder._write_aside
+    writes = results_folder._write_aside
 
     def full(target, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fill(number):
         if number == report:
-            monkeypatch.setattr(folder, "_write_aside", full)
+            monkeypatch.setattr(results_folder, "_write_aside", full)
 
     here.at_report = fill
     with pytest.raises(CannotWrite, match=r"No space left on device.*make room, then continue with"):
         here.run(case)
     here.at_report = lambda number: None
-    monkeypatch.setattr(folder, "_write_aside", writes)
+    monkeypatch.setattr(results_folder, "_write_aside", writes)
     here.run(case)
     assert here.hash(case) == here.hash("whole")
 

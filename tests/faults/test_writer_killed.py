@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from test_store import epoch_row, trial_row
 
-from resnetlab.tables.folder import Folder
-from resnetlab.tables.store import Store, read_table
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store, read_table
 
 
 def value(epoch):
@@ -22,7 +22,7 @@ def value(epoch):
 
 
 def write_forever(place, acknowledged):
-    store = Store(Folder.at(place), ("kernel",))
+    store = Store(ResultsFolder.at(place), ("kernel",))
     epoch = acknowledged.value
     while True:
         epoch += 1
@@ -63,14 +63,14 @@ def test_a_writer_killed_at_random_moments(memory, record, kills):
         assert writer.is_alive()
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        rows = read_table(Folder.at(memory), "epochs").select(["epoch", "val_loss"]).to_pylist()
+        rows = read_table(ResultsFolder.at(memory), "epochs").select(["epoch", "val_loss"]).to_pylist()
         epochs = [row["epoch"] for row in rows]
         lost += len(set(range(1, acknowledged.value + 1)) - set(epochs))
         doubled += len(epochs) - len(set(epochs))
         wrong += sum(row["val_loss"] != value(row["epoch"]) for row in rows)
-        (trial,) = read_table(Folder.at(memory), "trials").to_pylist()
+        (trial,) = read_table(ResultsFolder.at(memory), "trials").to_pylist()
         lost += trial["epochs_run"] < acknowledged.value
-    Store(Folder.at(memory), ("kernel",)).close()
+    Store(ResultsFolder.at(memory), ("kernel",)).close()
     file = pq.read_table(memory / "epochs.parquet")["epoch"].to_pylist()
     doubled += len(file) - len(set(file))
     record(12, kills=kills, rows=len(file), lost=lost, doubled=doubled, wrong=wrong)

@@ -23,10 +23,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnetlab.config import LIBRARY, TrialConfig
-from resnetlab.models import build
-from resnetlab.training import machine
-from resnetlab.training.optim import make_optimizer, set_lr, step_of
+from resnetlab.study.trial_config import LIBRARY, TrialConfig
+from resnetlab.vision.models import build
+from resnetlab.vision.training import machine
+from resnetlab.vision.training.optim import make_optimizer, set_lr, step_of
 
 BATCH = 8
 SMALL = 1e-3  # of the norm of all gradients: one below this is compared with this, for some are zero but for rounding

@@ -17,7 +17,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.util import find_spec, spec_from_loader
 from pathlib import Path
 
-TARGET = "resnetlab.training.loop"
+TARGET = "resnetlab.vision.training.loop"
 
 
 def faults(config, epoch):

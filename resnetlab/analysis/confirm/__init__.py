@@ -1,0 +1,1 @@
+"""Confirmed effects: estimands, contrasts, power, and the verdicts on hypotheses."""

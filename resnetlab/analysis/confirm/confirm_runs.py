@@ -1,0 +1,139 @@
+"""The confirm runs of a plan laid out as arms × seeds, with a word for each run that gives no value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from resnetlab.errors import BadData
+from resnetlab.planning.plan import Plan
+from resnetlab.study.records import Phase, Status
+
+NEEDED = ("plan_hash", "design_row", "seed_block", "status", "epochs_run", "epochs_allowed")
+OK, COLLAPSED, UNFINISHED = "complete", "collapsed", "not finished"
+
+
+@dataclass(frozen=True)
+class ConfirmRuns:
+    """values: (arms, seeds) fractions, NaN where a run gave none; state: (arms, seeds) words; notes: for all effects.
+
+    States: complete, collapsed, diverged, out of memory, failed, not finished (running, interrupted or not begun).
+    """
+
+    plan: Plan
+    values: np.ndarray
+    state: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return not (self.state == UNFINISHED).any()
+
+    @classmethod
+    def of(cls, plan: Plan, confirm: pd.DataFrame) -> ConfirmRuns:
+        """Lay out the rows of `confirm` (columns of the trials table) that belong to `plan`.
+
+        Rows of other plans and phases are not used, and counted in a note. BadData where rows contradict the plan:
+        a row or block that it does not have, two results for one run, unequal budgets or other data.
+        """
+        for column in (*NEEDED, plan.metric):
+            if column not in confirm.columns:
+                raise BadData(f"confirm rows: no column {column!r} (needed: {', '.join((*NEEDED, plan.metric))})")
+        if "phase" in confirm.columns:
+            confirm = confirm[confirm["phase"] == Phase.CONFIRM]
+        ours = confirm[confirm["plan_hash"] == plan.plan_hash]
+        shape = len(plan.arms), plan.seeds
+        values, state = np.full(shape, np.nan), np.full(shape, UNFINISHED, dtype=object)
+        _check_alike(plan, ours)
+        for row in ours[[*NEEDED, plan.metric]].to_dict("records"):
+            place = _place(plan, row, shape)
+            if state[place] != UNFINISHED and Status(row["status"]).ended:
+                raise BadData(f"{_name(plan, place)}: two results for one run")
+            state[place], values[place] = _read(plan, row, place, state[place])
+        lost = collapsed(values, plan.collapse * plan.chosen_val_accuracy)
+        state[lost] = COLLAPSED
+        return cls(plan, np.where(lost, np.nan, values), state, _others(plan, confirm, ours))
+
+    def describe(self, rows: np.ndarray, most: int = 3) -> str:
+        """Which runs of these arms gave no value: `2 of 6 runs have no result: kernel=5 diverged (block 0), …`."""
+        lost = [(r, b) for r in rows for b in range(self.plan.seeds) if self.state[r, b] != OK]
+        if not lost:
+            return ""
+        named = [f"{self.plan.arms[r].name} {self.state[r, b]} (block {b})" for r, b in lost[:most]]
+        named += [f"{len(lost) - most} more"] if len(lost) > most else []
+        total = len(rows) * self.plan.seeds
+        return f"{len(lost)} of {total} runs give no value and are not counted in n: {', '.join(named)}"
+
+
+def collapsed(values: np.ndarray, floor: float) -> np.ndarray:
+    """Which of `values` (..., arms, seeds) are single runs that collapsed: below `floor`, at most half of their arm.
+
+    They are named and counted apart: one run at chance level would widen every interval of a cube past use, and a
+    difference among the runs that trained is a question with an answer. Where most runs of an arm are that low, it is
+    what the arm does, and all of them count.
+    """
+    low = values < floor
+    return np.asarray(low & (2 * low.sum(-1, keepdims=True) <= values.shape[-1]))
+
+
+def _place(plan: Plan, row: dict[str, Any], shape: tuple[int, int]) -> tuple[int, int]:
+    try:
+        place = int(row["design_row"]), int(row["seed_block"])
+    except (TypeError, ValueError):
+        place = -1, -1
+    if not (0 <= place[0] < shape[0] and 0 <= place[1] < shape[1]):
+        raise BadData(
+            f"plan {plan.plan_hash}: confirm row with design_row={row['design_row']}, seed_block={row['seed_block']} "
+            f"(allowed: 0 to {shape[0] - 1}, 0 to {shape[1] - 1}); runs beyond the planned seeds need a new plan"
+        )
+    return place
+
+
+def _read(plan: Plan, row: dict[str, Any], place: tuple[int, int], before: str) -> tuple[str, float]:
+    status = Status(row["status"])
+    if not status.ended:
+        return before, np.nan
+    if status is not Status.COMPLETE:
+        return status.replace("_", " "), np.nan
+    if row["epochs_run"] != row["epochs_allowed"]:
+        raise BadData(
+            f"{_name(plan, place)}: complete after {row['epochs_run']} of {row['epochs_allowed']} epochs; "
+            "effects are computed at the full budget only"
+        )
+    value = row[plan.metric]
+    if value is None or not np.isfinite(value):
+        raise BadData(f"{_name(plan, place)}: complete, but without {plan.metric}")
+    return OK, float(value)
+
+
+def _name(plan: Plan, place: tuple[int, int]) -> str:
+    return f"plan {plan.plan_hash}, arm {plan.arms[place[0]].name}, block {place[1]}"
+
+
+def _others(plan: Plan, confirm: pd.DataFrame, ours: pd.DataFrame) -> tuple[str, ...]:
+    notes = []
+    other = confirm.loc[confirm["plan_hash"] != plan.plan_hash, "plan_hash"]
+    if not other.empty:
+        hashes = ", ".join(sorted(map(str, other.unique())))
+        rest = "" if len(ours) else ", and of this plan there are none"
+        notes.append(
+            f"{len(other)} confirm runs of another plan ({hashes}) are not used: each has its own evidence{rest}"
+        )
+    revisions = ours["git_revision"].dropna().unique() if "git_revision" in ours.columns else []
+    if len(revisions) > 1:
+        notes.append(f"the runs are of {len(revisions)} code revisions ({', '.join(sorted(map(str, revisions)))})")
+    return tuple(notes)
+
+
+def _check_alike(plan: Plan, ours: pd.DataFrame) -> None:
+    if plan.design == "arms":
+        return  # named arms have budgets and datasets of their own, by the study's hash
+    budgets = sorted({int(budget) for budget in ours["epochs_allowed"].dropna()})
+    if len(budgets) > 1:
+        raise BadData(f"plan {plan.plan_hash}: confirm rows of unequal budgets ({budgets} epochs)")
+    data = set(ours["data_hash"].dropna()) if "data_hash" in ours.columns else set()
+    if data - {plan.data_hash}:
+        raise BadData(f"plan {plan.plan_hash}: confirm rows of other data ({sorted(data)}, planned: {plan.data_hash})")

@@ -1,0 +1,333 @@
+"""Confirmed effects: what each choice does to test accuracy, from the runs that a plan asked for and nothing else.
+
+One estimator for all designs (`analyse`, numpy, any number of repeats at once: the calibration runs the very same code)
+and its table with words for people (`estimate`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, contrast, holm, verdicts
+from resnetlab.analysis.confirm.estimands import Estimands, estimands
+from resnetlab.analysis.intervals import t_interval
+from resnetlab.planning.plan import Plan
+from resnetlab.storage.schema import schema
+from resnetlab.wording import level_text
+
+FAMILIES = ("swap", "main", "interaction")  # Holm's adjustment runs over each on its own
+NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all runs of an arm failed
+Sides = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Every question of a design answered in every repeat; all arrays (repeats, questions), fractions.
+
+    shown: a main effect gives way to its simple effects where an interaction of its factor is found.
+    """
+
+    questions: Estimands
+    cells: CellMeans
+    estimates: Estimates
+    p_adjusted: np.ndarray
+    verdict: np.ndarray
+    shown: np.ndarray
+
+
+def analyse(asked: Estimands, values: np.ndarray, alpha: float, delta: float) -> Analysis:
+    """Answer `asked` from `values` (repeats, arms, seeds), fractions, NaN where a run gave none.
+
+    alpha: familywise error rate of each family. delta: smallest effect of interest, a fraction.
+    """
+    cells = CellMeans.of(values)
+    estimates = _contrasts(asked, cells)
+    p = estimates.p
+    adjusted = np.full(p.shape, np.nan)
+    for kind in FAMILIES:
+        family = asked.of_kind(kind)
+        adjusted[:, family] = holm(p[:, family])
+    shown = np.ones(p.shape, dtype=bool)
+    _simple_effects(asked, p, adjusted, shown, alpha)
+    return Analysis(asked, cells, estimates, adjusted, verdicts(estimates, adjusted, alpha, delta), shown)
+
+
+def _contrasts(asked: Estimands, cells: CellMeans) -> Estimates:
+    """Repeats in which the same arms have runs share their weights."""
+    shape = len(cells.n), len(asked.items)
+    found = {name: np.full(shape, np.nan) for name in ("estimate", "standard_error", "df")}
+    patterns, which = np.unique(cells.n > 0, axis=0, return_inverse=True)
+    for number, ran in enumerate(patterns):
+        rows = which.reshape(-1) == number
+        part = CellMeans(cells.mean[rows], cells.variance[rows], cells.n[rows])
+        answer = contrast(part, asked.weights(ran), asked.cube)
+        for name, values in found.items():
+            values[rows] = getattr(answer, name)
+    return Estimates(**found)
+
+
+def _simple_effects(asked: Estimands, p: np.ndarray, adjusted: np.ndarray, shown: np.ndarray, alpha: float) -> None:
+    """Fill in what is shown, and the adjusted p of simple effects: Holm over those shown, and at least that of the
+    interaction that brought them in, so that a false interaction is the only way to a false simple effect where there
+    is none of either."""
+    simple = asked.of_kind("simple")
+    shown[:, simple] = False
+    gate = np.full(p.shape, np.nan)
+    for position in asked.of_kind("interaction"):
+        pair = asked.items[position].pair
+        found = adjusted[:, position] <= alpha
+        for other, item in enumerate(asked.items):
+            if item.kind == "simple" and item.pair == pair:
+                shown[found, other] = True
+                gate[found, other] = np.fmin(gate[found, other], adjusted[found, position])
+            elif item.kind == "main" and item.factor in pair:
+                shown[found, other] = False
+    hidden = np.where(shown[:, simple], p[:, simple], np.nan)
+    adjusted[:, simple] = np.fmax(holm(hidden, shown[:, simple].sum(-1)), gate[:, simple])
+
+
+def lack_of_fit(asked: Estimands, cells: CellMeans) -> float:
+    """p of the arms differing only by main effects, where `asked` takes that for granted; cells: (arms,).
+
+    F test of what the model leaves of the arm means against pure error (Box, Hunter & Hunter 2005, chapter 9), which
+    takes variances as equal. NaN where the model is not additive, no arm is left over, or none has two runs.
+    """
+    ran = np.flatnonzero(cells.n > 0)
+    model, n = asked.model[ran], cells.n[ran]
+    over, df = len(ran) - np.linalg.matrix_rank(model), int(cells.df.sum())
+    if not asked.additive or over < 1 or df < 1:
+        return float("nan")
+    root = np.sqrt(n)
+    fitted = model @ np.linalg.lstsq(model * root[:, None], cells.mean[ran] * root, rcond=None)[0]
+    error = float((np.where(cells.df > 0, cells.variance, 0.0) * cells.df).sum() / df)
+    left = float((n * (cells.mean[ran] - fitted) ** 2).sum() / over)
+    return float(stats.f.sf(left / error, over, df)) if error > 1e-24 else float("nan")
+
+
+def estimate(runs: ConfirmRuns) -> pd.DataFrame:
+    """The effects table of a plan from its confirm runs; columns of `schema("effects")`.
+
+    One-factor plans: the swap of each level at the incumbent. Cubes: main effects averaged over the cube, two-factor
+    interactions (differences of differences), and simple effects in place of a main effect whose interaction is found.
+    Fractions of test accuracy. What cannot be estimated is a row that says why.
+    """
+    plan = runs.plan
+    asked = estimands(plan)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
+    sides = sides_of(plan, asked)
+    rows = [_row(plan, runs, found, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
+    rows += [_left_out(plan, name, why) for name, why in plan.not_compared.items()]
+    kinds = {field.name: field.type.to_pandas_dtype() for field in schema("effects")}
+    numbers = {name: kind for name, kind in kinds.items() if kind in (np.float64, np.int64)}
+    return pd.DataFrame(rows, columns=list(kinds)).astype(numbers)
+
+
+def _row(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> dict[str, Any]:
+    item = found.questions.items[i]
+    low, high = found.estimates.interval()
+    verdict, notes = _judge(plan, runs, found, i, sides)
+    n = found.cells.n[0]
+    return {
+        "name": item.name,
+        "factor": item.factor,
+        "level": item.level,
+        "reference": item.reference,
+        "estimand": item.estimand,
+        "estimate": found.estimates.estimate[0, i],
+        "low": low[0, i],
+        "high": high[0, i],
+        "standard_error": found.estimates.standard_error[0, i],
+        "df": found.estimates.df[0, i],
+        "n": int(n[sides[0]].sum()),
+        "n_reference": int(n[sides[1]].sum()),
+        "p": found.estimates.p[0, i],
+        "p_adjusted": found.p_adjusted[0, i],
+        "verdict": verdict,
+        "note": "; ".join([*notes, *runs.notes]),
+        "method": _method(plan, item.kind),
+        "plan_hash": plan.plan_hash,
+    }
+
+
+def sides_of(plan: Plan, asked: Estimands) -> list[Sides]:
+    """For each question the design rows that count for it and against it when every arm has run; in an additive
+    model, where least squares draws a little on all, those with the level and with the reference."""
+    if asked.additive:
+        levels = {name: np.array([level_text(arm.values[name]) for arm in plan.arms]) for name in plan.compared}
+        return [
+            (np.flatnonzero(levels[q.factor] == q.level), np.flatnonzero(levels[q.factor] == q.reference))
+            for q in asked.items
+        ]
+    weights = np.nan_to_num(asked.weights(np.ones(len(asked.model), dtype=bool)))
+    return [(np.flatnonzero(row > 0), np.flatnonzero(row < 0)) for row in weights]
+
+
+def _judge(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> tuple[str, list[str]]:
+    """The verdict with what the runs themselves have to say about it, and the sentences a reader must see."""
+    item, verdict = found.questions.items[i], str(found.verdict[0, i])
+    notes = cautions(plan, runs, found, i, sides)
+    against = objection(plan, runs, found, i, sides)
+    if verdict == "not estimable":
+        notes.insert(0, against)
+    elif against:
+        verdict = "inconclusive"
+        notes.insert(0, against)
+    elif verdict == "equivalent" and (unlike := lost_unlike(runs, sides)):
+        verdict = "inconclusive"
+        notes.insert(0, unlike)
+    elif verdict == "effect":
+        notes.insert(0, _small(plan, found.estimates, i))
+    if item.kind == "simple":
+        notes.append(
+            f"in place of the average over the cube, because {_interaction(found, i)} was found (chosen for that, its "
+            "size tends to be overstated)"
+        )
+    return verdict, [note for note in notes if note]
+
+
+def objection(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> str:
+    """Why question `i` of a single repeat can have no verdict whatever the numbers say; empty where it can."""
+    if np.isnan(found.estimates.standard_error[0, i]):
+        return _why_not(plan, found, i, np.union1d(*sides))
+    if not runs.finished:
+        return "no verdict before every planned run has ended"
+    cells = found.cells
+    p = lack_of_fit(found.questions, CellMeans(cells.mean[0], cells.variance[0], cells.n[0]))
+    if p <= plan.alpha:
+        return (
+            f"the arms differ by more than main effects (lack of fit p = {p:.2g}): factors interact, and this design "
+            "cannot say which; a fractional or full factorial can"
+        )
+    return ""
+
+
+def cautions(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> list[str]:
+    """What a reader must know of the runs that question `i` rests on, whatever its verdict."""
+    used = np.union1d(*sides)
+    notes = [runs.describe(used)]
+    if found.questions.cube and not np.isnan(found.estimates.standard_error[0, i]):
+        notes += _assumptions(found, plan)
+    return [*notes, _companions(plan, used)]
+
+
+def lost_unlike(runs: ConfirmRuns, sides: Sides) -> str:
+    """Why levels that come out alike may not be: one side lost more runs."""
+    if _lost(runs, sides[0]) == _lost(runs, sides[1]):
+        return ""
+    return "alike among the runs that trained, but one side lost more runs to divergence or collapse"
+
+
+def _lost(runs: ConfirmRuns, rows: np.ndarray) -> int:
+    return int(np.isin(runs.state[rows], ["diverged", "collapsed"]).sum())
+
+
+def _small(plan: Plan, estimates: Estimates, i: int) -> str:
+    low, high = estimates.interval(EQUIVALENCE)
+    small = max(-low[0, i], high[0, i]) < plan.delta / 100
+    return f"smaller than the smallest effect of interest, {plan.delta:g} points" if small else ""
+
+
+def _why_not(plan: Plan, found: Analysis, i: int, used: np.ndarray) -> str:
+    item, n = found.questions.items[i], found.cells.n[0]
+    if np.isnan(found.estimates.estimate[0, i]):
+        laid = {arm.name for arm in plan.arms}
+        named = plan.design == "arms"  # whose arms are all laid, under names of their own
+        if not named and item.kind == "swap" and f"{item.factor}={item.level}" not in laid:
+            reasons = [line for line in plan.infeasible if line.startswith(f"{item.factor}={item.level}: ")]
+            return f"cannot be run: {reasons[0]}" if reasons else "the plan has no arm with this level"
+        if not named and "incumbent" not in laid:
+            return "the incumbent itself cannot be run: " + ", ".join(plan.infeasible)
+        without = [plan.arms[row].name for row in used if n[row] == 0]
+        if without:
+            return f"no run of {' and of '.join(without[:3])} gave a value, {NEEDS_ONE}"
+        return "arms that it needs cannot be run: " + ", ".join(plan.infeasible)
+    if n[used].max() < 2 or (item.kind == "swap" and n[used].min() < 2):
+        return "an arm with a single run has no measure of seed-to-seed spread, so no interval (needs 2 seeds or more)"
+    return "the runs of an arm agree to the last digit, which leaves no measure of spread"
+
+
+def _assumptions(found: Analysis, plan: Plan) -> list[str]:
+    n = found.cells.n[0]
+    single = [plan.arms[row].name for row in np.flatnonzero(n == 1)]
+    absent = [plan.arms[row].name for row in np.flatnonzero(n == 0)]
+    notes = []
+    if single:
+        notes.append(f"arms with a single run take the others' pooled variance: {', '.join(single[:3])}")
+    if absent and not found.questions.additive:
+        notes.append(f"rests on there being no three-factor interaction, for want of {', '.join(absent[:3])}")
+    return notes
+
+
+def _interaction(found: Analysis, i: int) -> str:
+    pair = found.questions.items[i].pair
+    return next(item.factor for item in found.questions.items if item.kind == "interaction" and item.pair == pair)
+
+
+def _companions(plan: Plan, used: np.ndarray) -> str:
+    """Tuned settings that go with the levels and so are part of what is compared."""
+    names = {name for row in used for name in plan.arms[row].companions}
+    found = {name: {plan.arms[row].values.get(name) for row in used} for name in sorted(names)}
+    parts = [f"{name} ({', '.join(map(_short, sorted(values, key=str)))})" for name, values in found.items()]
+    return f"tuned settings go with the levels: {' and '.join(parts)}" if parts else ""
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _method(plan: Plan, kind: str) -> str:
+    if kind == "swap":
+        return "difference of means, Welch's t, Holm over all swaps"
+    family = {"main": "all main effects", "interaction": "all interactions", "simple": "the simple effects shown"}[kind]
+    if plan.design == "d-optimal":
+        return (
+            "least squares over the arms, interactions taken as zero, each arm's own variance (pure error), "
+            f"Welch-Satterthwaite t, Holm over {family}"
+        )
+    negligible = ", three-factor interactions taken as zero" if plan.design == "fractional" else ""
+    interval = "contrast of arm means, each arm's own variance (pure error), Welch-Satterthwaite t"
+    return f"{interval}, Holm over {family}{negligible}"
+
+
+def _left_out(plan: Plan, name: str, why: str) -> dict[str, Any]:
+    factor, _, level = name.partition("=")
+    reference = plan.incumbent.get(factor)
+    return {
+        "name": name,
+        "factor": factor,
+        "level": level,
+        "reference": "" if reference is None else str(reference),
+        "estimand": "not in the plan",
+        "n": 0,
+        "n_reference": 0,
+        "verdict": "not estimable",
+        "note": why,
+        "method": "none",
+        "plan_hash": plan.plan_hash,
+    }
+
+
+def performance(runs: ConfirmRuns) -> pd.DataFrame:
+    """Test accuracy of each arm on fresh seeds, the incumbent first: arm, mean, low, high (95% t interval), sd, n,
+    planned, note. Fractions; the incumbent's exploration score is not used: it was chosen for its luck."""
+    plan, cells = runs.plan, CellMeans.of(runs.values)
+    sd = np.sqrt(cells.variance)
+    low, high = t_interval(cells.mean, sd / np.sqrt(np.maximum(cells.n, 1)), cells.df)
+    return pd.DataFrame(
+        {
+            "arm": [arm.name for arm in plan.arms],
+            "mean": cells.mean,
+            "low": low,
+            "high": high,
+            "sd": sd,
+            "n": cells.n,
+            "planned": plan.seeds,
+            "note": [runs.describe(np.array([row])) for row in range(len(plan.arms))],
+        }
+    )

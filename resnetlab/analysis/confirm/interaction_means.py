@@ -1,0 +1,49 @@
+"""Mean accuracy at each pair of levels of two factors, averaged over the arms of a cube: an interaction to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.power import noise_floor
+from resnetlab.analysis.intervals import quantile
+from resnetlab.planning.plan import Plan
+
+
+@dataclass(frozen=True)
+class InteractionMeans:
+    """factors: two names; levels: two of each, the incumbent's first. mean, half: (2, 2) fractions, by level of the
+    first and of the second factor, half being half of a 95% interval (NaN without two runs of any arm)."""
+
+    factors: tuple[str, str]
+    levels: tuple[tuple[Any, Any], tuple[Any, Any]]
+    mean: np.ndarray
+    half: np.ndarray
+
+
+def cells(runs: ConfirmRuns, first: str, second: str) -> InteractionMeans | None:
+    """None where a pair of levels has no run. The interval is of the average over the arms that were run, with the
+    spread of seeds pooled over all arms."""
+    plan, floor = runs.plan, noise_floor(runs.values)
+    levels = _two(plan, first), _two(plan, second)
+    counts = (~np.isnan(runs.values)).sum(1)
+    mean, half = np.full((2, 2), np.nan), np.full((2, 2), np.nan)
+    for i, one in enumerate(levels[0]):
+        for j, other in enumerate(levels[1]):
+            at = [(arm.values[first], arm.values[second]) == (one, other) for arm in plan.arms]
+            rows = np.flatnonzero(np.array(at) & (counts > 0))
+            if len(rows) == 0:
+                return None
+            mean[i, j] = np.nanmean(runs.values[rows], axis=1).mean()
+            error = np.sqrt((1 / counts[rows]).sum()) / len(rows) * floor.sd
+            half[i, j] = quantile(floor.df) * error if floor.known else np.nan
+    return InteractionMeans((first, second), levels, mean, half)
+
+
+def _two(plan: Plan, factor: str) -> tuple[Any, Any]:
+    """The incumbent's level and the other."""
+    reference = plan.incumbent[factor]
+    return reference, next(level for level in plan.compared[factor] if level != reference)

@@ -1,0 +1,1 @@
+"""What the search shows: curves, importance, and the comparisons that would mislead."""

@@ -1,0 +1,84 @@
+"""Which data a results folder rests on: said in its data.json, and compared before a sweep goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resnetlab.errors import BadData
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.study import Study
+from resnetlab.study.records import bad_rows_said
+from resnetlab.study.seeding import stream
+from resnetlab.study.space import Factor
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.sweep.task import data_key
+from resnetlab.vision.data import Dataset, said
+from resnetlab.vision.data.dataset import changes
+
+
+def starts(study: Study) -> dict[str, TrialConfig]:
+    """Configs that between them name every dataset of the study: of each named arm, or of the baseline as ``."""
+    names = tuple(study.arms) or ("",)
+    return {name: study.arm_config(name, seed=0) if name else study.baseline_config(seed=0) for name in names}
+
+
+def compared(folder: ResultsFolder, study: Study, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """What data.json has to say: the dataset of the study, and under `others` what arms read besides, by `data_key`.
+
+    Raises BadData where the folder's rows are of data that has changed since, naming the classes that came and went.
+    """
+    configs = {data_key(config): config for config in starts(study).values()}
+    first, *others = configs
+    content = _facts(study, configs[first], datasets[first])
+    if others:
+        content["others"] = {key: _facts(study, configs[key], datasets[key]) for key in others}
+    held = folder.read_json("data.json") or {}
+    _compare(folder, held, content)
+    for key, now in content.get("others", {}).items():
+        _compare(folder, held.get("others", {}).get(key, {}), now)
+    return content
+
+
+def notes(study: Study, config: TrialConfig, dataset: Dataset) -> list[str]:
+    """What people should know of the data that `config` reads, in the trials that the study may hold."""
+    levels = [level for factor in study.space.factors if factor.name == "data_fraction" for level in _ends(factor)]
+    fractions = [one.data_fraction for one in starts(study).values() if data_key(one) == data_key(config)]
+    return said(config.data, dataset, config.split_seed, [*fractions, *levels])
+
+
+def _ends(factor: Factor) -> list[float]:
+    """The levels of a factor, and the low ends of its ranges."""
+    return [float(level) for branch in factor.branches for level in branch.levels or (branch.low,) if level is not None]
+
+
+def noted(content: Mapping[str, Any]) -> list[str]:
+    """All notes in what data.json has to say, each once, and the rows that were left out."""
+    parts = [content, *content.get("others", {}).values()]
+    lines = dict.fromkeys(line for part in parts for line in part.get("notes", ()))
+    return [*lines, *([bad_rows_said(content["bad_rows"])] if "bad_rows" in content else [])]
+
+
+def _compare(folder: ResultsFolder, held: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if not held or held.get("hash") == now["hash"]:
+        return
+    label = f" ({now['label']})" if now.get("label") else ""
+    what = changes(held.get("classes") or [], now["classes"])
+    raise BadData(
+        f"{folder.url}: was run on {held.get('name')}{label} with data hash {held.get('hash')}, which is now "
+        f"{now['hash']}{f' ({what})' if what else ''}: restore the data, or begin under another name"
+    )
+
+
+def _facts(study: Study, config: TrialConfig, dataset: Dataset) -> dict[str, Any]:
+    seed = stream(study.seed, "split")
+    return {
+        "name": config.data.name,
+        "hash": dataset.hash,
+        **({"label": config.data.label} if config.data.label else {}),
+        "classes": list(dataset.classes),
+        "shape": list(dataset.shape),
+        **{name: len(dataset.split(name, seed)) for name in ("train", "val", "test")},
+        **({"notes": lines} if (lines := notes(study, config, dataset)) else {}),
+        **({"bad_rows": dataset.notes["bad rows"]} if "bad rows" in dataset.notes else {}),
+    }

@@ -1,0 +1,139 @@
+"""Runs of a study that would be the same run: two arms, or the levels of a factor that nothing reads, train alike.
+
+A trial is known by the hash of its config, so that two plan entries with one config have one run between them. A study
+that asks for such entries is refused before anything runs, with the setting that makes no difference.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from resnetlab.errors import BadRequest
+from resnetlab.study import Study
+from resnetlab.study.space import Factor
+from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, READS, TrialConfig, digest
+from resnetlab.sweep.task import PLACES
+from resnetlab.vision.data import label_of
+
+DECIDE = frozenset({"model", "optimizer", "schedule", "head_depth", "input_size", "frozen", "blocks"})  # who reads what
+MOST = 500  # combinations of their levels that are looked at
+
+
+def check(study: Study) -> None:
+    """BadRequest where two arms of the study train alike, or a factor changes nothing at any levels of the others."""
+    if study.arms:
+        _check_arms(study)
+    else:
+        for factor in study.space.factors:
+            _check_factor(study, factor)
+
+
+def _check_arms(study: Study) -> None:
+    seen: dict[str, str] = {}
+    for name in study.arms:
+        config = study.arm_config(name, seed=0)
+        first = seen.setdefault(_key(config), name)
+        if first != name:
+            why = "; ".join(_differences(study, first, name)) or "nothing differs"
+            raise BadRequest(f"{study.name}: arms: {first} and {name} train the same network on the same data: {why}")
+
+
+def _key(config: TrialConfig) -> str:
+    """What a trial trains: its config with the label that is learned, also where that is the dataset's default."""
+    return digest(config.identity() | {"data": config.data.identity() | {"label": label_of(config.data)}})
+
+
+def _differences(study: Study, one: str, other: str) -> Iterator[str]:
+    """Each setting in which two arms that train alike are written differently, and why that changes nothing."""
+    changes = [study.baseline | study.arms[name] for name in (one, other)]
+    config = study.arm_config(other, seed=0)
+    for key in dict.fromkeys([*changes[0], *changes[1]]):
+        if changes[0].get(key) == changes[1].get(key):
+            continue
+        if key == "source":
+            yield f"their sources ({', '.join(str(found.get(key)) for found in changes)}) train alike"
+        elif key == "data":
+            yield from _data_differences(*(found.get(key, {}) for found in changes))
+        else:
+            given = next(found for found in reversed(changes) if key in found)
+            yield f"{key}={given[key]} has no effect ({_reason(config, key, given[key])})"
+
+
+def _data_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    for key in dict.fromkeys([*one, *other]):
+        if one.get(key) != other.get(key):
+            why = "it says only where the data lies" if key in PLACES else "it is so without being said"
+            yield f"data.{key}={other.get(key, one.get(key))} has no effect ({why})"
+
+
+def _reason(config: TrialConfig, name: str, value: Any) -> str:
+    """Why `value` of a setting makes no difference to `config`."""
+    if name in APPLIES and getattr(config, name) is None:
+        parent, _ = APPLIES[name]
+        return f"{parent}={getattr(config, parent)} does not read it"
+    if name in MODEL_SETTINGS and name not in READS[config.model]:
+        return f"model={config.model} does not read it"
+    if name == "head_width" and config.head_depth == 1:
+        return "head_depth=1 has no hidden units"
+    if name == "resize" and config.input_size is None:
+        return "without input_size nothing is resized"
+    if name == "backbone_lr_ratio" and config.frozen == config.stages:
+        return "every stage is frozen"
+    return "it is so without being said" if getattr(config, name) == value else "nothing reads it here"
+
+
+def _check_factor(study: Study, factor: Factor) -> None:
+    """BadRequest where some values of the factor can be compared, and wherever they can they train alike."""
+    alike: list[TrialConfig] = []
+    for values in _surroundings(study, factor):
+        index = factor.branch(values)
+        if index is None:
+            continue
+        branch = factor.branches[index]
+        tried = list(_configs(study, values, factor.name, branch.levels or (branch.low, branch.high)))
+        if len({_key(config) for config in tried}) > 1:
+            return
+        if len(tried) > 1:
+            alike.append(tried[0])
+    if alike:
+        first = factor.branches[0]
+        why = _reason(alike[0], factor.name, first.levels[-1] if first.levels else first.high)
+        raise BadRequest(
+            f"{study.name}: factors.{factor.name} has no effect: {first.describe()} train the same network ({why}); "
+            "take it out, or vary what makes it matter"
+        )
+
+
+def _surroundings(study: Study, factor: Factor) -> Iterator[dict[str, Any]]:
+    """Levels of the other factors under which the factor may matter: the baseline's, then combinations of those that
+    decide which settings are read."""
+    baseline = study.baseline_values()
+    yield {name: value for name, value in baseline.items() if name != factor.name}
+    others = [other for other in study.space.factors if other.name in DECIDE and other.name != factor.name]
+    choices = [
+        tuple(dict.fromkeys(v for branch in other.branches for v in branch.levels or (branch.low, branch.high)))
+        for other in others
+    ]
+    rows = list(product(*choices)) if math.prod(map(len, choices)) <= MOST else _drawn(choices)
+    for row in rows:
+        values = baseline | dict(zip((other.name for other in others), row, strict=True))
+        yield {name: value for name, value in study.space.active(values).items() if name != factor.name}
+
+
+def _drawn(choices: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    rng = random.Random(0)
+    return [tuple(rng.choice(levels) for levels in choices) for _ in range(MOST)]
+
+
+def _configs(study: Study, values: Mapping[str, Any], name: str, levels: Sequence[Any]) -> Iterator[TrialConfig]:
+    for level in levels:
+        try:
+            yield study.config(study.space.active({**values, name: level}), seed=0)
+        except ValidationError:
+            continue  # never run

@@ -1,0 +1,128 @@
+"""Whether a study can be run as it is asked for, found out before anything runs, and what the run would do there.
+
+A run and a dry run go through the same checks. What a run finds when it takes the results folder (another sweep that
+holds it, rows that are missing or of other data), a dry run finds by looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from resnetlab.driver.dataset_record import starts
+from resnetlab.errors import BadData, BadRequest, FolderRefused
+from resnetlab.planning.plan import Plan, asked, make_plan
+from resnetlab.storage.lease import check_free
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import check_complete, check_study, read_table
+from resnetlab.study import Study, differences
+from resnetlab.study.records import Phase, Status
+from resnetlab.study.seeding import stream
+from resnetlab.sweep.plan_store import check_explored, read_plan
+from resnetlab.sweep.state_machine import Stage
+from resnetlab.sweep.task import data_key
+from resnetlab.vision.data import Dataset
+
+Rows = Collection[Mapping[str, Any]]  # of the trials table
+
+# What each stage runs. `confirm` explores no further, and takes the noise as it is known.
+PARTS: dict[Stage, frozenset[str]] = {
+    "pilot": frozenset({"pilot"}),
+    "explore": frozenset({"pilot", "explore"}),
+    "plan": frozenset({"pilot", "explore"}),
+    "confirm": frozenset({"confirm"}),
+    "all": frozenset({"pilot", "explore", "confirm"}),
+}
+
+
+def check_stage(study: Study, stage: Stage) -> None:
+    """BadRequest for a stage that the study does not have."""
+    if stage == "pilot" and not study.confirm.pilot:
+        raise BadRequest("--phase pilot: confirm.pilot is 0 (allowed: 2 to 1000, e.g. --set confirm.pilot=3)")
+    if stage == "explore" and study.arms and not study.confirm.pilot:
+        raise BadRequest("--phase explore: a study of named arms explores nothing (allowed: plan, confirm, all)")
+
+
+def check_sizes(study: Study, datasets: Mapping[str, Dataset]) -> None:
+    """BadRequest for a batch that the training images of some trial cannot fill. datasets: by `data_key`."""
+    for name, config in starts(study).items():
+        train = len(datasets[data_key(config)].split("train", stream(study.seed, "split")))
+        fraction = min(config.data_fraction, *_values(study, "data_fraction"), 1.0)
+        images, batch = max(1, round(fraction * train)), max(config.batch, *_values(study, "batch"), 1)
+        if batch > images:
+            part = f" at data_fraction={fraction:g}" if fraction < 1 else ""
+            raise BadRequest(
+                f"batch: {batch} is more than the {images} training images of {config.data.name}{part}"
+                f"{f', arm {name}' if name else ''} (allowed: 1 to {images})"
+            )
+
+
+def _values(study: Study, name: str) -> list[Any]:
+    """The levels and bounds of a factor; none where the setting is not a factor."""
+    branches = study.space[name].branches if name in study.space.names else ()
+    return [value for branch in branches for value in branch.levels or (branch.low, branch.high)]
+
+
+def check_rows(study: Study, folder: ResultsFolder, rows: Rows, hashes: Collection[str]) -> None:
+    """FolderRefused where a folder with rows lacks its study.json, or rows are of another study; BadData where they are
+    of other data than the datasets with these `hashes`."""
+    if rows and folder.read("study.json") is None:
+        raise FolderRefused(
+            f"{folder.url}/study.json: is missing, so nothing says which study the {len(rows)} trials here "
+            "belong to; put it back, or use another --name"
+        )
+    check_study((row["study"] for row in rows), study.name, folder)
+    others = sorted({row["data_hash"] for row in rows} - set(hashes))
+    if others:
+        raise BadData(
+            f"{folder.url}: was run on data with hash {', '.join(others)}, which is now {', '.join(sorted(hashes))}: "
+            "restore the data, or begin under another name"
+        )
+
+
+def look(study: Study, folder: ResultsFolder, hashes: Collection[str], stage: Stage) -> list[str]:
+    """What a run would do in `folder`, as lines; it takes no lease and writes nothing.
+
+    Raises what the run would raise there: FolderRefused, BadData, BadRequest, TrialsFailed.
+    """
+    check_free(folder)
+    check_complete(folder)
+    found = read_table(folder, "trials")
+    rows: list[dict[str, Any]] = [] if found is None else found.to_pylist()
+    check_rows(study, folder, rows, hashes)
+    raw = folder.read("plan.json")
+    held = None if raw is None else read_plan(raw, f"{folder.url}/plan.json")
+    plan = held if held is not None and held.asked == asked(study) else None
+    if stage == "confirm" and plan is None and study.confirm.design != "none":
+        left = sum(Phase(row["phase"]).searched and not Status(row["status"]).ended for row in rows)
+        check_explored(left)
+        make_plan(study, rows, data_hash="", code="")
+    if not rows:
+        known = folder.read("study.json") is not None
+        return [f"results: {folder.url}: " + ("the same study, of which nothing has run" if known else "a new folder")]
+    lines = [f"results: {folder.url}: continues: {', '.join(_ended(study, rows, plan))}"]
+    if held is not None and plan is None:
+        runs = sum(row["plan_hash"] == held.plan_hash for row in rows)
+        changed = "; ".join(differences(held.asked, asked(study)))
+        lines.append(f"  a new plan takes the place of {held.plan_hash} ({changed}), whose {runs} runs are set aside")
+    return lines
+
+
+def _ended(study: Study, rows: Rows, plan: Plan | None) -> Iterator[str]:
+    """How many of the trials of each part have ended."""
+
+    def part(name: str, planned: int, runs: Iterable[Mapping[str, Any]]) -> str:
+        ended = [row for row in runs if Status(row["status"]).ended]
+        failed = sum(row["status"] not in (Status.COMPLETE, Status.STOPPED) for row in ended)
+        return f"{len(ended)} of {planned} {name} ended" + (f" ({failed} without a result)" if failed else "")
+
+    if study.confirm.pilot:
+        yield part("pilot runs", study.confirm.pilot, (row for row in rows if row["phase"] == Phase.PILOT))
+    if not study.arms:
+        yield part("explore trials", study.explore_trials, (row for row in rows if Phase(row["phase"]).searched))
+    if plan is not None:
+        yield part(
+            "confirm runs", len(plan.arms) * plan.seeds, (row for row in rows if row["plan_hash"] == plan.plan_hash)
+        )
+    elif study.confirm.design != "none":
+        yield "no plan yet"

@@ -1,0 +1,276 @@
+"""One recorded trial run again, from its row alone, and held against what was recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnetlab.driver import initial_weights
+from resnetlab.errors import BadData, BadRequest
+from resnetlab.provenance import git_revision, versions
+from resnetlab.storage.layout import WEIGHTS
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
+from resnetlab.study.records import Phase
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.data import Dataset, default_cache, prepare
+from resnetlab.vision.training.kept_weights import by_name, kept
+
+if TYPE_CHECKING:
+    from resnetlab.vision.models.pretrained import Weights
+    from resnetlab.vision.training.loop import Training
+
+COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")  # of an epoch; times never repeat
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rerun finds things. data: folder or archive of the images (glyphs: of further fonts), where the dataset
+    needs one; device: `cpu`, `cuda`, or None for what the trial ran on."""
+
+    data: str | None = None
+    cache: Path | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A trial run again. ending: why it ended early, in words. compared: epochs that were recorded; differences: values
+    that are not those recorded, in the order of training; changed: what is no longer as it was (versions, code, …).
+    metric: the number that the trial is known by, `recorded` and `measured` its values, fractions."""
+
+    row: Mapping[str, Any]
+    training: Training
+    dataset: Dataset
+    ending: str = ""
+    compared: int = 0
+    differences: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    metric: str = ""
+    recorded: float = math.nan
+    measured: float = math.nan
+
+    @property
+    def identical(self) -> bool:
+        """Every number that was recorded came out again to the last bit."""
+        return self.compared > 0 and not self.differences
+
+    @property
+    def must_be_identical(self) -> bool:
+        """On a CPU the same versions give the same bits; where nothing has changed, seeds explain no difference."""
+        return self.training.device.type == "cpu" and not self.changed
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts: what came out, and what was recorded. Accuracies are fractions."""
+        return {
+            "trial_id": self.row["trial_id"],
+            "number": self.row["number"],
+            "identical": self.identical,
+            "epochs_compared": self.compared,
+            "differences": self.differences,
+            "changed": self.changed,
+            "metric": self.metric or None,
+            "recorded": None if math.isnan(self.recorded) else self.recorded,
+            "measured": None if math.isnan(self.measured) else self.measured,
+        }
+
+
+def find(folder: ResultsFolder, wanted: str) -> dict[str, Any]:
+    """The row of the trial that is called `wanted`: its id, the beginning of it, or its number. BadRequest."""
+    table = read_table(folder, "trials")
+    if table is None:
+        raise BadRequest(f"{folder.url}: has no trials (no trials.parquet, and no running sweep)")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for found in (
+        [row for row in rows if row["trial_id"] == wanted],
+        [row for row in rows if str(row["number"]) == wanted.removeprefix("#")],
+        [row for row in rows if len(wanted) > 3 and row["trial_id"].startswith(wanted)],
+    ):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(row["trial_id"] for row in found[:5])
+            raise BadRequest(f"{wanted}: is the beginning or number of {len(found)} trials ({names}); say more of it")
+    last = max(row["number"] for row in rows)
+    raise BadRequest(
+        f"{wanted}: no such trial in {folder.url} (allowed: a trial_id, four or more of its first digits, or a number "
+        f"up to {last})"
+    )
+
+
+def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say) -> Rerun:
+    """Train the trial of `row` again for as many epochs as it had, and compare. `say` hears of each epoch.
+
+    A trial that starts from another trial's weights takes them from the folder; where they are gone, that trial is run
+    again first. Raises BadData where the data is not what it was, BadRequest where something is needed.
+    """
+    from resnetlab.vision.training.loop import Diverged
+
+    training, dataset = _start(folder, row, place, say)
+    epochs = row["epochs_run"] or 0
+    recorded = _epochs(folder, row["trial_id"])
+    differences, ending = [], ""
+    again = epochs + (row["status"] == "diverged")  # the epoch in which it diverged left no row
+    try:
+        for epoch in range(1, again + 1):
+            now = training.run_epoch().as_row()
+            then = recorded.get(epoch)
+            differences += _differences(epoch, then, now)
+            beside = f" (recorded: {100 * then['val_accuracy']:.2f} %)" if then else ""
+            say(f"epoch {epoch} of {again}: validation accuracy {100 * now['val_accuracy']:.2f} %{beside}")
+    except Diverged as error:
+        ending = str(error)
+        say(ending)
+    if (row["status"] == "diverged") != bool(ending):
+        differences.append(f"recorded as {row['status']}, {'diverged' if ending else 'did not diverge'} now")
+    found = Rerun(row, training, dataset, ending, len(recorded), differences, _changed(row, training))
+    return _with_result(folder, found, say)
+
+
+def _with_result(folder: ResultsFolder, found: Rerun, say: Say) -> Rerun:
+    """With the number that the trial is known by: its test accuracy, where it has one, else its last validation
+    accuracy."""
+    row, training = found.row, found.training
+    if found.ending or training.epoch == 0:
+        return found
+    metric, then, now = "val_accuracy", row["val_accuracy"], training.history[-1].val_accuracy
+    differences = list(found.differences)
+    if row["test_accuracy"] is not None and training.epoch == training.config.epochs:
+        result = training.test()
+        metric, then, now = "test_accuracy", row["test_accuracy"], result.accuracy
+        say(f"test accuracy {100 * now:.2f} % (recorded: {100 * then:.2f} %)")
+        differences += [
+            f"{name}: {was!r} recorded, {is_!r} now"
+            for name, was, is_ in (("test_accuracy", then, now), ("test_loss", row["test_loss"], result.loss))
+            if was != is_
+        ]
+        differences += _other_predictions(folder, row["trial_id"], result)
+    recorded = math.nan if then is None else then
+    return replace(found, differences=differences, metric=metric, recorded=recorded, measured=now)
+
+
+def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say) -> tuple[Training, Dataset]:
+    import torch
+
+    from resnetlab.vision.training.loop import Training
+
+    config = TrialConfig.model_validate_json(row["config"])
+    dataset = _data(config, row, place)
+    device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else "cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        if place.device:
+            raise BadRequest("--device cuda: torch sees no GPU here (allowed: cpu)")
+        device = "cpu"
+        say(f"no GPU here: run on the CPU (the trial ran on {row['device']})")
+    weights = _weights(folder, config, place, say)
+    known = initial_weights.contents(folder, [row])
+    if config.weights != "none" and (mine := known.get(by_name(config.model, config.weights))):
+        weights = kept(folder, mine)
+    compile = json.loads(row["settings"] or "{}").get("compile", False)
+    return Training(config, dataset, device, row["threads"] or 1, None, weights, compile=compile), dataset
+
+
+def _data(config: TrialConfig, row: Mapping[str, Any], place: Place) -> Dataset:
+    where = {"font_dir" if config.data.name == "glyphs" else "root": place.data} if place.data else {}
+    data = TrialConfig.model_validate({"data": config.data.model_dump(exclude_unset=True) | where}).data
+    try:
+        dataset = prepare(data, place.cache or default_cache())
+    except (BadData, BadRequest) as error:
+        if place.data:
+            raise
+        raise type(error)(f"{error}\nwhere the data lies is not recorded: give it with --data") from None
+    if row["data_hash"] and dataset.hash != row["data_hash"]:
+        raise BadData(
+            f"{data.name}: the data here is {dataset.hash}, the trial's was {row['data_hash']}; give that with --data"
+        )
+    return dataset
+
+
+def _weights(folder: ResultsFolder, config: TrialConfig, place: Place, say: Say) -> Weights | None:
+    """What the trial started from, where that is not in torchvision's keeping."""
+    kind, _, wanted = config.weights.partition(":")
+    if not wanted:
+        return None
+    if kind == "file":
+        return kept(folder, wanted)
+    from resnetlab.vision.models.pretrained import Weights
+
+    raw = folder.read(f"{WEIGHTS}/{wanted}.safetensors")
+    if raw is not None:
+        return Weights.unpack(raw, f"{WEIGHTS}/{wanted}.safetensors")
+    try:
+        row = find(folder, wanted)
+    except BadRequest:
+        raise BadRequest(
+            f"the trial starts from trial {wanted}, whose weights and row are not in this folder: put its weights at "
+            f"{folder.url}/{WEIGHTS}/{wanted}.safetensors"
+        ) from None
+    say(f"it starts from trial {wanted}, whose weights are not in the folder: that is run again first")
+    source = rerun(folder, row, place, say)
+    if source.ending or source.training.epoch < source.training.config.epochs:
+        raise BadRequest(f"trial {wanted}, from which it starts, did not reach its full budget: {source.ending}")
+    from resnetlab.vision.training.transfer import backbone
+
+    left = backbone(source.training.state(), source.training.config, source.dataset)
+    say(f"trial {wanted} is {'as recorded' if source.identical else 'not as recorded'}; now the trial itself")
+    return left
+
+
+def _epochs(folder: ResultsFolder, trial_id: str) -> dict[int, dict[str, Any]]:
+    table = read_table(folder, "epochs")
+    rows = [] if table is None else table.filter(_equal(table, trial_id)).to_pylist()
+    return {row["epoch"]: row for row in rows}
+
+
+def _equal(table: Any, trial_id: str) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.equal(table["trial_id"], trial_id)
+
+
+def _differences(epoch: int, then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+    if then is None:
+        return []
+    return [
+        f"epoch {epoch}, {name}: {then[name]!r} recorded, {now[name]!r} now"
+        for name in COMPARED
+        if then[name] != now[name]
+    ]
+
+
+def _other_predictions(folder: ResultsFolder, trial_id: str, result: Any) -> list[str]:
+    table = read_table(folder, "predictions")
+    if table is None:
+        return []
+    rows = table.filter(_equal(table, trial_id))
+    then = dict(zip(rows["image"].to_pylist(), rows["predicted"].to_pylist(), strict=True))
+    now = dict(zip(result.image.tolist(), result.predictions.tolist(), strict=True))
+    other = sum(now.get(image) != predicted for image, predicted in then.items())
+    return [f"{other:,} of {len(then):,} test images get another class"] if other else []
+
+
+def _changed(row: Mapping[str, Any], training: Training) -> list[str]:
+    """What is not as it was when the trial was recorded and may move its numbers."""
+    then, now = json.loads(row["versions"] or "{}"), versions()
+    found = [
+        f"{name} {then[name]} then, {now.get(name, 'absent')} now"
+        for name in ("python", "torch", "torchvision", "numpy")
+        if name in then and then[name] != now.get(name)
+    ]
+    if row["host"] and row["host"] != platform.node():
+        found.append(f"on {row['host']} then, on {platform.node()} now")
+    code = git_revision()
+    if row["git_revision"] and code and row["git_revision"] != code:
+        found.append(f"code {row['git_revision']} then, {code} now")
+    cpu = str(row["device"] or "").startswith("cpu")
+    if row["device"] and cpu != (training.device.type == "cpu"):
+        found.append(f"on {row['device']} then, on {training.device.type} now")
+    if row["phase"] == Phase.CONFIRM and row["restarts"]:
+        found.append(f"it was gone on with from a checkpoint {row['restarts']} times")
+    return found

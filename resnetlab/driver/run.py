@@ -1,0 +1,401 @@
+"""Run a study: check everything, connect to Ray, drive the Sweep, leave tables. The one way in for every script."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnetlab.commands import whereabouts
+from resnetlab.driver import duplicate_arms, initial_weights, precision, request
+from resnetlab.driver.dataset_record import compared, noted, starts
+from resnetlab.driver.live_view import LiveView
+from resnetlab.errors import (
+    BadRequest,
+    CannotWrite,
+    ClusterLost,
+    FolderRefused,
+    Interrupted,
+    NodeRefused,
+    OtherData,
+    ResnetlabError,
+    StorageLost,
+    TrialsFailed,
+)
+from resnetlab.paths import user_path
+from resnetlab.provenance import code_hash, command_line, provenance
+from resnetlab.ray_backend import cluster, preflight
+from resnetlab.ray_backend.capacity import Capacity
+from resnetlab.ray_backend.watchdog import Watchdog
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
+from resnetlab.study import Resources, Study, build_study, differences
+from resnetlab.study.records import Status
+from resnetlab.sweep.state_machine import Stage, Sweep
+from resnetlab.sweep.task import PLACES, data_key
+from resnetlab.vision.data import Dataset, default_cache, prepare
+from resnetlab.vision.data import check as check_data
+from resnetlab.vision.training import kept_weights
+
+if TYPE_CHECKING:
+    from resnetlab.vision.models.pretrained import Weights
+
+RECORD = 30.0  # seconds between two writings of sweep.json
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, not what: nothing here changes an answer."""
+
+    storage: str = "results"
+    address: str | None = None  # of a Ray cluster, or `auto`; None starts Ray on this machine
+    nodes: int = 1  # that the cluster should have before the first trial
+    cache: Path | None = None
+    stage: Stage = "all"
+    weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
+    retry_failed: bool = False  # run trials again that failed or ran out of memory
+
+
+def results_folder(study: Study, storage: str) -> ResultsFolder:
+    """Where the study's results lie. BadRequest where the storage cannot be written."""
+    if not storage.strip():
+        raise BadRequest("--storage: is empty (allowed: a folder or a URL)")
+    root = ResultsFolder.at(storage)
+    folder = root.sub(study.name)
+    if root.path is not None:
+        place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())  # type: ignore[union-attr]
+        try:
+            tempfile.TemporaryFile(dir=place).close()  # permissions do not tell: root may write anywhere but in /proc
+        except OSError:
+            raise BadRequest(f"--storage {storage}: {place} cannot be written") from None
+        return folder
+    try:
+        folder.exists()
+    except StorageLost:
+        raise
+    except OSError as error:
+        raise BadRequest(f"--storage {error}") from None
+    return folder
+
+
+def _open_store(folder: ResultsFolder, study: Study) -> Store:
+    try:
+        return Store(folder, study.columns, lambda line: print(line, file=sys.stderr, flush=True))
+    except StorageLost:
+        raise
+    except OSError as error:
+        raise BadRequest(f"--storage {error}") from None
+
+
+def _absolute(study: Study) -> Study:
+    """The study with the places of its data made absolute: workers run in folders of their own."""
+    names = [name for name in ("root", "font_dir") if getattr(study.dataset, name) is not None]
+    places = {name: str(user_path(getattr(study.dataset, name), f"dataset.{name}")) for name in names}
+    return study.model_copy(update={"dataset": study.dataset.model_copy(update=places)})
+
+
+def check_identity(study: Study, folder: ResultsFolder) -> None:
+    """FolderRefused where the folder holds results of another study, naming what differs."""
+    held = folder.read_json("study.json")
+    if held is None:
+        return
+    place = f"{folder.url}/study.json"
+    try:
+        old = build_study(held, place).identity()
+    except BadRequest as error:
+        raise FolderRefused(f"{error}\nmove the folder away, or use another --name") from None
+    changed = differences(old, study.identity())
+    if changed:
+        raise FolderRefused(
+            f"{folder.url}: holds results of another study under this name; use another --name, or undo:\n  "
+            + "\n  ".join(changed)
+        )
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A study that can be run as asked. content: what data.json has to say."""
+
+    study: Study
+    folder: ResultsFolder
+    datasets: dict[str, Dataset]
+    content: dict[str, Any]
+    weights: Weights | None
+
+
+def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
+    """The one gate of a run and a dry run: everything that refuses a study before anything runs. Prepares the data.
+
+    dry: contact no cluster. Raises BadRequest, BadData, FolderRefused, StorageLost.
+    """
+    request.check_stage(study, options.stage)
+    study, weights = initial_weights.asked(_absolute(study), options.weights)
+    duplicate_arms.check(study)
+    folder = results_folder(study, options.storage)
+    study = initial_weights.settled(study, folder)
+    check_identity(study, folder)
+    cluster.check_reachable(options.address, study.resources, contact=not dry)
+    precision.check(study)
+    cache = options.cache or default_cache()
+    configs = list(starts(study).values())
+    for config in configs:
+        check_data(config.data)
+    wanted = {data_key(config): config.data for config in configs}
+    datasets = {key: prepare(data, cache, whole=not dry) for key, data in wanted.items()}
+    request.check_sizes(study, datasets)
+    content = compared(folder, study, datasets)
+    initial_weights.check(study, datasets, weights, folder)
+    return Accepted(study, folder, datasets, content, weights)
+
+
+def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView] = LiveView) -> ResultsFolder:
+    """Run or continue `study`; returns the results folder, with its tables published.
+
+    Raises a ResnetlabError that says what happened: Interrupted (with what was done kept), TrialsFailed, BadRequest, …
+    """
+    taken = accept(study, options)
+    study, folder, datasets, content = taken.study, taken.folder, taken.datasets, taken.content
+    cache = options.cache or default_cache()
+    fresh = not folder.exists()
+    store = _open_store(folder, study)
+    try:
+        _write_study(store, study, {found.hash for found in datasets.values()})
+        folder.write_json("data.json", content)
+        kept_weights.keep(folder, taken.weights)
+        data = {key: (found.hash, found.classes) for key, found in datasets.items()}
+        facts = _facts()
+        code = f"{facts['git_revision'] or 'unknown'}, files {code_hash()}"
+        sweep = Sweep(study, store, facts, data, options.stage, code, retry=options.retry_failed)
+        shown = watch(sweep)
+        for line in noted(content):
+            shown.say(f"data: {line}")
+        if sweep.needs_workers:
+            _drive(sweep, options, cache, shown, datasets)
+        else:
+            sweep.next()
+        if sweep.error is not None:
+            raise sweep.error
+        if not sweep.counts().get(Status.COMPLETE):
+            raise TrialsFailed(f"{study.name}: none of {len(store.trials)} trials reached the full budget")
+        store.close()
+        return folder
+    except BaseException as error:
+        with suppress(FolderRefused):  # what is in flight says more
+            store.close()
+            if fresh and not store.trials:  # refused before the first trial: leave nothing behind
+                folder.remove()
+        if isinstance(error, CannotWrite):
+            first = "" if isinstance(error, StorageLost) else "make room, then "
+            raise type(error)(f"{error}. What was recorded is safe; {first}{continue_hint()}") from None
+        if isinstance(error, (NodeRefused, OtherData)) and store.trials:
+            raise type(error)(f"{error}; then {continue_hint()}") from None
+        raise
+
+
+def _shared(
+    study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]], tick: Callable[[], None]
+) -> tuple[Resources, dict[str, Any]]:
+    """What a trial gets where the share of a GPU is to be measured, and what was seen."""
+    from resnetlab.driver import dry_run
+    from resnetlab.ray_backend.gpu import packing, probe
+
+    resources = study.resources
+    wanted = probe.RayRig(dry_run.heaviest(study, datasets), cache.absolute(), resources.cpus, tick=tick)
+    chosen, seen = packing.measure(wanted, packing.cpus_for(nodes, resources.cpus))
+    return resources.model_copy(update={"gpus": chosen.gpus}), packing.record(chosen, seen)
+
+
+def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, datasets: Mapping[str, Dataset]) -> None:
+    """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
+    study, folder = sweep.study, sweep.store.folder
+    asked = preflight.Asked.of(folder, cache.absolute(), datasets)
+    session = _Session(folder, study)
+
+    def say(lost: str) -> None:
+        watch.last_words(f"error: the cluster was lost: {lost}; {continue_hint()}")
+
+    with watch.screen(folder), Watchdog(say) as lifeline, _Signals() as signals:
+        from resnetlab.ray_backend import backend  # takes a second, and a signal may come
+
+        def alive() -> None:
+            lifeline.beat()
+            sweep.store.lease.renew()
+
+        with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes, alive) as look:
+            signals.listen()
+            if options.address is not None:
+                session.note({"nodes": preflight.check(asked, alive, watch.say)})
+            resources = study.resources
+            if resources.gpus == "auto":
+                resources, found = _shared(study, datasets, cache, look(), alive)
+                session.note({"gpu_share": found})
+                sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
+            capacity = Capacity(resources, look, sweep.notes.append)
+
+            def tick() -> None:
+                signals.check()
+                lifeline.beat()
+                sweep.store.tick()
+                sweep.waits_for = capacity.wanted()
+                session.tick()
+                watch.update()
+
+            with _recorded(sweep, session, capacity):
+                signals.wait = True
+                backend.run(sweep, _context(asked, sweep, resources, options.address is not None), tick, capacity)
+
+
+def _context(asked: preflight.Asked, sweep: Sweep, resources: Resources, shared: bool) -> dict[str, Any]:
+    """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
+    return {
+        "folder": asked.folder.place,
+        "cache": str(asked.cache),
+        "versions": preflight.decisive(),
+        "cpus": resources.cpus,
+        "gpus": resources.gpus,
+        "epoch_limit": resources.epoch_limit,
+        "compile": resources.compile,
+        "every_epoch": shared,
+        "contents": initial_weights.contents(asked.folder, sweep.store.trials.values()),
+    }
+
+
+@contextmanager
+def _recorded(sweep: Sweep, session: _Session, capacity: Capacity) -> Iterator[None]:
+    """Around the run on a cluster that is up: however it ends, what ran is on disk, and when it ended."""
+    session.cluster_up(sweep, capacity)
+    try:
+        yield
+    except ResnetlabError as error:
+        sweep.interrupt()
+        with suppress(FolderRefused):
+            sweep.store.flush()
+            session.write(ended=True)
+        if isinstance(error, ClusterLost):
+            raise ClusterLost(f"the cluster was lost: {error}; {continue_hint()}") from None
+        raise
+    sweep.store.flush()
+    session.write(ended=True)
+
+
+def continue_hint() -> str:
+    return f"continue with: {command_line().replace(' --retry-failed', '')}"
+
+
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP end the sweep in order: what ran is kept and goes on when the sweep is continued.
+
+    While Tune's loop runs, a signal is kept until the next round: an exception in the midst of Ray's compiled code
+    comes out as something else. A second signal does not wait.
+
+    When Ray starts it takes SIGTERM for itself: with a Python handler that ends the process, and a compiled one
+    under it that has it killed three seconds later by an alarm. So `listen` is called again once Ray runs.
+    """
+
+    NAMES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.wait = False
+        self._caught: signal.Signals | None = None
+
+    def __enter__(self) -> _Signals:
+        handlers = {name: signal.getsignal(name) for name in self.NAMES}
+        self._before = {name: handler for name, handler in handlers.items() if handler is not signal.SIG_IGN}  # nohup
+        self.listen()
+        return self
+
+    def listen(self) -> None:
+        """From now on, a signal comes here first."""
+        for name in self._before:
+            signal.signal(name, self._catch)
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        signal.alarm(0)
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:  # while Ray started
+            self._caught = signal.SIGTERM
+            self.check()
+
+    def _catch(self, number: int, frame: Any) -> None:
+        signal.alarm(0)
+        again = self._caught is not None
+        self._caught = signal.Signals(number)
+        if again or not self.wait:
+            self.check()
+
+    def check(self) -> None:
+        """Raise Interrupted where a signal has come."""
+        if self._caught is not None:
+            raise Interrupted(f"interrupted by {self._caught.name}; {continue_hint()}")
+
+
+def _write_study(store: Store, study: Study, hashes: set[str]) -> None:
+    """study.json, before the first row. Raises FolderRefused where a folder with rows lacks it, or rows are of another
+    study, BadData where they are of other data than the datasets with these `hashes`."""
+    folder = store.folder
+    request.check_rows(study, folder, list(store.trials.values()), hashes)
+    content = study.model_dump(mode="json", exclude={"dataset": set(PLACES)})
+    folder.write_json("study.json", content)
+
+
+def _facts() -> dict[str, Any]:
+    found = provenance()
+    return {"git_revision": found["git_revision"], "versions": json.dumps(found["versions"], sort_keys=True)}
+
+
+class _Session:
+    """This run in sweep.json. A sweep that was continued has several; the top level sums them up."""
+
+    def __init__(self, folder: ResultsFolder, study: Study):
+        self._folder = folder
+        self._began = self._written = time.monotonic()
+        self._earlier = (folder.read_json("sweep.json") or {}).get("sessions", [])
+        here = whereabouts(folder.path, study.dataset.root or study.dataset.font_dir)
+        self._content: dict[str, Any] = provenance() | here | {"started": datetime.now(UTC).isoformat(), "ended": None}
+
+    def note(self, more: Mapping[str, Any]) -> None:
+        self._content |= more
+
+    def cluster_up(self, sweep: Sweep, capacity: Capacity) -> None:
+        self._sweep, self._capacity = sweep, capacity
+        now = time.monotonic()
+        self._content |= {"slots": capacity.slots, "startup_seconds": now - self._began}
+        self._began = now
+        self.write(ended=False)
+
+    def tick(self) -> None:
+        """Call often: writes when nodes change and every `RECORD` seconds, so that a sweep that waits says for what."""
+        changed = len(self._capacity.log) != len(self._content["node_changes"])
+        if changed or time.monotonic() - self._written > RECORD:
+            self.write(ended=False)
+
+    def write(self, ended: bool) -> None:
+        sweep, now = self._sweep, time.monotonic()
+        waiting = {"trials": 0 if ended else sweep.queued, "for": "" if ended else sweep.waits_for}
+        self._content |= {
+            "wall_seconds": now - self._began,
+            "busy_seconds": sweep.clock.busy,
+            "reports": sweep.clock.reports,
+            "report_seconds": sweep.clock.driver,
+            "sampler_seconds": sweep.clock.sampler,
+            "publish_seconds": sweep.clock.publishing,
+            "waiting": waiting,
+            "node_changes": list(self._capacity.log),
+        }
+        self._written = now
+        if ended:
+            self._content["ended"] = datetime.now(UTC).isoformat()
+        sessions = [*self._earlier, self._content]
+        totals = {name: sum(s.get(name) or 0.0 for s in sessions) for name in ("wall_seconds", "busy_seconds")}
+        data = self._folder.read_json("data.json")
+        content = self._content | totals | {"started": sessions[0]["started"], "data": data, "sessions": sessions}
+        self._folder.write_json("sweep.json", content)

@@ -1,0 +1,1 @@
+"""What a trial is, whatever it trains: its metrics."""

@@ -1,0 +1,1 @@
+"""Which runs answer the question: designs, and the plan that is written down before any of them is run."""

@@ -1,0 +1,1 @@
+"""Everything that knows Ray: the cluster, its workers, and what runs on them."""

@@ -1,0 +1,294 @@
+"""Ray: started here, or joined; and what must hold on every node before the first trial."""
+
+from __future__ import annotations
+
+import locale
+import os
+import secrets
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resnetlab.errors import BadRequest, ClusterLost
+from resnetlab.paths import user_path
+from resnetlab.ray_backend import compat, reaper
+from resnetlab.ray_backend.capacity import fitting
+from resnetlab.study import Resources
+
+TOKEN_RULE = (
+    "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (cluster/README.md)"
+)
+VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}  # of workers
+SPARED = ("start_monitor", "start_log_monitor", "start_api_server")  # autoscaler, forwarding of logs, dashboard
+PATIENCE = 120.0  # seconds that nodes may take to join
+SOCKET = 107  # bytes that the path of a socket can have
+ROOM = SOCKET - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # for a temporary folder
+
+
+def check_reachable(address: str | None, resources: Resources, contact: bool = True) -> None:
+    """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small.
+
+    contact: False looks at how `address` is written alone.
+    """
+    for text in (*sys.argv, str(Path.cwd())):
+        try:
+            text.encode()  # Ray does
+        except UnicodeEncodeError:
+            raise BadRequest(
+                f"{text}: is not text in the locale of this command ({locale.getencoding()}), and Ray takes only text; "
+                "run it with LC_ALL=C.UTF-8"
+            ) from None
+    if address is None:
+        cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
+        if resources.cpus > cores:
+            raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
+        wanted, needs = (
+            (1.0, "a GPU to share") if isinstance(resources.gpus, str) else (resources.gpus, f"{resources.gpus:g} GPUs")
+        )
+        if wanted > gpus and sys.platform == "linux":
+            raise BadRequest(f"resources.gpus: a trial needs {needs}, this machine has {gpus or 'none'}")
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        if address in ("auto", "local"):
+            return
+        raise BadRequest(f"--address {address}: need `auto` or host:port")
+    if not contact:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise BadRequest(f"--address {address}: nobody listens there: {error.strerror or error}") from None
+
+
+@contextmanager
+def _settings(address: str | None) -> Iterator[None]:
+    """What Ray reads from this process's environment meanwhile.
+
+    Token authentication, unless RAY_AUTH_MODE says otherwise: a Ray of this run alone has a token that lives as long,
+    in the environment of its processes (Ray would leave one in the home folder that others can read), a cluster's is
+    taken from where Ray looks for it. And such a Ray starts no workers before they are asked for: Tune wants others.
+    """
+    ours = {"RAY_prestart_worker_first_driver": "0"} if address is None else {}
+    if address is None and os.environ.get("RAY_AUTH_MODE", "token") == "token":
+        ours["RAY_AUTH_MODE"] = "token"
+        if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+            ours["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+    elif _has_token():
+        ours["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "token")
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        import ray
+
+        if not ray.is_initialized():  # Ray reads its settings when it is imported, which may have been long ago
+            settings = compat.private(*compat.SETTINGS)
+            settings.Config.initialize("")
+            settings.AuthenticationTokenLoader.instance().reset_cache()
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _has_token() -> bool:
+    """True where Ray will find one."""
+    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))  # noqa: PTH111
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or place.is_file()
+
+
+def _check_token(address: str) -> None:
+    """BadRequest where the cluster refuses this client (Ray would try for 20 seconds, and not say why), or lets in
+    anybody."""
+    from ray.exceptions import AuthenticationError, RayError
+
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():
+        raise BadRequest(f"--address {address}: there is no token: {TOKEN_RULE}")
+    place = (
+        None
+        if address.startswith("ray://")
+        else compat.private(*compat.BOOTSTRAP).canonicalize_bootstrap_address(address)
+    )
+    if place is None:
+        return
+    try:
+        compat.private(*compat.CLIENT).GcsClient(address=place)
+    except AuthenticationError:
+        raise BadRequest(f"--address {address}: the cluster refuses this client: {TOKEN_RULE}") from None
+    except RayError:
+        return  # connecting says more
+    if not os.environ.get("RAY_AUTH_MODE"):
+        raise BadRequest(
+            f"--address {address}: the cluster asks for no token: anyone who reaches it can run code on it. Start it "
+            "with one (cluster/README.md), or set RAY_AUTH_MODE=disabled to use it as it is"
+        )
+
+
+@contextmanager
+def connect(
+    address: str | None,
+    resources: Resources,
+    hold: Callable[[str, str, int], None],
+    nodes: int = 1,
+    tick: Callable[[], None] = lambda: None,
+) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """A connection to Ray; gives what tells its nodes.
+
+    `address` None starts Ray for this run alone, which ends with it however it ends; elsewhere it is given `PATIENCE`
+    seconds to have `nodes` nodes, and `tick` is called meanwhile. `hold` is told what must go on answering: name, host,
+    port.
+    BadRequest where the cluster cannot fit a single trial, ClusterLost where there is none at `address`.
+    """
+    with _settings(address), _own_ray() if address is None else _joined(address):
+        import ray
+
+        if address is not None:
+            _wait_for(nodes, tick)
+        context = ray.get_runtime_context()
+        host, _, port = context.gcs_address.rpartition(":")
+        hold("its control service", host, int(port))
+        for node in ray.nodes():
+            if node["NodeID"] == context.get_node_id():
+                hold("the node under this sweep", node["NodeManagerAddress"], node["NodeManagerPort"])
+        auto = resources.gpus == "auto"
+        _slots(ray.nodes(), resources.model_copy(update={"gpus": 1.0}) if auto else resources)
+        yield ray.nodes
+
+
+@contextmanager
+def _own_ray() -> Iterator[None]:
+    """A Ray for this process alone, whatever else runs here, without the processes that nothing uses."""
+    import ray
+
+    with reaper.reaped() as ends:
+        with _spared():
+            context = _init(
+                "a local Ray",
+                {},
+                address="local",
+                include_dashboard=False,
+                object_store_memory=256 << 20,
+                _temp_dir=temporary_folder(),
+            )
+        ends(context.address_info["session_dir"])
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def temporary_folder() -> str:
+    """Where a local Ray keeps its sockets, logs and spilled objects: in $RAY_TMPDIR, else in $TMPDIR, else in /tmp.
+
+    Linux allows 107 bytes for the path of a socket. A TMPDIR that leaves no room for Ray's, as the long ones of batch
+    systems, is passed over; a RAY_TMPDIR that does not, is refused. BadRequest.
+    """
+    chosen = os.environ.get("RAY_TMPDIR")
+    if chosen:
+        folder = user_path(chosen, "RAY_TMPDIR")
+        if _too_long(folder):
+            raise BadRequest(
+                f"RAY_TMPDIR: {folder}: has {len(os.fsencode(folder))} bytes, too many for the sockets in it, whose "
+                f"paths can have {SOCKET} (allowed: {ROOM})"
+            )
+        return str(folder / "ray")
+    try:
+        places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
+    except FileNotFoundError as error:
+        raise BadRequest(f"TMPDIR: {error.strerror or error}") from None
+    for folder in places:
+        if not _too_long(folder) and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return str(folder / "ray")
+    raise BadRequest(
+        f"TMPDIR: {places[0]}: is too long for Ray's sockets, and /tmp cannot be written; set RAY_TMPDIR to a folder "
+        f"whose path has at most {ROOM} bytes"
+    )
+
+
+def _too_long(folder: Path) -> bool:
+    return len(os.fsencode(folder)) > ROOM
+
+
+@contextmanager
+def _spared() -> Iterator[None]:
+    """What Ray starts meanwhile lacks `SPARED`. Ray has no option for it."""
+    Node = compat.private(*compat.NODE).Node
+    before = {name: vars(Node)[name] for name in SPARED if name in vars(Node)}
+    for name in before:
+        setattr(Node, name, lambda *arguments, **options: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """The cluster at `address`, whose workers get our package from here."""
+    import ray
+
+    import resnetlab
+
+    _check_token(address)
+    try:
+        _init(f"--address {address}", {"py_modules": [resnetlab]}, address=address)
+    except ClusterLost:
+        if address == "auto":
+            raise BadRequest(
+                "--address auto: no Ray cluster runs on this machine (cluster/README.md starts one)"
+            ) from None
+        raise
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
+    """Connect, with `more` in the workers' environment; gives Ray's word on what was reached. ClusterLost where that
+    cannot be done."""
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        return ray.init(runtime_env={"env_vars": VARIABLES, **more}, **quiet, **options)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        place = options.get("_temp_dir", "its temporary folder")
+        raise BadRequest(f"{where}: cannot use {place}: {error.strerror or error} (RAY_TMPDIR names another)") from None
+
+
+def _wait_for(wanted: int, tick: Callable[[], None]) -> None:
+    """Return when the cluster has `wanted` nodes, or when they had time enough: the others are used when they join."""
+    import ray
+
+    deadline = time.monotonic() + PATIENCE
+    while sum(node["Alive"] for node in ray.nodes()) < wanted and time.monotonic() < deadline:
+        tick()
+        time.sleep(0.5)
+
+
+def _slots(nodes: list[dict[str, Any]], resources: Resources) -> int:
+    """How many trials fit, node by node. BadRequest where none does."""
+    total = sum(fitting(node, resources) for node in nodes)
+    if not total:
+        have = ", ".join(
+            f"{int(node['Resources'].get('CPU', 0))} CPUs and {int(node['Resources'].get('GPU', 0))} GPUs"
+            for node in nodes
+            if node["Alive"]
+        )
+        raise BadRequest(
+            f"resources: a trial needs {resources.cpus:g} CPUs and {resources.gpus:g} GPUs on one node; "
+            f"the cluster has nodes with {have}"
+        )
+    return total

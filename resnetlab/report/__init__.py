@@ -1,0 +1,1 @@
+"""Figures, sections and the page, from the tables alone."""

@@ -1,0 +1,1 @@
+"""The figures: which there are, and how each is drawn."""

@@ -1,0 +1,96 @@
+"""What the tables of a results folder say: computed once, and passed to sections, figures, terminal and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from resnetlab.analysis import failures
+from resnetlab.analysis.confirm import effects, verdicts
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.fairness import Finding, fairness
+from resnetlab.analysis.evaluation import test_predictions, transfer_cost
+from resnetlab.analysis.results import Results
+from resnetlab.reproduction import verdict_tables
+from resnetlab.storage.schema import schema
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that more than one reader of `results` needs, each computed when it is first asked for.
+
+    Readers share these frames and arrays, so none may change them. Where the rows contradict the plan, BadData is
+    raised by whatever is asked for first.
+    """
+
+    results: Results
+
+    @cached_property
+    def runs(self) -> ConfirmRuns:
+        """The plan's confirm runs; ValueError where the folder has no plan."""
+        return ConfirmRuns.of(self.results.planned, self.results.confirm)
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """The effects table, columns of `schema("effects")`; empty where there is no plan."""
+        if self.results.plan is None:
+            return schema("effects").empty_table().to_pandas()
+        return effects.estimate(self.runs)
+
+    @cached_property
+    def performance(self) -> pd.DataFrame:
+        """Test accuracy of each arm, as `effects.performance`; ValueError where the folder has no plan."""
+        return effects.performance(self.runs)
+
+    @cached_property
+    def hypotheses(self) -> pd.DataFrame:
+        """What became of each declared hypothesis, as `claims.claims`."""
+        results = self.results
+        runs = None if results.plan is None else self.runs
+        return verdicts.claims(results.study, results.plan, results.confirm, runs)
+
+    @cached_property
+    def exploratory(self) -> Sequence[bool]:
+        """For each row of `effects`, whether no hypothesis asked for it before the runs, however sure it is."""
+        if self.results.plan is None or self.effects.empty:
+            return [True] * len(self.effects)
+        return list(verdicts.exploratory(self.effects, self.hypotheses))
+
+    @cached_property
+    def arms(self) -> Sequence[test_predictions.ArmRuns]:
+        """The arms of the plan that have a run, in the plan's order; none where there is no plan."""
+        return [] if self.results.plan is None else test_predictions.arms_of(self.runs, self.results.confirm)
+
+    @cached_property
+    def predictions(self) -> test_predictions.Predictions:
+        """The kept top-1 predictions of the test split."""
+        return test_predictions.Predictions.of(self.results.predictions)
+
+    @cached_property
+    def arm_costs(self) -> pd.DataFrame:
+        """What each of `arms` reached and cost, as `transferred.costs`."""
+        return transfer_cost.costs(self.arms, self.results.trials)
+
+    @cached_property
+    def fairness(self) -> Sequence[Finding]:
+        """Whether the arms were given the same chance: the checks, unfair ones first."""
+        results = self.results
+        return fairness(results.study, results.plan, results.trials, None if results.plan is None else self.runs)
+
+    @cached_property
+    def failures(self) -> Sequence[failures.Failure]:
+        """Trials that failed, by cause, the most frequent first."""
+        return failures.failures(self.results)
+
+    @cached_property
+    def unmade(self) -> Sequence[str]:
+        """The planned comparisons that have no estimate because runs failed that they need."""
+        return failures.unmade(self.results, self.effects)
+
+    @cached_property
+    def published(self) -> verdict_tables.Held | None:
+        """The runs beside what a published text printed; None where the study reruns none."""
+        return verdict_tables.held(self.results)

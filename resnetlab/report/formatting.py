@@ -1,0 +1,112 @@
+"""Numbers and comparisons as people read them. Every unit and scale comes from `resnetlab.experiment.metrics`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from resnetlab import wording
+from resnetlab.experiment.metrics import METRICS
+from resnetlab.wording import level_text
+
+Number: TypeAlias = float | Any  # a cell of a table: it may also be None, NaN or NA
+MINUS, DASH, TIMES = "\u2212", "\u2013", "\u00d7"
+
+
+def missing(value: Any) -> bool:
+    """None, NaN, NaT or NA."""
+    return bool(pd.isna(value))
+
+
+def signed(fraction: float, unit: bool = False) -> str:
+    """A difference of accuracies: `+1.20`, or `+1.20 points`."""
+    if missing(fraction):
+        return DASH
+    metric = METRICS["effect"]
+    text = f"{fraction * metric.scale:+.{metric.digits}f}".replace("-", MINUS)
+    return f"{text} {metric.unit}" if unit else text
+
+
+def interval(low: float, high: float) -> str:
+    """`+0.80 … +1.60`"""
+    return f"{signed(low)} … {signed(high)}" if not missing(low) else "no interval"
+
+
+def percent(fraction: float | None) -> str:
+    """An accuracy: `84.31 %`."""
+    return METRICS["test_accuracy"].show(None if missing(fraction) else fraction).replace(" ", "\u202f")
+
+
+def percents(low: Number, high: Number) -> str:
+    """The interval of an accuracy, `82.58 % … 83.72 %`, cut at 0 and 100%; a dash where there is none."""
+    if missing(low) or missing(high):
+        return DASH
+    return f"{percent(max(low, 0.0))} … {percent(min(high, 1.0))}"
+
+
+def p_value(p: Number) -> str:
+    """`0.013`, `<0.001`"""
+    if missing(p):
+        return DASH
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def compact(value: Number) -> str:
+    """A count on an axis or in a table: 950, 33.9k, 11.2M."""
+    if missing(value):
+        return DASH
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}".replace("-", MINUS)
+
+
+def duration(seconds: Number) -> str:
+    """`0.8 s`, `42 s`, `12 min 05 s`, `3 h 20 min`"""
+    return DASH if missing(seconds) else wording.duration(seconds, tenths=True)
+
+
+def level(value: Any) -> str:
+    """A factor's level as a study file has it; a dash where the factor is inactive."""
+    if missing(value):
+        return DASH
+    return f"{value:.4g}" if isinstance(value, float) else level_text(value)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """`blocks 2, kernel 5, shortcut on`; inactive factors are left out."""
+    return ", ".join(f"{name} {level(value)}" for name, value in values.items() if not missing(value)) or DASH
+
+
+def asked(row: Any) -> str:
+    """What a row of the effects table compares: `kernel 5 instead of 3`."""
+    if row.estimand == "interaction":
+        sides = zip(row.factor.split(f" {TIMES} "), row.level.split(", "), strict=True)
+        return f" {TIMES} ".join(f"{factor} {name}" for factor, name in sides) + " (interaction)"
+    if not row.level or not row.reference:
+        return str(row.name)
+    where = row.estimand.partition(" where ")[2].replace("=", " ")
+    factor = "" if row.factor == "arm" else f"{row.factor} "
+    return f"{factor}{row.level} instead of {row.reference}" + (f" where {where}" if where else "")
+
+
+def sentence(row: Any) -> str:
+    """The evidence for one comparison: `95% interval +0.80 … +1.60, n = 3 against 3, adjusted p = 0.013`."""
+    runs = f"n = {row.n:.0f} against {row.n_reference:.0f}"
+    return f"95% interval {interval(row.low, row.high)}, {runs}, adjusted p {equals(p_value(row.p_adjusted))}"
+
+
+def equals(text: str) -> str:
+    return text.replace("<", "< ") if text.startswith("<") else f"= {text}"
+
+
+def listed(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`"""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width)) or " "

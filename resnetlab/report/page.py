@@ -1,0 +1,137 @@
+"""The page: sections, tables and figures in one file that loads nothing, from nowhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from resnetlab import __version__
+from resnetlab.analysis.explore.curves import WORDS, Counts
+from resnetlab.analysis.results import Results
+from resnetlab.analysis.shared_times import shared_times
+from resnetlab.report.answer import answer
+from resnetlab.report.findings import Findings
+from resnetlab.report.layout import Section
+from resnetlab.report.rendering import Drawing
+from resnetlab.report.sections import arms, bookkeeping, exploration, hypotheses, published, tables
+from resnetlab.study.records import Phase, Status
+
+
+def page(findings: Findings, figures: Mapping[str, tuple[Drawing, str]]) -> str:
+    """The report as HTML. figures: by name, each with its SVG as an element. All text from the tables is escaped."""
+    results = findings.results
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_part), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["markup"] = Markup  # for our own SVG only
+    script = _part("report.js")
+    return environment.get_template("report.html").render(
+        study=results.study,
+        answer=answer(findings),
+        published=published.in_words(findings),
+        contents=_contents(findings),
+        figures=figures,
+        notes=_notes(findings),
+        meta=bookkeeping.meta(results),
+        trials=bookkeeping.trial_data(results),
+        trials_foot=Counts.of(results.trials).words(""),
+        phases=_present(results.trials["phase"], Phase),
+        statuses=[(status, WORDS[Status(status)]) for status in _present(results.trials["status"], Status)],
+        style=Markup(_part("report.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        version=__version__,
+    )
+
+
+def _present(column: pd.Series, kinds: type[StrEnum]) -> list[str]:
+    """The values of `column`, in the order in which `kinds` has them."""
+    return [str(kind) for kind in kinds if (column == kind).any()]
+
+
+def _part(name: str) -> str:
+    return (files("resnetlab.report") / name).read_text(encoding="utf-8")
+
+
+def _contents(findings: Findings) -> dict[str, list[Section]]:
+    """The sections in the order of reading, by the part that they belong to; those that have nothing are left out."""
+    results = findings.results
+    found: dict[str, list[Section | None]] = {
+        "Confirmed": [
+            hypotheses.declared(findings),
+            tables.confirmed(findings),
+            tables.interactions(findings),
+            tables.incumbent(findings),
+            hypotheses.fair(findings),
+        ],
+        "Explored": [
+            tables.hypotheses(results),
+            exploration.believed(findings),
+            exploration.important(results),
+        ],
+        "What the runs did": [
+            arms.transfer(findings)
+            or _figures("trade", "Accuracy against time and size", ["accuracy-time", "accuracy-parameters"]),
+            _curves(results),
+            tables.stopping(results),
+            _figures("search", "How the search went", ["search-trials", "search-epochs"]),
+            arms.per_class(findings),
+            arms.pairs(findings),
+            arms.voting(findings),
+            published.against_print(findings),
+        ],
+        "The record": [
+            bookkeeping.failed(findings),
+            bookkeeping.costs(results),
+            bookkeeping.plan(results),
+            bookkeeping.provenance(results),
+        ],
+    }
+    return {part: [section for section in some if section is not None] for part, some in found.items()}
+
+
+def _curves(results: Results) -> Section:
+    names = ["arm-curves"] if results.study.arms else ["learning-curves", "confirm-curves"]
+    return _figures("curves", "Learning curves", names, hypothesis=False)
+
+
+def _figures(key: str, title: str, names: list[str], hypothesis: bool = True) -> Section:
+    return Section(key, title, figures=names, hypothesis=hypothesis)
+
+
+def _notes(findings: Findings) -> list[str]:
+    """What a reader must know before the answer."""
+    results = findings.results
+    notes: list[Any] = list(results.notes)
+    unended = Counts.of(results.trials)
+    running = sum(n for status, n in unended.by_status.items() if not Status(status).ended)
+    if running:
+        notes.append(
+            f"The sweep had not ended when this report was made: {running} trials were waiting, running or interrupted."
+        )
+    if lost := [one for one in findings.failures if one.status != Status.DIVERGED]:
+        count = sum(one.trials for one in lost)
+        most = lost[0].cause.partition("; ")[0]
+        notes.append(f"{count} trial{'s' * (count != 1)} failed, most often: {most} (What failed, below).")
+    if shared := shared_times(results.trials):
+        notes.append(f"Times say nothing about speed here, and are no objective: {shared}.")
+    if len(results.other_confirm):
+        notes.append(
+            f"{len(results.other_confirm)} runs belong to another plan than plan.json: they are used in nothing."
+        )
+    if results.missing:
+        notes.append(f"Absent tables: {', '.join(results.missing)}. What they would show is left out.")
+    if not results.sweep:
+        notes.append("Absent: sweep.json. Which command, versions and machine these results come from is not known.")
+    if results.plan is None and len(results.other_confirm):
+        notes.append("Absent: plan.json. Without the plan its confirm runs answer no question.")
+    return notes

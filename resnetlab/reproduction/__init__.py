@@ -1,0 +1,1 @@
+"""The published studies, and what was printed against what was measured."""

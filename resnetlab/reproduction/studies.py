@@ -1,0 +1,75 @@
+"""A published study run through the same machinery as any other, and printed against what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from resnetlab.errors import BadRequest
+from resnetlab.paths import user_path
+from resnetlab.study import Study, build_study
+from resnetlab.study.yaml_io import assign, read_yaml
+
+SCALED = "-scale-"  # between a study's name and the scale of a shortened run
+
+
+def listed(studies: Path) -> Iterator[str]:
+    """Each study with its title and arms, a few lines each."""
+    for path in sorted(studies.glob("*.yaml")):
+        content = read_yaml(path)
+        yield f"{path.stem}: {content['title']}"
+        yield f"    arms: {', '.join(content['arms'])}"
+
+
+def study_of(
+    studies: Path,
+    name: str,
+    seeds: int | None,
+    scale: float,
+    data: str | None,
+    changes: Mapping[str, Any] | None = None,
+) -> Study:
+    """The study called `name` with `changes` (dotted key: value), shortened to `scale` of its epochs and training
+    images. BadRequest."""
+    path = studies / f"{name}.yaml"
+    if "/" in name or not path.is_file():
+        known = ", ".join(sorted(found.stem for found in studies.glob("*.yaml")))
+        raise BadRequest(f"{name}: no published study of this name (allowed: {known})")
+    if not 0 < scale <= 1:
+        raise BadRequest(f"--scale {scale}: need 0 < scale <= 1")
+    content: dict[str, Any] = {"name": name} | read_yaml(path)
+    if seeds is not None:
+        content["confirm"]["seeds"] = seeds
+    if data is not None:
+        content["dataset"] = _placed(content["dataset"], user_path(data, "--data"))
+    for key, value in (changes or {}).items():
+        assign(content, key, value)
+    if scale < 1:
+        content["name"] = f"{name}{SCALED}{scale:g}"
+        _shorten(content, scale)
+    return build_study(content, str(path))
+
+
+def _placed(dataset: Mapping[str, Any], data: Path) -> dict[str, Any]:
+    """The dataset read from `data`: an archive of character fonts, a folder of images by class, of fonts to render, or
+    torchvision's."""
+    kept = {key: value for key, value in dataset.items() if key in ("label", "val_fraction")}
+    if data.suffix == ".zip":
+        return {"name": "character-fonts", "root": str(data)} | kept
+    if (data / "train").is_dir():
+        return {"name": "folder", "root": str(data)} | {key: kept[key] for key in kept if key != "label"}
+    return dict(dataset) | {"font_dir" if dataset["name"] == "glyphs" else "root": str(data)}
+
+
+def _shorten(content: dict[str, Any], scale: float) -> None:
+    def fewer(epochs: int) -> int:
+        return max(1, round(epochs * scale))
+
+    content["search"]["epochs"] = fewer(content["search"]["epochs"])
+    content["baseline"]["data_fraction"] = scale
+    for arm in content["arms"].values():
+        if "epochs" in arm:
+            arm["epochs"] = fewer(arm["epochs"])
+        if "data_fraction" in arm:
+            arm["data_fraction"] *= scale

@@ -1,0 +1,144 @@
+"""A results folder that reran a published study: its verdicts, and the words in which a table shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from resnetlab.analysis.results import Results
+from resnetlab.reproduction.compare import Verdict, compare, departures
+from resnetlab.reproduction.measured import Measured
+from resnetlab.reproduction.published import PublishedStudy, published
+from resnetlab.reproduction.studies import SCALED
+from resnetlab.study import Study
+from resnetlab.wording import plural
+
+TEST, VALIDATION = "test accuracy, last epoch", "validation accuracy, last epoch"
+SHORT = ("points", "%", "minutes", "epochs")  # units with two decimals
+
+
+@dataclass(frozen=True)
+class Held:
+    """The runs of a folder held against what the text printed. name: of the published study, or of the folder where
+    that says more (`font-transfer-1205-fonts`)."""
+
+    name: str
+    text: PublishedStudy
+    numbers: list[Verdict]
+    claims: list[Verdict]
+    about: str  # what ran: data, epochs, runs, device
+
+
+def held(results: Results, facts: Mapping[str, Mapping[str, float]] | None = None) -> Held | None:
+    """None where the folder's study is not a published one. facts: as of `Measured`."""
+    text = text_of(results.study)
+    if text is None:
+        return None
+    name, _, scale = results.study.name.partition(SCALED)
+    numbers, claims = compare(text, Measured.of(results, facts), scaled=bool(scale))
+    place = results.folder.url.rstrip("/").rpartition("/")[2]
+    return Held(place if place.startswith(f"{name}-") else name, text, numbers, claims, _about(results, text))
+
+
+def text_of(study: Study) -> PublishedStudy | None:
+    """What was published under the study's name, shortened runs included."""
+    return published().studies.get(study.name.partition(SCALED)[0]) if study.arms else None
+
+
+def _about(results: Results, text: PublishedStudy) -> str:
+    runs, data = results.confirm, results.sweep.get("data") or {}
+    configs = {row.arm: json.loads(row.config) for row in runs.dropna(subset=["config"]).itertuples(index=False)}
+    used = max((config.get("data_fraction", 1.0) for config in configs.values()), default=1.0)
+    share = f" ({used:.0%} of them used)" if used < 1 else ""
+    epochs = sorted({int(n) for n in runs["epochs_allowed"].dropna()})
+    complete = int((runs["status"] == "complete").sum())
+    devices = sorted({f"{row.device}, {plural(int(row.threads), 'thread')} a run"
+                      for row in runs.dropna(subset=["device", "threads"]).itertuples(index=False)})  # fmt: skip
+    images = f"{data['train']:,} training{share} and {data['test']:,} test images" if "train" in data else ""
+    ours = [
+        departure
+        for name, config in configs.items()
+        if name in text.arms
+        for departure in departures(config, text.arms[name].fixed | text.arms[name].chosen, "{} instead of {}")
+    ]
+    parts = [
+        f"{data.get('name')}, {images}" if images else "",
+        f"{' or '.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}" if epochs else "",
+        ", ".join(dict.fromkeys(ours)),
+        f"{complete} of {len(runs)} runs complete",
+        *devices,
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def arms(row: Verdict) -> str:
+    return f"{row.arm} against {row.against}" if row.against else row.arm
+
+
+def number(value: float, unit: str) -> str:
+    """With the decimals that the unit deserves; a dash where there is none."""
+    if not np.isfinite(value):
+        return "–"
+    digits = 0 if unit == "parameters" or (unit not in SHORT and value == round(value)) else 2 if unit in SHORT else 3
+    return f"{value:,.{digits}f}"
+
+
+def spread(row: Verdict) -> str:
+    """`76.90 … 79.31`; a dash where there is no interval."""
+    return f"{number(row.low, row.unit)} … {number(row.high, row.unit)}" if np.isfinite(row.low) else "–"
+
+
+def measured(row: Verdict) -> str:
+    """`78.12 ± 1.20 %`: the mean, and half the interval where there is one."""
+    if not np.isfinite(row.mean):
+        return "–"
+    half = (row.high - row.low) / 2
+    width = f" ± {number(half, row.unit)}" if np.isfinite(half) and half > 0 else ""
+    return f"{number(row.mean, row.unit)}{width} {row.unit}".rstrip()
+
+
+def markdown(found: Sequence[Held]) -> str:
+    """One table of all reruns: the claims, and the main numbers of arms that have a run."""
+    lines = [
+        "| study | what the text says | printed | measured | n | verdict |",
+        "|---|---|---|---|---|---|",
+        *(_line(one, row, claim=True) for one in found for row in one.claims),
+        *(_line(one, row, claim=False) for one in found for row in one.numbers if _is_main(one, row)),
+    ]
+    left = [f"{_left(one)} in {one.name}" for one in found if _left(one)]
+    notes = [
+        "± is half of a 95% interval: of the difference of two means for a claim, of one further run for a number.",
+        *(f"`{one.name}`: {one.about}." for one in found),
+        *([f"Numbers left out here, which the folder's report has: {', '.join(left)}."] if left else []),
+    ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+
+
+def _is_main(one: Held, row: Verdict) -> bool:
+    """Accuracy on the test split of arms with a run, or on validation where the text has no other; parameters, or
+    trainable ones, of arms that were counted."""
+    known = {number.what for number in one.numbers}
+    accuracy = TEST if TEST in known else VALIDATION
+    size = "parameters" if "parameters" in known else "trainable parameters"
+    return (bool(row.n) and row.what == accuracy) or (bool(np.isfinite(row.mean)) and row.what == size)
+
+
+def _left(one: Held) -> int:
+    return sum(not _is_main(one, row) for row in one.numbers)
+
+
+def _line(one: Held, row: Verdict, claim: bool) -> str:
+    why = "; ".join(row.reasons) or row.note
+    said = f"{row.printed} ({arms(row)})" if claim else f"{arms(row)}: {row.what}"
+    cells = (
+        one.name,
+        said,
+        "" if claim else row.printed,
+        measured(row),
+        str(row.n),
+        f"*{row.verdict}*{why and ': ' + why}",
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,1 @@
+"""Which trial to explore next, and which to stop: Optuna samplers and schedulers."""

@@ -1,0 +1,267 @@
+"""Optuna, asked and told the truth: stopped trials are PRUNED with all their values, and a study is rebuilt from rows.
+
+Ray's own `OptunaSearch` tells Optuna that a trial stopped by ASHA is COMPLETE with its truncated value, leaves a trial
+with a NaN for ever RUNNING, and can be continued only from a pickle. Nothing is pickled here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from time import perf_counter
+from typing import Any, Literal, TypeVar
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+from pydantic import ValidationError
+
+from resnetlab.study import Study
+from resnetlab.study.records import Status
+from resnetlab.study.seeding import stream
+from resnetlab.study.space import Branch, Factor
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.yaml_io import first_problem
+
+MAX_ASKS = 200  # proposals that may be infeasible in a row before the study is called empty
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+STATES = {
+    Status.COMPLETE: TrialState.COMPLETE,
+    Status.STOPPED: TrialState.PRUNED,
+    Status.DIVERGED: TrialState.FAIL,
+    Status.OUT_OF_MEMORY: TrialState.FAIL,
+    Status.FAILED: TrialState.FAIL,
+}
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _timed(method: Method) -> Method:
+    @wraps(method)
+    def counted(search: OptunaSampler, *arguments: Any) -> Any:
+        began = perf_counter()
+        try:
+            return method(search, *arguments)
+        finally:
+            search.seconds += perf_counter() - began
+
+    return counted  # type: ignore[return-value]
+
+
+class OptunaSampler:
+    """Proposals for one study. The first is always the baseline. `seconds`: that proposing and telling have taken."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.seconds = 0.0
+        self._space = study.space
+        self._against = study.search.against
+        directions: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"] if self._against else ["maximize"]
+        self.optuna = optuna.create_study(directions=directions, study_name=study.name)
+        self._asked: dict[str, optuna.Trial] = {}
+        self._values: dict[str, dict[int, float]] = {}
+        self._grid = study.grid if study.search.sampler == "grid" else None
+        self.infeasible: list[str] = []
+
+    # -- proposing ---------------------------------------------------------------------------------------------------
+
+    @_timed
+    def ask(self, number: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
+        """The factor values of proposal `number`; None where the sampler finds no feasible point any more.
+
+        Give the trial back through `started` under the id that its config gets.
+        """
+        if self._grid is not None and number >= len(self._grid):
+            return None
+        for attempt in range(MAX_ASKS):
+            fixed = self._fixed(number) if attempt == 0 else None
+            if fixed is not None:
+                self.optuna.enqueue_trial(self._parameters(fixed))
+            self.optuna.sampler = self._sampler(number, attempt)
+            trial = self.optuna.ask()
+            values = self._suggest(trial)
+            problem = self._infeasible(values)
+            if problem is None:
+                return trial, values
+            self.infeasible.append(problem)
+            self.optuna.tell(trial, state=TrialState.FAIL)
+        return None
+
+    def _fixed(self, number: int) -> dict[str, Any] | None:
+        """The point that proposal `number` must be: the baseline first, then the grid's or the sequence's."""
+        if self._grid is not None:
+            return self._grid[number]
+        if number == 0:
+            return self.study.baseline_values()
+        return self._sobol(number) if self.study.search.sampler == "quasi-random" else None
+
+    def _sobol(self, number: int) -> dict[str, Any]:
+        """Point `number` of a scrambled Sobol sequence with one coordinate for each branch of each factor.
+
+        Optuna's own QMCSampler takes conditional parameters from a pseudo-random generator, and keeps its position
+        in the study, where it is lost when the study is rebuilt from rows.
+        """
+        coordinates = [(f.name, i) for f in self._space.factors for i in range(len(f.branches))]
+        from scipy.stats import qmc  # a second of imports, for the one sampler that needs it
+
+        engine = qmc.Sobol(len(coordinates), scramble=True, rng=stream(self.study.seed, "sobol"))
+        unit = dict(zip(coordinates, engine.fast_forward(number).random(1)[0], strict=True))
+        values: dict[str, Any] = {}
+        for factor in self._space.factors:
+            index = factor.branch(values)
+            if index is not None:
+                values[factor.name] = _at(factor.branches[index], float(unit[factor.name, index]))
+        return values
+
+    def started(self, trial_id: str, trial: optuna.Trial) -> None:
+        self._asked[trial_id] = trial
+        self._values[trial_id] = {}
+
+    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+        """Seeded anew for each proposal, so that a continued sweep draws as an uninterrupted one would."""
+        seed = stream(self.study.seed, "sampler", number, attempt) % 2**32
+        kind = self.study.search.sampler
+        if kind == "tpe" and attempt < 3:  # it would propose an infeasible level, never seen to be bad, for ever
+            return optuna.samplers.TPESampler(
+                seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=self._startup
+            )
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    @property
+    def _startup(self) -> int:
+        return max(5, min(20, self.study.search.trials // 4))
+
+    def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for factor in self._space.factors:
+            index = factor.branch(values)
+            if index is None:
+                continue
+            name, distribution = _parameter(factor, index)
+            if isinstance(distribution, CategoricalDistribution):
+                values[factor.name] = trial.suggest_categorical(name, distribution.choices)
+            elif isinstance(distribution, IntDistribution):
+                values[factor.name] = trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+            elif isinstance(distribution, FloatDistribution):
+                values[factor.name] = trial.suggest_float(
+                    name, distribution.low, distribution.high, log=distribution.log
+                )
+        return values
+
+    def _infeasible(self, values: Mapping[str, Any]) -> str | None:
+        try:
+            self.study.config(values, seed=0)
+        except ValidationError as error:
+            return first_problem(error, TrialConfig)
+        return None
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    @_timed
+    def reported(self, trial_id: str, epoch: int, value: float) -> None:
+        """An intermediate value: validation accuracy after `epoch`."""
+        self._values[trial_id][epoch] = value
+        if not self._against:  # Optuna's trials with two objectives have none, and its TPE fails on those that do
+            self._asked[trial_id].report(value, epoch)
+
+    @_timed
+    def ended(self, trial_id: str, status: Status, cost: float | None) -> None:
+        """Tell Optuna how the trial ended; `cost` is the second objective's value, where there is one."""
+        trial, values = self._asked.pop(trial_id), self._values.pop(trial_id)
+        state = STATES[status]
+        if self._against:
+            trial.set_user_attr("val_accuracy", {str(epoch): value for epoch, value in values.items()})
+        if state is TrialState.COMPLETE:
+            last = values[max(values)]
+            objectives = [last, float(cost or 0.0)] if self._against else [last]
+            self.optuna.tell(trial, objectives)
+        else:
+            self.optuna.tell(trial, state=state)
+
+    # -- rebuilding --------------------------------------------------------------------------------------------------
+
+    def replay(self, row: Mapping[str, Any], epochs: Iterable[tuple[int, float]]) -> None:
+        """Take in a recorded explore trial: `row` of the trials table, its (epoch, validation accuracy) values."""
+        values = {name: row[name] for name in self._space.names if row[name] is not None}
+        status = Status(row["status"])
+        if status.ended:
+            self.optuna.add_trial(self._frozen(values, dict(epochs), status, row))
+            return
+        self.optuna.enqueue_trial(self._parameters(values))
+        self.optuna.sampler = optuna.samplers.RandomSampler(seed=0)  # not used: all values are given
+        trial = self.optuna.ask()
+        self._suggest(trial)
+        self.started(row["trial_id"], trial)
+        for epoch, value in epochs:
+            self.reported(row["trial_id"], epoch, value)
+
+    def _frozen(
+        self, values: Mapping[str, Any], epochs: Mapping[int, float], status: Status, row: Mapping[str, Any]
+    ) -> optuna.trial.FrozenTrial:
+        """An ended trial as `ended` leaves it. Asking for each again would search all trials before it."""
+        distributions = {}
+        for factor in self._space.factors:
+            index = factor.branch(values)
+            if index is not None:
+                name, found = _parameter(factor, index)
+                distributions[name] = found
+        state = STATES[status]
+        attributes = {"val_accuracy": {str(epoch): value for epoch, value in epochs.items()}} if self._against else {}
+        objectives = None
+        if state is TrialState.COMPLETE:
+            last = epochs[max(epochs)]
+            objectives = [last, float(row[self._against] or 0.0)] if self._against else [last]
+        return optuna.trial.create_trial(
+            state=state,
+            values=objectives,
+            params=self._parameters(values),
+            distributions=distributions,
+            user_attrs=attributes,
+            intermediate_values={} if self._against else dict(epochs),
+        )
+
+    def _parameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Factor values under the names that Optuna knows them by."""
+        return {name: values[factor] for name, (factor, _) in self.placed(values).items()}
+
+    def placed(self, values: Mapping[str, Any]) -> dict[str, tuple[str, BaseDistribution]]:
+        """Factor and distribution of each of Optuna's parameters that apply where the factors have these values."""
+        placed: dict[str, tuple[str, BaseDistribution]] = {}
+        kept: dict[str, Any] = {}
+        for factor in self._space.factors:
+            index = factor.branch(kept)
+            if index is not None:
+                name, distribution = _parameter(factor, index)
+                placed[name] = factor.name, distribution
+                kept[factor.name] = values[factor.name]
+        return placed
+
+
+def _parameter(factor: Factor, index: int) -> tuple[str, BaseDistribution]:
+    """Optuna's name and distribution of a branch; branches of one factor are different parameters to Optuna."""
+    name = factor.name if len(factor.branches) == 1 else f"{factor.name}@{index}"
+    return name, distribution(factor.branches[index])
+
+
+def _at(branch: Branch, unit: float) -> Any:
+    """The value of a branch at `unit` in [0, 1)."""
+    if branch.levels is not None:
+        return branch.levels[int(unit * len(branch.levels))]
+    low, high = float(branch.low), float(branch.high)  # type: ignore[arg-type]
+    if branch.integer:
+        high += 1
+    value = low * (high / low) ** unit if branch.log else low + (high - low) * unit
+    return int(value) if branch.integer else value
+
+
+def distribution(branch: Branch) -> BaseDistribution:
+    if branch.levels is not None:
+        return CategoricalDistribution(branch.levels)
+    if branch.integer:
+        return IntDistribution(int(branch.low), int(branch.high), log=branch.log)  # type: ignore[arg-type]
+    return FloatDistribution(float(branch.low), float(branch.high), log=branch.log)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""The results folder: whole files, one writer, tables that survive a kill."""

@@ -1,0 +1,196 @@
+"""The tables of a results folder: one Arrow schema each, versioned, with units in the field metadata.
+
+The contract with analysis scripts. Accuracies are fractions; times are seconds; memory is bytes; timestamps are UTC.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from resnetlab.errors import FolderRefused
+from resnetlab.study.records import Status
+from resnetlab.study.trial_config import TrialConfig
+
+SCHEMA_VERSION = 2
+OLDEST = 1  # that is read: columns that came later are null
+
+_TIME = pa.timestamp("us", tz="UTC")
+_TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+
+def _field(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
+    return pa.field(name, kind, metadata={"meaning": meaning, "unit": unit})
+
+
+_TRIAL_HEAD = [
+    _field("trial_id", _TEXT, "hash of the trial's whole config; the key"),
+    _field("study", _TEXT, "name of the study"),
+    _field("number", _INT, "order in which the sweep proposed it, from 0"),
+    _field("phase", _TEXT, "pilot, explore, audit or confirm"),
+    _field("status", _TEXT, ", ".join(Status)),
+    _field("reason", _TEXT, "why it ended, in words"),
+    _field("arm", _TEXT, "pilot: baseline; confirm: the name of the arm, e.g. `kernel=5`"),
+    _field("plan_hash", _TEXT, "confirm: hash of the plan that asked for it"),
+    _field("design_row", _INT, "confirm: row of the design"),
+    _field("seed_block", _INT, "pilot, confirm: replicate; its seeds are shared by all arms"),
+]
+_TRIAL_TAIL = [
+    _field("config", _TEXT, "the whole config as JSON"),
+    _field("seed", _INT, "root of the streams init, order, augment, dropout"),
+    _field("split_seed", _INT, "root of the splits"),
+    _field("stop_probability", _FLOAT, "chance with which this trial was exposed to stopping", "fraction"),
+    _field("epochs_run", _INT, "epochs recorded", "epochs"),
+    _field("epochs_allowed", _INT, "full budget", "epochs"),
+    _field("val_accuracy", _FLOAT, "validation accuracy at the last epoch run", "fraction"),
+    _field("val_accuracy_best", _FLOAT, "highest validation accuracy of any epoch (optimistic)", "fraction"),
+    _field("val_loss", _FLOAT, "validation loss at the last epoch run", "nats"),
+    _field("test_accuracy", _FLOAT, "pilot and confirm trials only, at the last epoch", "fraction"),
+    _field("test_loss", _FLOAT, "pilot and confirm trials only, at the last epoch", "nats"),
+    _field("parameters", _INT, "all learnable values", "values"),
+    _field("trainable", _INT, "those the optimizer changes", "values"),
+    _field("multiply_adds", _INT, "convolutions and linear layers, one image forward", "operations"),
+    _field("train_seconds", _FLOAT, "training, all epochs", "s"),
+    _field("eval_seconds", _FLOAT, "evaluation, all epochs", "s"),
+    _field("setup_seconds", _FLOAT, "data, model and checkpoint before the first step", "s"),
+    _field("checkpoint_seconds", _FLOAT, "writing checkpoints, all epochs", "s"),
+    _field("restarts", _INT, "times that it went on from a checkpoint or began again", "times"),
+    _field("device", _TEXT, "what it trained on"),
+    _field("device_share", _FLOAT, "share of the GPU, or CPUs, that it was given", "devices"),
+    _field("threads", _INT, "CPU threads", "threads"),
+    _field("settings", _TEXT, "how it ran, as JSON: precision, deterministic, evaluation batch and what else was set"),
+    _field("weights_hash", _TEXT, "content hash of the weights it started from; null from random values"),
+    _field("prefix_cached", _BOOL, "true where the frozen stages ran once for all epochs"),
+    _field("prefix_seconds", _FLOAT, "running the frozen stages once; part of train_seconds", "s"),
+    _field("energy", _FLOAT, "of the GPU over all epochs, where it tells; under sharing the whole device's", "J"),
+    _field("host", _TEXT, "name of the machine"),
+    _field("started", _TIME, "when first asked for", "UTC"),
+    _field("ended", _TIME, "when its last row came", "UTC"),
+    _field("data_hash", _TEXT, "content hash of the dataset"),
+    _field("git_revision", _TEXT, "of the code; with `+changes` where the tree had local changes"),
+    _field("versions", _TEXT, "python, torch, ray, optuna and resnetlab, as JSON"),
+]
+
+_TABLES: dict[str, list[pa.Field]] = {
+    "epochs": [
+        _field("trial_id", _TEXT, "key, with epoch"),
+        _field("epoch", _INT, "1 after the first pass over the training split", "epochs"),
+        _field("train_loss", _FLOAT, "mean over the steps, as optimised", "nats"),
+        _field("train_accuracy", _FLOAT, "over the augmented images that the steps saw", "fraction"),
+        _field("val_loss", _FLOAT, "cross entropy on the validation split", "nats"),
+        _field("val_accuracy", _FLOAT, "on the validation split", "fraction"),
+        _field("lr", _FLOAT, "learning rate of the last step"),
+        _field("train_seconds", _FLOAT, "training steps", "s"),
+        _field("eval_seconds", _FLOAT, "validation", "s"),
+        _field("images_per_second", _FLOAT, "training images over train_seconds", "images/s"),
+        _field("peak_memory", _INT, "of the device, or of the process on a CPU", "bytes"),
+    ],
+    "rungs": [
+        _field("trial_id", _TEXT, "key, with rung"),
+        _field("rung", _INT, "0 is the lowest"),
+        _field("epoch", _INT, "when the decision was made", "epochs"),
+        _field("value", _FLOAT, "validation accuracy", "fraction"),
+        _field("cutoff", _FLOAT, "what it had to reach; null for the first arrival", "fraction"),
+        _field("recorded", _INT, "trials recorded at this rung before", "trials"),
+        _field("decision", _TEXT, "continue, stop, or exempt (below the cutoff, in the audit)"),
+    ],
+    "classes": [
+        _field("trial_id", _TEXT, "key, with split and class"),
+        _field("split", _TEXT, "val or test"),
+        _field("class", _INT, "class number"),
+        _field("name", _TEXT, "class name"),
+        _field("support", _INT, "images of this class", "images"),
+        _field("predicted", _INT, "images predicted as this class", "images"),
+        _field("correct", _INT, "images of this class predicted as it", "images"),
+    ],
+    "predictions": [
+        _field("trial_id", _TEXT, "key, with image"),
+        _field("image", _INT, "index in the dataset"),
+        _field("label", _INT, "its class number"),
+        _field("predicted", _INT, "the top-1 class number"),
+    ],
+    "effects": [
+        _field("name", _TEXT, "key: what is compared, e.g. `kernel: 5 - 3`"),
+        _field("factor", _TEXT, "the factor, or two joined by ` × ` for an interaction"),
+        _field("level", _TEXT, "the level asked about"),
+        _field("reference", _TEXT, "the level it is compared with"),
+        _field("estimand", _TEXT, "what is estimated: a swap at the incumbent, an average over the cube, …"),
+        _field("estimate", _FLOAT, "difference of mean test accuracy", "fraction"),
+        _field("low", _FLOAT, "lower end of the 95% interval", "fraction"),
+        _field("high", _FLOAT, "upper end of the 95% interval", "fraction"),
+        _field("standard_error", _FLOAT, "of the estimate", "fraction"),
+        _field("df", _FLOAT, "degrees of freedom"),
+        _field("n", _INT, "runs with the level", "runs"),
+        _field("n_reference", _INT, "runs with the reference", "runs"),
+        _field("p", _FLOAT, "two-sided, of no difference"),
+        _field("p_adjusted", _FLOAT, "Holm over the family"),
+        _field("verdict", _TEXT, "effect, equivalent or inconclusive; not estimable where runs are missing"),
+        _field("note", _TEXT, "what a reader must know"),
+        _field("method", _TEXT, "estimator and interval"),
+        _field("plan_hash", _TEXT, "hash of the plan"),
+    ],
+}
+
+_LATER = {2: {"trials": ("settings", "weights_hash", "prefix_cached", "prefix_seconds", "energy")}}
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "trials": ("trial_id",),
+    "epochs": ("trial_id", "epoch"),
+    "rungs": ("trial_id", "rung"),
+    "classes": ("trial_id", "split", "class"),
+    "predictions": ("trial_id", "image"),
+    "effects": ("name",),
+}
+
+
+def factor_type(name: str) -> pa.DataType:
+    """The Arrow type of the factor column `name`: that of its field in TrialConfig."""
+    annotation = TrialConfig.model_fields[name].annotation
+    union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    options = typing.get_args(annotation) if union else (annotation,)
+    for option in options:
+        for kind, arrow in ((bool, _BOOL), (int, _INT), (float, _FLOAT)):
+            if option is kind or kind in typing.get_args(option):
+                return arrow
+    return _TEXT
+
+
+def schema(table: str, factors: tuple[str, ...] = ()) -> pa.Schema:
+    """The Arrow schema of `table`; `factors` are the study's factor columns (trials only)."""
+    if table == "trials":
+        columns = [_field(f, factor_type(f), f"factor {f}; null where inactive") for f in factors]
+        fields = _TRIAL_HEAD + columns + _TRIAL_TAIL
+    else:
+        fields = _TABLES[table]
+    return pa.schema(fields, metadata={"resnetlab.table": table, "resnetlab.version": str(SCHEMA_VERSION)})
+
+
+def factors_of(trials: pa.Schema) -> tuple[str, ...]:
+    """The factor columns of a trials table."""
+    fixed = {field.name for field in _TRIAL_HEAD + _TRIAL_TAIL}
+    return tuple(name for name in trials.names if name not in fixed)
+
+
+def current(found: pa.Table, table: str, place: str) -> pa.Table:
+    """`found` as this version has it: columns that came after its version are null. Raises FolderRefused, naming the
+    place and what is allowed, where it is of another table, of a version that is not known, or of other columns."""
+    metadata: Mapping[bytes, bytes] = found.schema.metadata or {}
+    kind = metadata.get(b"resnetlab.table", b"").decode()
+    version = metadata.get(b"resnetlab.version", b"").decode()
+    if kind != table:
+        raise FolderRefused(f"{place}: not a resnetlab table of {table}" + (f", but of {kind}" if kind else ""))
+    if not version.isdigit() or not OLDEST <= int(version) <= SCHEMA_VERSION:
+        raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {OLDEST} to {SCHEMA_VERSION})")
+    wanted = schema(table, factors_of(found.schema) if table == "trials" else ())
+    later = [name for number in range(int(version) + 1, SCHEMA_VERSION + 1) for name in _LATER[number].get(table, ())]
+    if sorted(found.schema.names) != sorted(set(wanted.names) - set(later)):
+        raise FolderRefused(f"{place}: columns differ from schema version {version}")
+    for name in later:
+        found = found.append_column(wanted.field(name), pa.nulls(len(found), wanted.field(name).type))
+    found = found.select(wanted.names)
+    if not found.schema.equals(wanted):
+        raise FolderRefused(f"{place}: types differ from schema version {version}")
+    return found.replace_schema_metadata(dict(metadata) | dict(wanted.metadata))

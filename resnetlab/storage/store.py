@@ -1,0 +1,341 @@
+"""Rows of a running sweep: taken in memory, acknowledged in segments, published as Parquet.
+
+`add` takes a row; `flush` writes all rows since the last flush as one segment (aside, fsync, rename), after which they
+are never lost; `publish` merges the segments into `trials.parquet`, `epochs.parquet`, … that anyone may read at any
+moment. A row whose key stands already is dropped (`trials`: replaces the old one), so a trial that repeats an epoch
+after a crash leaves one row. Each Parquet file names the last segment that it contains, so a crash between publishing
+and deleting a segment doubles nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from resnetlab.errors import FolderRefused
+from resnetlab.storage import parquet, segment
+from resnetlab.storage.lease import Lease
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.schema import KEYS, current, factors_of, schema
+
+WRITTEN = ("trials", "epochs", "rungs", "classes", "predictions")
+PACK = 256
+MOST_ROWS = 1 << 20  # epochs or rungs of one trial
+_THROUGH = b"resnetlab.through"
+
+
+class Store:
+    """The one writer of a results folder. Raises FolderRefused where another sweep holds it; `say` as of a Lease."""
+
+    def __init__(
+        self, folder: ResultsFolder, factors: tuple[str, ...] = (), say: Callable[[str], None] = lambda line: None
+    ):
+        self.folder = folder
+        self.lease = Lease(folder, say)
+        folder.tidy("", "segments", "lease", "checkpoints")
+        self._schemas = {table: schema(table, factors if table == "trials" else ()) for table in WRITTEN}
+        self._pending = {table: _Columns(self._schemas[table]) for table in WRITTEN if table != "trials"}
+        self._trials: dict[str, dict[str, Any]] = {}
+        self._changed: dict[str, None] = {}  # trials whose row is newer than the last segment, in order
+        self._keys: dict[str, dict[str, int]] = {table: {} for table in WRITTEN}  # of each trial: see `_bit`
+        self._next = 0
+        self._flushed = self._published = time.monotonic()
+        self._publish_every = 5.0
+        self.publish_seconds = 0.0  # that publishing has taken
+        self._recover()
+
+    def _recover(self) -> None:
+        numbers = {_number(name) for name in self.folder.names("segments")}
+        through = dict.fromkeys(WRITTEN, -1)
+        for table in WRITTEN:
+            found = read_table(self.folder, table)
+            if found is None:
+                continue
+            if table == "trials":
+                self._trials = {row["trial_id"]: row for row in found.to_pylist()}
+            elif table in WHOLE:
+                self._keys[table] = dict.fromkeys(pc.unique(found["trial_id"]).to_pylist(), 1)
+            else:
+                self._keys[table] = _bits(found, KEYS[table][1], f"{self.folder.url}/{table}.parquet")
+            through[table] = through_of(found.schema)
+        self._next = _last(self.folder, through, numbers) + 1
+
+    @property
+    def trials(self) -> Mapping[str, dict[str, Any]]:
+        """The newest row of each trial by `trial_id`, in the order in which they were first added."""
+        return self._trials
+
+    def read(self, table: str) -> pa.Table:
+        """All acknowledged rows of `table`, in canonical order."""
+        found = read_table(self.folder, table)
+        return self._schemas[table].empty_table() if found is None else found
+
+    def has(self, table: str, *key: Any) -> bool:
+        """True where a row with this key was added (`classes`, `predictions`: any row of this trial)."""
+        return bool(self._keys[table].get(key[0], 0) & _bit(table, key))
+
+    def add(self, table: str, row: Mapping[str, Any]) -> bool:
+        """Take one row; False, and nothing is changed, where its key stands already. `trials` rows replace."""
+        if table == "trials":
+            known = self._trials.get(row["trial_id"]) or dict.fromkeys(self._schemas[table].names)
+            self._trials[row["trial_id"]] = {**known, **row}
+            self._changed[row["trial_id"]] = None
+            return True
+        key = tuple(row[name] for name in KEYS[table])
+        held, bit = self._keys[table].get(key[0], 0), _bit(table, key)
+        if held & bit:
+            return False
+        self._keys[table][key[0]] = held | bit
+        self._pending[table].add(row)
+        return True
+
+    def add_all(self, table: str, trial_id: str, columns: Mapping[str, Any]) -> bool:
+        """Take all of a trial's `classes` or `predictions` rows at once, as columns; False where it has them."""
+        if trial_id in self._keys[table]:
+            return False
+        self._keys[table][trial_id] = 1
+        self._pending[table].add_all({"trial_id": trial_id}, columns)
+        return True
+
+    def flush(self) -> None:
+        """Acknowledge: after this the rows added so far survive the death of process and machine."""
+        tables = {name: columns.table() for name, columns in self._pending.items() if len(columns)}
+        if self._changed:
+            rows = [self._trials[trial_id] for trial_id in self._changed]
+            tables = {"trials": pa.Table.from_pylist(rows, self._schemas["trials"])} | tables
+        if tables:
+            self.lease.check()
+            if not self.folder.create(f"segments/{self._next:08d}", segment.encode(tables)):
+                raise FolderRefused(f"{self.folder.url}: another sweep writes here; this one stops")
+            self._next += 1
+            for columns in self._pending.values():
+                columns.clear()
+            self._changed = {}
+        self._flushed = time.monotonic()
+
+    def tick(self) -> None:
+        """Call often: flushes every half second, publishes every few seconds, at most 2% of the time."""
+        now = time.monotonic()
+        self.lease.renew()
+        if now - self._flushed > 0.5:
+            self.flush()
+        if now - self._published > self._publish_every:
+            self.publish()
+            self._published = time.monotonic()
+            self.publish_seconds += self._published - now
+            self._publish_every = max(5.0, 50 * (self._published - now))
+
+    def publish(self) -> None:
+        """Merge all segments into the Parquet files, then delete them."""
+        self.flush()
+        segments = _segments(self.folder)
+        if not segments:
+            return
+        through = segments[-1][0]
+        for table in WRITTEN:
+            self.lease.check()
+            merged = _merged(self.folder, table, segments)
+            write_table(self.folder, table, self._schemas[table].empty_table() if merged is None else merged, through)
+        del segments, merged
+        for name in self.folder.names("segments"):
+            if _number(name) <= through:
+                self.folder.delete(f"segments/{name}")
+        pa.default_memory_pool().release_unused()
+
+    def close(self) -> None:
+        """Publish and let the next driver in."""
+        try:
+            self.publish()
+        finally:
+            self.lease.release()
+
+
+class _Columns:
+    """Rows that are in no segment yet, column by column."""
+
+    def __init__(self, schema: pa.Schema):
+        self._schema = schema
+        self._columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+
+    def __len__(self) -> int:
+        return len(self._columns["trial_id"])
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        for name, values in self._columns.items():
+            values.append(row.get(name))
+
+    def add_all(self, shared: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+        """Rows given as columns of equal length, besides what all of them share."""
+        count = len(next(iter(columns.values())))
+        for name, values in self._columns.items():
+            values.extend(columns[name] if name in columns else [shared.get(name)] * count)
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_pydict(self._columns, self._schema)
+
+    def clear(self) -> None:
+        for values in self._columns.values():
+            values.clear()
+
+
+WHOLE = ("classes", "predictions")  # a trial's rows come all at once
+
+
+def _bit(table: str, key: tuple[Any, ...]) -> int:
+    """A key's bit among its trial's: the number of its epoch or rung; the lowest where rows come all at once."""
+    return 1 if table in WHOLE else 1 << int(key[1])
+
+
+def _bits(rows: pa.Table, name: str, place: str) -> dict[str, int]:
+    """The bits of all numbers in the column `name`, by trial."""
+    if not len(rows):
+        return {}
+    if rows["trial_id"].null_count or rows[name].null_count:
+        raise FolderRefused(f"{place}: damaged: a key (trial_id, {name}) is null")
+    ids = rows["trial_id"].combine_chunks().dictionary_encode()
+    codes, numbers = ids.indices.to_numpy(), rows[name].to_numpy()
+    if not 0 <= numbers.min() <= numbers.max() < MOST_ROWS:
+        raise FolderRefused(f"{place}: {name} from {numbers.min()} to {numbers.max()} (allowed: 0 to {MOST_ROWS - 1})")
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    found: dict[str, int] = {}
+    for code, part in zip(codes[starts], np.split(numbers, starts[1:]), strict=True):
+        trial_id = ids.dictionary[code].as_py()
+        flags = np.zeros(part.max() + 1, dtype=bool)
+        flags[part] = True
+        bits = int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
+        found[trial_id] = found.get(trial_id, 0) | bits
+    return found
+
+
+def read_table(folder: ResultsFolder, table: str) -> pa.Table | None:
+    """All acknowledged rows of `table` in canonical order, None where there are none. FolderRefused where damaged.
+
+    Safe beside a running driver: segments are read before the Parquet file, so one that is merged and deleted in
+    between is found in the file, and one found in both is taken from the file.
+    """
+    return _merged(folder, table, _segments(folder))
+
+
+def _merged(folder: ResultsFolder, table: str, segments: list[tuple[int, dict[str, pa.Table]]]) -> pa.Table | None:
+    """The Parquet file of `table` with those of `segments` that are not in it."""
+    published = _read_parquet(folder, table)
+    through = -1 if published is None else through_of(published.schema)
+    fresh = [tables[table] for number, tables in segments if number > through and table in tables]
+    if not fresh:
+        return published
+    fresh = [current(part, table, f"{folder.url}/segments") for part in fresh]
+    wanted = schema(table, factors_of(fresh[0].schema) if table == "trials" else ())
+    metadata = dict(wanted.metadata) | {_THROUGH: str(through).encode()}
+    parts = ([published] if published is not None else []) + fresh
+    merged = pa.concat_tables([part.replace_schema_metadata(metadata) for part in parts])
+    return _canonical(merged, table)
+
+
+def check_complete(folder: ResultsFolder) -> None:
+    """FolderRefused where a table is damaged, or rows that were acknowledged are in no file any more."""
+    numbers = {_number(name) for name in folder.names("segments")}
+    tables = {name: read_table(folder, name) for name in WRITTEN}
+    _last(folder, {name: -1 if found is None else through_of(found.schema) for name, found in tables.items()}, numbers)
+
+
+def _last(folder: ResultsFolder, through: Mapping[str, int], numbers: set[int]) -> int:
+    """The number of the last segment, -1 for none; `through` as of each table, `numbers` of segments that are there."""
+    last = max([*through.values(), *numbers])
+    for table, merged in through.items():
+        lost = set(range(merged + 1, last + 1)) - numbers
+        if lost:
+            what = f"{table}.parquet" if merged < 0 else f"segments/{min(lost):08d}"
+            raise FolderRefused(f"{folder.url}/{what}: is missing, and its rows stand nowhere else")
+    return last
+
+
+def check_study(names: Iterable[str | None], study: str, folder: ResultsFolder) -> None:
+    """FolderRefused where trials, whose study's `names` are given, are of another study than the folder's."""
+    others = sorted({name for name in names if name is not None} - {study})
+    if others:
+        raise FolderRefused(
+            f"{folder.url}/trials.parquet: holds trials of other studies: {', '.join(map(repr, others[:5]))} (allowed: "
+            f"{study!r}, of which study.json is)"
+        )
+
+
+def through_of(found: pa.Schema) -> int:
+    """The last segment that the published part of a table contains, -1 for none."""
+    return int((found.metadata or {}).get(_THROUGH, b"-1"))
+
+
+def write_table(folder: ResultsFolder, table: str, rows: pa.Table, through: int | None = None) -> None:
+    """Write `<table>.parquet` as a whole."""
+    metadata = dict(schema(table, factors_of(rows.schema) if table == "trials" else ()).metadata)
+    if through is not None:
+        metadata[_THROUGH] = str(through).encode()
+    folder.write(f"{table}.parquet", parquet.encode(rows.replace_schema_metadata(metadata)))
+
+
+def _read_parquet(folder: ResultsFolder, table: str) -> pa.Table | None:
+    raw = folder.read(f"{table}.parquet")
+    return None if raw is None else parquet.decode(raw, table, f"{folder.url}/{table}.parquet")
+
+
+def _segments(folder: ResultsFolder) -> list[tuple[int, dict[str, pa.Table]]]:
+    """All segments, oldest first, each with its number; `PACK` of them at a time as one, with the last one's number.
+
+    A driver that ends many short trials leaves thousands between two publications, with most rows of trials many times.
+    Part of a pack may be in the Parquet file already: it says what that says, or what is newer.
+    """
+    found: list[tuple[int, dict[str, pa.Table]]] = []
+    pack: list[tuple[int, dict[str, pa.Table]]] = []
+    for name in folder.names("segments"):
+        blob = folder.read(f"segments/{name}")
+        if blob is not None:  # else merged and deleted by the driver since the folder was listed
+            pack.append((_number(name), segment.decode(blob, f"{folder.url}/segments/{name}")))
+        if len(pack) == PACK:
+            found.append((pack[-1][0], _packed(folder, [tables for _, tables in pack])))
+            pack = []
+    return found + pack
+
+
+def _packed(folder: ResultsFolder, segments: list[dict[str, pa.Table]]) -> dict[str, pa.Table]:
+    """All rows of these segments, of each trial its newest alone."""
+    parts: dict[str, list[pa.Table]] = {}
+    for tables in segments:
+        for table, part in tables.items():
+            parts.setdefault(table, []).append(current(part, table, f"{folder.url}/segments"))
+    return {table: _canonical(pa.concat_tables(found), table).combine_chunks() for table, found in parts.items()}
+
+
+def _number(name: str) -> int:
+    if not name.isdigit():
+        raise FolderRefused(f"segments/{name}: not a segment's name")
+    return int(name)
+
+
+def _canonical(rows: pa.Table, table: str) -> pa.Table:
+    """One row a key (trials: the newest; else the first), sorted by key (trials: by proposal number)."""
+    if table != "trials":
+        return _first_of_each(rows, KEYS[table])
+    newest = _first_of_each(rows.take(np.arange(len(rows))[::-1]), KEYS[table])
+    return newest.take(pc.sort_indices(newest, sort_keys=[("number", "ascending")]))
+
+
+def _first_of_each(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """The first row of each key, in the order of the keys."""
+    places = np.zeros(len(rows), np.int64)  # of the rows among all possible keys
+    most = 1
+    for name in keys:
+        column = rows[name].combine_chunks().dictionary_encode()
+        count = len(column.dictionary) + 1  # null is the last
+        if most * count > 1 << 62:
+            places = np.unique(places, return_inverse=True)[1]
+            most = len(places)
+        rank = np.arange(count)
+        rank[pc.array_sort_indices(column.dictionary).to_numpy()] = np.arange(count - 1)
+        places = places * count + rank[pc.fill_null(column.indices, count - 1).to_numpy()]
+        most *= count
+    first = np.unique(places, return_index=True)[1]
+    return rows if len(first) == len(rows) and bool(np.all(np.diff(first) == 1)) else rows.take(first)

@@ -1,0 +1,26 @@
+"""The question: a study file read and checked, its settings, factors, hypotheses and random streams."""
+
+from resnetlab.study.study import (
+    ConfirmSettings,
+    Resources,
+    SearchSettings,
+    Study,
+    assign,
+    build_study,
+    differences,
+    load_study,
+)
+from resnetlab.study.trial_config import DataConfig, TrialConfig
+
+__all__ = [
+    "ConfirmSettings",
+    "DataConfig",
+    "Resources",
+    "SearchSettings",
+    "Study",
+    "TrialConfig",
+    "assign",
+    "build_study",
+    "differences",
+    "load_study",
+]

@@ -1,0 +1,402 @@
+"""A study: the question, the baseline, the factors, how to search and how to confirm. Read from YAML, checked whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from resnetlab.errors import BadRequest
+from resnetlab.study.grid import combinations, grid
+from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
+from resnetlab.study.rungs import rung_epochs
+from resnetlab.study.seeding import MAX_SEED, stream
+from resnetlab.study.settings import check_level, typed_factors, typed_settings
+from resnetlab.study.space import Space
+from resnetlab.study.trial_config import (
+    DETERMINISTIC,
+    NEWER,
+    PRECISION,
+    DataConfig,
+    Frozen,
+    Precision,
+    TrialConfig,
+    at_default,
+    digest,
+)
+from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
+
+ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class SearchSettings(Frozen):
+    """How to explore: Optuna proposes, ASHA stops. Its results choose and suggest; they prove nothing."""
+
+    sampler: Literal["tpe", "random", "grid", "quasi-random"] = "tpe"
+    trials: int = Field(30, ge=1, le=1_000_000)
+    epochs: int = Field(9, ge=1, le=100_000, description="full budget of one trial")
+    grace: int = Field(1, ge=1, description="epochs before a trial can be stopped")
+    reduction: int = Field(3, ge=2, le=100, description="one in so many goes on at each rung")
+    stopping: bool = Field(True, description="false: no ASHA, every trial runs to the full budget")
+    audit: float = Field(0.1, ge=0.0, le=1.0, description="share of trials exempt from stopping, chosen at random")
+    against: Literal["parameters", "multiply_adds", "train_seconds"] | None = Field(
+        None, description="a second objective to minimise beside accuracy"
+    )
+
+    @model_validator(mode="after")
+    def _grace(self) -> SearchSettings:
+        if self.grace > self.epochs:
+            raise ValueError(f"need grace <= epochs, got grace={self.grace}, epochs={self.epochs}")
+        return self
+
+    @property
+    def rungs(self) -> list[int]:
+        return rung_epochs(self.grace, self.reduction, self.epochs) if self.stopping else []
+
+
+class ConfirmSettings(Frozen):
+    """How to confirm: fresh seeds, a fixed balanced design around the incumbent, full budget, the test split."""
+
+    seeds: int = Field(3, ge=1, le=1000, description="replicates of each arm")
+    design: Literal["one-factor", "factorial", "fractional", "d-optimal", "arms", "none"] = "one-factor"
+    pilot: int = Field(0, ge=0, le=1000, description="runs of the baseline before all else: how far seeds alone spread")
+    arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
+    factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
+    alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
+    delta: float = Field(0.5, gt=0.0, le=100.0, description="smallest effect of interest, percentage points")
+
+    @field_validator("pilot")
+    @classmethod
+    def _pilot(cls, pilot: int) -> int:
+        if pilot == 1:
+            raise ValueError("one run shows no spread (allowed: 0, or 2 to 1000)")
+        return pilot
+
+
+class Resources(Frozen):
+    """What one trial gets. Not part of a study's identity: it changes the speed, not the answer."""
+
+    cpus: float = Field(1.0, gt=0.0, le=4096.0)
+    gpus: float | Literal["auto"] = Field(
+        0.0, description="0.25 puts four trials on one GPU; auto measures how many are worth it"
+    )
+    epoch_limit: float = Field(
+        3600.0, gt=0.0, le=1e6, description="seconds that one epoch, with what comes before it, may take"
+    )
+    allow_slow_bf16: bool = Field(False, description="bf16 also where the CPU computes it in software, slowly")
+    compile: bool = Field(False, description="torch.compile the network: seldom worth its seconds of compilation")
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _gpus(cls, gpus: Any) -> Any:
+        number = isinstance(gpus, (int, float)) and not isinstance(gpus, bool)
+        if gpus == "auto" or (number and (gpus == 0 or 1e-4 <= gpus <= 1 or (gpus <= 64 and gpus == int(gpus) > 0))):
+            return gpus
+        shown = f"{gpus:g}" if number else repr(gpus)
+        raise ValueError(f"{shown} (allowed: 0, 0.0001 to 1, whole numbers up to 64, or auto)")
+
+    @property
+    def shared(self) -> str:
+        """What trials share with each other, which slows them down and makes their times unfit to compare; or ``."""
+        if self.gpus == "auto" or 0 < self.gpus < 1:
+            return "a GPU"
+        return "a CPU core" if self.cpus < 1 else ""
+
+
+class Study(Frozen):
+    """A whole study, validated. `baseline` holds only what differs from TrialConfig's defaults."""
+
+    name: str
+    title: str = ""
+    question: str = ""
+    dataset: DataConfig
+    baseline: dict[str, Any] = Field(default_factory=dict)
+    factors: dict[str, Any] = Field(default_factory=dict)
+    arms: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="named trials instead of factors: what each changes in the baseline"
+    )
+    hypotheses: tuple[str, ...] = ()
+    search: SearchSettings = SearchSettings()
+    confirm: ConfirmSettings = ConfirmSettings()
+    precision: Precision = Field("fp32", description=PRECISION)
+    deterministic: bool = Field(False, description=DETERMINISTIC)
+    resources: Resources = Resources()
+    given_weights: dict[str, str] = Field(default_factory=dict, description="name: file:<hash> that is taken for it")
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not NAME.fullmatch(name) or ".." in name:
+            raise ValueError(
+                f"{name!r} cannot name a results folder (allowed: 1 to 128 letters, digits, '.', '_', '-', "
+                "beginning with a letter or digit, without '..')"
+            )
+        return name
+
+    @field_validator("factors")
+    @classmethod
+    def _known_factors(cls, factors: dict[str, Any]) -> dict[str, Any]:
+        known = TrialConfig.factor_fields()
+        for name in factors:
+            if name not in known:
+                raise ValueError(f"{name!r} is not a factor{suggestion(name, known)}")
+        return typed_factors(factors)
+
+    @field_validator("baseline")
+    @classmethod
+    def _typed_baseline(cls, baseline: dict[str, Any]) -> dict[str, Any]:
+        return typed_settings(baseline)
+
+    @field_validator("arms")
+    @classmethod
+    def _typed_arms(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: typed_settings(changes) for name, changes in arms.items()}
+
+    @model_validator(mode="after")
+    def _device(self) -> Study:
+        if self.precision == "tf32" and not self.resources.gpus:
+            raise ValueError("precision: tf32 needs a GPU (allowed without resources.gpus: fp32, bf16)")
+        return self
+
+    @model_validator(mode="after")
+    def _fair_times(self) -> Study:
+        if self.search.against == "train_seconds" and (shared := self.resources.shared):
+            raise ValueError(
+                f"search.against: train_seconds is no objective where trials share {shared}: they slow each other down "
+                "(allowed: parameters, multiply_adds; or whole devices: resources.gpus: 1, resources.cpus: 1)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Study:
+        known = TrialConfig.factor_fields()
+        for name in self.baseline:
+            if name not in known:
+                raise ValueError(f"baseline.{name}: not a setting{suggestion(name, known)}")
+        if self.arms or not self.factors:
+            self._check_arms()
+            return self
+        try:
+            self.config({}, seed=0)
+        except ValidationError as error:
+            raise ValueError(f"baseline: {first_problem(error, TrialConfig)}") from None
+        space = self.space
+        for factor in space.factors:
+            for branch in factor.branches:
+                for value in branch.levels or (branch.low, branch.high):
+                    check_level(factor.name, value)
+                for parent, levels in branch.when.items():
+                    for level in levels:
+                        if not any(other.contains(level) for other in space[parent].branches):
+                            allowed = "; ".join(other.describe() for other in space[parent].branches)
+                            raise ValueError(
+                                f"factors.{factor.name}.when.{parent}={level} is not one of its levels ({allowed})"
+                            )
+        problem = space.problem(self.baseline_values())
+        if problem:
+            raise ValueError(f"baseline: {problem}")
+        for name in self.confirm.factors or ():
+            if name not in space.names or not space[name].compared:
+                allowed = ", ".join(f.name for f in space.factors if f.compared) or "none"
+                raise ValueError(f"confirm.factors: {name!r} has no levels to compare (allowed: {allowed})")
+        self._check_design()
+        self._check_hypotheses()
+        if self.search.sampler == "grid":
+            try:
+                combinations(space)
+            except ValueError as error:
+                raise ValueError(f"search.sampler: {error}") from None
+        return self
+
+    def _check_arms(self) -> None:
+        """A study of named arms: nothing is searched, every arm is run on the confirm stage's seeds."""
+        if not self.arms:
+            raise ValueError("need factors (at least one), or arms (at least two)")
+        if self.factors or len(self.arms) < 2 or self.confirm.design != "arms":
+            raise ValueError("arms: need at least two, without factors, and confirm.design: arms")
+        known = TrialConfig.factor_fields() | ARM_KEYS
+        for name, changes in self.arms.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"arms: {name!r} is not a name (allowed: letters, digits, '.', '_', '-')")
+            for key in changes:
+                if key not in known:
+                    raise ValueError(f"arms.{name}.{key}: not a setting{suggestion(key, known)}")
+            source = changes.get("source")
+            if source is not None and (source not in self.arms or "source" in self.arms[source]):
+                allowed = ", ".join(arm for arm, other in self.arms.items() if "source" not in other and arm != name)
+                raise ValueError(f"arms.{name}.source: {source!r} is not an arm to start from (allowed: {allowed})")
+            try:
+                self.arm_config(name, seed=0)
+            except ValidationError as error:
+                raise ValueError(f"arms.{name}: {first_problem(error, TrialConfig)}") from None
+        self._check_hypotheses()
+
+    def _check_design(self) -> None:
+        compared = len(self.compared_factors())
+        if self.confirm.design == "arms":
+            raise ValueError("confirm.design: arms needs arms instead of factors")
+        if self.confirm.design == "fractional" and not 2 <= compared <= 8:
+            raise ValueError(f"confirm.design: fractional takes 2 to 8 factors with levels, got {compared}")
+        if self.confirm.design != "none" and not compared:
+            raise ValueError("confirm: no factor has levels to compare; give one levels, or set confirm.design: none")
+        if self.confirm.arms is not None and self.confirm.design != "d-optimal":
+            raise ValueError(f"confirm.arms: only design: d-optimal takes it, got design: {self.confirm.design}")
+
+    def _check_hypotheses(self) -> None:
+        seen: dict[tuple[Any, ...], str] = {}
+        for found in self.declared:
+            tasks = [self.arm_task(name) for name in (found.level, found.reference)] if self.arms else []
+            if len(set(tasks)) > 1:
+                raise ValueError(f"hypotheses: {found.text!r}: arms of different tasks ({' and '.join(tasks)})")
+            if not self.arms and found.factor not in self.compared_factors():
+                allowed = ", ".join(self.compared_factors()) or "none"
+                raise ValueError(
+                    f"hypotheses: {found.text!r}: {found.factor} is not in confirm.factors (allowed: {allowed})"
+                )
+            pair = [repr(found.level), repr(found.reference)]
+            pair = sorted(pair) if found.relation == "within" else pair
+            key = found.factor, *pair, found.relation, found.margin
+            if key in seen:
+                raise ValueError(f"hypotheses: {found.text!r} says the same as {seen[key]!r}")
+            seen[key] = found.text
+
+    @property
+    def space(self) -> Space:
+        return Space.of(self.factors)
+
+    @property
+    def declared(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses, read. Named arms are the levels of a factor called `arm`."""
+        space = Space.of({"arm": {"levels": list(self.arms)}}) if self.arms else self.space
+        return tuple(read_hypothesis(line, space) for line in self.hypotheses)
+
+    def baseline_values(self) -> dict[str, Any]:
+        """The factor values of the baseline: what it sets, else TrialConfig's default."""
+        config = TrialConfig(data=self.dataset, **self.baseline)
+        values = {name: getattr(config, name) for name in self.space.names}
+        return self.space.active(values)
+
+    def config(self, values: Mapping[str, Any], *, seed: int) -> TrialConfig:
+        """The full config of a trial at `values`; ValidationError where the combination is infeasible."""
+        return self._from_file(TrialConfig(**self._common(seed) | self.baseline | dict(values)))
+
+    def _from_file(self, config: TrialConfig) -> TrialConfig:
+        """With the file that was given in place of the weights' name: what a trial starts from is part of its id."""
+        if config.weights not in self.given_weights:
+            return config
+        return TrialConfig.model_validate(config.model_dump() | {"weights": self.given_weights[config.weights]})
+
+    def arm_config(self, name: str, *, seed: int) -> TrialConfig:
+        """The full config of a named arm; one with a `source` starts from what that arm's run with this seed learned.
+
+        `data` changes the dataset's settings, `epochs` the budget.
+        """
+        changes = dict(self.arms[name])
+        if "data" in changes:
+            changes["data"] = self.dataset.model_dump(exclude_unset=True) | changes["data"]
+        source = changes.pop("source", None)
+        if source is not None:
+            changes["weights"] = f"trial:{self.arm_config(source, seed=seed).trial_id}"
+        return self._from_file(TrialConfig(**self._common(seed) | self.baseline | changes))
+
+    def baseline_config(self, seed: int) -> TrialConfig:
+        """The full config of the baseline; of named arms the first that starts from no other."""
+        if not self.arms:
+            return self.config(self.baseline_values(), seed=seed)
+        return self.arm_config(next(name for name, arm in self.arms.items() if "source" not in arm), seed=seed)
+
+    def arm_task(self, name: str) -> str:
+        """What a named arm is trained for: accuracies of different tasks, or budgets, are not compared."""
+        config = self.arm_config(name, seed=0)
+        data = f"{config.data.name} {config.data.label}" if config.data.label else config.data.name
+        return data if config.epochs == self.search.epochs else f"{data}, {config.epochs} epochs"
+
+    def _common(self, seed: int) -> dict[str, Any]:
+        split = stream(self.seed, "split")
+        how = {"precision": self.precision, "deterministic": self.deterministic}
+        return {"data": self.dataset, "epochs": self.search.epochs, "seed": seed, "split_seed": split, **how}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The settings that differ between trials, each a column of the trials table."""
+        if not self.arms:
+            return self.space.names
+        known = TrialConfig.factor_fields()
+        return tuple(dict.fromkeys(key for changes in self.arms.values() for key in changes if key in known))
+
+    @property
+    def explore_trials(self) -> int:
+        """How many trials the sampler proposes: none where the arms are given, and of a grid no more than it has."""
+        if self.search.sampler == "grid" and not self.arms:
+            return min(self.search.trials, len(self.grid))
+        return 0 if self.arms else self.search.trials
+
+    @cached_property
+    def grid(self) -> list[dict[str, Any]]:
+        """The combinations of levels that can be run, in a grid's order. ValueError as of `grid.combinations`."""
+        return grid(self.space, self.baseline_values(), self.feasible, self.seed)
+
+    def feasible(self, values: Mapping[str, Any]) -> bool:
+        """True where a trial at `values` can be run."""
+        try:
+            self.config(values, seed=0)
+        except ValidationError:
+            return False
+        return True
+
+    def compared_factors(self) -> list[str]:
+        """The factors whose levels the confirm stage compares."""
+        return [f.name for f in self.space.factors if f.compared and f.name in (self.confirm.factors or f.name)]
+
+    def identity(self) -> dict[str, Any]:
+        """What may not change while results of this name exist. Changed confirm or hypotheses lead to a new plan; a
+        file of weights changes the ids of the trials that start from it, and of no other."""
+        left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights"}
+        left_out |= {name for name in ("arms",) if not getattr(self, name)}  # newer than the first results
+        return self.model_dump(mode="json", exclude=left_out) | {"dataset": self.dataset.identity()}
+
+    @property
+    def study_hash(self) -> str:
+        newer = at_default(self, NEWER)
+        return digest({name: value for name, value in self.identity().items() if name not in newer})
+
+
+def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
+    """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
+
+    Raises BadRequest with file, key, value and what is allowed.
+    """
+    content = read_yaml(path)
+    content.setdefault("name", path.stem)
+    for key, value in (changes or {}).items():
+        assign(content, key, value)
+    said = ", ".join(f"{key}={value}" for key, value in (changes or {}).items())
+    return build_study(content, f"{path} with {said}" if said else str(path))
+
+
+def build_study(content: Mapping[str, Any], source: str) -> Study:
+    """A Study from parsed content; `source` is the place that messages name."""
+    try:
+        return Study(**content)
+    except ValidationError as error:
+        raise BadRequest(explain(error, Study, source)) from None
+
+
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "", words: str = "{} in the folder, {} asked for"
+) -> list[str]:
+    """The keys in which two identities differ, as `search.trials: 30 in the folder, 40 asked for`."""
+    found = []
+    for key in sorted({*one, *other}):
+        old, new = one.get(key), other.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{key}.", words)
+        elif old != new:
+            found.append(f"{prefix}{key}: " + words.format(repr(old), repr(new)))
+    return found

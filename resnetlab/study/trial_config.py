@@ -1,0 +1,375 @@
+"""What one trial is: everything that changes its answer, frozen, validated and named by a hash.
+
+Not here, because they change only how fast the answer comes: device, number of workers, threads, storage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache, cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts", "digits"]
+Model = Literal[
+    "resnet", "cnn", "cnn-resnet", "mlp", "conv2", "scratch-cnn", "flat-resnet", "resnet18", "resnet34", "resnet50"
+]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
+Schedule = Literal["constant", "cosine", "one-cycle", "step", "constant-exponential"]
+Precision = Literal["fp32", "tf32", "bf16"]
+PRECISION = (
+    "of matrix products and convolutions; fp32 is what its name says on a GPU too, tf32 needs one, bf16 is autocast"
+)
+DETERMINISTIC = "only algorithms that give the same bits in every run; matters on a GPU"
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+T = TypeVar("T")
+if TYPE_CHECKING:  # what reads a setting reads it where it applies, and there it is not None
+    Conditional: TypeAlias = T | Any
+else:
+    Conditional = T | None
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"must be odd (allowed: 1, 3, 5, 7, 9, 11), got {value}")
+    return value
+
+
+# What each model reads, with the value that it takes where none is given. A setting that a model does not read is None.
+_LIBRARY: dict[str, Any] = {"head_depth": 1, "dropout": 0.0, "input_size": None, "resize": None}
+READS: dict[str, dict[str, Any]] = {
+    "resnet": {
+        "blocks": 3,
+        "kernel": 3,
+        "width": 16,
+        "downsample": 2,
+        "shortcut": True,
+        "se": False,
+        "pool": "average",
+        "head_depth": 1,
+        "head_width": 128,
+        "dropout": 0.0,
+    },
+    "cnn": {"width": 32, "dropout": 0.0},
+    "cnn-resnet": {"width": 32, "shortcut": True, "se": False, "dropout": 0.0},
+    "mlp": {"head_depth": 2, "head_width": 4000, "dropout": 0.0},
+    "conv2": {"dropout": 0.0},
+    "scratch-cnn": {"dropout": 0.25},
+    "flat-resnet": {
+        "blocks": 4,
+        "kernel": 3,
+        "padding": 1,
+        "shortcut": True,
+        "se": False,
+        "head_depth": 2,
+        "dropout": 0.0,
+    },
+    "resnet18": _LIBRARY,
+    "resnet34": _LIBRARY,
+    "resnet50": _LIBRARY,
+}
+MODEL_SETTINGS = tuple(dict.fromkeys(name for reads in READS.values() for name in reads))
+LIBRARY = frozenset(name for name, reads in READS.items() if reads is _LIBRARY)  # torchvision's
+
+# Settings that only one optimizer, schedule or other choice reads. Elsewhere they are None, so that two configs that
+# train the same network alike are one config.
+APPLIES: dict[str, tuple[str, frozenset[Any]]] = {
+    "momentum": ("optimizer", frozenset({"sgd", "rmsprop"})),
+    "nesterov": ("optimizer", frozenset({"sgd"})),
+    "beta2": ("optimizer", frozenset({"adam", "adamw"})),
+    "step_at": ("schedule", frozenset({"step"})),
+    "step_factor": ("schedule", frozenset({"step"})),
+    "constant_part": ("schedule", frozenset({"constant-exponential"})),
+    "warmup_part": ("schedule", frozenset({"one-cycle"})),
+}
+NEWER = frozenset({"precision", "deterministic"})  # than the first results: not in the hash where they are the default
+DEFAULTS: dict[str, Any] = {
+    "momentum": 0.9,
+    "nesterov": False,
+    "beta2": 0.999,
+    "step_at": 0.5,
+    "step_factor": 0.1,
+    "constant_part": 0.5,
+    "warmup_part": 0.3,
+}
+
+
+TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # how YAML 1.1 also spells them
+
+
+def as_truth(value: Any) -> Any:
+    """`value` of a setting that is true or false, where it is spelt yes, no, on, off, 1 or 0; any other as it is."""
+    if isinstance(value, str):
+        return TRUTH.get(value.lower(), value)
+    return bool(value) if type(value) is int and value in (0, 1) else value
+
+
+class Frozen(BaseModel):
+    """A validated value: no unknown keys, no changes afterwards, no infinities, no text or truth value for a number, no
+    number for a text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic would take '30' for 30, true for 1, and 't' for true."""
+        annotation: Any = cls.model_fields[str(info.field_name)].annotation
+        kinds = _kinds(annotation)
+        if kinds == {bool}:
+            value = as_truth(value)
+        if isinstance(value, (str, bool)) and kinds & {int, float, bool} and type(value) not in kinds:
+            need = "a number" if float in kinds else "a whole number" if int in kinds else "true or false"
+            said = f"the text {value!r}" if isinstance(value, str) else str(value).lower()
+            raise ValueError(f"need {need}, got {said}")
+        if isinstance(value, (int, float)) and annotation in (str, str | None):
+            said = str(value).lower() if isinstance(value, bool) else f"the number {value}"
+            raise ValueError(f"need text, got {said}: put it in quotes")
+        return value
+
+
+@cache
+def _kinds(annotation: Any) -> frozenset[Any]:
+    """The plain types that stand anywhere in an annotation."""
+    if get_origin(annotation) is Literal:
+        return frozenset(map(type, get_args(annotation)))
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    inner = (_kinds(part) for part in get_args(annotation))
+    return frozenset({annotation} & {bool, int, float, str}).union(*inner)
+
+
+class DataConfig(Frozen):
+    """Which images, which label, which split. `root`, `font_dir` and `download` say only where the bytes lie."""
+
+    name: Dataset
+    root: str | None = Field(None, description="folder or archive of the data, where it is read from files")
+    label: str | None = Field(
+        None, description="glyphs, character-fonts: `character` or `font`; cifar100: `fine` or `coarse`"
+    )
+    font_dir: str | None = Field(None, description="glyphs: further fonts, besides those that matplotlib ships")
+    variants: int = Field(24, ge=1, le=1000, description="glyphs: images per font and character")
+    size: int | None = Field(None, ge=4, le=1024, description="folder: resize to size x size pixels")
+    mode: Literal["rgb", "grey"] | None = Field(None, description="folder: convert all images to this mode")
+    val_fraction: float = Field(0.1, gt=0.0, lt=0.9, description="of the training images, where there is no val split")
+    test_fraction: float = Field(0.15, gt=0.0, lt=0.9, description="of all images, where there is no test split")
+    limit: int | None = Field(None, ge=10, description="at most so many training images (a smoke run)")
+    download: bool = Field(False, description="cifar: fetch the archive if it is absent")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_split(cls, values: Any) -> Any:
+        """character-fonts: 70/15/15 of all images where nothing else is said, as in the published study."""
+        if isinstance(values, dict) and values.get("name") == "character-fonts":
+            return {"val_fraction": 3 / 17} | values
+        return values
+
+    def identity(self) -> dict[str, Any]:
+        """The part that changes the answer; the bytes themselves are named by the dataset's own hash."""
+        return self.model_dump(exclude={"root", "font_dir", "download"})
+
+
+class TrialConfig(Frozen):
+    """One training run in full. Every factor of a study is one of these fields; `factor_fields()` lists them."""
+
+    data: DataConfig
+
+    model: Model = Field(
+        "resnet", description="which family; READS says what each reads, docs of resnetlab.vision.models what it is"
+    )
+    blocks: Conditional[int] = Field(None, ge=1, le=64, description="residual blocks")
+    kernel: Conditional[Annotated[int, AfterValidator(_odd)]] = Field(
+        None, ge=1, le=11, description="of the blocks' convolutions, odd"
+    )
+    padding: Conditional[int] = Field(
+        None, ge=0, le=5, description="of the blocks' convolutions; below kernel // 2 each of them shrinks the map"
+    )
+    width: Conditional[int] = Field(None, ge=1, le=2048, description="channels of the stem or first convolution")
+    downsample: Conditional[int] = Field(
+        None, ge=0, le=6, description="blocks that halve the map and double the channels"
+    )
+    shortcut: Conditional[bool] = Field(None, description="add each block's input to its output")
+    se: Conditional[bool] = Field(None, description="squeeze-excitation in each block")
+    pool: Conditional[Literal["average", "flatten"]] = Field(None, description="from the last map to the head's input")
+    head_depth: Conditional[int] = Field(None, ge=1, le=8, description="linear layers of the head")
+    head_width: Conditional[int] = Field(
+        None, ge=1, le=16384, description="hidden units of the head, where head_depth > 1"
+    )
+    dropout: Conditional[Fraction] = Field(
+        None, description="before each linear layer of the head (scratch-cnn: after each pool; twice that in the head)"
+    )
+    input_size: Conditional[int] = Field(
+        None, ge=8, le=1024, description="enlarge images to so many pixels a side on the device; none: as they are"
+    )
+    resize: Conditional[Literal["nearest", "bilinear"]] = Field(None, description="how input_size enlarges")
+    frozen: int = Field(0, ge=0, description="leading stages not trained: 1 is the stem, 2 the first block too, …")
+    weights: str = Field(
+        "none",
+        pattern=r"^(none|[A-Z][A-Z0-9_]*|file:[0-9a-f]{32}|trial:[0-9a-f]{12})$",
+        description="what the stages start from: none (random), torchvision's weights by name, file:<content hash>, "
+        "trial:<trial_id of a source task>; the head is always new",
+    )
+    backbone_lr_ratio: float = Field(
+        1.0, gt=0.0, le=100.0, description="learning rate of the stages over the head's, which is lr"
+    )
+    data_fraction: float = Field(1.0, gt=0.0, le=1.0, description="of the training split that is trained on")
+
+    optimizer: Optimizer = "sgd"
+    lr: float = Field(0.1, gt=0.0, le=100.0, description="peak learning rate")
+    momentum: Conditional[Fraction] = None
+    nesterov: Conditional[bool] = None
+    beta2: Conditional[Fraction] = None
+    weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+    label_smoothing: Fraction = 0.0
+    schedule: Schedule = "constant"
+    step_at: Conditional[float] = Field(None, gt=0.0, lt=1.0, description="step: part of the run between two drops")
+    step_factor: Conditional[Fraction] = Field(None, description="step: multiply by this at each drop")
+    constant_part: Conditional[Fraction] = Field(None, description="constant-exponential: part at the peak rate")
+    warmup_part: Conditional[Fraction] = Field(None, description="one-cycle: part of the run that rises")
+
+    batch: int = Field(128, ge=1, le=65536)
+    epochs: int = Field(10, ge=1, le=100_000, description="the full budget; schedules end here")
+    normalise: Literal["train", "half", "unit", "imagenet"] = Field(
+        "train",
+        description="pixels: by the mean and deviation of the training split (train) or of ImageNet, to -1 … 1 (half), "
+        "to 0 … 1 (unit)",
+    )
+    crop: int = Field(0, ge=0, le=64, description="pad by so many pixels and crop at random")
+    flip: bool = Field(False, description="mirror half of the images left to right")
+    flip_vertical: bool = Field(False, description="mirror half of the images top to bottom")
+    rotation: float = Field(0.0, ge=0.0, le=180.0, description="rotate by up to so many degrees either way")
+
+    seed: int = Field(0, ge=0, description="root of the streams init, order, augment, dropout")
+    split_seed: int = Field(0, ge=0, description="root of the splits")
+    precision: Precision = Field("fp32", description=PRECISION)
+    deterministic: bool = Field(False, description=DETERMINISTIC)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _conditional(cls, values: Any) -> Any:
+        """Fill conditional settings where they apply, drop them where they do not."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for name, (parent, where) in APPLIES.items():
+            if values.get(parent, cls.model_fields[parent].default) not in where:
+                values[name] = None
+            elif values.get(name) is None:
+                values[name] = DEFAULTS[name]
+        reads = READS.get(str(values.get("model", "resnet")))
+        if reads is None:
+            return values  # an unknown model, which its own field refuses
+        for name in MODEL_SETTINGS:
+            if name not in reads:
+                values[name] = None
+            elif values.get(name) is None:
+                values[name] = reads[name]
+        if "head_width" in reads and values["head_depth"] == 1:
+            values["head_width"] = reads["head_width"]  # a single linear layer has no hidden units
+        values["resize"] = (values["resize"] or "bilinear") if values["input_size"] is not None else None
+        if _nothing_to_train(values):
+            values["backbone_lr_ratio"] = 1.0
+        return values
+
+    @model_validator(mode="after")
+    def _feasible(self) -> TrialConfig:
+        def need(allowed: bool, rule: str, *names: str) -> None:
+            if not allowed:
+                got = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+                raise ValueError(f"need {rule}, got {got}")
+
+        if self.model == "resnet":
+            need(self.downsample <= self.blocks, "downsample <= blocks", "downsample", "blocks")
+        if self.model == "flat-resnet":
+            need(self.blocks <= 4, "blocks <= 4 where model=flat-resnet", "blocks")
+            need(self.padding <= self.kernel // 2, "padding <= kernel // 2", "padding", "kernel")
+        if self.model == "flat-resnet" or self.model in LIBRARY:
+            need(self.head_depth <= 3, f"head_depth <= 3 where model={self.model}", "head_depth")
+        if self.model == "scratch-cnn":
+            need(self.dropout < 0.5, "dropout < 0.5 where model=scratch-cnn (the head has twice that)", "dropout")
+        if self.model not in LIBRARY:
+            names = " or ".join(sorted(LIBRARY))
+            need(not self.weights.isupper(), f"model {names} where weights are torchvision's", "weights", "model")
+        need(self.frozen <= self.stages, f"frozen <= {self.stages} (the stages of {self.model})", "frozen")
+        need(not self.nesterov or bool(self.momentum), "momentum > 0 where nesterov is true", "momentum")
+        return self
+
+    @property
+    def stages(self) -> int:
+        """Stages before the head: the most that can be frozen."""
+        return int(_stages(self.__dict__))
+
+    @classmethod
+    def factor_fields(cls) -> frozenset[str]:
+        """The fields that a study may vary."""
+        return frozenset(cls.model_fields) - {"data", "seed", "split_seed", "epochs", "precision", "deterministic"}
+
+    @classmethod
+    def kinds(cls, name: str) -> frozenset[Any]:
+        """The plain types of the field `name`; none where there is no such field."""
+        annotation: Any = cls.model_fields[name].annotation if name in cls.model_fields else None
+        return _kinds(annotation)
+
+    @classmethod
+    def check_level(cls, name: str, value: Any) -> None:
+        """ValidationError or ValueError where `value` alone cannot be a level of the field `name`."""
+        info = cls.model_fields[name]
+        kind: Any = Annotated[info.annotation, "field", *info.metadata]
+        taken: Any = TypeAdapter(kind).validate_python(value)
+        if taken != value or isinstance(taken, bool) != isinstance(value, bool):
+            raise ValueError(f"need {type(taken).__name__}, got {value!r}")
+
+    def identity(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"data"} | at_default(self, NEWER)) | {"data": self.data.identity()}
+
+    @cached_property
+    def trial_id(self) -> str:
+        """12 hexadecimal digits of a hash over the whole config, never only what differs from the baseline."""
+        return digest(self.identity())[:12]
+
+
+def at_default(config: BaseModel, names: frozenset[str]) -> set[str]:
+    """Those of `names` that are fields of `config` and have their default's value."""
+    fields = type(config).model_fields
+    return {name for name in names & fields.keys() if getattr(config, name) == fields[name].default}
+
+
+def _stages(values: Mapping[str, Any]) -> Any:
+    match values.get("model", "resnet"):
+        case "resnet" | "flat-resnet":
+            return values["blocks"] + 1
+        case "cnn" | "cnn-resnet":
+            return 3
+        case "conv2" | "scratch-cnn":
+            return 2
+        case "mlp":
+            return values["head_depth"] - 1
+        case _:
+            return 5
+
+
+def _nothing_to_train(values: Mapping[str, Any]) -> bool:
+    """True where every stage is frozen. The values are as they were given, of any type."""
+    try:
+        return bool(values.get("frozen", 0) == _stages(values))
+    except TypeError:
+        return False
+
+
+def digest(value: Any) -> str:
+    """A stable hash (32 hexadecimal digits) of a JSON-like value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return blake2b(text.encode(), digest_size=16).hexdigest()

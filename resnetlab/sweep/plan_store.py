@@ -1,0 +1,119 @@
+"""The plan that a results folder holds: found, made once, set aside where the study asks for another. Never lost. And
+the runs that it and the pilot ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from resnetlab.errors import BadRequest, FolderRefused
+from resnetlab.planning.plan import Plan, asked, make_plan, pilot_trials
+from resnetlab.storage.store import Store
+from resnetlab.study import Study
+from resnetlab.study.records import Phase
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.yaml_io import explain
+from resnetlab.sweep.task import Task
+
+Rows = Mapping[str, Mapping[str, Any]]  # of the trials table, by trial_id
+DatasetOf = Callable[[TrialConfig], tuple[str, Sequence[str]]]  # content hash and classes
+
+
+def read_plan(raw: bytes, place: str) -> Plan:
+    """The plan in a plan.json. FolderRefused, naming `place`, where it is damaged or was changed after it was made."""
+    try:
+        content = json.loads(raw)
+        expected = content.pop("plan_hash")
+        plan = Plan.model_validate(content)
+    except ValidationError as error:
+        raise FolderRefused(explain(error, Plan, f"{place}: damaged")) from None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
+    if plan.plan_hash != expected:
+        raise FolderRefused(
+            f"{place}: changed after it was made: its content has hash {plan.plan_hash}, not {expected}"
+        )
+    return plan
+
+
+def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
+    """The folder's plan, None where there is none for what the study asks, and the hash of one that was set aside."""
+    raw = store.folder.read("plan.json")
+    if raw is None:
+        return None, None
+    plan = read_plan(raw, f"{store.folder.url}/plan.json")
+    if plan.asked == asked(study):
+        return plan, None
+    store.folder.write(f"plans/{plan.plan_hash}.json", raw)
+    return None, plan.plan_hash
+
+
+def check_explored(unfinished: int) -> None:
+    """BadRequest where a confirm stage without a plan would leave explore trials behind that have not ended."""
+    if unfinished:
+        raise BadRequest(f"--phase confirm: {unfinished} explore trials have not ended; use --phase all")
+
+
+def make(store: Store, study: Study, data_hash: str, code: str) -> Plan:
+    """Make the plan and write it, or take one back that was set aside and asks for the same runs.
+
+    FolderRefused where trials were run by one that is lost and cannot be made again.
+    """
+    store.flush()
+    made = make_plan(study, store.trials.values(), data_hash, code)
+    plan = next((old for old in _set_aside(store) if old.seeds_from == made.seeds_from), made)
+    kept = {None, plan.plan_hash} | {Path(name).stem for name in store.folder.names("plans")}
+    lost = {row["plan_hash"] for row in store.trials.values()} - kept
+    if lost:
+        raise FolderRefused(
+            f"{store.folder.url}/plan.json: is missing, and a plan made anew is not the one that confirm trials here "
+            f"were run by ({', '.join(sorted(lost))}); put it back, or use another --name"
+        )
+    content = plan.content() | {"plan_hash": plan.plan_hash}
+    store.folder.write("plan.json", json.dumps(content, indent=2).encode())
+    return plan
+
+
+def _set_aside(store: Store) -> Iterator[Plan]:
+    for name in store.folder.names("plans"):
+        if (raw := store.folder.read(f"plans/{name}")) is not None:
+            yield read_plan(raw, f"{store.folder.url}/plans/{name}")
+
+
+def pilot(study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
+    """The baseline's runs, and the columns that their rows begin with."""
+    numbers = [row["number"] for row in rows.values()]
+    first = max([study.explore_trials - 1, *numbers]) + 1
+    for number, (columns, config) in enumerate(pilot_trials(study), first):
+        task = Task(config.trial_id, config, Phase.PILOT, test=True, data_hash=dataset(config)[0])
+        yield {"number": number} | columns, task
+
+
+def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
+    """The plan's runs, and the columns that their rows begin with. FolderRefused where two of them are the same run."""
+    others = [row["number"] for row in rows.values() if row["plan_hash"] != plan.plan_hash]
+    found = list(plan.trials(study))
+    arms: dict[str, str] = {}
+    for _, _, arm, config in found:
+        if (first := arms.setdefault(config.trial_id, arm.name)) != arm.name:
+            raise FolderRefused(f"plan {plan.plan_hash}: arms {first} and {arm.name} are the same run")
+    data = {f"trial:{config.trial_id}": config.data for _, _, _, config in found}
+    sources = {config.weights.removeprefix("trial:") for _, _, _, config in found}
+    for number, (row, block, arm, config) in enumerate(found, 1 + max(others, default=-1)):
+        keep, of_source = config.trial_id in sources, data.get(config.weights)
+        task = Task(config.trial_id, config, Phase.CONFIRM, True, dataset(config)[0], keep, of_source)
+        columns = {
+            "number": number,
+            "arm": arm.name,
+            "plan_hash": plan.plan_hash,
+            "design_row": row,
+            "seed_block": block,
+            **arm.values,
+        }
+        if study.arms and config.weights in study.given_weights.values():
+            columns["weights"] = config.weights  # the plan may be older than the file
+        yield columns, task

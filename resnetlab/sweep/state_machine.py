@@ -1,0 +1,401 @@
+"""One sweep as a state machine: what to run next, what a report means, when it is over. Knows neither Ray nor torch.
+
+    next()    -> a Task, or None: nothing to start now (`finished` says whether ever again)
+    report()  -> True where the trial is to go on
+    ended()   -> the trial is over, for the named reason
+
+Every answer is recorded in the store before it matters, and a Sweep over a folder that holds rows takes up where they
+end: finished trials are told to the sampler and the rungs, unfinished ones are handed out again first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from resnetlab.errors import END_THE_SWEEP, BadRequest, ResnetlabError, TrialsFailed
+from resnetlab.planning.plan import Plan
+from resnetlab.search.optuna_sampler import OptunaSampler
+from resnetlab.search.schedulers.asha import Asha
+from resnetlab.storage.layout import checkpoint_names
+from resnetlab.storage.store import Store
+from resnetlab.study import Study
+from resnetlab.study.records import Phase, Status
+from resnetlab.study.seeding import MAX_SEED, stream
+from resnetlab.study.trial_config import TrialConfig, digest
+from resnetlab.sweep import crashes, plan_store, reopened, test_rows
+from resnetlab.sweep.crashes import Crash, Deaths
+from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
+from resnetlab.sweep.task import Task, data_key, places
+
+INTERRUPTED = "the sweep was interrupted"
+Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
+
+
+class Sweep:
+    """A study being run into a store. `facts` are columns that all trials share: revision, versions.
+
+    data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
+    stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
+    `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
+    retry: run trials again that failed or ran out of memory."""
+
+    def __init__(
+        self,
+        study: Study,
+        store: Store,
+        facts: Mapping[str, Any],
+        data: Mapping[str, tuple[str, Sequence[str]]],
+        stage: Stage = "all",
+        code: str | None = None,
+        retry: bool = False,
+    ):
+        self.study, self.store = study, store
+        self._code = code or facts["git_revision"] or "unknown"
+        self._facts, self._data, self._stage = dict(facts), dict(data), stage
+        self._asha = Asha(study.search.grace, study.search.reduction, study.search.epochs)
+        self._search = OptunaSampler(study)
+        self._proposed, self._exhausted = 0, False
+        self._again: deque[Task] = deque()
+        self._pilot: deque[tuple[dict[str, Any], Task]] = deque()
+        self._confirm: deque[tuple[dict[str, Any], Task]] = deque()
+        self._obsolete: list[str] = []
+        self.plan: Plan | None = None
+        self.running: dict[str, Task] = {}  # handed out and not over; of these …
+        self.waiting: set[str] = set()  # … have no worker yet, because of `waits_for`
+        self.working: set[str] = set()  # … have reported; the others are being set up
+        self.waits_for = ""
+        self._deaths = Deaths()
+        self.notes: deque[str] = deque()  # what people should hear of
+        self._fuse = Fuse(max(FUSE, len(study.arms)))  # each named arm has its try: some may lack weights
+        self.clock = Clock(self._search, store)
+        self.finished = False
+        self.error: ResnetlabError | None = None
+        self.progress = SweepProgress(study.explore_trials)
+        self._reopen(retry)
+        self._replay()
+
+    def _reopen(self, retry: bool) -> None:
+        """Let trials run again that failed, and others in the place of those that never trained."""
+        plan, _ = plan_store.find(self.store, self.study)
+        for config, phase, columns in reopened.replace(self.store, self.study, plan):
+            self._open(Task(config.trial_id, config, phase, False, self._dataset(config)[0]), columns)
+        if retry:
+            self.notes += reopened.reopen(self.store, plan)
+
+    def _replay(self) -> None:
+        values: dict[str, list[tuple[int, float]]] = {}
+        epochs = self.store.read("epochs")
+        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", "val_accuracy"))
+        for trial_id, epoch, value in zip(*columns, strict=True):
+            values.setdefault(trial_id, []).append((epoch, value))
+        self.progress.epochs = len(epochs)
+        self._asha.replay(self.store.read("rungs").to_pylist())
+        stopped = {row["trial_id"] for row in self.store.read("rungs").to_pylist() if row["decision"] == "stop"}
+        rows = (row for row in self.store.trials.values() if row["status"] != Status.REPLACED)
+        for row in sorted(rows, key=lambda row: row["number"]):
+            if not Status(row["status"]).ended and row["trial_id"] in stopped:
+                row = self._close(row["trial_id"], Status.STOPPED, "below the cutoff of its rung")
+            if not Phase(row["phase"]).searched:
+                continue
+            self._proposed = max(self._proposed, row["number"] + 1)
+            self._search.replay(row, values.get(row["trial_id"], []))
+            if Status(row["status"]).ended:
+                self.progress.ended(row)
+            else:
+                self._again.append(self._task(row))
+        for asked, task in plan_store.pilot(self.study, self.store.trials, self._dataset):
+            self.progress.pilot_planned += 1
+            self._queue(self._pilot, asked, task)
+        self._find_plan()
+
+    def _queue(self, fresh: deque[tuple[dict[str, Any], Task]], columns: dict[str, Any], task: Task) -> None:
+        """Put a planned run among the `fresh` ones, or among those that go on, unless it has ended."""
+        known = self.store.trials.get(task.trial_id)
+        source = self.store.trials.get(task.source) if task.source else None
+        waits = bool(task.source) and (source is None or source["status"] != Status.COMPLETE)
+        if known is None or (waits and not Status(known["status"]).ended):
+            fresh.append((columns, task))
+        elif not Status(known["status"]).ended:
+            self._again.append(replace(task, recorded=known["epochs_run"]))
+
+    def _find_plan(self) -> None:
+        """Take the folder's plan, or set it aside where the study now asks for something else."""
+        plan, replaced = plan_store.find(self.store, self.study)
+        if plan is not None:
+            self._adopt(plan)
+            return
+        for trial_id, row in list(self.store.trials.items()):
+            if replaced and row["plan_hash"] == replaced and not Status(row["status"]).ended:
+                self._close(trial_id, Status.FAILED, "its plan was replaced by another")
+        explored = [task for task in self._again if task.phase.searched]
+        if self._stage == "confirm":
+            plan_store.check_explored(len(explored))
+
+    def _task(self, row: Mapping[str, Any]) -> Task:
+        config = TrialConfig.model_validate_json(row["config"])
+        data = config.data.model_copy(update=places(self.study))
+        config = config.model_copy(update={"data": data})
+        phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
+        return Task(row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"])
+
+    def next(self) -> Task | None:
+        """The next trial to start, or None. Sets `error` and `finished` where the sweep cannot go on."""
+        try:
+            task = None if self.finished else self._next()
+        except ResnetlabError as error:
+            self.error, self.finished, task = error, True, None
+        if task is not None:
+            self.running[task.trial_id] = task
+            self.waiting.add(task.trial_id)
+            said = self._reason(task.trial_id, "")
+            self.store.add("trials", {"trial_id": task.trial_id, "status": str(Status.WAITING), "reason": said})
+            self.store.flush()
+        return task
+
+    def _dataset(self, config: TrialConfig) -> tuple[str, Sequence[str]]:
+        """Content hash and classes of the dataset that a trial reads."""
+        return self._data[data_key(config)]
+
+    @property
+    def data_hash(self) -> str:
+        """Of the dataset; of all of them together where there are several."""
+        first, *others = sorted({found for found, _ in self._data.values()})
+        return digest([first, *others])[:16] if others else first
+
+    @property
+    def needs_workers(self) -> bool:
+        """False where all that is left, if anything, is to write a plan: then Ray need not start."""
+        if self._stage == "pilot":
+            return any(task.phase is Phase.PILOT for task in self._again) or bool(self._pilot)
+        if self._pilot and self._stage != "confirm":
+            return True
+        if self.plan is not None:
+            return self._stage in ("confirm", "all") and bool(self._again or self._confirm)
+        exploring = self._again or self._proposed < self.study.explore_trials
+        confirming = self._stage in ("confirm", "all") and self.study.confirm.design != "none"
+        return bool(exploring or confirming)
+
+    def _next(self) -> Task | None:
+        if self._pilot and self._stage != "confirm":
+            row, task = self._pilot.popleft()
+            self._open(task, row)
+            return task
+        if self._stage == "pilot":
+            while self._again:
+                if (task := self._again.popleft()).phase is Phase.PILOT:
+                    return task
+            self.finished = not self.running
+            return None
+        if self.plan is not None and self._stage in ("explore", "plan"):
+            self.finished = not self.running
+            return None
+        if self._again:
+            return self._again.popleft()
+        if self.plan is None:
+            if self._stage != "confirm" and not self._exhausted and self._proposed < self.study.explore_trials:
+                if (proposed := self._propose()) is not None:
+                    return proposed
+                self._exhausted = True
+                self.progress.explore_planned = self._proposed
+            if self.running:
+                return None
+            if self._stage == "explore" or self.study.confirm.design == "none":
+                self.finished = True
+                return None
+            self._adopt(plan_store.make(self.store, self.study, self.data_hash, self._code))
+            return self._next()
+        return self._next_confirm()
+
+    def _next_confirm(self) -> Task | None:
+        """The first planned run whose source, where it starts from another trial, has ended."""
+        for position, (row, task) in enumerate(self._confirm):
+            source = self.store.trials.get(task.source) if task.source else None
+            if task.source and (source is None or not Status(source["status"]).ended):
+                continue
+            del self._confirm[position]
+            self._open(task, row)
+            if source is not None and source["status"] != Status.COMPLETE:
+                self._close(task.trial_id, Status.FAILED, f"its source, trial {task.source}, {source['status']}")
+                return self._next_confirm()
+            return task
+        self.finished = not self.running
+        return None
+
+    def _propose(self) -> Task | None:
+        number = self._proposed
+        asked = self._search.ask(number)
+        if asked is None:
+            if number == 0:
+                raise BadRequest(f"{self.study.name}: no feasible combination of levels was found")
+            return None
+        trial, values = asked
+        config = self.study.config(values, seed=stream(self.study.seed, "explore", number))
+        audit = stream(self.study.seed, "audit", number) / MAX_SEED < self.study.search.audit
+        phase = Phase.AUDIT if audit else Phase.EXPLORE
+        task = Task(config.trial_id, config, phase, test=False, data_hash=self._dataset(config)[0])
+        self._search.started(task.trial_id, trial)
+        self._proposed += 1
+        self._open(task, {"number": number, "stop_probability": 1 - self.study.search.audit, **values})
+        return task
+
+    def _adopt(self, plan: Plan) -> None:
+        """Queue the plan's runs."""
+        self.plan = plan
+        for columns, task in plan_store.runs(plan, self.study, self.store.trials, self._dataset):
+            self.progress.confirm_planned += 1
+            self._queue(self._confirm, columns, task)
+
+    def _open(self, task: Task, columns: Mapping[str, Any]) -> None:
+        self.store.add("trials", task.first_row(self.study.name) | self._facts | dict(columns))
+
+    def started(self, trial_id: str) -> None:
+        """The trial has a worker."""
+        if trial_id in self.waiting:
+            self.waiting.discard(trial_id)
+            self.store.add("trials", {"trial_id": trial_id, "status": str(Status.RUNNING)})
+
+    @clocked
+    def report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
+        """Take what a worker reports after one epoch (or when it cannot go on); True where it is to go on.
+
+        message: `epochs` (rows not reported before by this worker, oldest first), `columns` (of the trials table),
+        `restarted`, `busy_seconds`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, …}). Raises
+        one of END_THE_SWEEP where no other trial would fare better there, with the trial left as it is.
+        """
+        self.clock.busy += message.get("busy_seconds", 0.0)
+        task = self.running.get(trial_id)
+        if task is None:
+            return False
+        self.started(trial_id)
+        self.working.add(trial_id)
+        columns = dict(message.get("columns", {}))
+        if "reason" in columns:
+            self.notes.append(f"trial {trial_id}: {columns['reason']}")
+            columns["reason"] = self._reason(trial_id, columns["reason"])
+        if message.get("restarted"):
+            columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
+        self.store.add("trials", {"trial_id": trial_id, **columns})
+        for row in message["epochs"]:
+            if not self._take_epoch(task, row):
+                self.ended(trial_id, Status.STOPPED, f"below the cutoff of its rung at epoch {row['epoch']}")
+                return False
+        ending = message.get("ending")
+        if ending and ending["status"] == Status.INTERRUPTED:
+            raise END_THE_SWEEP[ending["error"]](ending["reason"])
+        if ending:
+            self.ended(trial_id, Status(ending["status"]), ending["reason"], ending.get("traceback", ""))
+            return False
+        if self.store.trials[trial_id]["epochs_run"] >= task.config.epochs:
+            if task.test:
+                test_rows.record(self.store, task, message["test"], self._dataset(task.config)[1])
+            self.ended(trial_id, Status.COMPLETE, "reached the full budget")
+            return False
+        self.store.tick()
+        return True
+
+    def _take_epoch(self, task: Task, row: Mapping[str, Any]) -> bool:
+        """Record one epoch; False where ASHA stops the trial."""
+        trial_id, epoch, value = task.trial_id, row["epoch"], row["val_accuracy"]
+        if self.store.add("epochs", {"trial_id": trial_id, **row}):
+            self._deaths.forget(trial_id)
+            known = self.store.trials[trial_id]
+            totals = {name: (known.get(name) or 0.0) + row[name] for name in ("train_seconds", "eval_seconds")}
+            best = max(value, known.get("val_accuracy_best") or 0.0)
+            last = {"epochs_run": epoch, "val_accuracy": value, "val_loss": row["val_loss"], "val_accuracy_best": best}
+            self.store.add("trials", {"trial_id": trial_id, **last, **totals})
+            if task.phase.searched:
+                self._search.reported(trial_id, epoch, value)
+            self.progress.trained(row, len(self.working))
+        if not task.phase.searched or not self.study.search.stopping:
+            return True
+        decision = self._asha.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
+        if decision is None:
+            return True
+        self.store.add("rungs", {"trial_id": trial_id, **decision.as_row()})
+        return decision.decision != "stop"
+
+    def ended(self, trial_id: str, status: Status, reason: str, detail: str = "") -> None:
+        """The trial is over. Its checkpoint is deleted once this is durable.
+
+        detail: of a failure, e.g. the traceback; it goes into errors/<trial_id>.txt.
+        """
+        task = self.running.pop(trial_id, None)
+        if task is None:
+            return
+        if status in reopened.FAILED:
+            crashes.keep(self.store.folder, task.config, self._baseline(task), reason, detail)
+        self.working.discard(trial_id)
+        self.waiting.discard(trial_id)
+        row = self._close(trial_id, status, reason)
+        if self._fuse.blown(status, self.progress.epochs):
+            self.finished = True
+            said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
+            self.error = TrialsFailed(f"{self.study.name}: {said}")
+        if task.phase.searched:
+            against = self.study.search.against
+            self._search.ended(trial_id, status, row.get(against) if against else None)
+            self.progress.ended(row)
+        self.store.flush()
+        while self._obsolete:
+            self.store.folder.delete(self._obsolete.pop())
+        self.store.tick()
+
+    def died(self, trial_id: str, reason: str, status: Status = Status.FAILED, crash: Crash | None = None) -> None:
+        """The trial's process is gone: it is handed out again, to go on from its checkpoint, unless it died often.
+
+        status: with which it then ends, `failed` or `out_of_memory`. crash: how a signal ended it, where one did.
+        """
+        if trial_id not in self.running:
+            return
+        if often := self._deaths.too_many(trial_id, "crash" if crash else str(status)):
+            self.ended(trial_id, status, f"{often}: {reason}", "\n".join(crash.log) if crash else "")
+            return
+        self.working.discard(trial_id)
+        self.waiting.discard(trial_id)
+        recorded = self.store.trials[trial_id]["epochs_run"]
+        self._again.append(replace(self.running.pop(trial_id), recorded=recorded))
+        self.store.add("trials", {"trial_id": trial_id, "status": str(Status.WAITING)})
+        self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
+
+    def crashed(self, trial_id: str, crash: Crash) -> None:
+        """A signal has ended the trial's process. Where that happens again before another epoch, the trial failed."""
+        if task := self.running.get(trial_id):
+            said = crash.told(task.config, self._baseline(task), self.store.trials[trial_id]["epochs_run"])
+            self.died(trial_id, said, Status.OUT_OF_MEMORY if crash.oom else Status.FAILED, crash)
+
+    def _baseline(self, task: Task) -> TrialConfig:
+        return self.study.baseline_config(task.config.seed)
+
+    def interrupt(self) -> None:
+        """Mark what runs or waits as interrupted: it goes on when the sweep is continued."""
+        for trial_id in [*self.running, *(task.trial_id for task in self._again)]:
+            row = {"status": str(Status.INTERRUPTED), "reason": self._reason(trial_id, INTERRUPTED)}
+            self.store.add("trials", {"trial_id": trial_id, **row})
+        self.running.clear()
+        self.waiting.clear()
+
+    @property
+    def queued(self) -> int:
+        """Trials that were handed out and have no worker, or have lost it."""
+        return len(self.waiting) + len(self._again)
+
+    def _close(self, trial_id: str, status: Status, reason: str) -> dict[str, Any]:
+        ended = max(datetime.now(UTC), self.store.trials[trial_id]["started"])  # clocks are set back
+        ending = {"status": str(status), "reason": self._reason(trial_id, reason), "ended": ended}
+        self.store.add("trials", {"trial_id": trial_id, **ending})
+        self._obsolete += checkpoint_names(trial_id)
+        return self.store.trials[trial_id]
+
+    def _reason(self, trial_id: str, reason: str) -> str:
+        """With what had to be said of the trial before, e.g. of a damaged checkpoint."""
+        before = (self.store.trials[trial_id]["reason"] or "").removeprefix(INTERRUPTED).removeprefix("; ")
+        return "; ".join(part for part in (reason, before) if part)
+
+    def counts(self) -> dict[str, int]:
+        """How many trials stand how, by status."""
+        found = Counter(row["status"] for row in self.store.trials.values())
+        return {status: number for status, number in found.items() if status != Status.REPLACED}

@@ -1,0 +1,1 @@
+"""The built-in experiment: image data, networks and their training."""

@@ -1,0 +1,70 @@
+"""Networks from a TrialConfig, and what they cost.
+
+| model         | what it is                                                              | study | stages      |
+|---------------|-------------------------------------------------------------------------|-------|-------------|
+| `resnet`      | the parametric family: stem, blocks, head, all sizes free               |       | 1 + blocks  |
+| `cnn`         | three convolutions, two pools, three linear layers                      | 000   | 3           |
+| `cnn-resnet`  | the same with a residual block in place of each convolution             | 000   | 3           |
+| `mlp`         | linear layers only                                                      | 001   | hidden ones |
+| `conv2`       | two convolutions and one linear layer                                   | 001   | 2           |
+| `scratch-cnn` | four convolutions, two pools, dropout, two linear layers                | 003   | 2           |
+| `flat-resnet` | 7x7 stem, four blocks, flattened into linear layers                     | 004   | 1 + blocks  |
+| `resnet18`    | torchvision's, as are `resnet34` and `resnet50`, with a new head        | 001–3 | 5           |
+
+`config.READS` says which settings each of them reads.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+from resnetlab.errors import BadRequest
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.models.blocks import Staged
+from resnetlab.vision.models.cnn import cnn, conv2, mlp, scratch_cnn
+from resnetlab.vision.models.cost import facts
+from resnetlab.vision.models.imagenet import imagenet_resnet
+from resnetlab.vision.models.resnet import flat_resnet, resnet
+
+__all__ = ["Staged", "build", "facts"]
+
+FAMILIES: dict[str, Callable[[TrialConfig, tuple[int, int, int], int], Staged]] = {
+    "resnet": resnet,
+    "cnn": cnn,
+    "cnn-resnet": cnn,
+    "mlp": mlp,
+    "conv2": conv2,
+    "scratch-cnn": scratch_cnn,
+    "flat-resnet": flat_resnet,
+    "resnet18": imagenet_resnet,
+    "resnet34": imagenet_resnet,
+    "resnet50": imagenet_resnet,
+}
+
+
+def build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Staged:
+    """The network of a trial for images of `shape` (H, W, C), initialised from torch's global generator.
+
+    `config.weights` is not read here: `training.transfer` loads what a trial starts from. Under
+    `torch.device("meta")` it takes no memory and no time, for a dry run. Raises BadRequest where the network cannot be
+    trained on such images.
+    """
+    model = FAMILIES[config.model](config, shape, classes)
+    if config.batch == 1:
+        _check_single(model, config, shape)
+    return model
+
+
+def _check_single(model: Staged, config: TrialConfig, shape: tuple[int, int, int]) -> None:
+    """BadRequest where one image at a time leaves batch norm a single value per channel, and so no variance."""
+    height, width, channels = shape
+    try:
+        copy.deepcopy(model).to("meta").train()(torch.zeros(1, channels, height, width, device="meta"))
+    except ValueError:
+        raise BadRequest(
+            f"batch=1 with a last map of 1x1 leaves batch norm nothing to normalise by (images {height}x{width}, "
+            f"model={config.model}; allowed: batch >= 2, or fewer halvings)"
+        ) from None

@@ -1,0 +1,365 @@
+"""One trial's training, epoch by epoch, on data that is resident where the model is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnetlab.errors import BadData, BadRequest, ResnetlabError
+from resnetlab.study.records import EpochRecord, TestResult
+from resnetlab.study.seeding import stream
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.data.augment import Augment
+from resnetlab.vision.data.split import thinned
+from resnetlab.vision.models import build, facts
+from resnetlab.vision.models.pretrained import Weights
+from resnetlab.vision.training import machine, prefix, transfer
+from resnetlab.vision.training.checkpoint import CheckpointDamaged
+from resnetlab.vision.training.energy import joules
+from resnetlab.vision.training.optim import make_optimizer, multiplier, set_lr
+from resnetlab.vision.training.step import GraphedStep, Step
+
+if TYPE_CHECKING:
+    from resnetlab.vision.data import Dataset
+
+AHEAD = {"cpu": 2**19, "cuda": 2**24}  # values augmented at a time: few launches, little enough for a CPU's cache
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation, what torchvision's weights expect
+
+
+class Diverged(ResnetlabError):
+    """The loss became NaN or infinite; the message says in which trial, when, and under which learning rate."""
+
+
+class Training:
+    """A trial that can be run an epoch at a time, left, and gone on with exactly.
+
+    Every random choice comes from a stream of `config.seed`: `init`, and per epoch `order`, `augment` and `dropout`. So
+    on a CPU the same config, data and threads give the same numbers to the last bit, whether run through or resumed
+    from `state()`, and whatever ran in the process before.
+
+    threads: for CPU work, set for the whole process. state: from `state()`, to go on after its last epoch.
+    weights: what `config.weights` names, where it names a file or a source task. cache_prefix: run images through
+    frozen stages once and train the rest on the result, where no augmentation moves them and memory allows it; equal to
+    running them every time but for float rounding. `prefix_cached` says which way it ran (None before the first epoch),
+    `prefix_seconds` what running it once took; that is part of the first epoch's time unless an earlier trial of this
+    process had the same prefix. `weights_hash` is what it started from (Weights.digest; None from random values),
+    `shape` (H, W, C) of the images, `normalisation` the mean and deviation that their channels are normalised by.
+    graph: on a GPU, capture the training step as a CUDA graph where that can be. compile: torch.compile the network.
+    Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
+    state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        dataset: Dataset,
+        device: str | torch.device = "cpu",
+        threads: int = 1,
+        state: dict[str, Any] | None = None,
+        weights: Weights | None = None,
+        cache_prefix: bool = True,
+        graph: bool = True,
+        compile: bool = False,
+    ):
+        self.config = config
+        self.device = torch.device(device)
+        self.history: list[EpochRecord] = []
+        self.energy: float | None = None  # joules of the epochs so far
+        self._threads, self._graph, self._compile = threads, graph and self.device.type == "cuda", compile
+        self._data_hash = dataset.hash
+        machine.check_precision(config.precision, self.device)
+        self._prepare()
+        machine.give_back()
+        self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
+        self._rows["train"] = _part(self._rows["train"], dataset, config)
+        images = len(self._rows["train"])
+        if config.batch > images:
+            raise BadRequest(f"batch={config.batch} is more than the training split has (allowed: 1 to {images})")
+        # A last batch of one image is left out: batch norm cannot train on it.
+        self._used = images - 1 if config.batch > 1 and images % config.batch == 1 else images
+        self._steps = math.ceil(self._used / config.batch)
+        self._images, self._labels = machine.resident(dataset, self.device)
+        self.shape = dataset.shape
+        self.normalisation = _normalisation(dataset, config)
+        with machine.seeded(stream(config.seed, "init"), torch.device("cpu")):
+            model = build(config, dataset.shape, dataset.n_classes)
+        self.weights_hash = None
+        if state is None and (start := transfer.starting_weights(config, weights)):
+            transfer.load_backbone(model, start)
+            self.weights_hash = start.digest
+        self._layout = machine.memory_format(model, self.device)
+        self.model = model.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
+        self._augment = Augment(
+            dataset.shape,
+            *self.normalisation,
+            config.crop,
+            config.flip,
+            config.rotation,
+            device=str(self.device),
+            flip_vertical=config.flip_vertical,
+            layout=self._layout,
+        )
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.facts = facts(self.model, config, dataset.shape)
+        self._optimizer = make_optimizer(config, self.model, self._graph)
+        self._step: Step | None = None
+        self.prefix_cached = None if cache_prefix and config.frozen and not self._augment.moves else False
+        self.prefix_seconds = 0.0
+        self._features: prefix.Features | None = None
+        self._at_a_time = machine.evaluation_batch(self.device, _seen(self._images.shape, config))
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it runs, JSON-like: what a reader needs to know to run it so again."""
+        return {
+            "precision": self.config.precision,
+            "deterministic": self.config.deterministic,
+            "step": self._step.how if self._step is not None else None,
+            "compile": self._compile,
+            "memory_format": str(self._layout).removeprefix("torch."),
+            "evaluation_batch": self._at_a_time,
+            **machine.settings(),
+        }
+
+    def _prepare(self) -> None:
+        machine.prepare(self._threads, self.config.precision, self.config.deterministic)
+
+    def run_epoch(self) -> EpochRecord:
+        """Train on the training split once, then evaluate on the validation split. Raises Diverged."""
+        if self.epoch >= self.config.epochs:
+            raise RuntimeError(f"trial {self.config.trial_id} has had all its {self.config.epochs} epochs")
+        self._prepare()
+        energy = joules(self.device)
+        epoch, start = self.epoch + 1, perf_counter()
+        if self.prefix_cached is None:
+            self._run_prefix()
+        with machine.seeded(stream(self.config.seed, "dropout", epoch), self.device):
+            loss, accuracy, lr = self._train(epoch)
+        trained = perf_counter()
+        self._check("loss", loss, epoch)
+        val_loss, val_accuracy, _ = self._evaluate("val")
+        self._check("validation loss", val_loss, epoch)
+        record = EpochRecord(
+            epoch=epoch,
+            train_loss=loss,
+            train_accuracy=accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            lr=lr,
+            train_seconds=trained - start,
+            eval_seconds=perf_counter() - trained,
+            images_per_second=self._used / (trained - start),
+            peak_memory=machine.peak_memory(self.device),
+        )
+        self.history.append(record)
+        if energy is not None:
+            self.energy = (self.energy or 0.0) + (joules(self.device) or energy) - energy
+        return record
+
+    def rehearse(self, seconds: float) -> float:
+        """Training images/s over so many seconds of steps that nothing records. They spoil the network."""
+        self._prepare()
+        step = self._step = self._step or self._make_step()
+        self.model.train()
+        images, start = 0, perf_counter()
+        while perf_counter() - start < seconds:
+            for inputs, labels in self._batches(1):
+                step(inputs, labels)
+                images += len(labels)
+                if perf_counter() - start >= seconds:
+                    break
+        step.take_sums()[0].item()  # waits for the device
+        return images / (perf_counter() - start)
+
+    def test(self) -> TestResult:
+        """The model as it stands on the test split."""
+        self._prepare()
+        loss, accuracy, predictions = self._evaluate("test")
+        rows = self._rows["test"]
+        return TestResult(
+            accuracy=accuracy,
+            loss=loss,
+            predictions=predictions.cpu().numpy(),
+            labels=self._labels[rows.to(self.device)].cpu().numpy(),
+            image=rows.numpy().copy(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that is needed to go on exactly: plain values, and tensors on the CPU.
+
+        No random state is in it, because each epoch's streams follow from the seed and the number of epochs done.
+        """
+        return {
+            "trial_id": self.config.trial_id,
+            "data": self._data_hash,
+            "weights": self.weights_hash,
+            "energy": self.energy,
+            "history": [asdict(record) for record in self.history],
+            "model": _copied(self.model.state_dict()),
+            "optimizer": _copied(self._optimizer.state_dict()["state"]),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            trial_id, data, history = state["trial_id"], state["data"], state["history"]
+            if trial_id != self.config.trial_id:
+                raise BadRequest(f"checkpoint is of trial {trial_id}, not of trial {self.config.trial_id}")
+            if data != self._data_hash:
+                raise BadData(
+                    f"trial {trial_id}: checkpoint was trained on data {data}, but the data is now {self._data_hash}"
+                )
+            self.weights_hash, self.energy = state.get("weights"), state.get("energy")
+            self.model.load_state_dict(state["model"])
+            groups = self._optimizer.state_dict()["param_groups"]  # ours: the settings are the config's, not the file's
+            self._optimizer.load_state_dict({"state": _copied(state["optimizer"]), "param_groups": groups})
+            _lay_like_parameters(self._optimizer)
+            self.history = [EpochRecord(**row) for row in history]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointDamaged(f"trial {self.config.trial_id}: checkpoint does not fit: {error!r}") from None
+
+    def _train(self, epoch: int) -> tuple[float, float, float]:
+        """Mean loss and accuracy over the images of one epoch's steps, and the last step's learning rate; the device
+        is read only at the end."""
+        config, optimizer = self.config, self._optimizer
+        step = self._step = self._step or self._make_step()
+        lr = 0.0
+        self.model.train()
+        for number, (inputs, labels) in enumerate(self._batches(epoch)):
+            done = ((epoch - 1) * self._steps + number) / (config.epochs * self._steps)
+            lr = set_lr(optimizer, multiplier(config, done))
+            step(inputs, labels)
+        optimizer.zero_grad()
+        return *_means(*step.take_sums(), self._used), lr
+
+    def _make_step(self) -> Step:
+        forward = self.model if self._features is None else self.model.suffix
+        if self._compile:
+            torch.compiler.reset()  # all trials share their code, and torch compiles a function only so many times
+            forward = torch.compile(forward)
+        return (GraphedStep if self._graph else Step)(forward, self._optimizer, self.config, self.device)
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented images (B, C, H, W), or what the frozen stages made of them, and labels (B,).
+
+        Small batches are gathered and augmented several at a time.
+        """
+        batch = self.config.batch
+        ahead = batch * max(1, AHEAD[self.device.type] // (batch * self._images[0].numel()))
+        augment = torch.Generator(self.device).manual_seed(stream(self.config.seed, "augment", epoch))
+        for rows in self._order(epoch).split(ahead):
+            if self._features is None:
+                inputs = self._augment(self._images.index_select(0, rows), augment)
+            else:
+                inputs = self._features(rows)
+            yield from zip(inputs.split(batch), self._labels.index_select(0, rows).split(batch), strict=True)
+
+    def _run_prefix(self) -> None:
+        """Run the images that every epoch needs through the frozen stages."""
+        rows = torch.cat([self._rows["train"], self._rows["val"]]).to(self.device)
+        data = f"{self._data_hash} {self.config.split_seed} {self.config.normalise} {self.config.precision}"
+        with machine.autocast(self.config.precision, self.device):
+            self._features = prefix.features(
+                self.model, self.config, self._images, rows, self._augment.plain, data, self._at_a_time, self._layout
+            )
+        self.prefix_cached = self._features is not None
+        self.prefix_seconds = self._features.seconds if self._features is not None else 0.0
+
+    def _order(self, epoch: int) -> Tensor:
+        """The rows of the training split in this epoch's order; the same on every device."""
+        generator = torch.Generator().manual_seed(stream(self.config.seed, "order", epoch))
+        rows = self._rows["train"]
+        return machine.upload(rows[torch.randperm(len(rows), generator=generator)[: self._used]], self.device)
+
+    @torch.inference_mode()
+    def _evaluate(self, split: str) -> tuple[float, float, Tensor]:
+        """Mean cross entropy, accuracy and (n,) predicted classes over a split, without augmentation."""
+        self.model.eval()
+        cached = self._features if split != "test" else None
+        rows = machine.upload(self._rows[split], self.device)
+        total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        predictions = []
+        for part in rows.split(self._at_a_time):
+            with machine.autocast(self.config.precision, self.device):
+                if cached is None:
+                    logits = self.model(self._augment.plain(self._images.index_select(0, part)))
+                else:
+                    logits = self.model.suffix(cached(part))
+            labels = self._labels.index_select(0, part)
+            total_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+            predictions.append(logits.argmax(1))
+        predicted = torch.cat(predictions)
+        correct = (predicted == self._labels.index_select(0, rows)).sum()
+        return *_means(total_loss, correct, len(rows)), predicted
+
+    def _check(self, name: str, loss: float, epoch: int) -> None:
+        if not math.isfinite(loss):
+            config = self.config
+            settings = f"lr={config.lr:g}, optimizer={config.optimizer}"
+            raise Diverged(f"trial {config.trial_id}, epoch {epoch}: {name} is {loss} ({settings})")
+
+
+def _lay_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Each tensor of the optimizer's state as its parameter lies in memory: a fused step goes through both as they lie,
+    and a checkpoint may come from a machine on which the network was laid out otherwise."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _normalisation(dataset: Dataset, config: TrialConfig) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of each channel, in [0, 1] scale. Grey images have the mean of ImageNet's three."""
+    channels = dataset.shape[2]
+    match config.normalise:
+        case "half":
+            return [0.5] * channels, [0.5] * channels
+        case "unit":
+            return [0.0] * channels, [1.0] * channels
+        case "imagenet":
+            mean, std = IMAGENET
+            grey = [sum(mean) / 3] * channels, [sum(std) / 3] * channels
+            return (mean, std) if channels == 3 else grey
+        case _:
+            measured = dataset.statistics(config.split_seed)
+            return list(measured[0]), list(measured[1])
+
+
+def _seen(shape: tuple[int, ...], config: TrialConfig) -> tuple[int, ...]:
+    """(N, H, W, C) as the network's convolutions see it: enlarged."""
+    n, height, width, channels = shape
+    return n, config.input_size or height, config.input_size or width, channels
+
+
+def _part(rows: Tensor, dataset: Dataset, config: TrialConfig) -> Tensor:
+    """`data_fraction` of the training images (n,), spread evenly over the classes and drawn by the split seed."""
+    if config.data_fraction == 1.0:
+        return rows
+    return rows[thinned(dataset.labels[rows.numpy()], config.data_fraction, config.split_seed)]
+
+
+def _means(loss: Tensor, correct: Tensor, images: int) -> tuple[float, float]:
+    """Of the sums, read from the device at once."""
+    total_loss, total_correct = torch.stack([loss, correct.double()]).tolist()
+    return total_loss / images, total_correct / images
+
+
+def _copied(value: Any) -> Any:
+    """The same nest of dicts with every tensor copied to the CPU, memory layout kept."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
