@@ -89,9 +89,8 @@ def test_a_holder_whose_process_is_gone_holds_nothing(tmp_path):
     make_results(tmp_path / "x", confirm=False)
     code = "import sys; from resnetlab.storage.lease import Lease; "
     code += "from resnetlab.storage.results_folder import ResultsFolder; "
-    subprocess.run(
-        [sys.executable, "-c", code + "Lease(ResultsFolder.at(sys.argv[1]))", str(tmp_path / "x")], check=True
-    )
+    code += "Lease(ResultsFolder.at(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=True)
     found = holder(ResultsFolder.at(tmp_path / "x"))
     assert not found.alive and found.heard < 600
     assert terminal.told(Findings(Results.open(tmp_path / "x")), "x").state == "unfinished"

@@ -26,7 +26,7 @@ from resnetlab.driver.live_view import LiveView
 study = build_study({"name": "seen", "dataset": {"name": "glyphs"}, "baseline": {},
     "factors": {"kernel": {"levels": [3, 5]}}, "search": {"trials": 4, "epochs": 4, "grace": 1, "reduction": 2},
     "confirm": {"seeds": 2}}, "seen")
-folder = Folder.at(sys.argv[1])
+folder = ResultsFolder.at(sys.argv[1])
 sweep = Sweep(study, Store(folder, study.columns), {"git_revision": "g", "versions": "{}"},
               one_dataset(study, "simulated", [str(k) for k in range(10)]))
 watch, report = Watch(sweep), sweep.report
