@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,7 +73,7 @@ def main(
             cli.print_settings(STUDIES)
             return
         chosen = cli.load(study, STUDIES, changes, set_ or [])
-        how = {"address": address, "stage": phase.value, "weights": weights, "nodes": nodes}
+        how: dict[str, Any] = {"address": address, "stage": phase.value, "weights": weights, "nodes": nodes}
         if dry_run:
             cli.print_plan(chosen, storage, **how)
         else:

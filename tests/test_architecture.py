@@ -11,14 +11,6 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "resnetlab"
 GROUND = {"errors", "provenance", "paths", "console", "commands", "wording", "durable"}  # modules beside the rooms
-    "errors",
-    "provenance",
-    "paths",
-    "console",
-    "commands",
-    "wording",
-    "durable",
-}  # single modules that know nothing of the rooms
 ROOMS = {  # from the ground up: a room may import the rooms named here, and the ground
     "study": set(),
     "experiment": {"study"},

@@ -19,7 +19,6 @@ __all__ = [
     "SearchSettings",
     "Study",
     "TrialConfig",
-    "assign",
     "build_study",
     "differences",
     "load_study",
