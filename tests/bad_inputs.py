@@ -216,7 +216,7 @@ CASES = {
     "config empty": study("", "empty"),
     "invalid YAML": study("a: [1", "line 1", "expected"),
     "not a mapping": study("- 1", "mapping"),
-    "duplicate key": study(GOOD + "seed: 1\nseed: 2", "line", "'seed' stands twice"),
+    "duplicate key": study(GOOD + "seed: 1\nseed: 2", "line", "duplicate key 'seed'"),
     "unknown key": study(GOOD + "serach: {}", "serach", "did you mean 'search'"),
     "unknown nested key": study(GOOD.replace("trials", "trails"), "search.trails", "did you mean 'trials'"),
     "YAML tag that builds objects": study("a: !!python/object/apply:os.system ['touch owned']", "python/object"),
@@ -367,7 +367,7 @@ CASES = {
         lambda place: write(place, pa.table({"x": [1]})), "epochs.parquet", "not a resnetlab table"
     ),
     "Parquet with duplicate keys": table(
-        lambda place: write(place, pa.concat_tables([epochs(2), epochs(1, first=2)])), "epochs.parquet", "stands twice"
+        lambda place: write(place, pa.concat_tables([epochs(2), epochs(1, first=2)])), "epochs.parquet", "duplicate key"
     ),
     "Parquet of 0.7 KB that decodes to 0.5 GB": table(bomb, "predictions.parquet", "decode to", "allowed for a file"),
     "Parquet of an unknown version": table(future, "epochs.parquet", "schema version 99", "allowed: 1 to"),

@@ -56,7 +56,7 @@ def decode(raw: bytes, table: str, place: str) -> pa.Table:
     if size > allowed:
         raise FolderRefused(_too_large(place, size, len(raw)))
     if _repeats(found, KEYS[table]):
-        raise FolderRefused(f"{place}: damaged: a key ({', '.join(KEYS[table])}) stands twice")
+        raise FolderRefused(f"{place}: damaged: duplicate key ({', '.join(KEYS[table])})")
     return current(found.cast(file.schema_arrow), table, place)
 
 

@@ -5,7 +5,6 @@ from resnetlab.study.study import (
     Resources,
     SearchSettings,
     Study,
-    assign,
     build_study,
     differences,
     load_study,
