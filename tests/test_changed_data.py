@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sweeps_here import run_here
 
-import resnetlab.data as data
+import resnetlab.vision.data as data
 from resnetlab.driver.run import Options, run_study
 from resnetlab.errors import BadData
 from resnetlab.storage.results_folder import ResultsFolder

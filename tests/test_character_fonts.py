@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sweeps_here import run_here
 
-import resnetlab.data as data
+import resnetlab.vision.data as data
 from resnetlab.cli import print_plan
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study

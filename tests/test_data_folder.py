@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import resnetlab.data as data
+import resnetlab.vision.data as data
 from resnetlab.errors import BadData
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-import resnetlab.data as data
+import resnetlab.vision.data as data
 from resnetlab.errors import BadData
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare, said
@@ -308,5 +308,5 @@ def test_class_names_that_are_nearly_one_are_said(tmp_path):
 def test_a_class_name_that_is_no_text_is_refused(tmp_path):
     root = pets(tmp_path / "x")
     (root / "train" / os.fsdecode(b"caf\xe9")).mkdir()
-    with pytest.raises(BadData, match=r"'caf.udce9': the name of a class must be text in UTF-8"):
+    with pytest.raises(BadData, match=r"caf.udce9': the name of a class must be text in UTF-8"):
         check(DataConfig(name="folder", root=str(root)))

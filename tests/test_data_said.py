@@ -11,7 +11,7 @@ from PIL import Image
 from sweeps_here import run_here
 from test_character_fonts import made, pack
 
-import resnetlab.data as data
+import resnetlab.vision.data as data
 from resnetlab.cli import print_plan
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
@@ -189,10 +189,10 @@ def test_a_path_that_cannot_be_is_refused_by_its_setting(tmp_path, name, field, 
         check(DataConfig(name=name, **{field: path}), tmp_path)
 
 
-@pytest.mark.parametrize("variable", ["RESNETLAB_CACHE", "XDG_CACHE_HOME"])
-def test_a_cache_that_cannot_be_is_refused_by_its_variable(variable, monkeypatch):
+@pytest.mark.parametrize(("variable", "path"), [("RESNETLAB_CACHE", "~nobodyhere/x"), ("XDG_CACHE_HOME", "/x" * 3000)])
+def test_a_cache_that_cannot_be_is_refused_by_its_variable(variable, path, monkeypatch):
     monkeypatch.delenv("RESNETLAB_CACHE", raising=False)
-    monkeypatch.setenv(variable, "~nobodyhere/x")
+    monkeypatch.setenv(variable, path)
     with pytest.raises(BadRequest, match=f"^{variable}: "):
         data.default_cache()
 

@@ -10,7 +10,7 @@ from sweeps_here import run_here
 from test_sweep import Trainer, drive, start
 from test_sweep import study as swept
 
-import resnetlab.data as data
+import resnetlab.vision.data as data
 from resnetlab import cli
 from resnetlab.driver import request
 from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs

@@ -80,7 +80,7 @@ def test_a_full_device_is_said_and_exits_with_1(place, words):
 def test_files_do_not_take_the_number_of_a_closed_stream(place):
     """Else what is printed by compiled code would land in them."""
     code = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from resnetlab. import console\n"
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from resnetlab import console\n"
         "with console.streams(), open(sys.argv[2], 'w') as file:\n"
         "    os.write(1, b'printed'); print('printed'); sys.exit(file.fileno() < 3)\n"
     )
@@ -146,7 +146,7 @@ def test_our_files_are_read_and_written_as_utf8_whatever_the_locale(place):
 
 def test_a_terminal_that_hangs_up_does_not_end_a_sweep(tmp_path):
     ours, theirs = pty.openpty()  # which has no columns, as it says
-    begin = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom resnetlab. import console\n"
+    begin = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom resnetlab import console\n"
     body = "".join(f"    {line}\n" for line in PROGRAM.strip().splitlines())
     program = (
         f"{begin}with console.streams():\n{body}    print('after')\n    open(sys.argv[1] + '/done', 'w').close()\n"
@@ -155,7 +155,9 @@ def test_a_terminal_that_hangs_up_does_not_end_a_sweep(tmp_path):
     words = [sys.executable, "-c", program, str(tmp_path)]
     process = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    assert b"a word before" in os.read(ours, 4096)
+    seen = b""
+    while b"a word before" not in seen:
+        seen += os.read(ours, 4096)
     os.close(ours)
     assert process.wait(120) == 0 and (tmp_path / "done").exists()
 
@@ -176,7 +178,7 @@ def test_a_stream_that_would_block_is_waited_for():
 @pytest.mark.slow
 def test_a_sweep_runs_to_its_end_when_its_readers_have_left(place):
     done = shell(place, "ablation.py --study s.yaml --storage left", "2> >(true) | head -1", **ASCII)
-    assert done.returncode == 0 and done.stdout == b"s: starting Ray ...\n"
+    assert done.returncode == 0 and done.stdout.startswith(b"data: splits: ") and done.stdout.count(b"\n") == 1
     assert (place / "left/s/report.html").stat().st_size > 10_000
 
 

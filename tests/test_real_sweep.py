@@ -226,7 +226,7 @@ def test_ctrl_c_says_how_to_continue(place, straight):
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
-    assert "continue with: python" in err and "--name interrupted" in err and "Traceback" not in err
+    assert "continue with: " in err and "ablation.py" in err and "--name interrupted" in err and "Traceback" not in err
     statuses = {row["status"] for row in trials(place, "interrupted").values()}
     assert "interrupted" in statuses and "running" not in statuses
     left = status(place, "interrupted")

@@ -27,7 +27,7 @@ def test_durations_take_the_units_that_people_use(seconds, whole, tenths):
 
 
 def test_no_module_makes_its_own_plurals():
-    own = re.compile(r"""['"]s['"] \*|['"]s['"] if|['"]{2} if .* == 1 else ['"]s""")
+    own = re.compile(r"""['"]s['"] \*|['"]s['"] if |['"]{2} if .* == 1 else ['"]s""")
     package = Path(resnetlab.__file__).parent
     found = [path.name for path in package.rglob("*.py") if own.search(path.read_text())]
     assert not found

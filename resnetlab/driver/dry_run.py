@@ -124,7 +124,7 @@ def _explore(study: Study, corners: list[dict[str, Any]], left_out: str) -> Iter
     low, high = explore_epochs(study)
     rungs = ", ".join(map(str, search.rungs))
     how = f", ASHA decides at epochs {rungs}, {search.audit:.0%} exempt" if rungs else ", none is stopped early"
-    many = f"{trials} trial{'s' * (trials != 1)}"
+    many = plural(trials, "trial")
     yield (
         f"explore: {left_out}{many} ({search.sampler}), up to {search.epochs} epochs each{how}: "
         + (f"about {low} to {high} epochs" if low < high else f"{high} epochs")

@@ -20,6 +20,7 @@ from resnetlab.study.trial_config import MODEL_SETTINGS, TrialConfig
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import Dataset
 from resnetlab.vision.training.kept_weights import by_name, kept
+from resnetlab.wording import plural
 
 if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
@@ -67,7 +68,7 @@ def settled(study: Study, folder: ResultsFolder) -> Study:
         others = sorted({str(row["weights_hash"]) for row in trained} - {file.removeprefix("file:")})
         if others:
             raise FolderRefused(
-                f"{folder.url}: {len(trained)} trial{'s' * (len(trained) > 1)} started from weights {name} with "
+                f"{folder.url}: {plural(len(trained), 'trial')} started from weights {name} with "
                 f"content {', '.join(others)}, and the file given with --weights has "
                 f"{file.removeprefix('file:')}: trials from different weights do not compare; "
                 "give the file with that content, or use another --name"

@@ -137,7 +137,8 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     dry: contact no cluster. Raises BadRequest, BadData, FolderRefused, StorageLost.
     """
     request.check_stage(study, options.stage)
-    study, weights = initial_weights.asked(_absolute(study), options.weights)
+    file = None if options.weights is None else user_path(options.weights, "--weights")
+    study, weights = initial_weights.asked(_absolute(study), file)
     duplicate_arms.check(study)
     folder = results_folder(study, options.storage)
     study = initial_weights.settled(study, folder)

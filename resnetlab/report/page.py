@@ -23,6 +23,7 @@ from resnetlab.report.layout import Section
 from resnetlab.report.rendering import Drawing
 from resnetlab.report.sections import arms, bookkeeping, exploration, hypotheses, published, tables
 from resnetlab.study.records import Phase, Status
+from resnetlab.wording import plural
 
 
 def page(findings: Findings, figures: Mapping[str, tuple[Drawing, str]]) -> str:
@@ -121,7 +122,7 @@ def _notes(findings: Findings) -> list[str]:
     if lost := [one for one in findings.failures if one.status != Status.DIVERGED]:
         count = sum(one.trials for one in lost)
         most = lost[0].cause.partition("; ")[0]
-        notes.append(f"{count} trial{'s' * (count != 1)} failed, most often: {most} (What failed, below).")
+        notes.append(f"{plural(count, 'trial')} failed, most often: {most} (What failed, below).")
     if shared := shared_times(results.trials):
         notes.append(f"Times say nothing about speed here, and are no objective: {shared}.")
     if len(results.other_confirm):

@@ -12,6 +12,7 @@ from resnetlab.study import Study
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.sweep.task import places
+from resnetlab.wording import plural
 
 FAILED = (Status.FAILED, Status.OUT_OF_MEMORY)
 AGAIN = "run again after it ended as"
@@ -35,9 +36,10 @@ def reopen(store: Store, plan: Plan | None) -> list[str]:
             again["restarts"] = (row["restarts"] or 0) + 1
         store.add("trials", {"trial_id": trial_id, **again})
         opened += 1
-    said = [f"{opened} trial{'s' * (opened != 1)} that failed {'is' if opened == 1 else 'are'} run again"]
+    said = [f"{plural(opened, 'trial')} that failed {'is' if opened == 1 else 'are'} run again"]
     if left:
-        said.append(f"{left} that failed before the plan was made stay{'s' * (left == 1)} as before: it cannot change")
+        stay = "stays" if left == 1 else "stay"
+        said.append(f"{left} that failed before the plan was made {stay} as before: it cannot change")
     return said
 
 

@@ -38,7 +38,7 @@ def test_the_node_under_the_driver_lost(lab, head, goes_on, record):
         driver = lab.start("under", "--address", other.address).rows(2)
         other.kill_part("raylet")
         lost = time.monotonic()
-        driver.finish(60).told(75, "the cluster was lost", "continue with: python", "--name faults")
+        driver.finish(60).told(75, "the cluster was lost", "continue with: ", "ablation.py", "--name faults")
         record(4, most_seconds_to_the_end=time.monotonic() - lost)
     finally:
         other.stop()
@@ -60,7 +60,7 @@ def test_the_control_service_killed(lab, head, goes_on, record, alone):
             (gcs,) = set(lab.ours("gcs_server ")) - before
             os.kill(gcs, signal.SIGKILL)
         lost = time.monotonic()
-        driver.finish(60).told(75, "the cluster was lost", "continue with: python", "--name faults")
+        driver.finish(60).told(75, "the cluster was lost", "continue with: ", "ablation.py", "--name faults")
         record(5, most_seconds_to_the_end=time.monotonic() - lost)
     finally:
         if other:

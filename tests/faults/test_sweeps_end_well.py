@@ -71,7 +71,7 @@ def test_a_small_disk_that_fills(lab, head, goes_on, record, small_disk):
     with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
         while True:
             file.write(bytes(4096))
-    driver.finish(60).told(4, "No space left on device", "make room, then continue with: python")
+    driver.finish(60).told(4, "No space left on device", "make room, then continue with: ", "ablation.py")
     lab.no_orphans(head)
     filler.unlink()
     goes_on("small", 6)
@@ -91,7 +91,7 @@ def test_signals_end_a_sweep_in_order(lab, head, goes_on, record):
             time.sleep(4)
             driver.signal(signal.SIGCONT)
         ended = driver.finish(30)
-        ended.told(130, f"interrupted by {name}", "continue with: python")
+        ended.told(130, f"interrupted by {name}", "continue with: ", "ablation.py")
         statuses = {row["status"] for row in lab.trials("signals")}
         assert "running" not in statuses and "interrupted" in statuses
         lab.no_orphans(head)
@@ -105,7 +105,7 @@ def test_a_signal_while_ray_starts(lab, head, record):
     before = set(lab.ours("gcs_server "))
     driver = lab.start("starts", alone=True)
     lab.wait(lambda: set(lab.ours("gcs_server ")) - before, 60)
-    driver.signal(signal.SIGTERM).finish(30).told(130, "interrupted by SIGTERM", "continue with: python")
+    driver.signal(signal.SIGTERM).finish(30).told(130, "interrupted by SIGTERM", "continue with: ", "ablation.py")
     lab.no_orphans(head)
     record(8, signals=1)
 
