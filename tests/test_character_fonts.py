@@ -7,9 +7,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import resnetlab.data as data
 from sweeps_here import run_here
 
-import resnetlab.data as data
 from resnetlab.cli import print_plan
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study

@@ -7,11 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import resnetlab.data as data
 from PIL import Image
 from sweeps_here import run_here
 from test_character_fonts import made, pack
 
-import resnetlab.data as data
 from resnetlab.cli import print_plan
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study

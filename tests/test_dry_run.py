@@ -5,12 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+import resnetlab.data as data
 from PIL import Image
 from sweeps_here import run_here
 from test_sweep import Trainer, drive, start
 from test_sweep import study as swept
 
-import resnetlab.data as data
 from resnetlab import cli
 from resnetlab.driver import request
 from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs
