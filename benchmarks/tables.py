@@ -114,7 +114,7 @@ def read_for_report(place: str, trials: int) -> dict[str, float]:
     from resnetlab.analysis.results import Results
     from resnetlab.report.figures.catalog import gallery
     from resnetlab.report.findings import Findings
-    from resnetlab.report.sections.bookkeeping import trial_data
+    from resnetlab.report.sections.trial_table import trial_data
 
     began = time.perf_counter()
     results = Results.open(place)

@@ -39,7 +39,7 @@ def test_report_and_terminal_compute_everything_once(tmp_path, monkeypatch, make
     gallery(findings)
     page(findings, {})
     terminal.told(findings, str(tmp_path)).as_json()
-    assert calls["Runs.of"] == 1 and calls["resnetlab.analysis.confirm.effects.estimate"] == 1
+    assert calls["ConfirmRuns.of"] == 1 and calls["resnetlab.analysis.confirm.effects.estimate"] == 1
     assert set(calls.values()) == {1}
 
 

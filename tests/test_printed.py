@@ -9,7 +9,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.cli import published_table
 from resnetlab.errors import BadRequest
 from resnetlab.report.findings import Findings
-from resnetlab.report.sections.published import against_print
+from resnetlab.report.sections import published
 from resnetlab.reproduction import verdict_tables
 from resnetlab.study import load_study
 
@@ -24,7 +24,7 @@ def rerun(place, name="font-transfer", **planted):
 
 
 def test_the_report_holds_the_runs_against_what_was_printed(tmp_path):
-    section = against_print(Findings(rerun(tmp_path)))
+    section = published.section(Findings(rerun(tmp_path)))
     claims, numbers, notes, arms = section.tables
     assert [table.title for table in (claims, numbers, notes)] == ["Claims", "Numbers", "Notes"] and arms.folded
     texts = {str(number): text for number, text in notes.rows}
@@ -42,7 +42,7 @@ def test_the_report_holds_the_runs_against_what_was_printed(tmp_path):
 
 
 def test_a_study_of_ones_own_has_no_such_section(tmp_path):
-    assert against_print(Findings(rerun(tmp_path, name="mine"))) is None
+    assert published.section(Findings(rerun(tmp_path, name="mine"))) is None
 
 
 def test_a_shortened_run_is_not_comparable(tmp_path):

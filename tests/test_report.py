@@ -22,16 +22,22 @@ from resnetlab.errors import BadData
 from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.answer import answer
 from resnetlab.report.build import build_report
-from resnetlab.report.figures import arm_catalog
+from resnetlab.report.figures import arm_costs, arm_curves, class_accuracy, confusion
 from resnetlab.report.figures.catalog import NAMES, gallery
-from resnetlab.report.figures.effect_figures import draw_effects
+from resnetlab.report.figures.effects import draw_effects
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import asked, compact, duration, p_value, percents, settings, signed
 from resnetlab.report.page import page
 from resnetlab.report.rendering import PALETTE, inline, render
 from resnetlab.storage.schema import schema
 
-OTHERS = ("interactions", *arm_catalog.NAMES)  # of other designs
+OTHERS = (
+    "interactions",
+    *arm_curves.NAMES,
+    *class_accuracy.NAMES,
+    *confusion.NAMES,
+    *arm_costs.NAMES,
+)  # of other designs
 SHOWN = [name for name in NAMES if name not in OTHERS] + ["confusion-1"]  # of a searched study
 ROOT = Path(__file__).parent.parent
 MARKUP = "<script>alert('x')</script> & \"q\""

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
 from resnetlab.report.build import build_report
-from resnetlab.report.figures.arm_catalog import Named, arm_gallery
+from resnetlab.report.figures import arm_costs, arm_curves, class_accuracy, confusion
+from resnetlab.report.figures.shared import Named
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import percent
 from resnetlab.report.page import page
-from resnetlab.report.sections import arms, hypotheses
+from resnetlab.report.sections import fairness, pairs, per_class, transfer, voting
 
 FONTS = tuple(f"Font {i}" for i in range(1205))  # as many as the paper's
 
@@ -36,8 +37,9 @@ def many(tmp_path_factory):
 
 
 def drawn(results):
-    """The drawings by name, each drawn once without being written."""
-    found = {drawing.name: drawing for drawing in arm_gallery(Findings(results))}
+    """The drawings of arms by name, each drawn once without being written."""
+    modules, findings = (arm_curves, class_accuracy, confusion, arm_costs), Findings(results)
+    found = {drawing.name: drawing for module in modules for drawing in module.drawings(findings)}
     for drawing in found.values():
         drawing.draw(Figure(figsize=drawing.size).subplots())
         assert drawing.alt and drawing.caption and "trial" in drawing.foot
@@ -53,7 +55,7 @@ def ran(results, arm):
 
 
 def test_precision_recall_f1_and_support_are_those_of_the_predictions(results):
-    (shown,) = [t for t in arms.per_class(Findings(results)).tables if t.title.startswith("scratch: precision")]
+    (shown,) = [t for t in per_class.section(Findings(results)).tables if t.title.startswith("scratch: precision")]
     kept = results.predictions[results.predictions["trial_id"].isin(ran(results, "scratch"))]
     number = CHARACTERS.index(shown.rows[0][0])
     ours, taken = kept[kept["label"] == number], kept[kept["predicted"] == number]
@@ -66,7 +68,7 @@ def test_precision_recall_f1_and_support_are_those_of_the_predictions(results):
 
 
 def test_accuracy_per_class_stands_side_by_side_for_the_arms_of_a_task(results):
-    section = arms.per_class(Findings(results))
+    section = per_class.section(Findings(results))
     shown = table(section, "Accuracy per class by arm")
     assert shown.headings == ["Class", "Test images", "scratch", "transfer", "transfer-full"]
     best = table(section, "Classes at 100%")
@@ -75,17 +77,17 @@ def test_accuracy_per_class_stands_side_by_side_for_the_arms_of_a_task(results):
 
 
 def test_pairs_and_votes(results):
-    rows = arms.pairs(Findings(results)).tables[0].rows
+    rows = pairs.section(Findings(results)).tables[0].rows
     assert {row[0] for row in rows} == {"transfer against scratch", "transfer-full against scratch"}
     assert len(rows) == 6 and all(re.fullmatch(r"[+−]\d\.\d\d", row[4]) for row in rows)
-    votes = [row for shown in arms.voting(Findings(results)).tables for row in shown.rows]
+    votes = [row for shown in voting.section(Findings(results)).tables for row in shown.rows]
     assert "the seeds of scratch" in {row[0] for row in votes} and "the 3 best runs of all arms" in {
         row[0] for row in votes
     }
 
 
 def test_time_is_told_with_and_without_the_source(results):
-    section = arms.transfer(Findings(results))
+    section = transfer.section(Findings(results))
     rows = {row[0]: dict(zip(section.tables[0].headings[:9], row[:9], strict=True)) for row in section.tables[0].rows}
     assert set(rows) == set(PLANTED)
     assert rows["transfer"]["Frozen stages"] == "3, run once" and rows["transfer"]["Starts from"] == "font-source"
@@ -93,15 +95,15 @@ def test_time_is_told_with_and_without_the_source(results):
 
 
 def test_a_source_that_learnt_nothing_is_named(results, tmp_path):
-    assert arms.transfer(Findings(results)).text == []
+    assert transfer.section(Findings(results)).text == []
     make_arms(tmp_path, planted=PLANTED | {"font-source": 0.06})
-    (said,) = arms.transfer(Findings(Results.open(tmp_path))).text
+    (said,) = transfer.section(Findings(Results.open(tmp_path))).text
     assert "font-source did not learn its own task" in said and "of 22 classes, where guessing gives 4.55" in said
     assert "So transfer and transfer-full started from next to nothing" in said
 
 
 def test_named_arms_are_held_to_equal_epochs_size_and_time(results):
-    rows = [row for shown in hypotheses.fair(Findings(results)).tables for row in shown.rows]
+    rows = [row for shown in fairness.section(Findings(results)).tables for row in shown.rows]
     assert [row[0] for row in rows].count("equal parameters") == 2
     assert any(row[1].startswith("transfer instead of scratch: 1.00 times the parameters") for row in rows)
 
@@ -115,7 +117,7 @@ def test_figures_of_few_classes(results):
 
 def test_many_classes_stay_usable(many):
     assert set(drawn(many)) == {"arm-curves", "arm-seconds", "arm-parameters"}  # no matrix of 1,205 × 1,205
-    section = arms.per_class(Findings(many))
+    section = per_class.section(Findings(many))
     assert all(len(shown.rows) <= 40 for shown in section.tables)
     mistakes = table(section, "scratch: most frequent mistakes")
     kept = many.predictions[many.predictions["trial_id"].isin(ran(many, "scratch"))]
@@ -139,10 +141,10 @@ def test_a_searched_study_has_its_incumbents_mistakes_and_the_swaps(tmp_path):
     make_results(tmp_path)
     made = Results.open(tmp_path)
     assert set(drawn(made)) == {"confusion-1"}
-    section = arms.per_class(Findings(made))
+    section = per_class.section(Findings(made))
     assert not table(section, "Incumbent: precision").folded and table(section, "Accuracy per class").folded
-    assert all(row[0].endswith("against incumbent") for row in arms.pairs(Findings(made)).tables[0].rows)
-    assert arms.transfer(Findings(made)) is None and arms.voting(Findings(made)) is not None
+    assert all(row[0].endswith("against incumbent") for row in pairs.section(Findings(made)).tables[0].rows)
+    assert transfer.section(Findings(made)) is None and voting.section(Findings(made)) is not None
 
 
 def test_names_that_the_font_cannot_set_are_numbered():

@@ -7,7 +7,7 @@ from made_results import default_study, make_results
 from resnetlab.analysis.results import Results
 from resnetlab.report.build import build_report
 from resnetlab.report.findings import Findings
-from resnetlab.report.sections import bookkeeping, exploration, hypotheses
+from resnetlab.report.sections import declared_hypotheses, fairness, importance, naive_analysis, provenance
 
 LINES = ["kernel 5 > kernel 3", "shortcut on > shortcut off by at least 50 points"]
 FAIR = {"Uneven": False, "Cannot be told": True, "Even": True}  # whether the table is folded
@@ -16,7 +16,7 @@ FAIR = {"Uneven": False, "Cannot be told": True, "Even": True}  # whether the ta
 def test_declared_hypotheses_end_with_their_numbers_and_rows(tmp_path):
     make_results(tmp_path, study=default_study(hypotheses=LINES))
     results = Results.open(tmp_path)
-    (table,) = hypotheses.declared(Findings(results)).tables
+    (table,) = declared_hypotheses.section(Findings(results)).tables
     rows = {row[0]: row for row in table.rows}
     assert list(rows) == LINES
     assert rows[LINES[1]][1] in ("refuted", "inconclusive")
@@ -30,14 +30,14 @@ def test_declared_hypotheses_end_with_their_numbers_and_rows(tmp_path):
 
 def test_without_hypotheses_the_report_has_no_such_section(tmp_path):
     make_results(tmp_path)
-    assert hypotheses.declared(Findings(Results.open(tmp_path))) is None
+    assert declared_hypotheses.section(Findings(Results.open(tmp_path))) is None
 
 
 def test_last_reported_accuracies_never_show_a_size(tmp_path):
     """They are of unequal epochs: only what a reader would have said may stand in the report."""
     make_results(tmp_path)
     results = Results.open(tmp_path)
-    (table,) = exploration.believed(Findings(results)).tables
+    (table,) = naive_analysis.section(Findings(results)).tables
     said = [row[1] for row in table.rows]
     assert said and not any(re.search(r"\d\.\d", text) for text in said)
     assert all(re.fullmatch(r"nothing|not estimable.*|.* is (better|worse)", text) for text in said)
@@ -46,9 +46,9 @@ def test_last_reported_accuracies_never_show_a_size(tmp_path):
 def test_importance_and_fairness_are_there_and_marked(tmp_path):
     make_results(tmp_path)
     results = Results.open(tmp_path)
-    section = exploration.important(results)
+    section = importance.section(Findings(results))
     assert section.hypothesis and "not an effect" in section.text[0]
-    section = hypotheses.fair(Findings(results))
+    section = fairness.section(Findings(results))
     assert {table.title: table.folded for table in section.tables}.items() <= FAIR.items()
     uneven = [len(table.rows) for table in section.tables if table.title == "Uneven"]
     every = sum(len(table.rows) for table in section.tables)
@@ -62,7 +62,7 @@ def test_where_it_comes_from_names_rows_that_were_left_out_and_further_data(tmp_
     others = {"key": {"name": "glyphs", "label": "font", "classes": ["a", "b"], "hash": "abc"}}
     sweep["data"] |= {"bad_rows": bad, "others": others}
     Results.open(tmp_path).folder.write_json("sweep.json", {k: v for k, v in sweep.items() if k != "checksum"})
-    (table,) = bookkeeping.provenance(Results.open(tmp_path)).tables
+    (table,) = provenance.section(Findings(Results.open(tmp_path))).tables
     said = dict(table.rows)
     assert said["Bad rows"].startswith("2 of 900 rows left out as bad (2 out of range): A.csv line 3")
     assert said["Further data"] == "glyphs (font), 2 classes, hash abc"

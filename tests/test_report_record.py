@@ -22,7 +22,7 @@ from resnetlab.report.findings import Findings
 from resnetlab.report.layout import Table
 from resnetlab.report.page import page
 from resnetlab.report.rerun_command import rerun_command
-from resnetlab.report.sections import bookkeeping, tables
+from resnetlab.report.sections import costs, interactions, provenance, stopping
 
 ORDER = [
     "answer", "effects", "interactions", "incumbent", "fairness",
@@ -77,14 +77,14 @@ def test_interactions_show_the_means_that_they_are_made_of(factorial):
     assert [one[0] for one in means.levels] == [factorial.planned.incumbent[name] for name in means.factors]
     (name,) = [name for name in effects.index if "×" in name]
     assert means.mean[1, 1] - means.mean[0, 1] - (means.mean[1, 0] - means.mean[0, 0]) == pytest.approx(effects[name])
-    section = tables.interactions(Findings(factorial))
+    section = interactions.section(Findings(factorial))
     assert section.figures == ["interactions"] and "difference of differences" in section.text[0]
 
 
 def test_a_design_that_cannot_show_interactions_says_so(tmp_path):
     make_results(tmp_path)
     results = Results.open(tmp_path)
-    section = tables.interactions(Findings(results))
+    section = interactions.section(Findings(results))
     assert section.tables == [] and "Not estimated: the design (one-factor)" in section.text[0]
 
 
@@ -93,7 +93,7 @@ def test_cost_counts_failed_and_stopped_work_shares_of_devices_and_energy(tmp_pa
     rewrite(tmp_path, "trials", lambda rows: rows.assign(device_share=0.5, energy=3.6e5))
     results = Results.open(tmp_path)
     trials = results.trials
-    section = bookkeeping.costs(results)
+    section = costs.section(Findings(results))
     (table,) = section.tables
     rows = {tuple(row[:2]): dict(zip(table.headings, row, strict=True)) for row in table.rows}
     spent = trials[["train_seconds", "eval_seconds", "setup_seconds", "checkpoint_seconds"]].sum().sum() / 2
@@ -108,7 +108,7 @@ def test_cost_counts_failed_and_stopped_work_shares_of_devices_and_energy(tmp_pa
 
 
 def test_without_a_counter_the_report_says_that_energy_was_not_measured(factorial):
-    section = bookkeeping.costs(factorial)
+    section = costs.section(Findings(factorial))
     assert "not measured" in section.text[1] and "Energy (kWh)" not in section.tables[0].headings
 
 
@@ -120,7 +120,7 @@ def test_provenance_has_code_changes_hardware_data_seeds_and_every_command(tmp_p
     (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"sessions": sessions}))
     rewrite(tmp_path, "trials", lambda rows: rows.assign(git_revision="440660fe41f2+changes"))
     results = Results.open(tmp_path)
-    (table,) = bookkeeping.provenance(results).tables
+    (table,) = provenance.section(Findings(results)).tables
     said = dict(table.rows)
     assert said["Git revision"] == "440660fe41f2, with local changes"
     said_commands = [value for name, value in table.rows if name in ("Command", "")]
@@ -139,7 +139,7 @@ def test_a_secret_in_a_recorded_command_is_not_in_the_report(tmp_path, secret):
     sweep = json.loads((tmp_path / "sweep.json").read_text())
     command = f"python sweeps/ablation.py --storage {secret}"
     (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"sessions": [{"command": command}]}))
-    (table,) = bookkeeping.provenance(Results.open(tmp_path)).tables
+    (table,) = provenance.section(Findings(Results.open(tmp_path))).tables
     said = dict(table.rows)["Command"]
     assert said.startswith("python sweeps/ablation.py --storage s3://") and "…" in said and "cr3t" not in said
 
@@ -193,7 +193,7 @@ def test_an_absent_file_is_named_and_the_rest_is_shown(tmp_path, absent):
 def test_what_asha_stopped_is_told_by_epoch(factorial):
     explore = factorial.explore
     stopped = explore[explore["status"] == "stopped"]["epochs_run"]
-    said = tables.stopping(factorial).text[0]
+    said = stopping.section(Findings(factorial)).text[0]
     assert f"It stopped {len(stopped)} of {len(explore)} trials: " in said
     for epoch, n in stopped.value_counts().items():
         assert f"{n} after epoch {epoch}" in said

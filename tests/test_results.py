@@ -9,22 +9,15 @@ import pytest
 from made_results import CLASSES, default_study, make_results
 from scipy import stats
 
-from resnetlab.analysis.explore.curves import (
-    Counts,
-    class_results,
-    confusions,
-    cost,
-    efficiency,
-    epochs_saved,
-    full_budget,
-    learning_curves,
-    levels_tried,
-    pareto,
-    rung_summary,
-    search_progress,
-)
+from resnetlab.analysis.evaluation.class_results import class_results, confusions
+from resnetlab.analysis.explore.pareto import pareto
+from resnetlab.analysis.explore.search_progress import levels_tried, search_progress
+from resnetlab.analysis.explore.stopping import epochs_saved, rung_summary
 from resnetlab.analysis.intervals import mean_interval
+from resnetlab.analysis.learning_curves import learning_curves
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.sweep_cost import cost, efficiency
+from resnetlab.analysis.trial_outcomes import Counts, full_budget
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.study.records import Status
 

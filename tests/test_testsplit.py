@@ -8,8 +8,8 @@ from made_results import make_results
 from scipy import stats
 
 from resnetlab.analysis.evaluation import paired, test_predictions, transfer_cost
+from resnetlab.analysis.evaluation.class_results import class_results
 from resnetlab.analysis.evaluation.test_predictions import ArmRuns, Predictions
-from resnetlab.analysis.explore.curves import class_results
 from resnetlab.analysis.results import Results
 from resnetlab.report.findings import Findings
 

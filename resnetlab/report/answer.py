@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from resnetlab.analysis.confirm.estimands import INTERACTION
-from resnetlab.analysis.explore.curves import Counts, full_budget
 from resnetlab.analysis.failures import to_go
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.trial_outcomes import Counts, full_budget
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import asked, listed, missing, percent, percents, sentence, signed
 from resnetlab.study.records import Status

@@ -14,6 +14,7 @@ from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.fairness import Finding, fairness
 from resnetlab.analysis.evaluation import test_predictions, transfer_cost
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.trial_outcomes import Counts
 from resnetlab.reproduction import verdict_tables
 from resnetlab.storage.schema import schema
 
@@ -47,7 +48,7 @@ class Findings:
 
     @cached_property
     def hypotheses(self) -> pd.DataFrame:
-        """What became of each declared hypothesis, as `claims.claims`."""
+        """What became of each declared hypothesis, as `verdicts.claims`."""
         results = self.results
         runs = None if results.plan is None else self.runs
         return verdicts.claims(results.study, results.plan, results.confirm, runs)
@@ -64,6 +65,17 @@ class Findings:
         """The arms of the plan that have a run, in the plan's order; none where there is no plan."""
         return [] if self.results.plan is None else test_predictions.arms_of(self.runs, self.results.confirm)
 
+    @property
+    def named_arms(self) -> Sequence[test_predictions.ArmRuns]:
+        """`arms` of a study that names its arms; none for a plan of factors."""
+        plan = self.results.plan
+        return self.arms if plan is not None and plan.design == "arms" else []
+
+    def arm_counts(self, arms: Sequence[test_predictions.ArmRuns]) -> str:
+        """`9 confirm trials: 9 complete, 0 failed`: all runs of these arms, whatever became of them."""
+        confirm = self.results.confirm
+        return Counts.of(confirm[confirm["arm"].isin([arm.name for arm in arms])]).words("confirm")
+
     @cached_property
     def predictions(self) -> test_predictions.Predictions:
         """The kept top-1 predictions of the test split."""
@@ -71,7 +83,7 @@ class Findings:
 
     @cached_property
     def arm_costs(self) -> pd.DataFrame:
-        """What each of `arms` reached and cost, as `transferred.costs`."""
+        """What each of `arms` reached and cost, as `transfer_cost.costs`."""
         return transfer_cost.costs(self.arms, self.results.trials)
 
     @cached_property

@@ -7,23 +7,70 @@ import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from resnetlab import __version__
-from resnetlab.analysis.explore.curves import WORDS, Counts
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.shared_times import shared_times
+from resnetlab.analysis.trial_outcomes import WORDS, Counts
 from resnetlab.report.answer import answer
 from resnetlab.report.findings import Findings
 from resnetlab.report.layout import Section
 from resnetlab.report.rendering import Drawing
-from resnetlab.report.sections import arms, bookkeeping, exploration, hypotheses, published, tables
+from resnetlab.report.sections import (
+    accuracy_cost,
+    costs,
+    declared_hypotheses,
+    effects,
+    exploration,
+    failures,
+    fairness,
+    importance,
+    incumbent,
+    interactions,
+    learning_curves,
+    naive_analysis,
+    pairs,
+    per_class,
+    plan,
+    provenance,
+    published,
+    search_progress,
+    stopping,
+    transfer,
+    trial_table,
+    voting,
+)
 from resnetlab.study.records import Phase, Status
 from resnetlab.wording import plural
+
+
+class SectionModule(Protocol):
+    """A module of `report.sections`: its section, None where the findings have nothing to show in it."""
+
+    def section(self, findings: Findings) -> Section | None: ...
+
+
+PARTS: dict[str, tuple[SectionModule, ...]] = {
+    "Confirmed": (declared_hypotheses, effects, interactions, incumbent, fairness),
+    "Explored": (exploration, naive_analysis, importance),
+    "What the runs did": (
+        transfer,
+        accuracy_cost,
+        learning_curves,
+        stopping,
+        search_progress,
+        per_class,
+        pairs,
+        voting,
+        published,
+    ),
+    "The record": (failures, costs, plan, provenance),
+}
 
 
 def page(findings: Findings, figures: Mapping[str, tuple[Drawing, str]]) -> str:
@@ -42,8 +89,8 @@ def page(findings: Findings, figures: Mapping[str, tuple[Drawing, str]]) -> str:
         contents=_contents(findings),
         figures=figures,
         notes=_notes(findings),
-        meta=bookkeeping.meta(results),
-        trials=bookkeeping.trial_data(results),
+        meta=_meta(results),
+        trials=trial_table.trial_data(results),
         trials_foot=Counts.of(results.trials).words(""),
         phases=_present(results.trials["phase"], Phase),
         statuses=[(status, WORDS[Status(status)]) for status in _present(results.trials["status"], Status)],
@@ -65,48 +112,15 @@ def _part(name: str) -> str:
 
 def _contents(findings: Findings) -> dict[str, list[Section]]:
     """The sections in the order of reading, by the part that they belong to; those that have nothing are left out."""
-    results = findings.results
-    found: dict[str, list[Section | None]] = {
-        "Confirmed": [
-            hypotheses.declared(findings),
-            tables.confirmed(findings),
-            tables.interactions(findings),
-            tables.incumbent(findings),
-            hypotheses.fair(findings),
-        ],
-        "Explored": [
-            tables.hypotheses(results),
-            exploration.believed(findings),
-            exploration.important(results),
-        ],
-        "What the runs did": [
-            arms.transfer(findings)
-            or _figures("trade", "Accuracy against time and size", ["accuracy-time", "accuracy-parameters"]),
-            _curves(results),
-            tables.stopping(results),
-            _figures("search", "How the search went", ["search-trials", "search-epochs"]),
-            arms.per_class(findings),
-            arms.pairs(findings),
-            arms.voting(findings),
-            published.against_print(findings),
-        ],
-        "The record": [
-            bookkeeping.failed(findings),
-            bookkeeping.costs(results),
-            bookkeeping.plan(results),
-            bookkeeping.provenance(results),
-        ],
-    }
-    return {part: [section for section in some if section is not None] for part, some in found.items()}
+    made = {part: [module.section(findings) for module in modules] for part, modules in PARTS.items()}
+    return {part: [section for section in sections if section is not None] for part, sections in made.items()}
 
 
-def _curves(results: Results) -> Section:
-    names = ["arm-curves"] if results.study.arms else ["learning-curves", "confirm-curves"]
-    return _figures("curves", "Learning curves", names, hypothesis=False)
-
-
-def _figures(key: str, title: str, names: list[str], hypothesis: bool = True) -> Section:
-    return Section(key, title, figures=names, hypothesis=hypothesis)
+def _meta(results: Results) -> str:
+    """One line for the head of the page: trials, data, date."""
+    ended = str(results.sweep.get("ended") or "")[:10]
+    parts = [Counts.of(results.trials).words(""), results.study.dataset.name + " data", ended and f"ended {ended}"]
+    return " · ".join(filter(None, parts))
 
 
 def _notes(findings: Findings) -> list[str]:

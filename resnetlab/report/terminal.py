@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from resnetlab.analysis import failures
-from resnetlab.analysis.explore.curves import full_budget
 from resnetlab.analysis.failures import Failure
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.sweep_status import SweepStatus, time_left
+from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.commands import continued
 from resnetlab.report.answer import answer, ranked
 from resnetlab.report.findings import Findings

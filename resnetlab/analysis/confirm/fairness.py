@@ -13,8 +13,8 @@ import pandas as pd
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import CellMeans, contrast
 from resnetlab.analysis.confirm.estimands import estimands
-from resnetlab.analysis.explore.curves import full_budget
 from resnetlab.analysis.shared_times import shared_times
+from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.planning.plan import Plan
 from resnetlab.study import Study
 from resnetlab.study.records import Phase, Status

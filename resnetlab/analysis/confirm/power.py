@@ -14,9 +14,9 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from resnetlab.analysis.confirm.estimands import estimands
-from resnetlab.analysis.explore.curves import full_budget
 from resnetlab.analysis.intervals import LEVEL, quantile
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.planning.plan import Plan
 from resnetlab.study.records import Phase
 

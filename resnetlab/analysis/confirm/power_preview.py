@@ -10,8 +10,8 @@ import pandas as pd
 from resnetlab.analysis.confirm.confirm_runs import collapsed
 from resnetlab.analysis.confirm.power import POWER, NoiseFloor, outlook, pooled_sd
 from resnetlab.analysis.confirm.verdicts import not_compared
-from resnetlab.analysis.explore.curves import full_budget
 from resnetlab.analysis.results import Results
+from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.planning.plan import Plan, asked, sketch
 from resnetlab.study import Study
 from resnetlab.study.records import Phase

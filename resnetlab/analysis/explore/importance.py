@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from resnetlab.analysis.explore.curves import full_budget
+from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.study import Study
 from resnetlab.study.records import Phase
 from resnetlab.study.space import Factor

@@ -1,109 +1,50 @@
-"""What exploration alone would have had people believe, beside what was confirmed."""
+"""What exploration suggests: the levels that it tried and the best trials. Hypotheses, never called effects."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from resnetlab.analysis.explore.importance import importance
-from resnetlab.analysis.explore.naive import AUDIT, FINISHED, LAST, flips, naive
-from resnetlab.analysis.results import Results
+from resnetlab.analysis.explore.search_progress import levels_tried
+from resnetlab.analysis.trial_outcomes import Counts, full_budget
+from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import interval, level, missing, signed
+from resnetlab.report.formatting import compact, duration, level, percent, settings
 from resnetlab.report.layout import Section, Table
+from resnetlab.study.records import Status
 
 
-def believed(findings: Findings) -> Section | None:
-    """Three naive analyses of the explore stage and where each would have misled; hypotheses, never effects.
-
-    Last-reported accuracies are of unequal epochs, so only what they would have made people say is shown, no size.
-    """
-    results, plan = findings.results, findings.results.plan
-    if plan is None or not plan.compared or results.explore.empty:
+def section(findings: Findings) -> Section | None:
+    """None where nothing was explored."""
+    results = findings.results
+    explore = results.explore
+    if explore.empty:
         return None
-    levels = {name: results.study.space[name].levels for name in plan.compared if name in results.factors}
-    found = flips(naive(results.trials, results.rungs, levels, plan.incumbent), findings.effects)
-    rows, misled, concluded = [], 0, 0
-    for _, group in found.groupby(["factor", "level", "reference"], sort=False):
-        by = {row.method: row for row in group.itertuples(index=False)}
-        flipped = [method for method, row in by.items() if row.flips]
-        misled += bool(flipped)
-        concluded += any(row.low > 0 or row.high < 0 for row in by.values())
-        first = by[LAST]
-        rows.append(
-            [
-                f"{first.factor} {level(first.level)} instead of {level(first.reference)}",
-                _said(first),
-                _sized(by[FINISHED]),
-                _sized(by[AUDIT]),
-                _confirmed(first),
-                ", ".join(flipped) if flipped else "no",
-            ]
-        )
-    table = Table(
-        [
-            "Comparison",
-            "Last reported says",
-            "Finished only",
-            "Audit, weighted",
-            "Confirm stage (points)",
-            "Flips under",
-        ],
-        ["text", "text", "long", "long", "text", "text"],
-        rows,
-        "Validation accuracy of explore trials, in points with naive 95% intervals. Last reported compares trials at "
-        "unequal epochs, so no size is shown. Finished only keeps those that ASHA let through. The audit weights the "
-        "exempt trials by their known chance. A conclusion flips where the confirmed effect has the other sign or is "
-        "equivalent to none.",
-        "Had the explore stage been believed",
+    levels = {name: results.study.space[name].levels for name in results.factors if results.study.space[name].compared}
+    rows = []
+    for row in levels_tried(explore, levels).itertuples(index=False):
+        numbers = (row.trials, row.full, row.stopped, row.lost)
+        rows.append([row.factor, level(row.level), *(f"{n:,}" for n in numbers), percent(row.best)])
+    counts = Counts.of(explore).words()
+    columns = ["Factor", "Level", "Trials", "At full budget", "Stopped", "Lost", "Best at full budget"]
+    tried = Table(
+        columns, ["text", "code", *["number"] * 5], rows, f"{counts}. Lost: diverged, out of memory or failed.",
+        "Levels tried",
+    )  # fmt: skip
+    full = full_budget(explore).sort_values(["val_accuracy", "number"], ascending=[False, True])
+    top = [
+        [row["number"], percent(row["val_accuracy"]), compact(row["parameters"]), duration(row["train_seconds"]),
+         settings({name: row[name] for name in results.factors})]
+        for _, row in full.head(5).iterrows()
+    ]  # fmt: skip
+    best = Table(
+        ["Trial", METRICS["val_accuracy"].label, "Parameters", "Training time", "Setting"],
+        ["number", "number", "number", "number", "long"],
+        top,
+        f"{len(full)} at the full budget, of {counts}. One seed each, and the highest of many: optimistic.",
+        "Best full-budget trials",
     )
-    lead = (
-        f"In {concluded} of {len(rows)} comparisons the explore stage alone would have led to a conclusion, in "
-        f"{misled} of them to one that the confirm stage contradicts."
-    )
-    return Section("flips", "Flips under naive analysis", [lead], [table], hypothesis=True)
-
-
-def _confirmed(row: Any) -> str:
-    """The estimate with its verdict: a number alone would read as a finding."""
-    known = not missing(row.confirmed) and row.verdict in ("effect", "equivalent", "inconclusive", "depends")
-    return f"{signed(row.confirmed)} ({row.verdict})" if known else "not estimable"
-
-
-def _said(row: Any) -> str:
-    """What the interval would have made a reader say."""
-    if missing(row.estimate):
-        return "not estimable"
-    if row.low > 0:
-        return f"{level(row.level)} is better"
-    if row.high < 0:
-        return f"{level(row.level)} is worse"
-    return "nothing"
-
-
-def _sized(row: Any) -> str:
-    if missing(row.estimate):
-        if row.method == AUDIT and not row.n and not row.n_reference:
-            return "not estimable: no trial was exempt from stopping"
-        return f"not estimable: {row.n} of {row.of} and {row.n_reference} of {row.of_reference} reached the full budget"
-    return f"{signed(row.estimate)} ({interval(row.low, row.high)}, n = {row.n} against {row.n_reference})"
-
-
-def important(results: Results) -> Section | None:
-    """Importance for the search; no sign, no interval, no control of error."""
-    if results.study.arms or results.explore.empty:
-        return None
-    found = importance(results.study, results.trials, results.epochs)
-    shares: dict[str, dict[str, str]] = {}
-    for row in found.table.itertuples(index=False):
-        heading = f"{row.method}, {row.data}: {row.trials:,} trials at epoch {row.epoch}"
-        shares.setdefault(heading, {})[row.factor] = f"{row.importance:.0%}"
-    factors = list(dict.fromkeys(found.table["factor"]))
-    rows = [[factor, *(column.get(factor) for column in shares.values())] for factor in factors]
+    stopped = Counts.of(explore).by_status[Status.STOPPED]
     text = [
-        "Which factors told good explore trials from the rest, at equal epochs only. This helps to choose ranges for a "
-        "next search; it is not an effect, and factors that do nothing can rank above some that do.",
-        *found.notes,
+        f"Trials were proposed by a sampler ({results.study.search.sampler}), and ASHA "
+        f"stopped {stopped} of {len(explore)} early. So these are hypotheses and not effects: a level with few "
+        "full-budget trials was hardly tried, not shown to be worse."
     ]
-    columns = ["Factor", *shares]
-    tables = [Table(columns, ["name", *["number"] * len(shares)], rows)] if rows else []
-    return Section("importance", "Importance for the search", text, tables, hypothesis=True)
+    return Section("hypotheses", "What exploration suggests", text, [best, tried], hypothesis=True)

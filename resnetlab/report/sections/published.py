@@ -12,7 +12,7 @@ from resnetlab.reproduction import verdict_tables
 from resnetlab.reproduction.compare import Verdict
 
 
-def against_print(findings: Findings) -> Section | None:
+def section(findings: Findings) -> Section | None:
     """Claims and numbers with a verdict each, and what in each arm is the text's and what is our choice."""
     found = findings.published
     if found is None:

@@ -1,4 +1,4 @@
-"""What the study declared beforehand and how it ended; whether the arms were compared fairly."""
+"""Each declared hypothesis: supported, refuted or inconclusive, with its numbers and the hash of its rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from resnetlab.report.formatting import interval, missing, p_value, signed
 from resnetlab.report.layout import Section, Table
 
 
-def declared(findings: Findings) -> Section | None:
-    """Each declared hypothesis: supported, refuted or inconclusive, with its numbers and the hash of its rows."""
+def section(findings: Findings) -> Section | None:
+    """None where the study declares none."""
     if findings.results.study.arms:
         return None
     found = findings.hypotheses
@@ -41,20 +41,3 @@ def declared(findings: Findings) -> Section | None:
     )  # fmt: skip
     table = table.without_empty().said_once("Runs", "Estimand", "Rows", "Note")
     return Section("hypotheses-declared", "Declared hypotheses", [f"{len(found)} declared: {counts}."], [table])
-
-
-def fair(findings: Findings) -> Section | None:
-    """Tuning budgets, ranges whose best value lies at an edge, equal epochs, size and time."""
-    if findings.results.trials.empty:
-        return None
-    found = findings.fairness
-    uneven = [[finding.check, finding.text] for finding in found if finding.fair is False]
-    untold = [[finding.check, finding.text] for finding in found if finding.fair is None]
-    even = [[finding.check, finding.text] for finding in found if finding.fair]
-    lead = f"{len(uneven) or 'None'} of {len(found)} checks found the comparison uneven."
-    tables = [
-        Table(["Check", "What"], ["medium", "long"], rows, title=title, folded=folded)
-        for title, rows, folded in (("Uneven", uneven, False), ("Cannot be told", untold, True), ("Even", even, True))
-        if rows
-    ]
-    return Section("fairness", "Was the comparison fair?", [lead], tables)

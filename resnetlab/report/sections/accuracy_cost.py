@@ -1,0 +1,15 @@
+"""Accuracy against time and size: the figures of explore trials."""
+
+from __future__ import annotations
+
+from resnetlab.report.figures import accuracy_cost
+from resnetlab.report.findings import Findings
+from resnetlab.report.layout import Section
+
+
+def section(findings: Findings) -> Section | None:
+    """None where named arms have a section of their own (`transfer`)."""
+    if findings.named_arms:
+        return None
+    figures = [*reversed(accuracy_cost.NAMES)]
+    return Section("trade", "Accuracy against time and size", figures=figures, hypothesis=True)

@@ -1,0 +1,100 @@
+"""Every comparison of the plan but the interactions, with its evidence, and the arms that they are made of."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from resnetlab.analysis.confirm.estimands import INTERACTION
+from resnetlab.analysis.trial_outcomes import Counts, full_budget
+from resnetlab.report.answer import notes, ranked
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import asked, compact, duration, interval, p_value, percent, percents, signed
+from resnetlab.report.layout import FOLDED, Section, Table
+from resnetlab.report.sections.noise import noise_and_power
+
+
+def section(findings: Findings) -> Section | None:
+    """None without a plan."""
+    plan = findings.results.plan
+    if plan is None:
+        return None
+    text = [
+        "Differences of mean test accuracy between runs at the full budget, on seeds that exploration never used. "
+        f"Family-wise error rate {plan.alpha:g}; effects within ±{plan.delta:g} points count as too small to matter."
+    ]
+    if plan.infeasible:
+        text.append("Not run because infeasible: " + "; ".join(plan.infeasible) + ".")
+    tables = comparisons(findings, findings.effects["estimand"] != INTERACTION)
+    tables += noise_and_power(findings)
+    if plan.arms:
+        tables.append(_arms(findings))
+    return Section("effects", "Effects on fresh seeds", text, tables)
+
+
+def comparisons(findings: Findings, which: pd.Series) -> list[Table]:
+    """A row for each of the comparisons that `which` names."""
+    found = findings.effects
+    _, own = notes(found)
+    common, _ = notes(found[which])
+    declared = ["yes" if not alone else "exploratory" for alone in findings.exploratory]
+    shown = ranked(found.assign(note=own, declared=declared)[which])
+    rows = [
+        [
+            asked(row),
+            signed(row.estimate),
+            interval(row.low, row.high),
+            f"{row.n:.0f} / {row.n_reference:.0f}",
+            p_value(row.p_adjusted),
+            row.verdict,
+            row.declared,
+            row.estimand,
+            row.note,
+        ]
+        for row in shown.itertuples(index=False)
+    ]
+    if not rows:
+        return []
+    headings = ["Comparison", "Effect (points)", "95% interval", "Runs", "Adjusted p", "Verdict", "Declared",
+                "Estimand", "Note"]  # fmt: skip
+    kinds = ["name", "number", "number", "number", "number", "verdict", "text", "medium", "long"]
+    methods = sorted({str(method) for method in found[which]["method"].dropna()} - {"none"})
+    counts = Counts.of(findings.results.confirm).words("confirm")
+    foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
+    foot += f" In all comparisons: {common}." if common else ""
+    return [Table(headings, kinds, rows, foot).without_empty().said_once("Runs", "Declared", "Estimand")]
+
+
+def _arms(findings: Findings) -> Table:
+    confirm = full_budget(findings.results.confirm)
+    confirm = confirm.assign(epoch_seconds=confirm["train_seconds"] / confirm["epochs_run"])
+    names = ("parameters", "epoch_seconds", "train_seconds")
+    size, epoch, seconds = (confirm.groupby("arm")[name].mean() for name in names)
+    rows = [
+        [
+            row.arm,
+            f"{row.n} of {row.planned}",
+            percent(row.mean),
+            percents(row.low, row.high),
+            signed(row.sd).lstrip("+"),
+            compact(size.get(row.arm)),
+            duration(epoch.get(row.arm)),
+            duration(seconds.get(row.arm)),
+            row.note,
+        ]
+        for row in findings.performance.itertuples(index=False)
+    ]
+    sd = "Seed-to-seed sd (points)"
+    columns = [
+        "Arm",
+        "Runs",
+        "Test accuracy",
+        "95% interval",
+        sd,
+        "Parameters",
+        "Time per epoch",
+        "Training time",
+        "Note",
+    ]
+    foot = f"{Counts.of(findings.results.confirm).words('confirm')}."
+    table = Table(columns, ["name", *["number"] * 7, "long"], rows, foot, "The arms", folded=len(rows) > FOLDED)
+    return table.without_empty().said_once("Runs")

@@ -1,0 +1,58 @@
+"""The incumbent: the chosen setting, what it was chosen by, and how it does on fresh seeds."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from resnetlab.analysis.intervals import mean_interval
+from resnetlab.analysis.trial_outcomes import Counts
+from resnetlab.report.answer import incumbent_runs, tested
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import compact, duration, missing, percent, percents, settings
+from resnetlab.report.layout import Section, Table
+
+
+def section(findings: Findings) -> Section | None:
+    """None without a plan, and where the arms are named."""
+    results, plan = findings.results, findings.results.plan
+    if plan is None or plan.design == "arms":
+        return None
+    runs = incumbent_runs(results)
+    test, validated = tested(findings), mean_interval(runs["val_accuracy"])
+    chosen = results.explore[results.explore["trial_id"] == plan.chosen_trial]
+    number = f"trial {chosen['number'].iloc[0]}" if len(chosen) else plan.chosen_trial
+    rows = [
+        ["Test accuracy, fresh seeds", percent(test[0]), percents(test[1], test[2]), test[3]],
+        [
+            "Validation accuracy, fresh seeds",
+            percent(validated[0]),
+            percents(validated[1], validated[2]),
+            validated[3],
+        ],
+        [
+            f"Validation accuracy when chosen ({number})",
+            percent(plan.chosen_val_accuracy),
+            "optimistic: the highest",
+            1,
+        ],
+    ]
+    columns = ["Measure", "Mean", "95% interval", "Runs"]
+    foot = Counts.of(results.confirm[results.confirm["arm"] == "incumbent"]).words("confirm")
+    facts = _facts(runs)
+    return Section(
+        "incumbent",
+        "The incumbent",
+        [settings(plan.incumbent) + (f". {facts}" if facts else "")],
+        [Table(columns, ["name", "number", "number", "number"], rows, foot)],
+    )
+
+
+def _facts(runs: pd.DataFrame) -> str:
+    if runs.empty or missing(runs["parameters"].iloc[0]):
+        return ""
+    row = runs.iloc[0]
+    speed = duration(float(runs["train_seconds"].mean()))
+    return (
+        f"{int(row['parameters']):,} parameters, {compact(row['multiply_adds'])} multiply-adds an image, "
+        f"{speed} of training on {row['device']}."
+    )

@@ -1,0 +1,86 @@
+"""What exploration alone would have had people believe, beside what was confirmed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resnetlab.analysis.explore.naive import AUDIT, FINISHED, LAST, flips, naive
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import interval, level, missing, signed
+from resnetlab.report.layout import Section, Table
+
+
+def section(findings: Findings) -> Section | None:
+    """Three naive analyses of the explore stage and where each would have misled; hypotheses, never effects.
+
+    Last-reported accuracies are of unequal epochs, so only what they would have made people say is shown, no size.
+    """
+    results, plan = findings.results, findings.results.plan
+    if plan is None or not plan.compared or results.explore.empty:
+        return None
+    levels = {name: results.study.space[name].levels for name in plan.compared if name in results.factors}
+    found = flips(naive(results.trials, results.rungs, levels, plan.incumbent), findings.effects)
+    rows, misled, concluded = [], 0, 0
+    for _, group in found.groupby(["factor", "level", "reference"], sort=False):
+        by = {row.method: row for row in group.itertuples(index=False)}
+        flipped = [method for method, row in by.items() if row.flips]
+        misled += bool(flipped)
+        concluded += any(row.low > 0 or row.high < 0 for row in by.values())
+        first = by[LAST]
+        rows.append(
+            [
+                f"{first.factor} {level(first.level)} instead of {level(first.reference)}",
+                _said(first),
+                _sized(by[FINISHED]),
+                _sized(by[AUDIT]),
+                _confirmed(first),
+                ", ".join(flipped) if flipped else "no",
+            ]
+        )
+    table = Table(
+        [
+            "Comparison",
+            "Last reported says",
+            "Finished only",
+            "Audit, weighted",
+            "Confirm stage (points)",
+            "Flips under",
+        ],
+        ["text", "text", "long", "long", "text", "text"],
+        rows,
+        "Validation accuracy of explore trials, in points with naive 95% intervals. Last reported compares trials at "
+        "unequal epochs, so no size is shown. Finished only keeps those that ASHA let through. The audit weights the "
+        "exempt trials by their known chance. A conclusion flips where the confirmed effect has the other sign or is "
+        "equivalent to none.",
+        "Had the explore stage been believed",
+    )
+    lead = (
+        f"In {concluded} of {len(rows)} comparisons the explore stage alone would have led to a conclusion, in "
+        f"{misled} of them to one that the confirm stage contradicts."
+    )
+    return Section("flips", "Flips under naive analysis", [lead], [table], hypothesis=True)
+
+
+def _confirmed(row: Any) -> str:
+    """The estimate with its verdict: a number alone would read as a finding."""
+    known = not missing(row.confirmed) and row.verdict in ("effect", "equivalent", "inconclusive", "depends")
+    return f"{signed(row.confirmed)} ({row.verdict})" if known else "not estimable"
+
+
+def _said(row: Any) -> str:
+    """What the interval would have made a reader say."""
+    if missing(row.estimate):
+        return "not estimable"
+    if row.low > 0:
+        return f"{level(row.level)} is better"
+    if row.high < 0:
+        return f"{level(row.level)} is worse"
+    return "nothing"
+
+
+def _sized(row: Any) -> str:
+    if missing(row.estimate):
+        if row.method == AUDIT and not row.n and not row.n_reference:
+            return "not estimable: no trial was exempt from stopping"
+        return f"not estimable: {row.n} of {row.of} and {row.n_reference} of {row.of_reference} reached the full budget"
+    return f"{signed(row.estimate)} ({interval(row.low, row.high)}, n = {row.n} against {row.n_reference})"

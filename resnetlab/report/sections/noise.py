@@ -1,0 +1,58 @@
+"""How far seeds alone spread, and what so many seeds could have found: a table beside the effects."""
+
+from __future__ import annotations
+
+from resnetlab.analysis.confirm import power
+from resnetlab.analysis.results import Results
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import missing, signed
+from resnetlab.report.layout import Table
+from resnetlab.wording import plural
+
+
+def noise_and_power(findings: Findings) -> list[Table]:
+    """One table; none where nothing is known of either."""
+    known = [said.split(": ", 1) for said in _known(findings)]
+    return [Table(["What", "How much"], ["name", "long"], known, title="Noise and power")] if known else []
+
+
+def _known(findings: Findings) -> list[str]:
+    """Sentences `what: how much`; of the pilot alone where no arm has two runs."""
+    results, plan, runs = findings.results, findings.results.planned, findings.runs
+    floor = power.noise_floor(runs.values)
+    if not floor.known or not floor.sd > 0:
+        return _pilot(results)
+    sd = [signed(value).lstrip("+") for value in (floor.sd, floor.low, floor.high)]
+    text = [
+        f"Noise floor: seeds alone spread by {sd[0]} points (standard deviation over {floor.runs} runs of {floor.arms} "
+        f"arms, 95% interval {sd[1]} … {sd[2]}).",
+        *_pilot(results),
+    ]
+    shared = power.block_correlation(runs.values)
+    if not missing(shared.correlation):
+        text.append(
+            f"Pairing gain: runs of different arms on the same seed correlate {shared.correlation:+.2f} (95% interval "
+            f"{shared.low:+.2f} … {shared.high:+.2f}, {shared.blocks} seeds); the intervals here assume none."
+        )
+    ahead = power.outlook(plan, floor.sd, results.study.search.epochs)
+    for row in ahead[ahead["holm"]].itertuples(index=False):
+        needs = "no number of seeds"
+        if not missing(row.seeds_needed):
+            needs = f"{row.seeds_needed:,.0f} seeds ({row.epochs_needed:,.0f} epochs in all)"
+        least = signed(row.detectable).lstrip("+") if row.seeds > 1 else "no size"
+        text.append(
+            f"Power, {row.estimand}: {plural(row.seeds, 'seed')} {'finds' if row.seeds == 1 else 'find'} an effect of "
+            f"{least} points in four of five studies, adjusted for {plural(row.tests, 'test')}; {plan.delta:g} points "
+            f"need {needs}."
+        )
+    return text
+
+
+def _pilot(results: Results) -> list[str]:
+    """What was known of it when the plan was made."""
+    known = results.plan.pilot if results.plan else None
+    if not known:
+        return []
+    return [
+        f"Pilot: before the plan, {known['runs']:.0f} runs of the baseline alone spread by {known['sd']:.2f} points."
+    ]

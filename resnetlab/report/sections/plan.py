@@ -1,0 +1,80 @@
+"""The plan: the factors and their levels, and what was written down before any confirm run."""
+
+from __future__ import annotations
+
+from resnetlab.analysis.results import Results
+from resnetlab.experiment.metrics import METRICS
+from resnetlab.report.findings import Findings
+from resnetlab.report.formatting import level, settings
+from resnetlab.report.layout import FOLDED, Section, Table
+from resnetlab.study import differences
+from resnetlab.study.space import Branch
+from resnetlab.study.trial_config import TrialConfig
+
+
+def section(findings: Findings) -> Section:
+    """The factors alone where no plan was made."""
+    results = findings.results
+    study = results.study
+    base = study.baseline_values()
+    rows = [
+        [
+            factor.name,
+            TrialConfig.model_fields[factor.name].description or "",
+            "; ".join(map(_branch, factor.branches)),
+            level(base.get(factor.name)),
+        ]
+        for factor in study.space.factors
+    ]
+    fixed = {name: value for name, value in study.baseline.items() if name not in study.space.names}
+    foot = f"Set for all trials: {settings(fixed)}; the rest is as resnetlab has it (a trial's row shows all)."
+    columns = ["Factor", "Meaning", "Levels or range", "Baseline"]
+    factors = Table(columns, ["code", "text", "long", "code"], rows, foot, "The factors")
+    if results.plan is None:
+        return Section("plan", "The plan", [_no_plan(results)], [factors])
+    found = results.plan
+    text = [
+        f"Written down and hashed before the first of its own confirm runs (plan {found.plan_hash}): design "
+        f"{found.design}, {len(found.arms)} arms on {found.seeds} seeds each, compared on "
+        f"{METRICS[found.metric].label.lower()}, family-wise error rate {found.alpha:g}, smallest effect of interest "
+        f"{found.delta:g} points. Code {found.code}, data {found.data_hash}.",
+        *_replaced(results),
+    ]
+    rows = [
+        [arm.name, settings(arm.values), settings(arm.companions) if arm.companions else "none"] for arm in found.arms
+    ]
+    foot = "Moved along: tuned settings that had to change with the levels, as the search found them."
+    columns = ["Arm", "Setting", "Moved along"]
+    laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned", folded=len(rows) > FOLDED)
+    return Section("plan", "The plan", text, [factors, laid])
+
+
+def _no_plan(results: Results) -> str:
+    if results.study.confirm.design == "none":
+        return "There is no plan: this study explores, and confirms nothing (confirm.design: none)."
+    return "No plan was made yet: confirm runs follow exploration, once a trial of it has reached the full budget."
+
+
+def _replaced(results: Results) -> list[str]:
+    """Plans that this one took the place of: what they asked otherwise, and what had been seen of them by then."""
+    text = []
+    for name in results.folder.names("plans"):
+        old = results.folder.read_json(f"plans/{name}") or {}
+        changed = differences(old.get("asked", {}), results.planned.asked, words="{} then, {} now")
+        runs = results.other_confirm
+        seen = int((runs["plan_hash"] == old.get("plan_hash")).sum())
+        text.append(
+            f"It took the place of plan {old.get('plan_hash')} ({'; '.join(changed) or 'the same questions'}), "
+            f"of which {seen} runs had been started: they are used in nothing, but whoever changed the plan could see "
+            "them."
+        )
+    return text
+
+
+def _branch(branch: Branch) -> str:
+    if branch.levels is not None:
+        text = ", ".join(map(level, branch.levels))
+    else:
+        text = f"{level(branch.low)} … {level(branch.high)}" + (" (log)" if branch.log else "")
+    where = [f"{name} {' or '.join(map(level, levels))}" for name, levels in branch.when.items()]
+    return f"{text} where {' and '.join(where)}" if where else text
