@@ -30,6 +30,7 @@ from resnetlab.errors import (
     StorageLost,
     TrialsFailed,
 )
+from resnetlab.experiment.messages import TrialContext
 from resnetlab.paths import user_path
 from resnetlab.provenance import code_hash, command_line, provenance
 from resnetlab.ray_backend import cluster, preflight
@@ -253,19 +254,19 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
                 backend.run(sweep, _context(asked, sweep, resources, options.address is not None), tick, capacity)
 
 
-def _context(asked: preflight.Asked, sweep: Sweep, resources: Resources, shared: bool) -> dict[str, Any]:
+def _context(asked: preflight.Asked, sweep: Sweep, resources: Resources, gpus: float, shared: bool) -> TrialContext:
     """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
-    return {
-        "folder": asked.folder.place,
-        "cache": str(asked.cache),
-        "versions": preflight.decisive(),
-        "cpus": resources.cpus,
-        "gpus": resources.gpus,
-        "epoch_limit": resources.epoch_limit,
-        "compile": resources.compile,
-        "every_epoch": shared,
-        "contents": initial_weights.contents(asked.folder, sweep.store.trials.values()),
-    }
+    return TrialContext(
+        folder=asked.folder.place,
+        cache=asked.cache,
+        cpus=resources.cpus,
+        gpus=resources.gpus,
+        epoch_limit=resources.epoch_limit,
+        versions=preflight.decisive(),
+        compile=resources.compile,
+        every_epoch=shared,
+        contents=initial_weights.contents(asked.folder, sweep.store.trials.values()),
+    )
 
 
 @contextmanager
