@@ -53,6 +53,9 @@ def reporter(crowd: int, place: Path) -> type:
     take the trials for which others are being started, and Tune would end these."""
     from ray import tune
 
+    from resnetlab.experiment.messages import Report, Task
+    from resnetlab.study.records import EpochRecord
+
     class Reporter(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
             (place / str(os.getpid())).touch()
@@ -62,23 +65,24 @@ def reporter(crowd: int, place: Path) -> type:
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            task, self.config = new_config["task"], {}  # as TrialWorker does
-            self._epoch, self._lr = task["recorded"], task["config"]["lr"]
-            self._seed, self._first = task["config"]["seed"] % 1000, True
+            task: Task = new_config["task"]
+            self.config = {}  # as TrialWorker does
+            self._epoch, self._lr = task.recorded, task.config.lr
+            self._seed, self._first = task.config.seed % 1000, True
             return True
 
         def step(self) -> dict[str, Any]:
             self._epoch += 1
             value = 0.9 - 0.5 / (self._epoch + 1) - 0.3 * abs(self._lr - 0.1) + self._seed * 1e-5
-            row = {
-                "epoch": self._epoch, "train_loss": 2.5 * (1 - value), "train_accuracy": value,
-                "val_loss": 2.6 * (1 - value), "val_accuracy": value, "lr": self._lr, "train_seconds": 1.5,
-                "eval_seconds": 0.2, "images_per_second": 3e3, "peak_memory": 300 << 20,
-            }  # fmt: skip
+            record = EpochRecord(
+                epoch=self._epoch, train_loss=2.5 * (1 - value), train_accuracy=value, val_loss=2.6 * (1 - value),
+                val_accuracy=value, lr=self._lr, train_seconds=1.5, eval_seconds=0.2, images_per_second=3e3,
+                peak_memory=300 << 20,
+            )  # fmt: skip
             facts = {"parameters": 7000, "trainable": 7000, "multiply_adds": 10**6, "device": "none", "threads": 1}
             columns = {"checkpoint_seconds": 0.0} | (facts if self._first else {})
             self._first = False
-            return {"report": [{"epochs": [row], "columns": columns, "restarted": False, "busy_seconds": 0.0}]}
+            return {"report": Report((record,), columns)}
 
     return Reporter
 
@@ -127,6 +131,7 @@ def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dic
     began = time.monotonic()
     from resnetlab.driver import run
     from resnetlab.errors import Interrupted
+    from resnetlab.experiment.messages import Report
     from resnetlab.ray_backend import backend
     from resnetlab.search.optuna_sampler import OptunaSampler
     from resnetlab.storage.results_folder import ResultsFolder
@@ -143,7 +148,7 @@ def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dic
     Store.publish = clock.timed("publishing", Store.publish)  # type: ignore[method-assign]
     report, first = Sweep.report, []
 
-    def reported(self: Sweep, trial_id: str, message: Any) -> bool:
+    def reported(self: Sweep, trial_id: str, message: Report) -> bool:
         if not first:
             first.append(time.monotonic() - began)
         clock.reported()

@@ -17,7 +17,9 @@ import optuna
 from common import Book, Row, options, spread
 
 from resnetlab.calibration.simulator import Memory, Run, Truth, run
+from resnetlab.experiment.messages import Report
 from resnetlab.study import Study, build_study
+from resnetlab.study.records import EpochRecord
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import one_dataset
 
@@ -68,11 +70,11 @@ class Ours:
 
     def report(self, key: Any, epoch: int, played: Run) -> bool:
         value = float(played.val[epoch - 1])
-        row = {
-            "epoch": epoch, "train_loss": 1.0, "train_accuracy": value, "val_loss": 1.0, "val_accuracy": value,
-            "lr": 0.1, "train_seconds": 1.0, "eval_seconds": 0.1, "images_per_second": 1.0, "peak_memory": 1,
-        }  # fmt: skip
-        return self._sweep.report(key.trial_id, {"epochs": [row], "columns": {}})
+        record = EpochRecord(
+            epoch=epoch, train_loss=1.0, train_accuracy=value, val_loss=1.0, val_accuracy=value, lr=0.1,
+            train_seconds=1.0, eval_seconds=0.1, images_per_second=1.0, peak_memory=1,
+        )  # fmt: skip
+        return self._sweep.report(key.trial_id, Report((record,)))
 
 
 class FullBudget:

@@ -56,20 +56,20 @@ def memory(folder: str, cache: str, count: int) -> Iterator[float]:
 
 def trials(folder: str, cache: str, settings: Iterable[dict[str, Any]]) -> Iterator[None]:
     """One after another in a worker of this process."""
+    from resnetlab.experiment.messages import Task, TrialContext
     from resnetlab.ray_backend.worker import TrialWorker
     from resnetlab.study.records import Phase
     from resnetlab.study.trial_config import TrialConfig
-    from resnetlab.sweep.task import Task
     from resnetlab.vision.data import prepare
 
     worker = TrialWorker({})
     for number, changes in enumerate(settings):
         config = TrialConfig(data=DATA, seed=number, **(TINY | changes))
         task = Task(config.trial_id, config, Phase.EXPLORE, False, prepare(config.data, Path(cache)).hash)
-        context = {"folder": folder, "cache": cache, "cpus": 1, "gpus": 0, "epoch_limit": 600}
-        worker.reset_config({"task": task.as_message(), "context": context})
-        (report,) = worker.step()["report"]
-        assert "ending" not in report, report
+        context = TrialContext(folder, Path(cache), cpus=1, gpus=0, epoch_limit=600)
+        worker.reset_config({"task": task, "context": context})
+        report = worker.step()["report"]
+        assert not report.ending, report
         yield
 
 

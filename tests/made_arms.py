@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from resnetlab.experiment.messages import Ending, Report
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
 from resnetlab.study import Study, build_study
+from resnetlab.study.records import EpochRecord, Status, TestResult
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key
 
@@ -64,8 +66,8 @@ def make_arms(
     while (task := sweep.next()) is not None:
         arm = store.trials[task.trial_id]["arm"]
         count = len(datasets[data_key(task.config)][1])
-        message = made.message(task.config, arm, planted[arm], count, arm in fail, (seconds or {}).get(arm))
-        sweep.report(task.trial_id, message)
+        report = made.report(task.config, arm, planted[arm], count, arm in fail, (seconds or {}).get(arm))
+        sweep.report(task.trial_id, report)
     store.close()
     folder.write_json("study.json", study.model_dump(mode="json"))
     first = next(iter(configs.values()))
@@ -81,19 +83,17 @@ class _Made:
         self.images = images
         self.hard = np.random.default_rng(0).random(images)  # which images are difficult, for every arm alike
 
-    def message(
+    def report(
         self, config: Any, arm: str, accuracy: float, classes: int, fails: bool, seconds: float | None
-    ) -> dict[str, Any]:
+    ) -> Report:
         if fails:
-            ending = {
-                "status": "failed",
-                "reason": "weights IMAGENET1K_V1 of resnet18 are neither here nor to be had: x",
-            }
-            return {"epochs": [], "ending": ending}
+            reason = "weights IMAGENET1K_V1 of resnet18 are neither here nor to be had: x"
+            return Report(ending=Ending(Status.FAILED, reason))
         rng = np.random.default_rng(config.seed % 2**32)
         final = accuracy + rng.normal(0, 0.004)
         seconds = seconds or (2.0 if config.frozen else 6.0) * rng.uniform(0.97, 1.03)
-        epochs = [self._epoch(n, config.epochs, final, seconds, config.lr, rng) for n in range(1, config.epochs + 1)]
+        numbers = range(1, config.epochs + 1)
+        epochs = tuple(self._epoch(n, config.epochs, final, seconds, config.lr, rng) for n in numbers)
         labels = np.arange(self.images) % classes
         # The first class is the hardest and the last ones are easy; in all, the planted share is right.
         score = 0.8 * self.hard + 0.2 * rng.random(self.images) + 0.25 * (labels == 0) - 0.3 * (labels > 0.8 * classes)
@@ -105,13 +105,15 @@ class _Made:
             "device": "cpu", "device_share": 1.0, "threads": 1, "host": "node-0", "setup_seconds": 0.1,
             "prefix_cached": True if config.frozen else None,
         }  # fmt: skip
-        test = {"accuracy": float(right.mean()), "loss": 0.7, "predictions": predicted, "labels": labels}
-        return {"epochs": epochs, "columns": columns, "test": test | {"image": np.arange(self.images)}}
+        test = TestResult(float(right.mean()), 0.7, predicted, labels, np.arange(self.images))
+        return Report(epochs, columns, test=test)
 
-    def _epoch(self, n: int, total: int, final: float, seconds: float, lr: float, rng: Any) -> dict[str, Any]:
+    def _epoch(
+        self, n: int, total: int, final: float, seconds: float, lr: float, rng: np.random.Generator
+    ) -> EpochRecord:
         value = float(final * (1 - 0.9 ** (4 * n)) + (n < total) * rng.normal(0, 0.004))
-        return {
-            "epoch": n, "train_loss": 2.4 * (1 - value), "val_loss": 2.5 * (1 - value), "val_accuracy": value,
-            "train_accuracy": min(1.0, value + 0.006 * n), "lr": lr, "train_seconds": seconds,
-            "eval_seconds": 0.1 * seconds, "images_per_second": 4800 / seconds, "peak_memory": 300 << 20,
-        }  # fmt: skip
+        return EpochRecord(
+            epoch=n, train_loss=2.4 * (1 - value), train_accuracy=min(1.0, value + 0.006 * n),
+            val_loss=2.5 * (1 - value), val_accuracy=value, lr=lr, train_seconds=seconds,
+            eval_seconds=0.1 * seconds, images_per_second=4800 / seconds, peak_memory=300 << 20,
+        )  # fmt: skip

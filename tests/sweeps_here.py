@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from resnetlab.driver.dataset_record import compared, starts
+from resnetlab.experiment.messages import TrialContext
 from resnetlab.ray_backend.worker import TrialWorker
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
@@ -21,11 +22,11 @@ def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -
     folder.write_json("data.json", compared(folder, study, datasets))
     store = Store(folder, study.columns)
     sweep = Sweep(study, store, FACTS, {key: (found.hash, found.classes) for key, found in datasets.items()})
-    context = {"folder": folder.url, "cache": str(cache), "cpus": 1, "gpus": 0, "epoch_limit": 600}
+    context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_limit=600)
     ended = 0
     while (until is None or ended < until) and (task := sweep.next()) is not None:
-        worker = TrialWorker({"task": task.as_message(), "context": context})
-        while sweep.report(task.trial_id, worker.step()["report"][0]):
+        worker = TrialWorker({"task": task, "context": context})
+        while sweep.report(task.trial_id, worker.step()["report"]):
             pass
         ended += 1
     if sweep.error is not None:

@@ -9,6 +9,7 @@ from sweeps_here import FACTS
 
 from resnetlab.driver.dataset_record import starts
 from resnetlab.errors import BadData, BadRequest, NodeRefused, OtherData
+from resnetlab.experiment.messages import TrialContext
 from resnetlab.provenance import versions
 from resnetlab.ray_backend import preflight
 from resnetlab.ray_backend.preflight import Asked, Node, check_here, decisive
@@ -133,11 +134,11 @@ def test_a_node_that_joined_late_and_differs_ends_the_sweep_and_loses_nothing(tm
     store = Store(folder, study.columns)
     sweep = Sweep(study, store, FACTS, {key: ("0" * 16 if differs == "data" else dataset.hash, dataset.classes)})
     task = sweep.next()
-    context = {"folder": folder.place, "cache": str(tmp_path / "cache"), "cpus": 1, "gpus": 0, "epoch_limit": 600}
-    context["versions"] = decisive() | ({"torch": "1.0"} if differs == "torch" else {})
-    worker = TrialWorker({"task": task.as_message(), "context": context})
+    wanted = decisive() | ({"torch": "1.0"} if differs == "torch" else {})
+    context = TrialContext(folder.place, tmp_path / "cache", cpus=1, gpus=0, epoch_limit=600, versions=wanted)
+    worker = TrialWorker({"task": task, "context": context})
     with pytest.raises(kind) as caught:
-        sweep.report(task.trial_id, worker.step()["report"][0])
+        sweep.report(task.trial_id, worker.step()["report"])
     assert caught.value.exit_code == code and platform.node() in str(caught.value)
     sweep.interrupt()
     store.close()

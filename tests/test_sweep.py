@@ -2,17 +2,19 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from resnetlab.analysis.confirm.power_preview import replicates
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
+from resnetlab.experiment.messages import Ending, Report
 from resnetlab.planning.plan import asked, make_plan
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
-from resnetlab.study.records import Phase, Status
+from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
 from resnetlab.sweep.crashes import Crash
 from resnetlab.sweep.plan_store import read_plan
 from resnetlab.sweep.state_machine import Sweep
@@ -47,35 +49,27 @@ class Trainer:
     """Stands for the workers: keeps each trial's epochs as its checkpoint would."""
 
     def __init__(self, broken=lambda config: False):
-        self.epochs: dict[str, list[dict]] = {}
+        self.epochs: dict[str, list[EpochRecord]] = {}
         self.broken = broken
 
     def step(self, task, reported):
-        """The message after one more epoch; `reported` epochs were sent before by this incarnation."""
+        """The report after one more epoch; `reported` epochs were sent before by this incarnation."""
         config = task.config
         rng = random.Random(config.seed)
         done = self.epochs.setdefault(task.trial_id, [])
         if self.broken(config):
-            return {"epochs": [], "ending": {"status": "diverged", "reason": "loss is nan"}}
+            return Report(ending=Ending(Status.DIVERGED, "loss is nan"))
         if len(done) < config.epochs:
             level = 0.6 + 0.05 * (config.blocks == 3) + 0.02 * rng.random()
             value = level * (1 - 0.8 ** (len(done) + 1))
             fill = dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "lr", "images_per_second"), 0.5)
             row = {"epoch": len(done) + 1, "val_accuracy": value, "train_seconds": 1.0, "eval_seconds": 0.1}
-            done.append({**fill, **row, "peak_memory": 1})
-        message = {"epochs": done[reported:], "columns": {"parameters": 10}, "restarted": False}
+            done.append(EpochRecord(**fill, **row, peak_memory=1))
+        test = None
         if len(done) == config.epochs and task.test:
             labels = np.arange(6) % 2
-            accuracy = done[-1]["val_accuracy"]
-            test = {
-                "accuracy": accuracy,
-                "loss": 1.0,
-                "predictions": labels,
-                "labels": labels,
-                "image": np.arange(6),
-            }
-            message["test"] = test
-        return message
+            test = TestResult(done[-1].val_accuracy, 1.0, labels, labels, np.arange(6))
+        return Report(tuple(done[reported:]), {"parameters": 10}, test=test)
 
 
 def drive(sweep, trainer, slots=2, steps=None, rng=None):
@@ -92,9 +86,9 @@ def drive(sweep, trainer, slots=2, steps=None, rng=None):
             if steps < 0:
                 return False
         job = rng.choice(working)
-        message = trainer.step(job[0], job[1])
-        job[1] += len(message["epochs"])
-        if not sweep.report(job[0].trial_id, message):
+        report = trainer.step(job[0], job[1])
+        job[1] += len(report.epochs)
+        if not sweep.report(job[0].trial_id, report):
             working.remove(job)
 
 
@@ -210,7 +204,7 @@ def test_a_signal_at_the_same_place_ends_a_trial_and_deaths_of_other_kinds_do_no
     sweep.report(task.trial_id, trainer.step(task, 0))
     sweep.crashed(task.trial_id, crash)  # in the next epoch: another place
     assert sweep.next().trial_id == task.trial_id
-    sweep.report(task.trial_id, trainer.step(task, 0) | {"epochs": trainer.epochs[task.trial_id][:1]})
+    sweep.report(task.trial_id, replace(trainer.step(task, 0), epochs=(trainer.epochs[task.trial_id][0],)))
     sweep.crashed(task.trial_id, crash)  # an epoch repeated from an old checkpoint is no way on
     row = sweep.store.trials[task.trial_id]
     assert row["status"] == "failed" and row["epochs_run"] == 1
@@ -230,7 +224,7 @@ def test_failed_trials_are_run_again_when_asked_with_what_befell_them_kept(tmp_p
     class Failing(Trainer):
         def step(self, task, reported):
             if fails(task.config):
-                return {"epochs": [], "ending": {"status": "failed", "reason": "why", "traceback": "where"}}
+                return Report(ending=Ending(Status.FAILED, "why", "where"))
             return super().step(task, reported)
 
     def at(stage, retry=False):
@@ -262,7 +256,7 @@ def test_what_failed_before_the_plan_stays_and_what_failed_of_the_plan_is_run_ag
     class Failing(Trainer):
         def step(self, task, reported):
             if task.config.optimizer == "adamw" and (task.test or task.config.kernel == 3):
-                return {"epochs": [], "ending": {"status": "out_of_memory", "reason": "why"}}
+                return Report(ending=Ending(Status.OUT_OF_MEMORY, "why"))
             return super().step(task, reported)
 
     sweep = start(tmp_path)

@@ -19,7 +19,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.driver import rerun as again_module
 from resnetlab.driver.rerun import Place, find, rerun
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.ray_backend.worker import _ending, _Run
+from resnetlab.experiment.messages import Ending, Report, TrialContext
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
 from resnetlab.study import build_study
@@ -28,6 +28,7 @@ from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import prepare
 from resnetlab.vision.training.export import FILES, load
+from resnetlab.vision.trial_run import TrialRun
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = {
@@ -57,13 +58,13 @@ def swept(place: Path, cache: Path, **content) -> ResultsFolder:
     facts = {"git_revision": "0000", "versions": json.dumps(again_module.versions())}
     sweep = Sweep(study, store, facts, {key: (found.hash, found.classes) for key, found in datasets.items()})
     while (task := sweep.next()) is not None:
-        context = {"folder": folder.url, "cache": str(cache), "cpus": 1.0, "gpus": 0.0, "epoch_limit": 600}
+        context = TrialContext(folder.url, cache, cpus=1.0, gpus=0.0, epoch_limit=600)
         try:
-            run = _Run(task.as_message(), context)
+            run = TrialRun(task, context)
             while sweep.report(task.trial_id, run.step()):
                 pass
         except Exception as error:
-            sweep.report(task.trial_id, {"epochs": [], "ending": _ending(error)})
+            sweep.report(task.trial_id, Report(ending=Ending.of(error)))
     assert sweep.finished and sweep.error is None
     store.close()
     folder.write("study.json", study.model_dump_json().encode())

@@ -7,15 +7,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from resnetlab.experiment.messages import Task, TrialContext
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study.records import Phase
 from resnetlab.study.trial_config import TrialConfig
-from resnetlab.sweep.task import Task
 from resnetlab.vision.data import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,18 +39,18 @@ def trials(worker, folder, cache, settings):
     for changes in settings:
         changes = dict(changes)
         cpus = changes.pop("threads", 1)
-        context = {"folder": folder, "cache": cache, "cpus": cpus, "gpus": 0, "epoch_limit": 600}
+        context = TrialContext(folder, Path(cache), cpus=cpus, gpus=0, epoch_limit=600)
         config = TrialConfig(data=DATA, **(TINY | changes))
         ResultsFolder.at(folder).clear("checkpoints")
         task = Task(config.trial_id, config, Phase.EXPLORE, False, prepare(config.data, Path(cache)).hash)
-        assert worker.reset_config({"task": task.as_message(), "context": context})
-        epochs = []
+        assert worker.reset_config({"task": task, "context": context})
+        epochs = ()
         while True:
-            (report,) = worker.step()["report"]
-            epochs += report["epochs"]
-            if "ending" in report or len(epochs) == config.epochs:
+            report = worker.step()["report"]
+            epochs += report.epochs
+            if report.ending or len(epochs) == config.epochs:
                 break
-        yield report | {"epochs": epochs}
+        yield replace(report, epochs=epochs)
 
 
 def new_worker():
@@ -62,7 +63,7 @@ def new_worker():
 def lasting(report):
     """A report without what a clock or the machine says."""
     clocks = {"train_seconds", "eval_seconds", "images_per_second", "peak_memory"}
-    return [{name: value for name, value in row.items() if name not in clocks} for row in report["epochs"]]
+    return [{name: value for name, value in row.as_row().items() if name not in clocks} for row in report.epochs]
 
 
 NETWORKS = [
@@ -79,7 +80,7 @@ def one_process(folder, cache):
     worker, memory = new_worker(), []
     (first,) = trials(worker, folder, cache, [FIRST])
     for report in trials(worker, folder, cache, NETWORKS):
-        assert "ending" not in report, report
+        assert not report.ending, report
         memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
     print(json.dumps({"first": lasting(first), "memory": memory, "torchvision": "torchvision" in sys.modules}))
 
@@ -105,8 +106,8 @@ def test_the_same_trial_first_and_last_and_in_a_fresh_process(tmp_path, cache, f
     """All metrics equal to the last bit, whatever precision, threads, failures and generators came between."""
     worker = new_worker()
     first, *between, last = trials(worker, str(tmp_path), cache, [FIRST, *OTHERS, FIRST])
-    assert lasting(first) == lasting(last) and len(first["epochs"]) == 2
-    endings = [report.get("ending", {}).get("status", "complete") for report in between]
+    assert lasting(first) == lasting(last) and len(first.epochs) == 2
+    endings = [report.ending.status if report.ending else "complete" for report in between]
     assert endings == [*["complete"] * 3, "diverged", *["complete"] * 2, "failed"]
     assert fresh["first"] == lasting(first)
 

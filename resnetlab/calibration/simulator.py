@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from resnetlab.experiment.messages import Ending, Report, Task
 from resnetlab.storage.schema import KEYS, schema
-from resnetlab.study.records import Phase, Status
+from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
 from resnetlab.study.seeding import stream
 
 Levels = Mapping[str, Mapping[Any, float]]
@@ -201,7 +202,7 @@ class _Files:
 class _Running:
     time: float
     number: int
-    task: Any = field(compare=False)
+    task: Task = field(compare=False)
     run: Run = field(compare=False)
     epoch: int = field(compare=False)
 
@@ -225,38 +226,38 @@ def drive(sweep: Any, truth: Truth, slots: int = 4, epochs: int | None = None) -
             break
         trial = heapq.heappop(waiting)
         clock, trial.epoch, spent = trial.time, trial.epoch + 1, spent + 1
-        if sweep.report(trial.task.trial_id, _message(trial)):
+        if sweep.report(trial.task.trial_id, _report(trial)):
             heapq.heappush(waiting, replace(trial, time=clock + _pace(trial.task)))
     if sweep.error is not None:
         raise sweep.error
     return spent
 
 
-def _pace(task: Any) -> float:
+def _pace(task: Task) -> float:
     """Seconds an epoch takes, the same for all of a trial's epochs: between 0.7 and 1.3."""
     return 0.7 + 0.6 * (stream(task.config.seed, "pace") % 1000) / 1000
 
 
-def _message(trial: _Running) -> dict[str, Any]:
+def _report(trial: _Running) -> Report:
     """What a worker would report after this epoch (or instead of it, where the run diverges in it)."""
     played, epoch, task = trial.run, trial.epoch, trial.task
     if epoch > len(played.val):
         reason = f"trial {task.trial_id}, epoch {epoch}: loss is nan (simulated)"
-        return {"epochs": [], "ending": {"status": str(Status.DIVERGED), "reason": reason}}
+        return Report(ending=Ending(Status.DIVERGED, reason))
     value = float(played.val[epoch - 1])
-    row = {
-        "epoch": epoch, "train_loss": 3 * (1 - value), "train_accuracy": value, "val_loss": 3 * (1 - value),
-        "val_accuracy": value, "lr": float(task.config.lr), "train_seconds": _pace(task), "eval_seconds": 0.1,
-        "images_per_second": 1000.0, "peak_memory": 2**28,
-    }  # fmt: skip
-    message: dict[str, Any] = {"epochs": [row], "columns": {"device": "simulated", "parameters": 1000}}
-    if epoch == task.config.epochs and task.test:
-        image = np.arange(_TEST_IMAGES)
-        wrong = image >= round(played.test * _TEST_IMAGES)
-        labels = image % 10
-        predictions = np.where(wrong, (labels + 1) % 10, labels)
-        message["test"] = {
-            "accuracy": played.test, "loss": 3 * (1 - played.test),
-            "image": image, "labels": labels, "predictions": predictions,
-        }  # fmt: skip
-    return message
+    record = EpochRecord(
+        epoch=epoch, train_loss=3 * (1 - value), train_accuracy=value, val_loss=3 * (1 - value), val_accuracy=value,
+        lr=float(task.config.lr), train_seconds=_pace(task), eval_seconds=0.1, images_per_second=1000.0,
+        peak_memory=2**28,
+    )  # fmt: skip
+    test = _test(played.test) if epoch == task.config.epochs and task.test else None
+    return Report((record,), {"device": "simulated", "parameters": 1000}, test=test)
+
+
+def _test(accuracy: float) -> TestResult:
+    """The test split where the last images are wrong; accuracy: a fraction."""
+    image = np.arange(_TEST_IMAGES)
+    labels = image % 10
+    wrong = image >= round(accuracy * _TEST_IMAGES)
+    predictions = np.where(wrong, (labels + 1) % 10, labels)
+    return TestResult(accuracy, 3 * (1 - accuracy), predictions, labels, image)

@@ -30,6 +30,7 @@ from resnetlab.errors import (
     StorageLost,
     TrialsFailed,
 )
+from resnetlab.experiment.messages import TrialContext
 from resnetlab.paths import user_path
 from resnetlab.provenance import code_hash, command_line, provenance
 from resnetlab.ray_backend import cluster, preflight
@@ -37,7 +38,7 @@ from resnetlab.ray_backend.capacity import Capacity
 from resnetlab.ray_backend.watchdog import Watchdog
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
-from resnetlab.study import Resources, Study, build_study, differences
+from resnetlab.study import Study, build_study, differences
 from resnetlab.study.records import Status
 from resnetlab.sweep.state_machine import Stage, Sweep
 from resnetlab.sweep.task import PLACES, data_key
@@ -203,15 +204,15 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
 
 def _shared(
     study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]], tick: Callable[[], None]
-) -> tuple[Resources, dict[str, Any]]:
-    """What a trial gets where the share of a GPU is to be measured, and what was seen."""
+) -> tuple[float, dict[str, Any]]:
+    """The share of a GPU that a trial gets where it is to be measured, and what was seen."""
     from resnetlab.driver import dry_run
     from resnetlab.ray_backend.gpu import packing, probe
 
-    resources = study.resources
-    wanted = probe.RayRig(dry_run.heaviest(study, datasets), cache.absolute(), resources.cpus, tick=tick)
-    chosen, seen = packing.measure(wanted, packing.cpus_for(nodes, resources.cpus))
-    return resources.model_copy(update={"gpus": chosen.gpus}), packing.record(chosen, seen)
+    cpus = study.resources.cpus
+    wanted = probe.RayRig(dry_run.heaviest(study, datasets), cache.absolute(), cpus, tick=tick)
+    chosen, seen = packing.measure(wanted, packing.cpus_for(nodes, cpus))
+    return chosen.gpus, packing.record(chosen, seen)
 
 
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, datasets: Mapping[str, Dataset]) -> None:
@@ -234,12 +235,12 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
             signals.listen()
             if options.address is not None:
                 session.note({"nodes": preflight.check(asked, alive, watch.say)})
-            resources = study.resources
-            if resources.gpus == "auto":
-                resources, found = _shared(study, datasets, cache, look(), alive)
+            gpus = study.resources.gpus
+            if gpus == "auto":
+                gpus, found = _shared(study, datasets, cache, look(), alive)
                 session.note({"gpu_share": found})
                 sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
-            capacity = Capacity(resources, look, sweep.notes.append)
+            capacity = Capacity(study.resources.model_copy(update={"gpus": gpus}), look, sweep.notes.append)
 
             def tick() -> None:
                 signals.check()
@@ -251,22 +252,23 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
 
             with _recorded(sweep, session, capacity):
                 signals.wait = True
-                backend.run(sweep, _context(asked, sweep, resources, options.address is not None), tick, capacity)
+                backend.run(sweep, _context(asked, sweep, gpus, options.address is not None), tick, capacity)
 
 
-def _context(asked: preflight.Asked, sweep: Sweep, resources: Resources, shared: bool) -> dict[str, Any]:
+def _context(asked: preflight.Asked, sweep: Sweep, gpus: float, shared: bool) -> TrialContext:
     """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
-    return {
-        "folder": asked.folder.place,
-        "cache": str(asked.cache),
-        "versions": preflight.decisive(),
-        "cpus": resources.cpus,
-        "gpus": resources.gpus,
-        "epoch_limit": resources.epoch_limit,
-        "compile": resources.compile,
-        "every_epoch": shared,
-        "contents": initial_weights.contents(asked.folder, sweep.store.trials.values()),
-    }
+    resources = sweep.study.resources
+    return TrialContext(
+        folder=asked.folder.place,
+        cache=asked.cache,
+        cpus=resources.cpus,
+        gpus=gpus,
+        epoch_limit=resources.epoch_limit,
+        versions=preflight.decisive(),
+        compile=resources.compile,
+        every_epoch=shared,
+        contents=initial_weights.contents(asked.folder, sweep.store.trials.values()),
+    )
 
 
 @contextmanager

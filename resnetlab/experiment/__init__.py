@@ -1,1 +1,1 @@
-"""What a trial is, whatever it trains: its metrics."""
+"""What a trial is, whatever it trains: its metrics, and the messages about it."""

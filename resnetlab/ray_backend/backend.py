@@ -32,6 +32,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from resnetlab.errors import ClusterLost
+from resnetlab.experiment.messages import Task, TrialContext
 from resnetlab.ray_backend import compat
 from resnetlab.ray_backend.capacity import Capacity
 from resnetlab.ray_backend.worker import TrialWorker
@@ -123,11 +124,11 @@ class _Proposals(_Kept, Searcher):
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+    def suggest(self, trial_id: str) -> dict[str, Task] | str | None:  # type: ignore[override]
         full = len(self._sweep.running) > self._capacity.slots
         task = None if full else self._guard(self._sweep.next)
         if task is not None:
-            return {"task": task.as_message()}
+            return {"task": task}
         return Searcher.FINISHED if self._sweep.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -152,13 +153,12 @@ class _Decisions(_Kept, FIFOScheduler):
         return False
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        (report,) = result["report"]
-        go_on = self._guard(self._sweep.report, trial.config["task"]["trial_id"], report)
+        go_on = self._guard(self._sweep.report, _task(trial).trial_id, result["report"])
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Its process is gone. Tune retries nothing: the sweep hands the trial out again, from its checkpoint."""
-        trial_id, error = trial.config["task"]["trial_id"], _cause(trial)
+        trial_id, error = _task(trial).trial_id, _cause(trial)
         if "low on memory" in error:
             self._guard(self._sweep.died, trial_id, "the node ran out of memory", Status.OUT_OF_MEMORY)
         elif self._silence.late(trial_id):
@@ -171,6 +171,12 @@ class _Decisions(_Kept, FIFOScheduler):
             self._guard(self._sweep.crashed, trial_id, crash)
         else:
             self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])
+
+
+def _task(trial: Any) -> Task:
+    """The sweep's task that a trial of Tune runs."""
+    task: Task = trial.config["task"]
+    return task
 
 
 def _cause(trial: Any) -> str:
@@ -188,14 +194,14 @@ class _SilenceWatch(_Kept, tune.Callback):
         self._any = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._sweep.started(trial.config["task"]["trial_id"])
+        self._sweep.started(_task(trial).trial_id)
         self.on_trial_result(iteration, trials, trial, None)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        self._any = self._heard[trial.config["task"]["trial_id"]] = time.monotonic()
+        self._any = self._heard[_task(trial).trial_id] = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(trial.config["task"]["trial_id"], None)
+        self._heard.pop(_task(trial).trial_id, None)
         self._any = time.monotonic()
 
     on_trial_error = on_trial_complete
@@ -230,13 +236,13 @@ class _Round(_Kept, tune.Callback):
         self._tick()
 
 
-def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None], capacity: Capacity) -> None:
+def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity: Capacity) -> None:
     """Run `sweep` to its end on the connected Ray cluster.
 
     `tick` is called once a round, several times a second while anything happens.
     """
-    resources = {"CPU": context["cpus"]} | ({"GPU": context["gpus"]} if context["gpus"] else {})
-    guard, silence = _Guard(), _SilenceWatch(sweep, context["epoch_limit"])
+    resources = {"CPU": context.cpus} | ({"GPU": context.gpus} if context.gpus else {})
+    guard, silence = _Guard(), _SilenceWatch(sweep, context.epoch_limit)
 
     def round_ended() -> None:
         guard.check()
@@ -253,8 +259,8 @@ def run(sweep: Sweep, context: dict[str, Any], tick: Callable[[], None], capacit
                 scheduler=_Decisions(sweep, guard, silence),
                 num_samples=-1,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: trial.config["task"]["trial_id"],
-                trial_dirname_creator=lambda trial: f"{trial.config['task']['trial_id']}-{trial.trial_id}",
+                trial_name_creator=lambda trial: _task(trial).trial_id,
+                trial_dirname_creator=lambda trial: f"{_task(trial).trial_id}-{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 name=Path(scratch).name,

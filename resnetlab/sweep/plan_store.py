@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest, FolderRefused
+from resnetlab.experiment.messages import Task
 from resnetlab.planning.plan import Plan, asked, make_plan, pilot_trials
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import Phase
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.study.yaml_io import explain
-from resnetlab.sweep.task import Task
 
 Rows = Mapping[str, Mapping[str, Any]]  # of the trials table, by trial_id
 DatasetOf = Callable[[TrialConfig], tuple[str, Sequence[str]]]  # content hash and classes

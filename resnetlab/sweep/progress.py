@@ -8,7 +8,7 @@ from functools import wraps
 from time import perf_counter
 from typing import Any
 
-from resnetlab.study.records import Status
+from resnetlab.study.records import EpochRecord, Status
 
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 
@@ -30,11 +30,11 @@ class SweepProgress:
         """Trials that are planned as yet."""
         return self.pilot_planned + self.explore_planned + self.confirm_planned
 
-    def trained(self, epoch: Mapping[str, Any], trials: int) -> None:
+    def trained(self, epoch: EpochRecord, trials: int) -> None:
         """One epoch more, while `trials` trials were under way."""
         self.epochs += 1
-        seconds = max(epoch["train_seconds"] + epoch["eval_seconds"], 1e-9)
-        rate = epoch["images_per_second"] * epoch["train_seconds"] / seconds * max(trials, 1)
+        seconds = max(epoch.train_seconds + epoch.eval_seconds, 1e-9)
+        rate = epoch.images_per_second * epoch.train_seconds / seconds * max(trials, 1)
         old = self.images_per_second
         self.images_per_second = rate if not old else 0.8 * old + 0.2 * rate
 

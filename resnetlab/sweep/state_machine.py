@@ -16,20 +16,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from resnetlab.errors import END_THE_SWEEP, BadRequest, ResnetlabError, TrialsFailed
+from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
+from resnetlab.experiment.messages import Report, Task
 from resnetlab.planning.plan import Plan
 from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.search.schedulers.asha import Asha
 from resnetlab.storage.layout import checkpoint_names
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
-from resnetlab.study.records import Phase, Status
+from resnetlab.study.records import EpochRecord, Phase, Status
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.trial_config import TrialConfig, digest
 from resnetlab.sweep import crashes, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
-from resnetlab.sweep.task import Task, data_key, places
+from resnetlab.sweep.task import data_key, first_row, places
 
 INTERRUPTED = "the sweep was interrupted"
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
@@ -250,7 +251,7 @@ class Sweep:
             self._queue(self._confirm, columns, task)
 
     def _open(self, task: Task, columns: Mapping[str, Any]) -> None:
-        self.store.add("trials", task.first_row(self.study.name) | self._facts | dict(columns))
+        self.store.add("trials", first_row(task, self.study.name) | self._facts | dict(columns))
 
     def started(self, trial_id: str) -> None:
         """The trial has a worker."""
@@ -259,57 +260,58 @@ class Sweep:
             self.store.add("trials", {"trial_id": trial_id, "status": str(Status.RUNNING)})
 
     @clocked
-    def report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
-        """Take what a worker reports after one epoch (or when it cannot go on); True where it is to go on.
+    def report(self, trial_id: str, report: Report) -> bool:
+        """Take what a worker reports; True where the trial is to go on.
 
-        message: `epochs` (rows not reported before by this worker, oldest first), `columns` (of the trials table),
-        `restarted`, `busy_seconds`, and at the end `ending` ({status, reason}) or `test` ({accuracy, loss, …}). Raises
-        one of END_THE_SWEEP where no other trial would fare better there, with the trial left as it is.
+        Raises the report's `ending.ends_sweep` where no other trial would fare better, with the trial left as it is.
         """
-        self.clock.busy += message.get("busy_seconds", 0.0)
+        self.clock.busy += report.busy_seconds
         task = self.running.get(trial_id)
         if task is None:
             return False
         self.started(trial_id)
         self.working.add(trial_id)
-        columns = dict(message.get("columns", {}))
-        if "reason" in columns:
-            self.notes.append(f"trial {trial_id}: {columns['reason']}")
-            columns["reason"] = self._reason(trial_id, columns["reason"])
-        if message.get("restarted"):
+        columns = dict(report.columns)
+        if report.note:
+            self.notes.append(f"trial {trial_id}: {report.note}")
+            columns["reason"] = self._reason(trial_id, report.note)
+        if report.restarted:
             columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
         self.store.add("trials", {"trial_id": trial_id, **columns})
-        for row in message["epochs"]:
-            if not self._take_epoch(task, row):
-                self.ended(trial_id, Status.STOPPED, f"below the cutoff of its rung at epoch {row['epoch']}")
+        for epoch in report.epochs:
+            if not self._take_epoch(task, epoch):
+                self.ended(trial_id, Status.STOPPED, f"below the cutoff of its rung at epoch {epoch.epoch}")
                 return False
-        ending = message.get("ending")
-        if ending and ending["status"] == Status.INTERRUPTED:
-            raise END_THE_SWEEP[ending["error"]](ending["reason"])
-        if ending:
-            self.ended(trial_id, Status(ending["status"]), ending["reason"], ending.get("traceback", ""))
+        if ending := report.ending:
+            if ending.ends_sweep is not None:
+                raise ending.ends_sweep(ending.reason)
+            self.ended(trial_id, ending.status, ending.reason, ending.traceback)
             return False
         if self.store.trials[trial_id]["epochs_run"] >= task.config.epochs:
             if task.test:
-                test_rows.record(self.store, task, message["test"], self._dataset(task.config)[1])
+                assert report.test is not None, f"trial {trial_id}: no test result at the full budget"
+                test_rows.record(self.store, task, report.test, self._dataset(task.config)[1])
             self.ended(trial_id, Status.COMPLETE, "reached the full budget")
             return False
         self.store.tick()
         return True
 
-    def _take_epoch(self, task: Task, row: Mapping[str, Any]) -> bool:
+    def _take_epoch(self, task: Task, record: EpochRecord) -> bool:
         """Record one epoch; False where ASHA stops the trial."""
-        trial_id, epoch, value = task.trial_id, row["epoch"], row["val_accuracy"]
-        if self.store.add("epochs", {"trial_id": trial_id, **row}):
+        trial_id, epoch, value = task.trial_id, record.epoch, record.val_accuracy
+        if self.store.add("epochs", {"trial_id": trial_id, **record.as_row()}):
             self._deaths.forget(trial_id)
             known = self.store.trials[trial_id]
-            totals = {name: (known.get(name) or 0.0) + row[name] for name in ("train_seconds", "eval_seconds")}
+            totals = {
+                "train_seconds": (known.get("train_seconds") or 0.0) + record.train_seconds,
+                "eval_seconds": (known.get("eval_seconds") or 0.0) + record.eval_seconds,
+            }
             best = max(value, known.get("val_accuracy_best") or 0.0)
-            last = {"epochs_run": epoch, "val_accuracy": value, "val_loss": row["val_loss"], "val_accuracy_best": best}
+            last = {"epochs_run": epoch, "val_accuracy": value, "val_loss": record.val_loss, "val_accuracy_best": best}
             self.store.add("trials", {"trial_id": trial_id, **last, **totals})
             if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)
-            self.progress.trained(row, len(self.working))
+            self.progress.trained(record, len(self.working))
         if not task.phase.searched or not self.study.search.stopping:
             return True
         decision = self._asha.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)

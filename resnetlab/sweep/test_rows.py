@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from resnetlab.experiment.messages import Task
 from resnetlab.storage.store import Store
-from resnetlab.study.records import Phase
-from resnetlab.sweep.task import Task
+from resnetlab.study.records import Phase, TestResult
 
 
-def predictions(test: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Columns of `predictions`, by image. test: `image`, `labels`, `predictions`, each (n,) int."""
-    order = np.argsort(test["image"], kind="stable")
-    columns = {"image": test["image"], "label": test["labels"], "predicted": test["predictions"]}
+def predictions(test: TestResult) -> dict[str, list[int]]:
+    """Columns of `predictions`, by image."""
+    order = np.argsort(test.image, kind="stable")
+    columns = {"image": test.image, "label": test.labels, "predicted": test.predictions}
     return {name: np.asarray(values)[order].tolist() for name, values in columns.items()}
 
 
-def classes(test: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[Any]]:
+def classes(test: TestResult, names: Sequence[str]) -> dict[str, list[str] | list[int]]:
     """Columns of `classes`, one row for each of `names`."""
-    labels, predicted = np.asarray(test["labels"]), np.asarray(test["predictions"])
+    labels, predicted = np.asarray(test.labels), np.asarray(test.predictions)
     n = len(names)
     return {
         "split": ["test"] * n,
@@ -33,9 +32,9 @@ def classes(test: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[Any
     }
 
 
-def record(store: Store, task: Task, test: Mapping[str, Any], names: Sequence[str]) -> None:
+def record(store: Store, task: Task, test: TestResult, names: Sequence[str]) -> None:
     """Record what a trial did on the test split; of the pilot its accuracy alone. names: of the classes."""
-    store.add("trials", {"trial_id": task.trial_id, "test_accuracy": test["accuracy"], "test_loss": test["loss"]})
+    store.add("trials", {"trial_id": task.trial_id, "test_accuracy": test.accuracy, "test_loss": test.loss})
     if task.phase is Phase.CONFIRM:
         store.add_all("predictions", task.trial_id, predictions(test))
         store.add_all("classes", task.trial_id, classes(test, names))

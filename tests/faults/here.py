@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from resnetlab.driver import run
+from resnetlab.experiment.messages import Report, Task, TrialContext
 from resnetlab.ray_backend import cluster
 from resnetlab.ray_backend.worker import TrialWorker
 from resnetlab.storage import lease
@@ -24,10 +25,13 @@ class Crash(BaseException):
     """The process is gone."""
 
 
-class Here:
-    """`step(task, reported)` gives the message of a trial's next epoch; None: real workers train."""
+Step = Callable[[Task, int], Report]
 
-    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, study: dict[str, Any], step: Any = None):
+
+class Here:
+    """`step(task, reported)` gives the report of a trial's next epoch; None: real workers train."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, study: dict[str, Any], step: Step | None = None):
         self.place, self._patch, self._step = place, monkeypatch, step
         self.study: Study = build_study(study, "study.yaml")
         self.cache = place / "cache"
@@ -69,17 +73,17 @@ class Here:
     def hash(self, case: str) -> str:
         return content_hash(ResultsFolder.at(self.at(case)))
 
-    def _engine(self, sweep: Any, context: dict[str, Any], tick: Callable[[], None], capacity: Any) -> None:
+    def _engine(self, sweep: Any, context: TrialContext, tick: Callable[[], None], capacity: Any) -> None:
         self.sweep = sweep
         while (task := sweep.next()) is not None:
-            worker = None if self._step else TrialWorker({"task": task.as_message(), "context": context})
+            worker = None if self._step else TrialWorker({"task": task, "context": context})
             reported, goes_on = 0, True
             while goes_on:
-                message = self._step(task, reported) if self._step else worker.step()["report"][0]
-                reported += len(message["epochs"])
+                report = self._step(task, reported) if self._step else worker.step()["report"]
+                reported += len(report.epochs)
                 self.at_report(self.reports)
                 self.reports += 1
-                goes_on = sweep.report(task.trial_id, message)
+                goes_on = sweep.report(task.trial_id, report)
                 tick()
 
 

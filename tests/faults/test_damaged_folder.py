@@ -24,8 +24,8 @@ def step(task, reported):
     """A worker without a checkpoint: where it is begun again it repeats every epoch."""
     trainer = Trainer()
     for _ in range(reported + 1):
-        message = trainer.step(task, reported)
-    return message
+        report = trainer.step(task, reported)
+    return report
 
 
 def truncate(path):

@@ -9,7 +9,7 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.vision.training import checkpoint
 
 
-class Checkpoints:
+class TrialCheckpoints:
     """states: those that can be read, newest first. problems: what is wrong with the others."""
 
     def __init__(self, folder: ResultsFolder, trial_id: str):

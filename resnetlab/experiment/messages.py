@@ -1,0 +1,119 @@
+"""What a sweep and its workers tell each other: a task and its context go out, reports come back.
+
+Frozen dataclasses of plain values, arrays and configs. They travel pickled, between nodes that have the same versions.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resnetlab.errors import END_THE_SWEEP, ResnetlabError
+from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
+from resnetlab.study.trial_config import DataConfig, TrialConfig
+
+Cell = str | int | float | bool | None  # of a table
+MOST_TRACEBACK = 20_000  # characters of it that are kept
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to run. test: it reads the test split at its last epoch. keep: others start from its weights.
+
+    source_data: what the trial that it starts from was trained on. recorded: number of its epochs in the tables.
+    """
+
+    trial_id: str
+    config: TrialConfig
+    phase: Phase
+    test: bool
+    data_hash: str = ""
+    keep: bool = False
+    source_data: DataConfig | None = None
+    recorded: int = 0
+
+    @property
+    def source(self) -> str | None:
+        """The trial whose weights it starts from."""
+        kind, _, trial_id = self.config.weights.partition(":")
+        return trial_id if kind == "trial" else None
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """Where and how a sweep's trials run: the same for all of them.
+
+    versions: of the packages that would alter results, which a node must have. epoch_limit: seconds that one epoch may
+    take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model name` of
+    torchvision's weights that the results folder holds.
+    """
+
+    folder: str  # path or URL of the results folder
+    cache: Path  # of datasets, on each node
+    cpus: float
+    gpus: float
+    epoch_limit: float
+    versions: Mapping[str, str] = field(default_factory=dict)
+    compile: bool = False
+    every_epoch: bool = False
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus > 0 else "cpu"
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self.cpus))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a trial cannot go on. traceback: of the error, where it helps to find the cause.
+
+    ends_sweep: the error to end the whole sweep with, where no other trial would fare better.
+    """
+
+    status: Status
+    reason: str
+    traceback: str = ""
+    ends_sweep: type[ResnetlabError] | None = None
+
+    @classmethod
+    def of(cls, error: Exception) -> Ending:
+        """How a trial ends whose epoch raised `error`. Imports nothing: what failed may have been an import."""
+        kind = type(error).__name__
+        text = f"{kind}: {error}".splitlines()[0]
+        if kind == "Diverged":
+            return cls(Status.DIVERGED, str(error))
+        if kind in END_THE_SWEEP:
+            return cls(Status.INTERRUPTED, str(error), ends_sweep=END_THE_SWEEP[kind])
+        trace = "".join(traceback.format_exception(error))[-MOST_TRACEBACK:]
+        if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
+            return cls(Status.OUT_OF_MEMORY, text, trace)
+        if isinstance(error, ResnetlabError):
+            return cls(Status.FAILED, str(error), trace)
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        traceback.print_exception(error)  # into the worker's log
+        return cls(Status.FAILED, text + where, trace)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker has to say of a trial after one epoch, or when it cannot go on.
+
+    epochs: those that this worker has not reported before, oldest first. columns: of the trial's row in the trials
+    table. note: what people must hear of the trial. restarted: the trial was begun before, elsewhere. busy_seconds:
+    spent in the epoch and on the test split. test: at the full budget, where the task asks for it.
+    """
+
+    epochs: tuple[EpochRecord, ...] = ()
+    columns: Mapping[str, Cell] = field(default_factory=dict)
+    note: str = ""
+    restarted: bool = False
+    busy_seconds: float = 0.0
+    ending: Ending | None = None
+    test: TestResult | None = None
