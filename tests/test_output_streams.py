@@ -80,7 +80,7 @@ def test_a_full_device_is_said_and_exits_with_1(place, words):
 def test_files_do_not_take_the_number_of_a_closed_stream(place):
     """Else what is printed by compiled code would land in them."""
     code = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from resnetlab. import console\n"
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from resnetlab import console\n"
         "with console.streams(), open(sys.argv[2], 'w') as file:\n"
         "    os.write(1, b'printed'); print('printed'); sys.exit(file.fileno() < 3)\n"
     )
@@ -146,7 +146,7 @@ def test_our_files_are_read_and_written_as_utf8_whatever_the_locale(place):
 
 def test_a_terminal_that_hangs_up_does_not_end_a_sweep(tmp_path):
     ours, theirs = pty.openpty()  # which has no columns, as it says
-    begin = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom resnetlab. import console\n"
+    begin = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom resnetlab import console\n"
     body = "".join(f"    {line}\n" for line in PROGRAM.strip().splitlines())
     program = (
         f"{begin}with console.streams():\n{body}    print('after')\n    open(sys.argv[1] + '/done', 'w').close()\n"

@@ -16,6 +16,7 @@ from made_results import make_results
 from resnetlab import commands
 from resnetlab.analysis.results import Results
 from resnetlab.report import terminal
+from resnetlab.report.findings import Findings
 from resnetlab.report.rerun_command import rerun_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,10 +145,10 @@ def test_a_sweep_that_was_left_off_is_continued_from_where_it_was_begun(tmp_path
     sweep |= {"command": "python ablation.py --storage results --phase explore", "directory": "../.."}
     (place / "sweep.json").write_text(json.dumps(sweep))
     monkeypatch.chdir(tmp_path)
-    continued = terminal.told(Results.open(place), str(place)).next
+    continued = terminal.told(Findings(Results.open(place)), str(place)).next
     assert continued == "cd 'work dir' && python ablation.py --storage results"
     monkeypatch.chdir(tmp_path / "work dir")
-    assert terminal.told(Results.open(place), str(place)).next == "python ablation.py --storage results"
+    assert terminal.told(Findings(Results.open(place)), str(place)).next == "python ablation.py --storage results"
 
 
 def test_data_that_was_never_recorded_is_asked_for(tmp_path):
