@@ -71,12 +71,12 @@ def main(
         if show_settings:
             list_settings(STUDIES)
             return
-        asked = requested_study(study, STUDIES, overrides, settings)
-        how = run_options(storage, address, nodes, phase.value, weights, retry_failed)
+        requested = requested_study(study, STUDIES, overrides, settings)
+        execution = run_options(storage, address, nodes, phase.value, weights, retry_failed)
         if only_plan:
-            dry_run(asked, how)
+            dry_run(requested, execution)
         else:
-            run(asked, how, json, {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb})
+            run(requested, execution, json, {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb})
 
 
 if __name__ == "__main__":

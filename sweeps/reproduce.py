@@ -49,12 +49,12 @@ def main(
         if study is None:
             print("\n".join(listed(STUDIES)))
             return
-        asked = study_of(STUDIES, study, seeds, scale, data, parse_settings(settings))
-        how = run_options(storage, address, weights=weights, retry_failed=retry_failed)
+        requested = study_of(STUDIES, study, seeds, scale, data, parse_settings(settings))
+        execution = run_options(storage, address, weights=weights, retry_failed=retry_failed)
         if only_plan:
-            dry_run(asked, how)
+            dry_run(requested, execution)
         else:
-            run(asked, how, json, compare_published=not json)
+            run(requested, execution, json, compare_published=not json)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-import resnetlab.data as data
 from PIL import Image
 from sweeps_here import run_here
 
+import resnetlab.data as data
 from resnetlab.driver.run import Options, run_study
 from resnetlab.errors import BadData
 from resnetlab.storage.results_folder import ResultsFolder

@@ -7,9 +7,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-import resnetlab.data as data
 from sweeps_here import run_here
 
+import resnetlab.vision.data as data
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver.run import Options
 from resnetlab.errors import BadData, BadRequest

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-import resnetlab.data as data
 
+import resnetlab.data as data
 from resnetlab.errors import BadData
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, cifar, prepare

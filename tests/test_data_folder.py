@@ -4,9 +4,9 @@ import zlib
 
 import numpy as np
 import pytest
-import resnetlab.data as data
 from PIL import Image
 
+import resnetlab.data as data
 from resnetlab.errors import BadData
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare

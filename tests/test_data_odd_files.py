@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import resnetlab.data as data
 from PIL import Image, PngImagePlugin
 
+import resnetlab.data as data
 from resnetlab.errors import BadData
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare, said

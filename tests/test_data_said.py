@@ -7,11 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
-import resnetlab.data as data
 from PIL import Image
 from sweeps_here import run_here
 from test_character_fonts import made, pack
 
+import resnetlab.vision.data as data
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver.run import Options
 from resnetlab.errors import BadData, BadRequest
@@ -190,10 +190,10 @@ def test_a_path_that_cannot_be_is_refused_by_its_setting(tmp_path, name, field, 
         check(DataConfig(name=name, **{field: path}), tmp_path)
 
 
-@pytest.mark.parametrize("variable", ["RESNETLAB_CACHE", "XDG_CACHE_HOME"])
-def test_a_cache_that_cannot_be_is_refused_by_its_variable(variable, monkeypatch):
+@pytest.mark.parametrize(("variable", "path"), [("RESNETLAB_CACHE", "~nobodyhere/x"), ("XDG_CACHE_HOME", "/x" * 3000)])
+def test_a_cache_that_cannot_be_is_refused_by_its_variable(variable, path, monkeypatch):
     monkeypatch.delenv("RESNETLAB_CACHE", raising=False)
-    monkeypatch.setenv(variable, "~nobodyhere/x")
+    monkeypatch.setenv(variable, path)
     with pytest.raises(BadRequest, match=f"^{variable}: "):
         data.default_cache()
 

@@ -10,6 +10,7 @@ from sweeps_here import run_here
 from test_sweep import Trainer, drive, start
 from test_sweep import study as swept
 
+import resnetlab.vision.data as data
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver import request
 from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs
@@ -21,7 +22,6 @@ from resnetlab.storage.lease import check_free
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
 from resnetlab.study import build_study
-from resnetlab.vision import data
 
 
 def images(root, n=12):

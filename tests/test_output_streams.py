@@ -155,7 +155,9 @@ def test_a_terminal_that_hangs_up_does_not_end_a_sweep(tmp_path):
     words = [sys.executable, "-c", program, str(tmp_path)]
     process = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    assert b"a word before" in os.read(ours, 4096)
+    seen = b""
+    while b"a word before" not in seen:
+        seen += os.read(ours, 4096)
     os.close(ours)
     assert process.wait(120) == 0 and (tmp_path / "done").exists()
 
@@ -176,7 +178,7 @@ def test_a_stream_that_would_block_is_waited_for():
 @pytest.mark.slow
 def test_a_sweep_runs_to_its_end_when_its_readers_have_left(place):
     done = shell(place, "ablation.py --study s.yaml --storage left", "2> >(true) | head -1", **ASCII)
-    assert done.returncode == 0 and done.stdout == b"s: starting Ray ...\n"
+    assert done.returncode == 0 and done.stdout.startswith(b"data: splits: ") and done.stdout.count(b"\n") == 1
     assert (place / "left/s/report.html").stat().st_size > 10_000
 
 

@@ -177,7 +177,7 @@ def test_one_figure_is_made_at_either_width_and_says_what_its_intervals_mean(pla
     code, said = run("--figure", "arm-curves", "--out", out)
     assert code == 2 and "its tables do not have what it shows" in said.err
     for words, why in (
-        (["--figure", "effects", "--out", "x.jpg"], "--out x.jpg: need a name that ends in .png, .svg, .pdf"),
+        (["--figure", "effects", "--out", "x.jpg"], "x.jpg: need a name that ends in .png, .svg, .pdf"),
         (["--figure", "effects", "--columns", "3"], "--columns 3: allowed: 1, 2"),
         (["--figure", "effects", "--out", tmp_path / "no" / "x.pdf"], "cannot be written"),
         (["--columns", "1"], "name it with --figure"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path
@@ -44,7 +44,8 @@ def requested_study(
 def _study_file(name: str, studies: Path) -> Path:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if not user_path(name, "--study").is_file():
+        user_path(name, "--study")
+        if not path.is_file():
             raise BadRequest(f"--study {name}: no such file")
         return path
     path = studies / f"{name}.yaml"
@@ -74,18 +75,18 @@ def run_options(
     storage: str,
     address: str | None = None,
     nodes: int = 1,
-    stage: Stage = "all",
+    phase: str = "all",
     weights: Path | None = None,
     retry_failed: bool = False,
 ) -> Options:
-    """How to run a study, as `driver.run.Options`, which takes a second to import. BadRequest for an impossible path."""
+    """How to run a study, from the options of the command line. BadRequest where `weights` cannot be a path."""
     from resnetlab.driver.run import Options
 
     return Options(
         storage=storage,
         address=address,
         nodes=nodes,
-        stage=stage,
+        stage=cast("Stage", phase),
         weights=None if weights is None else user_path(weights, "--weights"),
         retry_failed=retry_failed,
     )
