@@ -53,10 +53,10 @@ def study(trials: int, epochs: int) -> Any:
 
 
 def ours(place: Path, trials: int, epochs: int) -> None:
-    from resnetlab.cli import endings
+    from resnetlab.cli.exit_codes import report_errors
     from resnetlab.driver.run import Options, run_study
 
-    with endings():  # as scripts run it
+    with report_errors():  # as scripts run it
         run_study(study(trials, epochs), Options(storage=str(place), cache=place / "cache"))
 
 

@@ -113,7 +113,7 @@ def _environment() -> dict[str, str]:
 
 def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
     """A sweep of one-epoch trials; what sweep.json says of it."""
-    from resnetlab.cli import endings
+    from resnetlab.cli.exit_codes import report_errors
     from resnetlab.driver.run import Options, run_study
     from resnetlab.study import build_study
 
@@ -128,7 +128,7 @@ def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
         },
         "benchmark",
     )
-    with endings():  # as scripts run it
+    with report_errors():  # as scripts run it
         yield run_study(study, Options(storage=folder, cache=Path(cache))).read_json("sweep.json") or {}
 
 

@@ -1,65 +1,64 @@
-"""Run an ablation sweep: explore with Optuna and ASHA on Ray Tune, confirm on fresh seeds, report.
+"""Run an ablation study: explore with Optuna and ASHA on Ray Tune, confirm on fresh seeds, report.
 
-The same command on an existing results folder continues it.
+The same command continues a sweep that has stopped.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from resnetlab import cli, tracking
+from resnetlab.cli import options
+from resnetlab.cli.ablation import run
+from resnetlab.cli.dry_run import dry_run
+from resnetlab.cli.exit_codes import EXIT_CODES, report_errors, run_app
+from resnetlab.cli.requested import requested_study, run_options
+from resnetlab.cli.settings import list_settings
 from resnetlab.study.yaml_io import parse_value
 
 STUDIES = Path(__file__).resolve().parent / "studies"
-
-EPILOG = (
-    "Exit codes: 0 done, 1 trials failed (no result, or a comparison not made), 2 bad request, 3 bad data, "
-    "4 folder refused, 75 cluster or storage lost, 130 interrupted. "
-    "Example: python sweeps/ablation.py --study default --trials 30 --set confirm.seeds=3"
-)
+EXAMPLE = "Example: python sweeps/ablation.py --study default --trials 30 --set confirm.seeds=3"
 Phase = StrEnum("Phase", ["pilot", "explore", "plan", "confirm", "all"])
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(help=__doc__, epilog=EPILOG)
+@app.command(help=__doc__, epilog=f"{EXAMPLE}\n\n{EXIT_CODES}")
 def main(
-    study: Annotated[str, typer.Option(help="a name in sweeps/studies, or a YAML file")] = "default",
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
-    nodes: Annotated[int, typer.Option(help="wait up to two minutes for so many nodes; more may join later")] = 1,
-    trials: Annotated[int | None, typer.Option(help="explore trials")] = None,
-    epochs: Annotated[int | None, typer.Option(help="full budget of one trial")] = None,
+    study: Annotated[str, typer.Option(help="name of a study in sweeps/studies, or a YAML file")] = "default",
+    address: options.Address = None,
+    nodes: Annotated[int, typer.Option(help="wait up to two minutes for this many nodes; more can join later")] = 1,
+    trials: Annotated[int | None, typer.Option(help="number of trials in the explore phase")] = None,
+    epochs: Annotated[int | None, typer.Option(help="epochs of a trial that is not stopped early")] = None,
     gpus_per_trial: Annotated[
-        str | None, typer.Option(help="0.25 puts four trials on one GPU; `auto` measures how many are worth it")
+        str | None, typer.Option(help="0.25 runs four trials on each GPU; auto measures how many are worthwhile")
     ] = None,
-    cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs, and threads, of one trial")] = None,
-    storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
-    seed: Annotated[int | None, typer.Option(help="root of all seeds")] = None,
-    name: Annotated[str | None, typer.Option(help="name of the results folder; default: the study's name")] = None,
-    font_dir: Annotated[str | None, typer.Option(help="glyphs: a folder of further fonts")] = None,
-    weights: Annotated[Path | None, typer.Option(help=cli.WEIGHTS)] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one key of the study")
+    cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores, and threads, for each trial")] = None,
+    storage: options.Storage = "results",
+    seed: Annotated[int | None, typer.Option(help="root seed of the study")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name of the results folder", show_default="the study's name")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help=cli.RETRY)] = False,
+    font_dir: Annotated[str | None, typer.Option(help="folder of additional fonts (glyphs only)")] = None,
+    weights: options.Weights = None,
+    settings: options.Set = None,
+    retry_failed: options.RetryFailed = False,
     phase: Annotated[
-        Phase,
-        typer.Option(
-            metavar="PHASE", help="pilot (the baseline's seeds), explore, plan, confirm (explores no further) or all"
-        ),
+        Phase, typer.Option(help="stop after pilot, explore or plan; confirm runs that phase alone", metavar="PHASE")
     ] = Phase.all,
-    tensorboard: Annotated[Path | None, typer.Option(help=tracking.HELP["tensorboard"])] = None,
-    mlflow: Annotated[str | None, typer.Option(help=tracking.HELP["mlflow"])] = None,
-    wandb: Annotated[str | None, typer.Option(help=tracking.HELP["wandb"])] = None,
-    json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
-    settings: Annotated[bool, typer.Option("--settings", help="list the studies and every setting, and end")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
+    tensorboard: options.TensorBoard = None,
+    mlflow: options.MLflow = None,
+    wandb: options.Wandb = None,
+    json: options.Json = False,
+    show_settings: Annotated[
+        bool, typer.Option("--settings", help="list the included studies and every setting of a study")
+    ] = False,
+    only_plan: options.DryRun = False,
 ) -> None:
-    changes = {
+    overrides = {
         "search.trials": trials,
         "search.epochs": epochs,
         "resources.gpus": None if gpus_per_trial is None else parse_value(gpus_per_trial),
@@ -68,18 +67,17 @@ def main(
         "name": name,
         "dataset.font_dir": font_dir,
     }
-    with cli.endings():
-        if settings:
-            cli.print_settings(STUDIES)
+    with report_errors():
+        if show_settings:
+            list_settings(STUDIES)
             return
-        chosen = cli.load(study, STUDIES, changes, set_ or [])
-        how: dict[str, Any] = {"address": address, "stage": phase.value, "weights": weights, "nodes": nodes}
-        if dry_run:
-            cli.print_plan(chosen, storage, **how)
+        requested = requested_study(study, STUDIES, overrides, settings)
+        execution = run_options(storage, address, nodes, phase.value, weights, retry_failed)
+        if only_plan:
+            dry_run(requested, execution)
         else:
-            tools = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
-            cli.run(chosen, storage, json, tools, retry_failed=retry_failed, **how)
+            run(requested, execution, json, {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb})
 
 
 if __name__ == "__main__":
-    cli.start(app)
+    run_app(app)

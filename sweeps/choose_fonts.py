@@ -1,4 +1,4 @@
-"""Link one face of each of COUNT font families into FOLDER, for font-transfer on as many fonts as a study can learn."""
+"""Link one font from each of many families into FOLDER, for a study of glyphs such as font-transfer."""
 
 from __future__ import annotations
 
@@ -7,31 +7,23 @@ from typing import Annotated
 
 import typer
 
-from resnetlab import cli
-from resnetlab.errors import BadRequest
-from resnetlab.paths import user_path, writable_folder
-from resnetlab.vision.data.fonts import choose, font_files, usable
+from resnetlab.cli.exit_codes import report_errors, run_app
+from resnetlab.cli.fonts import link_fonts
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(help=__doc__)
+@app.command(help=__doc__, epilog="Example: python sweeps/choose_fonts.py 153 fonts")
 def main(
-    count: Annotated[int, typer.Argument(help="fonts in all, with those that matplotlib ships", min=1)],
-    folder: Annotated[Path, typer.Argument(help="a folder that is empty or not there yet")],
-    fonts: Annotated[Path, typer.Option(help="where fonts are looked for")] = Path("/usr/share/fonts"),
+    count: Annotated[
+        int, typer.Argument(metavar="COUNT", help="number of fonts, including those that matplotlib ships", min=1)
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="output folder: empty, or not existing yet")],
+    fonts: Annotated[Path, typer.Option(help="folder to search for fonts")] = Path("/usr/share/fonts"),
 ) -> None:
-    with cli.endings():
-        folder, fonts = user_path(folder, "FOLDER"), user_path(fonts, "--fonts")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise BadRequest(f"{folder}: need a folder that is empty or not there yet")
-        shipped = usable(font_files(None)).paths
-        chosen, families = choose(usable(font_files(fonts)).paths, shipped, count)
-        writable_folder(folder, "FOLDER")
-        for name, path in chosen.items():
-            (folder / f"{name}{path.suffix}").symlink_to(path.resolve())
-        print(f"{len(chosen)} of {families} families in {fonts}, and matplotlib's {len(shipped)} fonts: {folder}")
+    with report_errors():
+        link_fonts(count, folder, fonts)
 
 
 if __name__ == "__main__":
-    cli.start(app)
+    run_app(app)

@@ -1,49 +1,61 @@
-"""Rerun a published study and print what was measured beside what was printed. Without a name: list the studies."""
+"""Rerun a published study and compare its results with the published ones. Without STUDY: list the studies."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from resnetlab import cli
-from resnetlab.reproduction import studies
+from resnetlab.cli import options
+from resnetlab.cli.ablation import run
+from resnetlab.cli.dry_run import dry_run
+from resnetlab.cli.exit_codes import EXIT_CODES, report_errors, run_app
+from resnetlab.cli.reproduce import comparison_table
+from resnetlab.cli.requested import parse_settings, run_options
+from resnetlab.reproduction.studies import listed, study_of
 
 STUDIES = Path(__file__).resolve().parent / "studies" / "published"
+EXAMPLE = "Example: python sweeps/reproduce.py font-transfer --scale 0.1 --dry-run"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(help=__doc__)
+@app.command(help=__doc__, epilog=f"{EXAMPLE}\n\n{EXIT_CODES}")
 def main(
-    study: Annotated[str | None, typer.Argument(help="a name from the list")] = None,
-    seeds: Annotated[int | None, typer.Option(help="replicates of each arm; default: 3")] = None,
-    scale: Annotated[float, typer.Option(help="share of the epochs and training images (a smoke run)")] = 1.0,
-    data: Annotated[str | None, typer.Option(help="archive, folder of images by class, or folder of fonts")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join: `auto`, or host:port")] = None,
-    storage: Annotated[str, typer.Option(help="folder or URL under which results/<study> lies")] = "results",
-    weights: Annotated[Path | None, typer.Option(help=cli.WEIGHTS)] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help=cli.RETRY)] = False,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, any key of the study")] = None,
-    table: Annotated[Path | None, typer.Option(help="print what the reruns in this folder said, as Markdown")] = None,
-    json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost, and run nothing")] = False,
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="name of a published study")] = None,
+    seeds: Annotated[int | None, typer.Option(help="number of runs of each arm", show_default="3")] = None,
+    scale: Annotated[
+        float, typer.Option(help="fraction of the epochs and training images to use, for a quick check")
+    ] = 1.0,
+    data: Annotated[
+        str | None, typer.Option(help="data: an archive, a folder of images by class, or a folder of fonts")
+    ] = None,
+    address: options.Address = None,
+    storage: options.Storage = "results",
+    weights: options.Weights = None,
+    retry_failed: options.RetryFailed = False,
+    settings: options.Set = None,
+    table: Annotated[
+        Path | None, typer.Option(help="print a Markdown table of all reruns among the results in this folder")
+    ] = None,
+    json: options.Json = False,
+    only_plan: options.DryRun = False,
 ) -> None:
-    with cli.endings():
+    with report_errors():
         if table is not None:
-            print(cli.published_table(table))
+            print(comparison_table(table))
             return
         if study is None:
-            print("\n".join(studies.listed(STUDIES)))
+            print("\n".join(listed(STUDIES)))
             return
-        chosen = studies.study_of(STUDIES, study, seeds, scale, data, cli.parsed(settings or []))
-        if dry_run:
-            cli.print_plan(chosen, storage, address=address, weights=weights)
-            return
-        how: dict[str, Any] = {"address": address, "stage": "all", "weights": weights, "retry_failed": retry_failed}
-        cli.run(chosen, storage, json, published=not json, **how)
+        requested = study_of(STUDIES, study, seeds, scale, data, parse_settings(settings))
+        execution = run_options(storage, address, weights=weights, retry_failed=retry_failed)
+        if only_plan:
+            dry_run(requested, execution)
+        else:
+            run(requested, execution, json, compare_published=not json)
 
 
 if __name__ == "__main__":
-    cli.start(app)
+    run_app(app)

@@ -1,27 +1,24 @@
-"""Say where a sweep stands and what it concludes, from anywhere that sees its results folder, while it runs or after.
+"""Show the progress and the conclusions of a sweep, running or finished.
 
-Reads the tables alone and writes nothing; torch and ray are not needed.
+Works on any machine that can read the results folder, and writes nothing. Needs neither torch nor Ray.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from resnetlab import cli
+from resnetlab.cli import options
+from resnetlab.cli.exit_codes import report_errors, run_app
+from resnetlab.cli.status import print_status
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command(help=__doc__, epilog="Example: python sweeps/status.py results/default")
-def main(
-    place: Annotated[str, typer.Argument(metavar="RESULTS", help="a results folder, or its URL")],
-    json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
-) -> None:
-    with cli.endings():
-        cli.show(place, json)
+def main(place: options.Results, json: options.Json = False) -> None:
+    with report_errors():
+        print_status(place, json)
 
 
 if __name__ == "__main__":
-    cli.start(app)
+    run_app(app)

@@ -1,4 +1,4 @@
-"""Run one recorded trial again from its row, say whether it came out as recorded, and export what it learned."""
+"""Rerun one recorded trial, check that it gives the recorded results, and optionally export the trained network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from resnetlab import cli
+from resnetlab.cli import options
+from resnetlab.cli.exit_codes import report_errors, run_app
+from resnetlab.cli.trial import rerun_trial
 
 Device = StrEnum("Device", ["cpu", "cuda"])
 
@@ -17,21 +19,23 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(help=__doc__, epilog="Example: python sweeps/trial.py results/default 12 --export model")
 def main(
-    place: Annotated[str, typer.Argument(metavar="RESULTS", help="a results folder, or its URL")],
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="trial_id, the beginning of one, or a number")],
+    place: options.Results,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="trial_id, the beginning of one, or a trial number")],
     data: Annotated[
-        str | None, typer.Option(help="folder or archive of the images, or of further fonts, where one is needed")
+        str | None, typer.Option(help="folder or archive of the images, or folder of the additional fonts")
     ] = None,
-    device: Annotated[Device | None, typer.Option(help="default: what the trial ran on, where that is here")] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="device to run on", show_default="the trial's own, if available")
+    ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(help="folder for the trained network: safetensors and config, torch.export, an example"),
+        typer.Option(help="output folder for the network: safetensors, torch.export program, config, example code"),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help=cli.JSON)] = False,
+    json: options.Json = False,
 ) -> None:
-    with cli.endings():
-        cli.rerun(place, trial, data, device.value if device else None, export, json)
+    with report_errors():
+        rerun_trial(place, trial, data, device.value if device else None, export, json)
 
 
 if __name__ == "__main__":
-    cli.start(app)
+    run_app(app)

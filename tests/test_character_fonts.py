@@ -10,7 +10,8 @@ import pytest
 from sweeps_here import run_here
 
 import resnetlab.vision.data as data
-from resnetlab.cli import print_plan
+from resnetlab.cli.dry_run import dry_run
+from resnetlab.driver.run import Options
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
 from resnetlab.study.records import bad_rows_said
@@ -188,7 +189,7 @@ def test_bad_rows_are_said_by_the_dry_run_and_kept_in_data_json(tmp_path, monkey
     study = build_study(content | {"confirm": {"design": "arms", "seeds": 1}}, "s.yaml")
     monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path / "cache"))
     data._prepared.clear()
-    print_plan(study, str(tmp_path / "r"))
+    dry_run(study, Options(str(tmp_path / "r")))
     said = "1 of 400 rows left out as bad (1 not a whole number): BELL.csv line 9: r0c0 is 'x', need a whole number"
     assert f"  {said}\n" in capsys.readouterr().out
     run_here(study, tmp_path / "r/s", tmp_path / "cache")

@@ -12,7 +12,8 @@ from sweeps_here import run_here
 from test_character_fonts import made, pack
 
 import resnetlab.vision.data as data
-from resnetlab.cli import print_plan
+from resnetlab.cli.dry_run import dry_run
+from resnetlab.driver.run import Options
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
 from resnetlab.study.trial_config import DataConfig
@@ -216,7 +217,7 @@ def test_the_dry_run_and_the_run_say_the_same_and_data_json_keeps_it(tmp_path, m
     study = build_study(content | {"confirm": {"design": "arms", "seeds": 1}}, "s.yaml")
     monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path / "cache"))
     data._prepared.clear()
-    print_plan(study, str(tmp_path / "r"))
+    dry_run(study, Options(str(tmp_path / "r")))
     notes = [
         "splits: train from train/; val and test drawn from train/",
         "passed over beside the splits: extra/",

@@ -11,7 +11,7 @@ from test_sweep import Trainer, drive, start
 from test_sweep import study as swept
 
 import resnetlab.vision.data as data
-from resnetlab import cli
+from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver import request
 from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs
 from resnetlab.driver.run import Options, accept, run_study
@@ -116,7 +116,7 @@ def test_a_dry_run_is_refused_as_the_run_is(name, place, capsys):
         data._prepared.clear()
     one, how = study(place / "images", **changes), {"storage": str(place / "r")} | options
     before = sorted(str(path) for path in (place / "r").rglob("*"))
-    dry = ending(lambda: cli.print_plan(one, **how))
+    dry = ending(lambda: dry_run(one, Options(**how)))
     assert dry[1] == code and words in dry[2] and "\n\n" not in dry[2]
     assert capsys.readouterr().out == "" and sorted(str(path) for path in (place / "r").rglob("*")) == before
     assert ending(lambda: run_study(one, Options(cache=place / "cache", **how))) == dry
@@ -125,12 +125,12 @@ def test_a_dry_run_is_refused_as_the_run_is(name, place, capsys):
 def test_a_dry_run_is_refused_where_another_sweep_has_the_folder(place):
     store = Store(ResultsFolder.at(place / "r/s"), ("kernel",))
     one, how = study(place / "images"), {"storage": str(place / "r")}
-    dry = ending(lambda: cli.print_plan(one, **how))
+    dry = ending(lambda: dry_run(one, Options(**how)))
     assert dry[0] is FolderRefused and "held by another sweep" in dry[2]
     assert ending(lambda: run_study(one, Options(cache=place / "cache", **how))) == dry
     store.close()
     check_free(store.folder)
-    cli.print_plan(one, **how)
+    dry_run(one, Options(**how))
 
 
 def test_a_dry_run_reads_an_address_and_contacts_nobody(place):
@@ -144,7 +144,7 @@ def test_a_dry_run_reads_an_address_and_contacts_nobody(place):
 @pytest.mark.parametrize("more, words", [({}, "continues: 2 of 4 explore trials ended, no plan yet"),
                                          ({"name": "t"}, "a new folder")])  # fmt: skip
 def test_a_dry_run_says_whether_the_run_would_continue(place, capsys, more, words):
-    cli.print_plan(study(place / "images", **more), str(place / "r"))
+    dry_run(study(place / "images", **more), Options(str(place / "r")))
     assert words in capsys.readouterr().out.splitlines()[-1]
     assert not (place / "r/t").exists()
 
@@ -181,7 +181,7 @@ def test_a_confirm_stage_without_what_it_confirms_is_refused_before(tmp_path, st
 
 
 def promised(place, capsys, stage="all", **more):
-    cli.print_plan(study(place / "images", name="t", **more), str(place / "r"), stage=stage)
+    dry_run(study(place / "images", name="t", **more), Options(str(place / "r"), stage=stage))
     return capsys.readouterr().out
 
 
@@ -251,7 +251,7 @@ def test_a_search_that_finds_nothing_to_run_says_that_it_may_end_early(place, ca
 def test_the_cost_counts_what_the_stage_runs(place, capsys, stage, pilot, explore, confirm):
     if stage == "confirm":  # of a folder that has something to confirm
         one = study(place / "images", confirm={"seeds": 1, "pilot": 2})
-        cli.print_plan(one, str(place / "r"), stage=stage)
+        dry_run(one, Options(str(place / "r"), stage=stage))
         said = capsys.readouterr().out
     else:
         said = promised(place, capsys, stage, confirm={"seeds": 1, "pilot": 2})

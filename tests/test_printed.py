@@ -6,7 +6,7 @@ import pytest
 from made_arms import arms_study, make_arms
 
 from resnetlab.analysis.results import Results
-from resnetlab.cli import published_table
+from resnetlab.cli.reproduce import comparison_table
 from resnetlab.errors import BadRequest
 from resnetlab.report.findings import Findings
 from resnetlab.report.sections import published
@@ -55,13 +55,13 @@ def test_a_shortened_run_is_not_comparable(tmp_path):
 def test_the_table_has_claims_and_main_numbers_of_what_ran(tmp_path):
     rerun(tmp_path / "font-transfer")
     rerun(tmp_path / "mine", name="mine")
-    lines = published_table(tmp_path).splitlines()
+    lines = comparison_table(tmp_path).splitlines()
     assert len({line.count(" | ") for line in lines if line.startswith("|") and "---" not in line}) == 1
     assert any(line.startswith("| font-transfer | scratch: test accuracy, last epoch | 89 % |") for line in lines)
     assert any("The transferred model is about as accurate" in line for line in lines)
     assert not any("mine" in line for line in lines)
     (tmp_path / "font-transfer").rename(tmp_path / "font-transfer-4-fonts")
-    assert "| font-transfer-4-fonts | scratch: test accuracy" in published_table(tmp_path)
+    assert "| font-transfer-4-fonts | scratch: test accuracy" in comparison_table(tmp_path)
     (about,) = [line for line in lines if line.startswith("- `font-transfer`")]
     assert (
         "glyphs, 4,800 training and 2,000 test images; 12 epochs; " in about
@@ -72,7 +72,7 @@ def test_the_table_has_claims_and_main_numbers_of_what_ran(tmp_path):
 
 def test_without_a_folder():
     with pytest.raises(BadRequest, match="--table nowhere: not a folder"):
-        published_table(Path("nowhere"))
+        comparison_table(Path("nowhere"))
 
 
 def test_the_factorial_of_optimizer_rate_and_decay_is_ready():

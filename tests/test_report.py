@@ -186,7 +186,7 @@ def test_one_figure_is_made_at_either_width_and_says_what_its_intervals_mean(pla
         (["--figure", "effects", "--out", "x.jpg"], "x.jpg: need a name that ends in .png, .svg, .pdf"),
         (["--figure", "effects", "--columns", "3"], "--columns 3: allowed: 1, 2"),
         (["--figure", "effects", "--out", tmp_path / "no" / "x.pdf"], "cannot be written"),
-        (["--columns", "1"], "say which with --figure"),
+        (["--columns", "1"], "name it with --figure"),
     ):
         code, said = run(*words)
         assert code == 2 and why in said.err and said.err.count("\n") == 1

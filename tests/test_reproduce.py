@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab.cli import print_plan
+from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver.dry_run import arm_facts
+from resnetlab.driver.run import Options
 from resnetlab.errors import BadRequest
 from resnetlab.reproduction import studies
 from resnetlab.reproduction.published import published
@@ -94,7 +95,7 @@ def test_fonts_to_render_and_changed_keys(tmp_path):
 def test_the_dry_run_describes_each_arm(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path))
     study = studies.study_of(STUDIES, "font-transfer", None, 0.1, None, {"dataset.variants": 2, "baseline.batch": 16})
-    print_plan(study, str(tmp_path / "results"))
+    dry_run(study, Options(str(tmp_path / "results")))
     said = capsys.readouterr().out
     lines = {line.split(":")[0].strip(): line for line in said.splitlines() if line.startswith("  ")}
     assert set(study.arms) <= set(lines) and "explore" not in said and "factors:" not in said

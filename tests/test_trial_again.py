@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from resnetlab.analysis.results import Results
+from resnetlab.cli.trial import judge
 from resnetlab.driver import rerun as again_module
 from resnetlab.driver.rerun import Place, find, rerun
 from resnetlab.errors import BadData, BadRequest
@@ -144,30 +145,26 @@ def test_within_the_seed_noise_and_beyond_it_are_told_apart(folder, cache, tmp_p
 
         return change
 
-    from resnetlab import cli
-
     monkeypatch.setenv("RESNETLAB_CACHE", str(cache))
     for points, word, agrees in ((0.01, "within", True), (60.0, "beyond", False)):
         place = copied(folder, tmp_path / word, trials=off(points))
         found = rerun(place, find(place, row["trial_id"]), Place(cache=cache), lambda line: None)
         assert not found.identical and "torch 1.0 then" in found.changed[0]
-        text, ends_well = cli.judge(place.url, found)
+        text, ends_well = judge(place.url, found)
         assert f"{word} the measured seed noise" in text and ends_well is agrees, text
         assert "test_accuracy: " in text and "2 runs of 1 arm)" in text
 
 
 def test_on_a_cpu_with_nothing_changed_a_small_difference_is_no_seed_noise(folder, cache, tmp_path, monkeypatch):
-    from resnetlab import cli
-
     monkeypatch.setattr(again_module, "git_revision", lambda: "0000")
     place = copied(folder, tmp_path, epochs=lambda e: e | {"val_loss": e["val_loss"] + 1e-12})
     row = next(row for row in trials(place) if row["phase"] == "confirm")
     found = rerun(place, row, Place(cache=cache), lambda line: None)
-    text, agrees = cli.judge(place.url, found)
-    assert found.changed == [] and not agrees and "nothing that is recorded has changed" in text
+    text, agrees = judge(place.url, found)
+    assert found.changed == [] and not agrees and "so a CPU should give identical results" in text
     row |= {"host": "elsewhere"}  # another machine may have other instructions
     found = rerun(place, row, Place(cache=cache), lambda line: None)
-    text, agrees = cli.judge(place.url, found)
+    text, agrees = judge(place.url, found)
     assert agrees and "on elsewhere then" in text and "within the measured seed noise" in text
 
 
@@ -280,4 +277,4 @@ def test_a_trial_that_does_not_come_out_ends_with_code_1(folder, cache, tmp_path
     place = copied(folder, tmp_path, trials=lambda row: row | {"test_accuracy": row["test_accuracy"] and 0.999})
     row = next(row for row in trials(folder) if row["phase"] == "confirm")
     code, said, error = script(place, cache, row["trial_id"])
-    assert code == 1 and "did not come out as recorded" in error and "beyond the measured seed noise" in said
+    assert code == 1 and "was not reproduced" in error and "beyond the measured seed noise" in said

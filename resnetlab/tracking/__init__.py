@@ -13,12 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from resnetlab.tracking.feed import Tracker
 
-HELP = {
-    "tensorboard": "folder for TensorBoard: scalars and HParams of each trial",
-    "mlflow": "MLflow tracking store, e.g. sqlite:///mlflow.db or http://host:5000",
-    "wandb": "project in Weights & Biases",
-}
-
 
 def chosen(study: str, tensorboard: Path | None, mlflow: str | None, wandb: str | None) -> list[Tracker]:
     """The trackers that were asked for, ready. BadRequest where one is not installed or cannot be reached."""

@@ -1,0 +1,29 @@
+"""`--dry-run`: the plan of a study, its cost, what it could detect, and what its results folder already holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resnetlab.driver.run import Options
+    from resnetlab.study import Study
+
+
+def dry_run(study: Study, options: Options) -> None:
+    """Print what a run of `study` would do. Trains nothing, contacts no cluster, writes nothing but the data cache.
+
+    Raises the same errors as the run itself before its first trial.
+    """
+    from resnetlab.analysis.confirm.power_preview import foresight
+    from resnetlab.analysis.results import Results
+    from resnetlab.driver import request
+    from resnetlab.driver.dry_run import describe
+    from resnetlab.driver.run import accept
+
+    accepted = accept(study, options, dry=True)
+    study, folder = accepted.study, accepted.folder
+    hashes = {dataset.hash for dataset in accepted.datasets.values()}
+    continuing = request.look(study, folder, hashes, options.stage)
+    results = Results.open(folder.place) if folder.read("study.json") is not None else None
+    for line in [*describe(study, accepted.datasets, options.stage), *foresight(study, results), *continuing]:
+        print(line)

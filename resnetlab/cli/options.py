@@ -1,0 +1,34 @@
+"""Command-line options and arguments that several scripts share: name, type and help text.
+
+A script gives the default: `storage: options.Storage = "results"`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Results = Annotated[str, typer.Argument(metavar="RESULTS", help="results folder, or its URL")]
+Storage = Annotated[str, typer.Option(help="folder or URL that holds the results folder")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join: auto or HOST:PORT", show_default="start Ray on this machine"),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="file (safetensors or torch) to use for the torchvision weights that the study names"),
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting of the study; repeatable")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="rerun trials that failed or ran out of memory")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost without running anything")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object to stdout, everything else to stderr")]
+
+TensorBoard = Annotated[Path | None, typer.Option(help="write scalars and HParams to this folder for TensorBoard")]
+MLflow = Annotated[
+    str | None, typer.Option(help="log to this tracking store, e.g. sqlite:///mlflow.db or http://HOST:5000")
+]
+Wandb = Annotated[str | None, typer.Option(help="log to this Weights & Biases project")]

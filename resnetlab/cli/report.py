@@ -1,0 +1,61 @@
+"""`report.py`: the report of a results folder, or one of its figures, regenerated from the tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnetlab.cli import status
+from resnetlab.errors import BadRequest, TrialsFailed
+from resnetlab.paths import user_path
+
+
+def report(
+    place: str, figure: str | None = None, out: Path | None = None, columns: int | None = None, as_json: bool = False
+) -> None:
+    """Regenerate the report of the results folder at `place`, or write one figure of it.
+
+    Args:
+        place: path or URL of the results folder.
+        figure: name of the one figure to write; None for the whole report.
+        out: file for the figure; None for `FIGURE.pdf`.
+        columns: width of the figure in columns of a paper, 1 or 2; None for the figure's own.
+        as_json: print the conclusions as one JSON object instead of the path of the report.
+
+    Raises:
+        BadRequest: `out` or `columns` without `figure`, no such figure, or a place that cannot be read or written.
+        TrialsFailed: no trial has finished; nothing is written.
+    """
+    if figure is not None:
+        write_figure(place, figure, out or Path(f"{figure}.pdf"), columns)
+    elif out is not None or columns is not None:
+        raise BadRequest("--out and --columns apply to one figure: name it with --figure")
+    else:
+        regenerate(place, as_json)
+
+
+def write_figure(place: str, name: str, out: Path, columns: int | None) -> None:
+    """Write one figure of a results folder to the file `out`; print its path and its caption."""
+    from resnetlab.report import build
+
+    caption = build.one_figure(place, name, user_path(out, "--out"), columns)
+    print(f"{out}\n{caption}")
+
+
+def regenerate(place: str, as_json: bool = False) -> None:
+    """Write the report of a results folder from its tables, and print its path. TrialsFailed: no trial has finished."""
+    from resnetlab.analysis.results import Results
+    from resnetlab.report.build import build
+    from resnetlab.report.findings import Findings
+    from resnetlab.study.records import Status
+
+    results = Results.open(place)
+    counts = results.trials["status"].value_counts()
+    if not counts.get(Status.COMPLETE, 0) + counts.get(Status.STOPPED, 0):
+        statuses = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items()) or "no trials"
+        raise TrialsFailed(f"{results.folder.url}: nothing to report: no trial has finished ({statuses})")
+    findings = Findings(results)
+    path = build(findings)
+    if as_json:
+        status.print_summary(findings, place, as_json=True)
+    else:
+        print(path)

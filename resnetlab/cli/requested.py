@@ -1,0 +1,92 @@
+"""What the options of a command line ask for: which study (`--study`, `--set`, …), and how to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from resnetlab.errors import BadRequest
+from resnetlab.paths import user_path
+from resnetlab.study import Study, load_study
+from resnetlab.study.yaml_io import parse_value
+from resnetlab.vision.data import check
+
+if TYPE_CHECKING:
+    from resnetlab.driver.run import Options
+    from resnetlab.sweep.state_machine import Stage
+
+
+def requested_study(
+    name: str, studies: Path, overrides: Mapping[str, Any], settings: Sequence[str] | None = None
+) -> Study:
+    """Load the study that `--study` names, with the overrides of the command line.
+
+    Args:
+        name: of a file in `studies`, without its suffix; or the path of a .yaml or .yml file.
+        studies: folder of the studies that are included.
+        overrides: dotted key: value, from options of their own; None where the option was not given.
+        settings: `key=value` of each `--set`; these win.
+
+    Raises:
+        BadRequest: no such study, or not a valid one.
+    """
+    given = {key: value for key, value in overrides.items() if value is not None}
+    path = _study_file(name, studies)
+    study = load_study(path, given | parse_settings(settings))
+    try:
+        check(study.dataset)
+    except BadRequest as error:
+        raise BadRequest(f"{path}: {error}") from None
+    return study
+
+
+def _study_file(name: str, studies: Path) -> Path:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        user_path(name, "--study")
+        if not path.is_file():
+            raise BadRequest(f"--study {name}: no such file")
+        return path
+    path = studies / f"{name}.yaml"
+    if "/" in name or not path.is_file():
+        known = ", ".join(study_names(studies)) or "none"
+        raise BadRequest(f"--study {name}: no such study in {studies.name}/ (allowed: {known}, or a .yaml file)")
+    return path
+
+
+def study_names(studies: Path) -> list[str]:
+    """Names of the studies in a folder, in alphabetical order."""
+    return sorted(file.stem for file in studies.glob("*.yaml"))
+
+
+def parse_settings(settings: Sequence[str] | None) -> dict[str, Any]:
+    """Dotted key: value from the `key=value` of each `--set`. BadRequest where one has another form."""
+    parsed = {}
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise BadRequest(f"--set {setting}: need key=value, e.g. search.trials=40")
+        parsed[key] = parse_value(value)
+    return parsed
+
+
+def run_options(
+    storage: str,
+    address: str | None = None,
+    nodes: int = 1,
+    phase: str = "all",
+    weights: Path | None = None,
+    retry_failed: bool = False,
+) -> Options:
+    """How to run a study, from the options of the command line. BadRequest where `weights` cannot be a path."""
+    from resnetlab.driver.run import Options
+
+    return Options(
+        storage=storage,
+        address=address,
+        nodes=nodes,
+        stage=cast("Stage", phase),
+        weights=None if weights is None else user_path(weights, "--weights"),
+        retry_failed=retry_failed,
+    )

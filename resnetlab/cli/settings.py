@@ -1,0 +1,50 @@
+"""`ablation.py --settings`: the studies that are included, and every setting of a study file with its default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from resnetlab.cli.requested import study_names
+from resnetlab.study import ConfirmSettings, Resources, SearchSettings
+from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, Frozen, TrialConfig
+
+SECTIONS: dict[str, type[Frozen]] = {
+    "dataset": DataConfig,
+    "search": SearchSettings,
+    "confirm": ConfirmSettings,
+    "resources": Resources,
+    "baseline and factors": TrialConfig,
+}
+SET_ELSEWHERE = ("data", "seed", "split_seed", "epochs")  # fields of a trial that a study sets in other sections
+TYPE_NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}
+
+
+def list_settings(studies: Path) -> None:
+    """Print the names of the studies in `studies`, then each section of a study file."""
+    print("studies:", ", ".join(study_names(studies)))
+    for section, model in SECTIONS.items():
+        print(f"\n{section}:")
+        for name, field in model.model_fields.items():
+            default = field.default
+            if model is TrialConfig:
+                if name in SET_ELSEWHERE:
+                    continue
+                default = {**READS["resnet"], **DEFAULTS}.get(name, default)
+            shown = "required" if field.is_required() else f"default {default}"
+            description = f": {field.description}" if field.description else ""
+            print(f"  {name} ({_type_name(field.annotation)}, {shown}){description}")
+
+
+def _type_name(annotation: Any) -> str:
+    """A type as users write its values: `whole number`, `fp32 | bf16`."""
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    if len(inner) > 1 and any(get_origin(part) is Literal for part in inner):
+        return " | ".join(map(_type_name, inner))
+    if get_origin(annotation) is tuple:
+        return "list"
+    if inner:
+        return _type_name(inner[0])
+    return TYPE_NAMES[annotation.__name__]

@@ -1,0 +1,41 @@
+"""`status.py`: the progress and the conclusions of a sweep, running or finished, from its results folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from resnetlab import console
+from resnetlab.commands import short
+
+if TYPE_CHECKING:
+    from resnetlab.report.findings import Findings
+    from resnetlab.report.terminal import Told
+
+
+def print_status(place: str, as_json: bool = False) -> None:
+    """Print the progress and the conclusions of the results folder at `place` (a path or URL); writes nothing."""
+    from resnetlab.analysis.results import Results
+    from resnetlab.report.findings import Findings
+
+    print_summary(Findings(Results.open(place)), place, as_json)
+
+
+def print_summary(findings: Findings, place: str, as_json: bool, progress: bool = True) -> Told:
+    """Print what `findings` say of the folder at `place`, as text or one JSON object, and return it.
+
+    progress: begin with how far the sweep is; text only.
+    """
+    from rich.console import Console
+
+    from resnetlab.report import terminal
+
+    summary = terminal.told(findings, short(place))
+    if as_json:
+        console.print_json(summary.as_json())
+        return summary
+    redirected = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    screen = Console(width=terminal.PLAIN if redirected else None, highlight=False)
+    terminal.show(summary, screen, progress)
+    return summary

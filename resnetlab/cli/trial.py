@@ -1,0 +1,107 @@
+"""`trial.py`: one recorded trial run again, compared with its record, and its network exported."""
+
+from __future__ import annotations
+
+import math
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnetlab import console
+from resnetlab.commands import short
+from resnetlab.errors import NotReproduced
+from resnetlab.experiment.metrics import METRICS
+from resnetlab.paths import user_path, writable_folder
+from resnetlab.wording import plural
+
+if TYPE_CHECKING:
+    from resnetlab.driver.rerun import Rerun
+
+
+def rerun_trial(
+    place: str, trial: str, data: str | None, device: str | None, export_to: Path | None, as_json: bool = False
+) -> None:
+    """Rerun one trial of the results folder at `place`, print whether it reproduces, and export its network.
+
+    Args:
+        place: path or URL of the results folder.
+        trial: its id, the beginning of its id, or its number.
+        data: folder or archive of the images or fonts; None for where the dataset finds them by itself.
+        device: `cpu`, `cuda`, or None for the trial's own where it is available.
+        export_to: folder for the trained network; None exports nothing.
+        as_json: print one JSON object to stdout, and everything else to stderr.
+
+    Raises:
+        NotReproduced: the result differs from the record by more than seeds explain.
+        BadRequest: no such trial, or a path or device that cannot be used.
+        BadData: not the data of the trial.
+    """
+    from resnetlab.driver import rerun
+    from resnetlab.storage.results_folder import ResultsFolder
+
+    folder = ResultsFolder.at(place, "RESULTS")
+    data = None if data is None else str(user_path(data, "--data"))
+    row = rerun.find(folder, trial)
+    if export_to is not None:  # before anything is trained
+        export_to = writable_folder(export_to, "--export")
+    say = partial(print, file=sys.stderr if as_json else sys.stdout)
+    arm = f", arm {row['arm']}" if row["arm"] else ""
+    say(f"trial {row['trial_id']} (number {row['number']}, {row['phase']}{arm}; recorded as {row['status']})")
+    outcome = rerun.rerun(folder, row, rerun.Place(data=data, device=device), say)
+    verdict, reproduced = judge(place, outcome)
+    say(verdict)
+    if export_to is not None:
+        from resnetlab.vision.training.export import export
+
+        about = {"study": row["study"], "epochs": outcome.training.epoch, outcome.metric: outcome.measured}
+        files = export(outcome.training, outcome.dataset.classes, export_to, about)
+        say(f"exported: {', '.join(file.name for file in files)} in {short(str(export_to))}")
+    if as_json:
+        console.print_json(outcome.as_json() | {"agrees": reproduced, "verdict": verdict})
+    if not reproduced:
+        raise NotReproduced(f"trial {row['trial_id']} was not reproduced")
+
+
+def judge(place: str, outcome: Rerun) -> tuple[str, bool]:
+    """The verdict on a rerun, in words, and whether the trial was reproduced.
+
+    Reproduced means identical to the last bit; or, where something recorded has changed or a GPU computed it, within
+    the difference that two seeds show in 95% of cases in this folder.
+    """
+    if outcome.identical:
+        predictions = " and every test prediction" if outcome.metric == "test_accuracy" else ""
+        epochs = plural(outcome.compared, "epoch")
+        return f"identical: every recorded number of {epochs}{predictions}, to the last bit", True
+    if not outcome.compared and not outcome.differences:
+        return "nothing to compare: no epoch of this trial was recorded", True
+    lines = [f"not identical: {plural(len(outcome.differences), 'difference')}, first {outcome.differences[0]}"]
+    if outcome.must_be_identical:
+        lines.append("code, versions and machine are as recorded, so a CPU should give identical results")
+        return "\n".join(lines), False
+    lines.append(f"changed since: {'; '.join(outcome.changed) or 'nothing that is recorded'}")
+    if math.isnan(outcome.measured - outcome.recorded):
+        return "\n".join([*lines, "no accuracy to compare"]), False
+    line, reproduced = _against_seed_noise(place, outcome)
+    return "\n".join([*lines, line]), reproduced
+
+
+def _against_seed_noise(place: str, outcome: Rerun) -> tuple[str, bool]:
+    """The accuracy's difference from the record beside the spread of seeds, and whether it is within it."""
+    from resnetlab.analysis.confirm.power import seed_noise
+    from resnetlab.analysis.results import Results
+
+    difference = outcome.measured - outcome.recorded
+    epoch = None if outcome.metric == "test_accuracy" else outcome.training.epoch
+    noise = seed_noise(Results.open(place), outcome.metric, epoch, without=outcome.row["trial_id"])
+    label = METRICS[outcome.metric].label.lower()
+    found = f"{label} differs by {METRICS['effect'].scale * difference:+.2f} points from the recorded one"
+    if not noise.known:
+        return f"{found}; seed noise was not measured in this folder, so it cannot be judged", False
+    limit = noise.between_two()
+    reproduced = abs(difference) <= limit
+    runs = f"{noise.runs} runs of {plural(noise.arms, 'arm')}"
+    return (
+        f"{'within' if reproduced else 'beyond'} the measured seed noise: {found}; "
+        f"two seeds differ by up to {100 * limit:.2f} points in 95% of cases ({runs})"
+    ), reproduced
