@@ -4,7 +4,10 @@ import hashlib
 import inspect
 import json
 import resource
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -100,6 +103,21 @@ def test_a_key_that_stands_twice_is_refused(tmp_path, rows):
 def test_rows_in_any_order_are_read(tmp_path):
     write(tmp_path, pa.concat_tables([epochs(3, "b"), epochs(3, "a")]))
     assert len(read_table(ResultsFolder.at(tmp_path), "epochs")) == 6
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux only")
+def test_reading_starts_no_thread(tmp_path):
+    """A process that ends while Arrow's threads begin is aborted: code -6 instead of its own."""
+    write(tmp_path, epochs(3000))
+    code = (
+        "import sys; from pathlib import Path; from resnetlab.tables.folder import Folder\n"
+        "from resnetlab.tables.store import read_table\n"
+        "before = len(list(Path('/proc/self/task').iterdir()))\n"
+        "assert len(read_table(Folder.at(sys.argv[1]), 'epochs')) == 3000\n"
+        "sys.exit(len(list(Path('/proc/self/task').iterdir())) - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_seven_hundred_bytes_do_not_become_half_a_gigabyte(tmp_path):

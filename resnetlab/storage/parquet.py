@@ -48,7 +48,8 @@ def decode(raw: bytes, table: str, place: str) -> pa.Table:
         current(file.schema_arrow.empty_table(), table, place)
         text = [field.name for field in file.schema_arrow if field.type == pa.string()]
         _check_size(file.metadata, len(raw), place)
-        found = pq.read_table(pa.BufferReader(raw), read_dictionary=text)
+        # By this thread alone: a process that ends while Arrow's threads start may abort (apache/arrow#34314).
+        found = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=text).read(use_threads=False)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
     allowed = _allowed(len(raw))

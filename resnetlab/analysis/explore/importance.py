@@ -73,7 +73,9 @@ def importance(study: Study, trials: pd.DataFrame, epochs: pd.DataFrame) -> Impo
 def _evaluators(optuna: Any) -> tuple[dict[str, Any], list[str]]:
     def ped_anova(trials: int) -> Any:
         best = max(0.1, min(0.5, 5 / trials))  # at least five trials, as its documentation advises
-        return optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # before Optuna 5
+            return optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
 
     found = {PED_ANOVA: ped_anova}
     try:
