@@ -137,7 +137,8 @@ def test_fanova_of_many_trials_uses_some_of_them_and_says_so(monkeypatch):
 def test_factors_that_tie_have_one_order_in_every_process():
     """Two factors of the reference sweep tie; Optuna orders them as a set does, by the seed of Python's hashes."""
     code = (
-        "from resnetlab.analysis import importance, results\n"
+        "from resnetlab.analysis import results\n"
+        "from resnetlab.analysis.explore import importance\n"
         "found = results.Results.open('results/reference/default')\n"
         "print(list(importance.importance(found.study, found.trials, found.epochs).table['factor']))\n"
     )

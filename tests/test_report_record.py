@@ -1,8 +1,10 @@
 """The report's order, its record (cost, provenance, reruns), and what it says of results that are old or incomplete."""
 
 import json
+import pkgutil
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +18,12 @@ from resnetlab.analysis.confirm.interaction_means import cells
 from resnetlab.analysis.results import Results
 from resnetlab.commands import short
 from resnetlab.errors import FolderRefused
+from resnetlab.report import figures, sections
 from resnetlab.report.answer import answer
-from resnetlab.report.figures.catalog import gallery
+from resnetlab.report.figures.catalog import FIGURES, gallery
 from resnetlab.report.findings import Findings
 from resnetlab.report.layout import Table
-from resnetlab.report.page import page
+from resnetlab.report.page import PARTS, page
 from resnetlab.report.rerun_command import rerun_command
 from resnetlab.report.sections import costs, interactions, provenance, stopping
 
@@ -198,3 +201,14 @@ def test_what_asha_stopped_is_told_by_epoch(factorial):
     for epoch, n in stopped.value_counts().items():
         assert f"{n} after epoch {epoch}" in said
     assert pd.Series(stopped).nunique() > 1
+
+
+def test_every_module_with_a_figure_or_a_section_is_listed():
+    def holding(package, function):
+        modules = [
+            import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)
+        ]
+        return {module.__name__ for module in modules if hasattr(module, function)}
+
+    assert {module.__name__ for module in FIGURES} == holding(figures, "drawings")
+    assert {module.__name__ for modules in PARTS.values() for module in modules} == holding(sections, "section")
