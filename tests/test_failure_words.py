@@ -7,7 +7,8 @@ from resnetlab.analysis.failures import failures, remedy, unmade
 from resnetlab.analysis.results import Results
 from resnetlab.ray_backend.worker_death import cause_of_death
 from resnetlab.report import terminal
-from resnetlab.report.build import build_report, estimates
+from resnetlab.report.build import build_report
+from resnetlab.report.findings import Findings
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table, write_table
 from resnetlab.sweep import crashes
@@ -88,9 +89,9 @@ def test_failures_are_grouped_by_cause_whatever_numbers_are_in_it(tmp_path):
     most, early = failures(results)
     assert most.trials > 10 and most.cause.startswith("no room for") and most.remedy.endswith("--retry-failed")
     assert (early.trials, early.number, early.cause, early.remedy) == (1, 0, "ValueError: other", "")  # before the plan
-    effects = estimates(results)
+    effects = Findings(results).effects
     assert set(unmade(results, effects)) == set(effects.loc[effects["estimand"] != "not in the plan", "name"])
-    told = terminal.told(results, str(tmp_path / "made"))
+    told = terminal.told(Findings(results), str(tmp_path / "made"))
     assert told.next == most.remedy and "yet" not in told.lead and told.lead.startswith("No comparison can be made")
     text = "\n".join(terminal.failed(told))
     assert f"{most.trials} trials failed, e.g. {most.example}: no room for" in text and "not made" in text
@@ -107,8 +108,8 @@ def test_while_runs_are_to_come_the_report_says_yet_and_no_comparison_is_given_u
         return lost("why") if row["arm"] != "incumbent" and row["seed_block"] else lost("", status="interrupted")
 
     results = changed(tmp_path / "made", change)
-    assert not unmade(results, estimates(results))
-    assert "can be estimated yet" in terminal.told(results, "made").lead
+    assert not unmade(results, Findings(results).effects)
+    assert "can be estimated yet" in terminal.told(Findings(results), "made").lead
 
 
 @pytest.mark.parametrize("design", ["none", "one-factor"])
@@ -118,7 +119,7 @@ def test_a_study_that_confirms_nothing_does_not_say_yet(tmp_path, design):
     confirm = results.study.confirm.model_copy(update={"design": design})
     content = results.study.model_copy(update={"confirm": confirm}).model_dump(mode="json")
     ResultsFolder.at(tmp_path / "made").write_json("study.json", content)
-    lead = terminal.told(Results.open(tmp_path / "made"), "made").lead
+    lead = terminal.told(Findings(Results.open(tmp_path / "made")), "made").lead
     assert ("yet" in lead) == (design != "none"), lead
 
 
