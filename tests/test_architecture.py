@@ -23,7 +23,7 @@ ROOMS = {  # from the ground up: a room may import the rooms named here, and the
     "analysis": {"study", "experiment", "planning", "storage"},
     "reproduction": {"study", "analysis"},
     "report": {"study", "experiment", "planning", "storage", "analysis", "reproduction"},
-    "calibration": {"study", "experiment", "planning", "storage", "analysis"},
+    "calibration": {"study", "experiment", "planning", "storage", "sweep", "analysis"},
     "tracking": {"study", "storage"},
     "driver": {"study", "experiment", "planning", "storage", "search", "sweep", "vision", "ray_backend", "analysis"},
 }

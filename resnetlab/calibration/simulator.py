@@ -1,7 +1,7 @@
 """A world with known answers: learning curves with planted effects, to try the whole chain on truth.
 
 `Truth` says what every config would reach; `run` plays one trial, `confirm_values` many repeats of a confirm stage at
-once, and `drive` a whole sweep through the real state machine (`tuning.sweep.Sweep`), arrivals out of order, so that
+once, and `drive` a whole sweep through the real state machine (`Sweep`), arrivals out of order, so that
 plan, effects and report see the tables they would see in earnest. Nothing is trained. Truth is in percentage points;
 what it emits is in fractions, as the tables are.
 """
@@ -12,7 +12,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,9 @@ from resnetlab.experiment.messages import Ending, Report, Task
 from resnetlab.storage.schema import KEYS, schema
 from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
 from resnetlab.study.seeding import stream
+
+if TYPE_CHECKING:
+    from resnetlab.sweep.state_machine import Sweep
 
 Levels = Mapping[str, Mapping[Any, float]]
 _RISE = 4.0  # a run is (1 - exp(-4 e/E)) / (1 - exp(-4)) of the way from chance to its plateau after e of E epochs
@@ -149,7 +152,7 @@ def confirm_rows(plan: Any, values: np.ndarray, epochs: int = 15) -> list[dict[s
 
 
 class Memory:
-    """Stands in for `tables.store.Store` where hundreds of sweeps are simulated and none need outlive the process.
+    """Stands in for a `Store` where hundreds of sweeps are simulated and none need outlive the process.
 
     Keeps trials, epochs, rungs and the folder's files; predictions and classes are dropped.
     """
@@ -207,8 +210,8 @@ class _Running:
     epoch: int = field(compare=False)
 
 
-def drive(sweep: Any, truth: Truth, slots: int = 4, epochs: int | None = None) -> int:
-    """Run `sweep` (the state machine of `tuning.sweep`: next, report, finished) to its end in the simulated world.
+def drive(sweep: Sweep, truth: Truth, slots: int = 4, epochs: int | None = None) -> int:
+    """Run `sweep` to its end in the simulated world.
 
     `slots` trials run side by side, each at a speed of its own, so that reports arrive out of order; the confirm stage
     is run too. Ends early where `epochs` have been spent. Returns the epochs spent; raises what the sweep ended with.

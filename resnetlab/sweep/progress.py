@@ -8,8 +8,12 @@ from functools import wraps
 from time import perf_counter
 from typing import Any
 
+from resnetlab.experiment.messages import Report
+from resnetlab.search.optuna_sampler import OptunaSampler
+from resnetlab.storage.store import Store
 from resnetlab.study.records import EpochRecord, Status
 
+Take = Callable[[Any, str, Report], bool]  # `Sweep.report`
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 
 
@@ -67,28 +71,28 @@ class Clock:
     sampler and publishing the tables did meanwhile; these have sums of their own.
     """
 
-    def __init__(self, search: Any, store: Any):
+    def __init__(self, search: OptunaSampler, store: Store):
         self._search, self._store = search, store
         self.busy, self.driver, self.reports = 0.0, 0.0, 0
 
     @property
     def sampler(self) -> float:
-        return float(self._search.seconds)
+        return self._search.seconds
 
     @property
     def publishing(self) -> float:
-        return float(self._store.publish_seconds)
+        return self._store.publish_seconds
 
 
-def clocked(report: Callable[..., bool]) -> Callable[..., bool]:
+def clocked(take: Take) -> Take:
     """Around `Sweep.report`: counts it in the sweep's clock."""
 
-    @wraps(report)
-    def counted(sweep: Any, *arguments: Any) -> bool:
+    @wraps(take)
+    def counted(sweep: Any, trial_id: str, report: Report) -> bool:
         clock = sweep.clock
         began = perf_counter() - clock.sampler - clock.publishing
         try:
-            return report(sweep, *arguments)
+            return take(sweep, trial_id, report)
         finally:
             clock.driver += perf_counter() - clock.sampler - clock.publishing - began
             clock.reports += 1
