@@ -1,3 +1,3 @@
-"""resnetlab: ablation sweeps whose conclusions hold."""
+"""resnetlab: ablation studies with conclusions you can check."""
 
 __version__ = "0.1.0"
