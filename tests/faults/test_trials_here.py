@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from faults.here import Here
+from resnetlab import durable
 from resnetlab.errors import CannotWrite, TrialsFailed
 from resnetlab.ray_backend import worker
-from resnetlab.storage import results_folder
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.sweep import state_machine, task
@@ -140,20 +140,20 @@ def test_a_data_cache_that_decayed_in_silence_is_made_again(here):
 @pytest.mark.parametrize("report", [0, 3])
 def test_a_disk_that_fills_ends_the_sweep_and_loses_nothing(here, monkeypatch, report):
     case = f"full {report}"
-    writes = results_folder._write_aside
+    writes = durable._written_aside
 
     def full(target, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fill(number):
         if number == report:
-            monkeypatch.setattr(results_folder, "_write_aside", full)
+            monkeypatch.setattr(durable, "_written_aside", full)
 
     here.at_report = fill
     with pytest.raises(CannotWrite, match=r"No space left on device.*make room, then continue with"):
         here.run(case)
     here.at_report = lambda number: None
-    monkeypatch.setattr(results_folder, "_write_aside", writes)
+    monkeypatch.setattr(durable, "_written_aside", writes)
     here.run(case)
     assert here.hash(case) == here.hash("whole")
 
