@@ -29,7 +29,7 @@ study = build_study({"name": "seen", "dataset": {"name": "glyphs"}, "baseline": 
 folder = ResultsFolder.at(sys.argv[1])
 sweep = Sweep(study, Store(folder, study.columns), {"git_revision": "g", "versions": "{}"},
               one_dataset(study, "simulated", [str(k) for k in range(10)]))
-watch, report = Watch(sweep), sweep.report
+watch, report = LiveView(sweep), sweep.report
 
 def seen(*words):
     going = report(*words)
