@@ -1,4 +1,4 @@
-"""The commands: the table that lists them, the exit codes in their help, and what they import before they do anything."""
+"""The commands: the table that lists them, the exit codes in their help, and what scripts import at their start."""
 
 import importlib
 import re
