@@ -129,7 +129,7 @@ def test_one_face_of_each_family_is_chosen():
 def test_the_script_that_chooses_fonts_names_what_is_wrong(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").touch()
-    for folder, words in (("full", "need a folder that is empty"), ("chosen", "allowed: none, as no other family")):
+    for folder, words in (("full", "need an empty folder"), ("chosen", "allowed: none, as no other family")):
         command = [sys.executable, ROOT / "sweeps/choose_fonts.py", "24", tmp_path / folder, "--fonts", tmp_path]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
