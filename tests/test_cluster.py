@@ -41,7 +41,7 @@ import os
 from pathlib import Path
 import ray  # before a token was chosen, as a notebook may do
 from resnetlab.study import Resources
-from resnetlab.tuning import cluster, reaper
+from resnetlab.ray_backend import cluster, reaper
 
 def held():
     return {name: value for name, value in os.environ.items() if name.startswith(("RAY_AUTH", "OMP", "MKL"))}

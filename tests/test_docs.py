@@ -79,13 +79,13 @@ def test_the_studies_of_the_documentation_are_read(tmp_path):
         assert load_study(tmp_path / f"study-{number}.yaml").declared, block.place
 
 
-def test_the_study_of_the_readme_is_the_default_study_in_fifteen_lines(tmp_path):
+def test_the_study_of_the_readme_is_the_default_study_in_at_most_fifteen_lines(tmp_path):
     (block,) = blocks("README.md", "yaml")
     (tmp_path / "default.yaml").write_text(block.text)
     study, default = load_study(tmp_path / "default.yaml"), load_study(ROOT / "sweeps/studies/default.yaml")
     assert study.identity() | {"baseline": 0} == default.identity() | {"baseline": 0}
     assert study.baseline_config(0) == default.baseline_config(0) and study.declared == default.declared
-    assert block.text.count("\n") == 15
+    assert block.text.count("\n") <= 15
 
 
 def test_the_readme_is_short():

@@ -110,10 +110,10 @@ def test_reading_starts_no_thread(tmp_path):
     """A process that ends while Arrow's threads begin is aborted: code -6 instead of its own."""
     write(tmp_path, epochs(3000))
     code = (
-        "import sys; from pathlib import Path; from resnetlab.tables.folder import Folder\n"
-        "from resnetlab.tables.store import read_table\n"
+        "import sys; from pathlib import Path; from resnetlab.storage.results_folder import ResultsFolder\n"
+        "from resnetlab.storage.store import read_table\n"
         "before = len(list(Path('/proc/self/task').iterdir()))\n"
-        "assert len(read_table(Folder.at(sys.argv[1]), 'epochs')) == 3000\n"
+        "assert len(read_table(ResultsFolder.at(sys.argv[1]), 'epochs')) == 3000\n"
         "sys.exit(len(list(Path('/proc/self/task').iterdir())) - before)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)

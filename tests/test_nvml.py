@@ -24,7 +24,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *h, unsigned long long *e) { *e = 1
 ASKED = """
 import json, sys
 from resnetlab.errors import BadRequest
-from resnetlab.training.nvml import Gpu, NvmlError
+from resnetlab.vision.training.nvml import Gpu, NvmlError
 from resnetlab.ray_backend.gpu.probe import Nvml
 def tried(call):
     try:

@@ -17,7 +17,9 @@ CODE = """
 import functools, json, sys
 from pathlib import Path
 import ray, scale
-from resnetlab.tuning import cluster, engine, rig, sweep
+from resnetlab.ray_backend import backend, cluster
+from resnetlab.ray_backend.gpu import probe
+from resnetlab.sweep import state_machine
 
 class Meter:
     looks = 0
@@ -35,19 +37,19 @@ if sys.argv[3] == "auto":
     scale.study = sharing
     cluster.check_reachable = lambda *asked, **how: None
     ray.init = functools.partial(ray.init, num_gpus=1)
-    rig.RayRig = functools.partial(rig.RayRig, device="cpu", meter=Meter, seconds=0.2)
+    probe.RayRig = functools.partial(probe.RayRig, device="cpu", meter=Meter, seconds=0.2)
 
 scale.EPOCHS, kept, begun = 2, [], []
-step = engine._Controller.on_step_end
+step = backend._Controller.on_step_end
 def on_step_end(self):
     step(self)
     kept.append(len(self._trials) + len(self._stopped_trials) + len(self._trials_to_cache))
-engine._Controller.on_step_end = on_step_end
-started = sweep.Sweep.started
+backend._Controller.on_step_end = on_step_end
+started = state_machine.Sweep.started
 def noted(self, trial_id):
     begun.append((len(self.waiting), self.waits_for))
     started(self, trial_id)
-sweep.Sweep.started = noted
+state_machine.Sweep.started = noted
 scale.sweep(Path(sys.argv[1]), 160, "tpe", int(sys.argv[2]), 40)
 print(json.dumps({"kept": max(kept), "begun": begun[-1]}))
 """

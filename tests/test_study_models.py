@@ -214,7 +214,7 @@ def test_batch_of_one_where_it_can_be_trained():
 def test_torchvision_is_loaded_only_for_its_own_networks():
     code = (
         "import sys, torch\n"
-        "from resnetlab.config import LIBRARY, READS, TrialConfig\n"
+        "from resnetlab.study.trial_config import LIBRARY, READS, TrialConfig\n"
         "from resnetlab.vision.models import build\n"
         "import resnetlab.vision.training.loop\n"
         "make = lambda **s: build(TrialConfig(data={'name': 'cifar10'}, **s), (32, 32, 3), 10)\n"

@@ -42,8 +42,8 @@ def test_a_cluster_that_is_gone_is_noticed(server, monkeypatch):
 
 def test_a_driver_that_hangs_is_ended_with_its_last_words():
     code = (
-        "import time; from resnetlab.tuning import lifeline as l; l.SILENCE = l.GRACE = 0.2\n"
-        "with l.Lifeline(lambda text: print(text, flush=True)) as line:\n"
+        "import time; from resnetlab.ray_backend import watchdog as l; l.SILENCE = l.GRACE = 0.2\n"
+        "with l.Watchdog(lambda text: print(text, flush=True)) as line:\n"
         "    line.hold('x', '127.0.0.1', 1); time.sleep(60)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
@@ -52,8 +52,8 @@ def test_a_driver_that_hangs_is_ended_with_its_last_words():
 
 def test_a_driver_that_goes_nowhere_is_ended():
     code = (
-        "import time; from resnetlab.tuning import lifeline as l; l.STUCK = l.GRACE = 0.2\n"
-        "with l.Lifeline(lambda text: print(text, flush=True)): time.sleep(60)\n"
+        "import time; from resnetlab.ray_backend import watchdog as l; l.STUCK = l.GRACE = 0.2\n"
+        "with l.Watchdog(lambda text: print(text, flush=True)): time.sleep(60)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 75 and "Ray has not answered" in done.stdout

@@ -10,10 +10,10 @@ import pytest
 from faults.here import Here
 from resnetlab import durable
 from resnetlab.errors import CannotWrite, TrialsFailed
-from resnetlab.ray_backend import worker
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.sweep import state_machine, task
+from resnetlab.vision import trial_run
 
 STUDY = {
     "name": "s",
@@ -29,7 +29,7 @@ WILD = {"lr": 100.0, "weight_decay": 10.0}  # a thousandfold growth a step
 @pytest.fixture(scope="module")
 def patch():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "CHECKPOINT_SHARE", 1e9)  # a checkpoint every epoch, however short
+        patch.setattr(trial_run, "CHECKPOINT_SHARE", 1e9)  # a checkpoint every epoch, however short
         yield patch
 
 

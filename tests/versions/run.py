@@ -31,7 +31,10 @@ BUILD, JSON, PAGE = ROOT / "build/versions", ROOT / "docs/versions.json", ROOT /
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 COMBINATIONS = (("oldest", PYTHONS[0]), *(("newest", python) for python in PYTHONS))
 SHOWN = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "matplotlib")
-TOOLS = ("dev",)  # extras that no test needs
+TOOLS = (
+    "docs",
+    "dev",
+)  # extras that no test needs
 ABOUT = "import sys, ssl, sqlite3, ctypes; print('%d.%d.%d' % sys.version_info[:3])"
 VERSIONS = (
     "import json, importlib.metadata as m; print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
