@@ -68,10 +68,10 @@ def interpreter(python: str) -> tuple[str, str] | None:
 def run(name: str, path: str, oldest: bool, keep: bool) -> dict[str, Any]:
     """Install and run the suite; its row, less what it ran on."""
     place = BUILD / name
-    python, log = place / "bin/python", place.with_suffix(".log")
+    python, log = place / "bin/python", BUILD / f"{name}.log"
     place.parent.mkdir(parents=True, exist_ok=True)
     pins = constraints(tomllib.loads((ROOT / "pyproject.toml").read_text())) if oldest else []
-    listed = place.with_suffix(".txt")
+    listed = BUILD / f"{name}.txt"
     listed.write_text("\n".join([*pins, ""]))
     moto = [str(place / "moto/bin/python"), "-m", "pip", "install", "--quiet", "--requirement", "tests/moto.txt"]
     steps = [
