@@ -142,7 +142,7 @@ def too_few(place: Path) -> list[str]:
     images(place)
     prepare(DataConfig(name="folder", root=str(place / "images")), place / "cache")
     text = GOOD.replace("{name: glyphs, variants: 1}", "{name: folder, root: images}")
-    (place / "mine.yaml").write_text(text + "baseline: {batch: 64}")
+    (place / "mine.yaml").write_text(text + "baseline: {batch_size: 64}")
     return ["--study", "mine.yaml"]
 
 
@@ -240,8 +240,10 @@ CASES = {
     "zero trials": study(GOOD.replace("trials: 2", "trials: 0"), "search.trials", "got 0", "or equal to 1"),
     "zero trials (an option)": options(["--trials", "0"], "with search.trials=0", "got 0"),
     "negative epochs": study(GOOD.replace("epochs: 2", "epochs: -1"), "search.epochs", "got -1", "or equal to 1"),
-    "grace over epochs": study(GOOD.replace("epochs: 2", "epochs: 2, grace: 3"), "search", "grace <= epochs"),
-    "batch larger than the data": Case(2, ("batch", "64", "training images", "allowed: 1 to"), too_few),
+    "grace_period over epochs": study(
+        GOOD.replace("epochs: 2", "epochs: 2, grace_period: 3"), "search", "grace_period <= epochs"
+    ),
+    "batch larger than the data": Case(2, ("batch_size", "64", "training images", "allowed: 1 to"), too_few),
     "more GPUs than the cluster has": options(["--gpus-per-trial", "64"], "resources.gpus", "64 GPUs", "this machine"),
     "more CPUs than the machine has": options(["--cpus-per-trial", "4000"], "resources.cpus", "4000 CPUs", "machine"),
     "negative GPUs": options(["--gpus-per-trial", "-1"], "resources.gpus", "-1"),
@@ -255,7 +257,7 @@ CASES = {
         GOOD.replace("trials: 2", "trials: 2, metric: f1"), "search.metric", "'f1'", "val_accuracy"
     ),
     "unknown second metric": study(
-        GOOD.replace("trials: 2", "trials: 2, against: flops"), "against", "flops", "parameters"
+        GOOD.replace("trials: 2", "trials: 2, second_objective: flops"), "second_objective", "flops", "parameters"
     ),
     "wrong direction": study(
         GOOD.replace("trials: 2", "trials: 2, direction: minimize"), "search.direction", "'minimize'", "is maximised"

@@ -190,7 +190,7 @@ def test_a_graph_trains_as_eager_steps_do(settings, precision):
     "model", [{}, {"model": "cnn", "width": 8}, {"model": "cnn-resnet", "width": 8}, {"model": "mlp"}, {"frozen": 2}]
 )
 def test_every_kind_of_network_is_captured(model):
-    c = TrialConfig(data={"name": "folder"}, batch=32, epochs=2, lr=0.01, **model)
+    c = TrialConfig(data={"name": "folder"}, batch_size=32, epochs=2, lr=0.01, **model)
     training = run(Training(c, made(train=320), device="cuda"))
     assert training.settings["step"] == "graph"
 
