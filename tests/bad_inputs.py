@@ -243,6 +243,9 @@ CASES = {
     "grace_period over epochs": study(
         GOOD.replace("epochs: 2", "epochs: 2, grace_period: 3"), "search", "grace_period <= epochs"
     ),
+    "a name of before beside its new one": study(
+        GOOD.replace("epochs: 2", "epochs: 2, grace: 1, grace_period: 1"), "search.grace and search.grace_period"
+    ),
     "batch larger than the data": Case(2, ("batch_size", "64", "training images", "allowed: 1 to"), too_few),
     "more GPUs than the cluster has": options(["--gpus-per-trial", "64"], "resources.gpus", "64 GPUs", "this machine"),
     "more CPUs than the machine has": options(["--cpus-per-trial", "4000"], "resources.cpus", "4000 CPUs", "machine"),
@@ -372,7 +375,7 @@ CASES = {
         lambda place: write(place, pa.concat_tables([epochs(2), epochs(1, first=2)])), "epochs.parquet", "duplicate key"
     ),
     "Parquet of 0.7 KB that decodes to 0.5 GB": table(bomb, "predictions.parquet", "decode to", "allowed for a file"),
-    "Parquet of an unknown version": table(future, "epochs.parquet", "schema version 99", "allowed: 1 to"),
+    "Parquet of an unknown version": table(future, "epochs.parquet", "schema version 99", "allowed: 2 to"),
     "Parquet with no finished trial": table(unfinished, "no trial has finished", "4 failed", code=1),
     "Parquet of mixed studies": table(mixed, "trials.parquet", "'other'", "allowed: 'made'"),
     "a trial that is not there": Case(2, ("999", "results/made", "allowed"), no_such_trial, "trial"),

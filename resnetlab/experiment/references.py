@@ -1,8 +1,8 @@
 """What a study refers to: a built-in name, `file.py:name`, `package.module:name`, or a name that a package registers.
 
 `refer` reads a reference without running anything. `probe` imports it in a process of its own, under a time limit, and
-says what is wrong. `Reference.load` imports it here, in a driver or a worker; a `Reference` itself is a small value that
-can be pickled. What a user's file prints while it is imported goes to standard error.
+says what is wrong. `Reference.load` imports it here, in a driver or a worker; a `Reference` itself is a small value
+that can be pickled. What a user's file prints while it is imported goes to standard error.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ from resnetlab.study.yaml_io import suggestion
 IMPORT_SECONDS = 3.0  # that a user's own code may take to be imported; the packages that it imports do not count
 PACKAGE_SECONDS = 120.0  # that those may take, all together
 OWN = "your own: file.py:name, or package.module:name"
+_PROBE = f"""import json, sys
+job = json.load(sys.stdin)
+sys.path[:] = job["path"]
+from {__name__} import answer_probe
+answer_probe(job)
+"""
 SITE = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))
 
 _importing = threading.RLock()  # sys.modules and sys.meta_path are changed for the time of an import
@@ -188,9 +194,8 @@ def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS) -> N
     if not references:
         return
     job = {"path": sys.path, "seconds": seconds, "references": [asdict(reference) for reference in references]}
-    code = f"import sys, json; job = json.load(sys.stdin); sys.path[:] = job['path']; import {__name__} as m; m._probed(job)"
     child = subprocess.Popen(
-        [sys.executable, "-B", "-c", code],
+        [sys.executable, "-B", "-c", _PROBE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -262,9 +267,8 @@ def _of_object(key: str, given: Any) -> Reference:
         raise BadRequest(f"{key}: a lambda cannot be found by workers (allowed: a function in a file, {OWN})")
     if here or not name or module is None or file is None:
         shown = name.rpartition(".")[2] or repr(given)
-        raise BadRequest(
-            f"{key}: {shown} is defined in {here or 'no file'}, where workers cannot find it (write it into a file; {OWN})"
-        )
+        where = f"is defined in {here or 'no file'}, where workers cannot find it"
+        raise BadRequest(f"{key}: {shown} {where} (allowed: a function in a file, {OWN})")
     path = Path(file).resolve()
     if "." not in home and not any(path.is_relative_to(site) for site in SITE):
         return Reference(key, f"{path.name}:{name}", name, file=path.name, folder=str(path.parent))
@@ -336,7 +340,7 @@ def _importable(found: Trace) -> Iterator[None]:
         sys.modules.update(before)
 
 
-def _probed(job: Mapping[str, Any]) -> None:
+def answer_probe(job: Mapping[str, Any]) -> None:
     """The other side of `probe`: one JSON object a line, the last of which counts."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a user's code prints is not an answer

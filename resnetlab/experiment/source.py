@@ -168,9 +168,9 @@ def _changed_definitions(name: str, old: str, new: str) -> list[Change]:
 def trace(file: Path, search: Sequence[Path], root: Path | None = None) -> Trace:
     """Follow the imports of `file` to all files below the folders of `search` that they reach.
 
-    root: for a file of a package, the folder that the package lies in; only the package itself is followed then. Imports
-    by `importlib` are not seen. BadRequest where a file cannot be read or parsed, or where a file of a study imports
-    another inside a function: it could not be found by then.
+    root: for a file of a package, the folder that the package lies in; only the package itself is followed then.
+    Imports by `importlib` are not seen. BadRequest where a file cannot be read or parsed, or where a file of a study
+    imports another inside a function: it could not be found by then.
     """
     file, root = file.resolve(), root and root.resolve()
     package = file.relative_to(root).parts[0].removesuffix(".py") if root else ""

@@ -186,7 +186,7 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
     if table == "trials" and int(version) < SCHEMA_VERSION:
         found = legacy.table(found)
     wanted = schema(table, factors_of(found.schema) if table == "trials" else ())
-    if sorted(found.schema.names) != sorted(wanted.names):
+    if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")
     found = found.select(wanted.names)
     if not found.schema.equals(wanted):

@@ -8,13 +8,14 @@ below it (`*`: any other key). Where it meets text instead of keys, it translate
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Names = Mapping[str, Any]
+BOTH = "{} and {} are one setting under its old name and its new one: give only the new one"
 
 SETTINGS: Names = {"batch": "batch_size"}
 STUDY: Names = {
@@ -39,7 +40,7 @@ LATER: Mapping[str, Any] = {"precision": "fp32", "deterministic": False, "arms":
 LATER_CONFIRM: Mapping[str, Any] = {"arms": None, "hypotheses": []}
 
 
-def renamed(content: Any, names: Names, say: Callable[[str], None] = lambda note: None, place: str = "") -> Any:
+def renamed(content: Any, names: Names, say: Callable[[str], object] = lambda note: None, place: str = "") -> Any:
     """`content` with each old name of the table replaced by its new one.
 
     say: hears of each, as `search.grace is now search.grace_period`.
@@ -62,13 +63,13 @@ def renamed(content: Any, names: Names, say: Callable[[str], None] = lambda note
         if new != key:
             new_path = f"{place}.{new}".lstrip(".")
             if new in content:
-                raise ValueError(f"{path} and {new_path} are one setting, by its old name and its new one: give one")
+                raise ValueError(BOTH.format(path, new_path))
             say(f"{path} is now {new_path}")
         found[new] = renamed(value, names.get("*", {}) if entry is None or new != key else entry, say, path)
     return found
 
 
-def _words(text: str, names: Names, say: Callable[[str], None], place: str) -> str:
+def _words(text: str, names: Names, say: Callable[[str], object], place: str) -> str:
     """A name of a factor, or a sentence about one: `batch 64 > batch 32`. Sentences about named arms stay."""
     if text.startswith(("arm ", "arm:")):
         return text
@@ -80,18 +81,20 @@ def _words(text: str, names: Names, say: Callable[[str], None], place: str) -> s
     return text
 
 
-def assigned(key: str, value: Any, say: Callable[[str], None]) -> tuple[str, Any]:
-    """One setting as `--set key=value` gives it, with its key and what is in it under their new names."""
-    parts = key.split(".")
-    content = value
-    for part in reversed(parts):
-        content = {part: content}
-    content = renamed(content, STUDY, say)
-    found = []
-    for _ in parts:
-        ((name, content),) = content.items()
-        found.append(name)
-    return ".".join(found), content
+def assigned(changes: Mapping[str, Any], say: Callable[[str], object]) -> Iterator[tuple[str, Any]]:
+    """Settings as `--set key=value` gives them, each key and what is in its value under new names. Raises ValueError as
+    `renamed` does."""
+    for key, content in changes.items():
+        parts = key.split(".")
+        for part in reversed(parts):
+            content = {part: content}
+        content = renamed(content, STUDY, say)
+        for i in range(len(parts)):
+            ((parts[i], content),) = content.items()
+        new = ".".join(parts)
+        if new != key and new in changes:
+            raise ValueError(BOTH.format(key, new))
+        yield new, content
 
 
 def recorded(content: Mapping[str, Any], names: Names, later: Mapping[str, Any] = LATER) -> dict[str, Any]:

@@ -369,26 +369,28 @@ class Study(Frozen):
 def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
 
-    Settings may have their old names, which a note on stderr tells. Raises BadRequest with file, key, value and what is
+    Settings may have old names, which a note on stderr tells. Raises BadRequest with file, key, value and what is
     allowed.
     """
+    content = {"name": path.stem} | read_yaml(path)
     said = ", ".join(f"{key}={value}" for key, value in (changes or {}).items())
     source = f"{path} with {said}" if said else str(path)
-    notes: list[str] = []
+    return build_study(with_changes(content, changes or {}, source), source)
+
+
+def with_changes(content: Mapping[str, Any], changes: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Parsed content with `changes` (dotted key: value) applied, all under the names of today. Old names are told on
+    stderr; BadRequest where a setting has both, or a key leads into something that is not a section."""
+    notes: dict[str, None] = {}
     try:
-        content = legacy.renamed(read_yaml(path), legacy.STUDY, notes.append)
-        given = [legacy.assigned(key, value, notes.append) for key, value in (changes or {}).items()]
-        if len(dict(given)) < len(given):
-            raise ValueError("a setting is given by its old name and its new one: give one")
+        found: dict[str, Any] = legacy.renamed(content, legacy.STUDY, notes.setdefault)
+        for key, value in legacy.assigned(changes, notes.setdefault):
+            assign(found, key, value)
     except ValueError as error:
         raise BadRequest(f"{source}: {error}") from None
-    content.setdefault("name", path.stem)
-    for key, value in given:
-        assign(content, key, value)
-    study = build_study(content, source)
     if notes:
-        print(f"note: {source}: {'; '.join(dict.fromkeys(notes))}", file=sys.stderr)
-    return study
+        print(f"note: {source}: {'; '.join(notes)}", file=sys.stderr)
+    return found
 
 
 def build_study(content: Mapping[str, Any], source: str) -> Study:
