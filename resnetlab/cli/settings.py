@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from resnetlab.cli.requested import study_names
 from resnetlab.study import ConfirmSettings, Resources, SearchSettings
-from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, Frozen, TrialConfig
+from resnetlab.study.frozen import Frozen
+from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, TrialConfig
 
 SECTIONS: dict[str, type[Frozen]] = {
     "dataset": DataConfig,

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from resnetlab.errors import BadRequest
 from resnetlab.study import Study
 from resnetlab.study.space import Factor
-from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, READS, TrialConfig, digest
+from resnetlab.study.frozen import digest
+from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, READS, TrialConfig
 from resnetlab.sweep.task import PLACES
 from resnetlab.vision.data import label_of
 

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.source import Trace, read_text, trace
-from resnetlab.study.trial_config import digest
+from resnetlab.study.frozen import digest
 from resnetlab.study.yaml_io import suggestion
 
 IMPORT_SECONDS = 3.0  # that a user's own code may take to be imported; the packages that it imports do not count

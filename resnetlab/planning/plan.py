@@ -14,7 +14,8 @@ from resnetlab.planning import designs
 from resnetlab.study import Study, legacy
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import Frozen, TrialConfig, digest
+from resnetlab.study.frozen import Frozen, digest
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.study.yaml_io import first_problem
 from resnetlab.wording import level_text
 

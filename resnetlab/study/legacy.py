@@ -36,7 +36,16 @@ PLAN: Names = {
 }
 
 # Settings that came after the first results: not hashed while they have the value that stands for their absence.
-LATER: Mapping[str, Any] = {"precision": "fp32", "deterministic": False, "arms": {}}
+LATER: Mapping[str, Any] = {
+    "precision": "fp32",
+    "deterministic": False,
+    "arms": {},
+    "loss": "cross-entropy",
+    "augment": "none",
+    "own": {"parts": [], "source": "", "folder": "study"},
+    "metrics": [],
+    "objective": "",
+}
 LATER_CONFIRM: Mapping[str, Any] = {"arms": None, "hypotheses": []}
 
 

@@ -26,7 +26,8 @@ from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import EpochRecord, Phase, Status
 from resnetlab.study.seeding import MAX_SEED, stream
-from resnetlab.study.trial_config import TrialConfig, digest
+from resnetlab.study.frozen import digest
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.sweep import crashes, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked

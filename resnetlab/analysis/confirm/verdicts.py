@@ -23,7 +23,7 @@ from resnetlab.analysis.confirm.estimands import CUBE, Estimand, between, estima
 from resnetlab.planning.plan import Plan
 from resnetlab.study import Study
 from resnetlab.study.hypotheses import Hypothesis
-from resnetlab.study.trial_config import digest
+from resnetlab.study.frozen import digest
 from resnetlab.wording import level_text
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
