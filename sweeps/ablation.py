@@ -46,6 +46,7 @@ def main(
     weights: options.Weights = None,
     settings: options.Set = None,
     retry_failed: options.RetryFailed = False,
+    accept_changed_code: options.AcceptChangedCode = False,
     phase: Annotated[
         Phase, typer.Option(help="stop after pilot, explore or plan; confirm runs that phase alone", metavar="PHASE")
     ] = Phase.all,
@@ -72,7 +73,7 @@ def main(
             list_settings(STUDIES)
             return
         requested = requested_study(study, STUDIES, overrides, settings)
-        execution = run_options(storage, address, nodes, phase.value, weights, retry_failed)
+        execution = run_options(storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code)
         if only_plan:
             dry_run(requested, execution)
         else:

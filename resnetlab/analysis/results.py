@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.planning.plan import Plan
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.schema import factor_type, schema
+from resnetlab.storage.schema import schema
 from resnetlab.storage.store import check_study, read_table
 from resnetlab.study import Study, build_study
 from resnetlab.study.records import Phase, Status
@@ -57,7 +57,7 @@ class Results:
             found = read_table(folder, name)
             if found is None:
                 missing.append(name)
-                found = schema(name, study.columns if name == "trials" else ()).empty_table()
+                found = schema(name, study.columns if name == "trials" else (), study.own_columns).empty_table()
             if name == "trials":
                 check_study(found["study"].unique().to_pylist(), study.name, folder)
             tables[name] = _frame(found, study.columns if name == "trials" else ())
@@ -126,6 +126,6 @@ def _plan(folder: ResultsFolder) -> tuple[Plan | None, tuple[str, ...]]:
 def _frame(table: pa.Table, factors: tuple[str, ...]) -> pd.DataFrame:
     frame = table.to_pandas()
     for name in factors:
-        if name in table.column_names and factor_type(name) != pa.float64():
+        if name in table.column_names and table.schema.field(name).type != pa.float64():
             frame[name] = pd.Series(table[name].to_pylist(), index=frame.index, dtype=object)
     return frame

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path
-from resnetlab.study import Study, load_study
+from resnetlab.experiment import own
+from resnetlab.study import Study
 from resnetlab.study.yaml_io import parse_value
 from resnetlab.vision.data import check
 
@@ -33,7 +34,7 @@ def requested_study(
     """
     given = {key: value for key, value in overrides.items() if value is not None}
     path = _study_file(name, studies)
-    study = load_study(path, given | parse_settings(settings))
+    study = own.load(path, given | parse_settings(settings))
     try:
         check(study.dataset)
     except BadRequest as error:
@@ -78,6 +79,7 @@ def run_options(
     phase: str = "all",
     weights: Path | None = None,
     retry_failed: bool = False,
+    accept_changed_code: bool = False,
 ) -> Options:
     """How to run a study, from the options of the command line. BadRequest where `weights` cannot be a path."""
     from resnetlab.driver.run import Options
@@ -89,4 +91,5 @@ def run_options(
         stage=cast("Stage", phase),
         weights=None if weights is None else user_path(weights, "--weights"),
         retry_failed=retry_failed,
+        accept_changed_code=accept_changed_code,
     )

@@ -183,17 +183,19 @@ def refer(key: str, given: Any, folder: Path, built_in: Mapping[str, str], group
     return Reference(key, text, name, module=place, folder=str(folder))
 
 
-def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS) -> None:
+def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS, look: str = "") -> list[Any]:
     """Import the references in a process of its own. BadRequest with what is wrong with the first that has something.
 
-    seconds: that each may take, without the packages that it imports. Nothing of the process is left when this returns.
+    seconds: that each may take, without the packages that it imports. look: `module:function` of ours that is called
+    there with each reference and what it leads to; what it returns, JSON-like, is returned here. Nothing of the process
+    is left when this returns.
     """
     references = [reference for reference in references if not reference.built_in]
     for reference in references:
         reference.trace()
     if not references:
-        return
-    job = {"path": sys.path, "seconds": seconds, "references": [asdict(reference) for reference in references]}
+        return []
+    job = {"path": sys.path, "seconds": seconds, "references": [asdict(reference) for reference in references], "look": look}
     child = subprocess.Popen(
         [sys.executable, "-B", "-c", _PROBE],
         stdin=subprocess.PIPE,
@@ -211,14 +213,16 @@ def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS) -> N
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     lines = out.decode("utf-8", "replace").splitlines()
-    answer = json.loads(lines[-1]) if lines else {"at": 0}
+    answers = [json.loads(line) for line in lines] or [{"at": 0}]
+    answer = answers[-1]
     if "problem" in answer:
         raise BadRequest(answer["problem"])
     if "done" not in answer:
         last = "\n".join(said.decode("utf-8", "replace").splitlines()[-5:])
         ending = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
-        reference = references[answer["at"]]
+        reference = references[[one["at"] for one in answers if "at" in one][-1]]
         raise BadRequest(f"{reference}: Python ended with {ending} when it was imported\n{last}".rstrip())
+    return [one["seen"] for one in answers if "seen" in one]
 
 
 def user_traceback(error: BaseException, found: Trace) -> str:
@@ -359,8 +363,11 @@ def answer_probe(job: Mapping[str, Any]) -> None:
             threading.Thread(
                 target=_watch, args=(reference, found, job["seconds"], ended, main, answer), daemon=True
             ).start()
-            reference.load()
+            target = reference.load()
             ended.set()
+            if job["look"]:
+                module, _, name = job["look"].partition(":")
+                answer(seen=getattr(importlib.import_module(module), name)(reference, target))
         except BadRequest as error:
             answer(problem=str(error))
             _leave()

@@ -103,7 +103,7 @@ class Plan(Frozen):
                     config = named or study.config(arm.values, seed=seed)
                 except ValidationError as error:
                     raise FolderRefused(
-                        f"plan {self.plan_hash}: arm {arm.name} cannot be run: {first_problem(error, TrialConfig)}"
+                        f"plan {self.plan_hash}: arm {arm.name} cannot be run: {first_problem(error, study.trial_type)}"
                     ) from None
                 yield row, block, arm, config
 
@@ -347,7 +347,7 @@ def _feasible(study: Study, arm: PlannedArm) -> tuple[str, str | None]:
     try:
         return study.config(arm.values, seed=0).trial_id, None
     except ValidationError as error:
-        return "", first_problem(error, TrialConfig)
+        return "", first_problem(error, study.trial_type)
 
 
 def _companions(

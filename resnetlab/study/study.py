@@ -24,7 +24,7 @@ from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.trial_config import DETERMINISTIC, PRECISION, DataConfig, Precision, TrialConfig, trial_type
 from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
 
-Resolve = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]  # finds what a study refers to; see experiment.own
+Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -383,7 +383,7 @@ def _trial_type(info: ValidationInfo) -> type[TrialConfig]:
     return trial_type(info.data["own"].parts if "own" in info.data else ())
 
 
-def load_study(path: Path, changes: Mapping[str, Any] | None = None, own: Resolve = lambda content, place: {}) -> Study:
+def load_study(path: Path, changes: Mapping[str, Any] | None = None, own: Resolve = lambda content, place: dict(content)) -> Study:
     """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
 
     Settings may have old names, which a note on stderr tells. Raises BadRequest with file, key, value and what is
@@ -396,7 +396,7 @@ def load_study(path: Path, changes: Mapping[str, Any] | None = None, own: Resolv
     for key in content.keys() & {"own", "code"}:
         raise BadRequest(f"{source}: {key}: is written by resnetlab (allowed: take it out)")
     try:
-        return build_study(content | own(content, path.parent), source)
+        return build_study(own(content, path.parent), source)
     except BadRequest as error:
         raise BadRequest(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
 

@@ -382,7 +382,7 @@ def trial_type(parts: tuple[Part, ...]) -> type[TrialConfig]:
 @cache
 def _type_of(described: str) -> type[TrialConfig]:
     parts = tuple(Part(**content) for content in json.loads(described))
-    own = Joined(parts, _built_in())
+    own = Joined(parts, built_in())
     fields: dict[str, Any] = {}
     for key, choices in CHOICES.items():
         if texts := [part.text for part in parts if part.key == key]:
@@ -420,7 +420,7 @@ def _revived(described: str, state: dict[Any, Any]) -> TrialConfig:
 _KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 
 
-def _built_in() -> dict[str, str]:
+def built_in() -> dict[str, str]:
     """Each built-in setting, with the key of the part that reads it; also names that settings once had."""
     every = dict.fromkeys([*TrialConfig.model_fields, *legacy.SETTINGS], "")
     return every | dict.fromkeys(MODEL_SETTINGS, "model") | {name: key for name, (key, _) in APPLIES.items()} | ALWAYS

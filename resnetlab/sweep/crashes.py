@@ -188,7 +188,7 @@ def judged(text: str, place: str, killed: int | None) -> Crash | None:
 
 def differing(config: TrialConfig, baseline: TrialConfig) -> list[str]:
     """The settings in which a trial differs from the baseline."""
-    names = [name for name in TrialConfig.model_fields if name in TrialConfig.factor_fields()]
+    names = [name for name in type(config).model_fields if name in config.factor_fields()]
     return [name for name in names if getattr(config, name) != getattr(baseline, name)]
 
 

@@ -60,7 +60,7 @@ def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[Tri
         if phase.searched:
             content["weights"] = study.given_weights[content["weights"]]
             content["data"] |= places(study)
-            config = TrialConfig.model_validate(content)
+            config = study.trial_type.model_validate(content)
             by, mark["number"] = f"trial {config.trial_id}", top  # the number is that of the proposal
             top += 1
             columns = {name: row[name] for name in ("number", "stop_probability", *study.columns)}

@@ -138,7 +138,7 @@ class Sweep:
             plan_store.check_explored(len(explored))
 
     def _task(self, row: Mapping[str, Any]) -> Task:
-        config = TrialConfig.model_validate_json(row["config"])
+        config = self.study.trial_type.model_validate_json(row["config"])
         data = config.data.model_copy(update=places(self.study))
         config = config.model_copy(update={"data": data})
         phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
@@ -337,6 +337,8 @@ class Sweep:
         if self._fuse.blown(status, self.progress.epochs):
             self.finished = True
             said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
+            if self.study.own.parts and detail:
+                said += f"\nsettings: {crashes.settings(task.config, self._baseline(task))}\n{detail}"
             self.error = TrialsFailed(f"{self.study.name}: {said}")
         if task.phase.searched:
             second = self.study.search.second_objective

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from resnetlab import __version__
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study.trial_config import TrialConfig
-from resnetlab.vision.models import Staged, build
+from resnetlab.vision.models import build
 
 if TYPE_CHECKING:
     from resnetlab.vision.training.loop import Training
@@ -35,7 +35,7 @@ class Deployed(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: Staged, mean: Any, std: Any):
+    def __init__(self, model: nn.Module, mean: Any, std: Any):
         super().__init__()
         self.model = model
         centre, spread = (torch.as_tensor(values, dtype=torch.float64) for values in (mean, std))
