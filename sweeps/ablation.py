@@ -70,7 +70,12 @@ def main(
     }
     with report_errors():
         if show_settings:
-            list_settings(STUDIES)
+            own = (
+                requested_study(study, STUDIES, overrides, settings).own.parts
+                if study.endswith((".yaml", ".yml"))
+                else ()
+            )
+            list_settings(STUDIES, own)
             return
         requested = requested_study(study, STUDIES, overrides, settings)
         execution = run_options(storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code)

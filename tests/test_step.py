@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from test_training import CUDA, OPTIMIZERS, config, made, metrics, run, same_weights
 
 from resnetlab.errors import BadRequest
-from resnetlab.study import build_study, legacy, differences
+from resnetlab.study import build_study, differences, legacy
 from resnetlab.study.frozen import digest
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.training import loop, machine, prefix

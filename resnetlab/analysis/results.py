@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.planning.plan import Plan
+from resnetlab.storage.layout import CODE
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.storage.store import check_study, read_table
@@ -61,6 +62,8 @@ class Results:
             if name == "trials":
                 check_study(found["study"].unique().to_pylist(), study.name, folder)
             tables[name] = _frame(found, study.columns if name == "trials" else ())
+        if study.own.parts:
+            notes += _changes_of_code(folder)
         tables["trials"] = tables["trials"][tables["trials"]["status"] != Status.REPLACED].reset_index(drop=True)
         return cls(
             folder, study, plan, folder.read_json("sweep.json") or {}, **tables, missing=tuple(missing), notes=notes
@@ -104,6 +107,15 @@ def _study(content: dict[str, Any], place: str) -> Study:
         return build_study(content, place)
     except BadRequest as error:  # a bad study in a folder is not a bad request but a folder that cannot be read
         raise FolderRefused(str(error)) from None
+
+
+def _changes_of_code(folder: ResultsFolder) -> tuple[str, ...]:
+    accepted = (folder.sub(CODE).read_json("accepted.json") or {}).get("changes", ())
+    return tuple(
+        "The study's own code was changed between its trials, which --accept-changed-code allowed: "
+        f"{'; '.join(one['changes'])}. Trials of before and after are compared as if they were alike."
+        for one in accepted
+    )
 
 
 def _plan(folder: ResultsFolder) -> tuple[Plan | None, tuple[str, ...]]:

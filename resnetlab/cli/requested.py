@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from resnetlab.errors import BadRequest
-from resnetlab.paths import user_path
 from resnetlab.experiment import own
+from resnetlab.paths import user_path
 from resnetlab.study import Study
 from resnetlab.study.yaml_io import parse_value
 from resnetlab.vision.data import check

@@ -16,13 +16,15 @@ from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import Study
-from resnetlab.study.space import Factor
 from resnetlab.study.frozen import digest
+from resnetlab.study.space import Factor
 from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, TrialConfig
 from resnetlab.sweep.task import PLACES
 from resnetlab.vision.data import label_of
 
-DECIDE = frozenset({"model", "optimizer", "schedule", "head_depth", "input_size", "frozen", "blocks", "loss", "augment"})  # who reads what
+DECIDE = frozenset(
+    {"model", "optimizer", "schedule", "head_depth", "input_size", "frozen", "blocks", "loss", "augment"}
+)  # who reads what
 MOST = 500  # combinations of their levels that are looked at
 
 

@@ -222,7 +222,9 @@ def _shared(
     from resnetlab.ray_backend.gpu import packing, probe
 
     cpus = study.resources.cpus
-    wanted = probe.RayRig(dry_run.heaviest(study, datasets), cache.absolute(), cpus, tick=tick)
+    wanted = probe.RayRig(
+        dry_run.heaviest(study, datasets), cache.absolute(), cpus, code=own_code.source(study), tick=tick
+    )
     chosen, seen = packing.measure(wanted, packing.cpus_for(nodes, cpus))
     return chosen.gpus, packing.record(chosen, seen)
 

@@ -122,7 +122,9 @@ def _own_frames(error: BaseException, code: Path) -> list[traceback.FrameSummary
         path = Path(frame.filename)
         if path.is_relative_to(code):
             name = Path(*path.relative_to(code).parts[2:])  # without the version's hash and `study`
-            found.append(traceback.FrameSummary(str(name), frame.lineno, frame.name, lookup_line=False, line=frame.line))
+            found.append(
+                traceback.FrameSummary(str(name), frame.lineno, frame.name, lookup_line=False, line=frame.line)
+            )
     return found
 
 

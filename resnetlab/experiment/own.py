@@ -48,6 +48,7 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     cannot be such a part.
     """
     found = _settled(content)
+    _check_metrics(found)
     references = [
         reference for key, texts in _named(found).items() for text in texts if (reference := _refer(key, text, folder))
     ]
@@ -58,6 +59,20 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     source = Source.collect([reference.trace() for reference in references], folder)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
+
+
+def _check_metrics(content: Mapping[str, Any]) -> None:
+    """BadRequest for metrics that are no list of names, or an objective that is none of them."""
+    metrics, objective = content.get("metrics", []), content.get("objective", "")
+    if not isinstance(metrics, list | tuple) or not all(isinstance(name, str) for name in metrics):
+        raise BadRequest(f"metrics: need a list of names, got {metrics!r} (allowed: {', '.join(SCORES)}; or your own)")
+    if len(set(metrics)) < len(metrics):
+        raise BadRequest(f"metrics: need each once, got {', '.join(metrics)}")
+    known = [*SCORES, *metrics]
+    if objective and objective not in known:
+        raise BadRequest(f"objective: {objective!r} is no metric of this study{suggestion(str(objective), known)}")
+    if objective not in ("", "accuracy"):
+        raise BadRequest(f"objective: {objective} cannot be searched for yet (allowed: accuracy)")
 
 
 def _settled(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +129,9 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
         return None
     if ":" not in text and not text.endswith(".py") and not entry_points(group=group, name=text):
         if key == "metrics":
-            raise BadRequest(f"metrics: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name")
+            raise BadRequest(
+                f"metrics: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name"
+            )
         return None
     return refer(key, text, folder, dict.fromkeys(BUILT_IN[key], ""), group)
 
@@ -203,7 +220,8 @@ class OwnParts:
 
     def __init__(self, config: TrialConfig, folder: Path | None):
         self._bound = [
-            Bound(part, config.own.keywords(part, config), folder or Path()) for part in config.own.chosen(config.__dict__)
+            Bound(part, config.own.keywords(part, config), folder or Path())
+            for part in config.own.chosen(config.__dict__)
         ]
 
     def one(self, key: str) -> Bound | None:

@@ -195,7 +195,12 @@ def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS, look
         reference.trace()
     if not references:
         return []
-    job = {"path": sys.path, "seconds": seconds, "references": [asdict(reference) for reference in references], "look": look}
+    job = {
+        "path": sys.path,
+        "seconds": seconds,
+        "references": [asdict(reference) for reference in references],
+        "look": look,
+    }
     child = subprocess.Popen(
         [sys.executable, "-B", "-c", _PROBE],
         stdin=subprocess.PIPE,

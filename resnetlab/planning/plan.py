@@ -12,9 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.planning import designs
 from resnetlab.study import Study, legacy
+from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.seeding import stream
-from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.study.yaml_io import first_problem
 from resnetlab.wording import level_text

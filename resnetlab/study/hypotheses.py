@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from resnetlab.study.space import Space
 from resnetlab.study.frozen import Frozen
+from resnetlab.study.space import Space
 from resnetlab.study.yaml_io import suggestion
 from resnetlab.wording import level_text
 

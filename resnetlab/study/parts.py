@@ -126,7 +126,7 @@ class Joined:
         """Why `name` is no setting, in words that follow it."""
         long = sorted({self.name(part, name) for part in self.parts if name in part.settings})
         if long:
-            return f" could be {' or '.join(long)}: say which"
+            return f": could be {' or '.join(long)}, say which"
         return suggestion(name, known)
 
     def chosen(self, values: Mapping[str, Any]) -> list[Part]:
@@ -135,9 +135,7 @@ class Joined:
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Setting]:
         """The settings that a trial reads beside the built-in ones."""
-        return {
-            name: setting for part in self.chosen(values) for name, setting in self.read_by(part).items()
-        }
+        return {name: setting for part in self.chosen(values) for name, setting in self.read_by(part).items()}
 
     def read_by(self, part: Part) -> dict[str, Setting]:
         return {self.name(part, keyword): setting for keyword, setting in part.settings.items()}

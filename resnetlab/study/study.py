@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import legacy
+from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.study.parts import OwnCode
@@ -20,9 +21,8 @@ from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.settings import check_level, typed_factors, typed_settings
 from resnetlab.study.space import Space
-from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.trial_config import DETERMINISTIC, PRECISION, DataConfig, Precision, TrialConfig, trial_type
-from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
+from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml
 
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
@@ -383,7 +383,9 @@ def _trial_type(info: ValidationInfo) -> type[TrialConfig]:
     return trial_type(info.data["own"].parts if "own" in info.data else ())
 
 
-def load_study(path: Path, changes: Mapping[str, Any] | None = None, own: Resolve = lambda content, place: dict(content)) -> Study:
+def load_study(
+    path: Path, changes: Mapping[str, Any] | None = None, own: Resolve = lambda content, place: dict(content)
+) -> Study:
     """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
 
     Settings may have old names, which a note on stderr tells. Raises BadRequest with file, key, value and what is

@@ -285,7 +285,11 @@ class TrialConfig(Frozen):
                 continue
             _check_type(name, setting.annotation, getattr(self, name))
         for name, parent in ALWAYS.items():
-            if getattr(self, parent) in {part.text for part in self.own.parts} and name not in read and getattr(self, name):
+            if (
+                getattr(self, parent) in {part.text for part in self.own.parts}
+                and name not in read
+                and getattr(self, name)
+            ):
                 raise ValueError(f"need {name} = 0 where {parent}={getattr(self, parent)}, which has no such setting")
         for name in self.own.names.keys() & TrialConfig.model_fields.keys() - read.keys():
             if getattr(self, name) is not None:
@@ -301,7 +305,9 @@ class TrialConfig(Frozen):
     @property
     def reads(self) -> frozenset[str]:
         """The settings that the model reads."""
-        own = [name for part in self.own.chosen(self.__dict__) if part.key == "model" for name in self.own.read_by(part)]
+        own = [
+            name for part in self.own.chosen(self.__dict__) if part.key == "model" for name in self.own.read_by(part)
+        ]
         return frozenset(READS.get(self.model, own))
 
     @classmethod

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from resnetlab.experiment.messages import Cell, Task
 from resnetlab.study import Study
-from resnetlab.study.records import Status
 from resnetlab.study.frozen import digest
+from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
 PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded

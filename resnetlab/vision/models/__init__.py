@@ -48,9 +48,7 @@ FAMILIES: dict[str, Callable[[TrialConfig, tuple[int, int, int], int], Staged]] 
 }
 
 
-def build(
-    config: TrialConfig, shape: tuple[int, int, int], classes: int, own: OwnParts | None = None
-) -> nn.Module:
+def build(config: TrialConfig, shape: tuple[int, int, int], classes: int, own: OwnParts | None = None) -> nn.Module:
     """The network of a trial for images of `shape` (H, W, C), initialised from torch's global generator.
 
     `config.weights` is not read here: `training.transfer` loads what a trial starts from. Under

@@ -31,7 +31,9 @@ def build(part: Bound, config: TrialConfig, shape: tuple[int, int, int], classes
                 raise BadRequest(f"{name}={value} with {part.reference}: {WHOLE} (allowed: {name}={plain[name]})")
         return model
     if config.frozen > len(stages):
-        raise BadRequest(f"frozen={config.frozen} with {part.reference}: it has {len(stages)} stages (allowed: 0 to that)")
+        raise BadRequest(
+            f"frozen={config.frozen} with {part.reference}: it has {len(stages)} stages (allowed: 0 to that)"
+        )
     whole = head if isinstance(head, nn.Sequential) else nn.Sequential(head)
     _check_stages(model, Staged(stages, whole), part, shape)
     return Staged(stages, whole, config.frozen)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from resnetlab import __version__
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import READS, TrialConfig
 from resnetlab.vision.models import build
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ def load(place: str | Path) -> tuple[Deployed, dict[str, Any]]:
     place = Path(place)
     try:
         about = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        if (name := about["config"]["model"]) not in READS:
+            raise BadData(
+                f"{place}: its network is of the study's own code, {name} (allowed: torch.export.load of model.pt2)"
+            )
         config = TrialConfig.model_validate(about["config"])
         height, width, channels = about["shape"]
         model = build(config, (height, width, channels), len(about["classes"]))

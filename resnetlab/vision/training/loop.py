@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
+from resnetlab.experiment.own import OwnParts
 from resnetlab.study.records import EpochRecord, TestResult
 from resnetlab.study.seeding import stream
 from resnetlab.study.trial_config import TrialConfig
-from resnetlab.experiment.own import OwnParts
 from resnetlab.vision.data.augment import Augment, laid
 from resnetlab.vision.data.split import thinned
 from resnetlab.vision.models import build, facts
@@ -25,8 +25,8 @@ from resnetlab.vision.models.pretrained import Weights
 from resnetlab.vision.training import machine, prefix, transfer
 from resnetlab.vision.training.checkpoint import CheckpointDamaged
 from resnetlab.vision.training.energy import joules
-from resnetlab.vision.training.own_calls import Checked
 from resnetlab.vision.training.optim import make_optimizer, multiplier, set_lr
+from resnetlab.vision.training.own_calls import Checked
 from resnetlab.vision.training.step import GraphedStep, Step
 
 if TYPE_CHECKING:

@@ -24,7 +24,9 @@ for _method in vars(torch.optim.Optimizer).values():
         vars(_method.__wrapped__).setdefault("__dynamo_disable", _method.__wrapped__)
 
 
-def make_optimizer(config: TrialConfig, model: nn.Module, graph: bool = False, own: OwnParts | None = None) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: TrialConfig, model: nn.Module, graph: bool = False, own: OwnParts | None = None
+) -> torch.optim.Optimizer:
     """The optimizer over what is trained: the head, and the stages at `backbone_lr_ratio` times its learning rate.
 
     Weight decay is torch's own: it applies to every trained parameter, biases and batch norm included; as an L2 term of

@@ -29,5 +29,7 @@ class Checked:
                 f"{tensor.dtype} (allowed: the same shape and type)"
             )
         if self._names[0] == "logits" and not found.requires_grad:
-            raise BadRequest(f"{self._part.reference}: the loss has no gradient (allowed: one computed from the logits)")
+            raise BadRequest(
+                f"{self._part.reference}: the loss has no gradient (allowed: one computed from the logits)"
+            )
         return found
