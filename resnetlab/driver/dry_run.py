@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -59,7 +59,7 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     if study.arms:
         yield from _arms(study, configs, datasets)
     else:
-        corners = list(_corners(study))
+        corners = list(corners_of(study))
         yield from _explore(study, corners, "" if "explore" in parts else left_out)
     yield from confirm_stage(study, "" if "confirm" in parts else left_out)
     if study.arms:
@@ -217,9 +217,7 @@ def _configs(study: Study, plan: Plan) -> list[TrialConfig]:
 
 def _models(study: Study, dataset: Dataset, corners: list[dict[str, Any]], parts: Collection[str]) -> Iterator[str]:
     looked_at = _ARCHITECTURE | study.trial_type.own.names.keys()
-    shapes: dict[str, dict[str, Any]] = {}
-    for values in corners:
-        shapes.setdefault(str({name: value for name, value in values.items() if name in looked_at}), values)
+    shapes = _shapes(corners, looked_at)
     configs = [study.config(values, seed=0) for values in shapes.values()]
     found = list(zip(_all_facts(study, configs, dataset), shapes.values(), strict=True))
     ordered = sorted(found, key=lambda item: item[0].parameters)
@@ -236,20 +234,36 @@ def _models(study: Study, dataset: Dataset, corners: list[dict[str, Any]], parts
     yield f"cost: at most {epochs:,} epochs, about {work:.1e} multiply-adds of training at the baseline's size"
 
 
+def _shapes(corners: Iterable[dict[str, Any]], looked_at: Collection[str]) -> dict[str, dict[str, Any]]:
+    """One point for each combination of the settings `looked_at`."""
+    shapes: dict[str, dict[str, Any]] = {}
+    for values in corners:
+        shapes.setdefault(str({name: value for name, value in values.items() if name in looked_at}), values)
+    return shapes
+
+
+def own_networks(study: Study) -> list[TrialConfig]:
+    """One config for each network with own code among the points that `describe` looks at."""
+    if study.arms:
+        return []
+    points = _shapes(corners_of(study), _ARCHITECTURE | study.trial_type.own.names.keys()).values()
+    return [config for values in points if (config := study.config(values, seed=0)).model not in READS]
+
+
 def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
     """Of the configs that the study may try, one whose step costs most: it holds the most memory, or nearly."""
 
     def cost(config: TrialConfig) -> int:
         return _facts(study, config, datasets[data_key(config)]).multiply_adds * config.batch_size
 
-    corners = [] if study.arms else [study.config(values, seed=0) for values in _corners(study)]
+    corners = [] if study.arms else [study.config(values, seed=0) for values in corners_of(study)]
     return max([*starts(study).values(), *corners], key=cost)
 
 
 _ARCHITECTURE = frozenset({"model", "frozen", "input_size", *MODEL_SETTINGS})
 
 
-def _corners(study: Study, most: int = CORNERS) -> Iterator[dict[str, Any]]:
+def corners_of(study: Study, most: int = CORNERS) -> Iterator[dict[str, Any]]:
     """The baseline, and random feasible points: enough to find the extremes of a space of a few factors."""
     yield study.baseline_values()
     content = study.model_copy(update={"search": study.search.model_copy(update={"sampler": "random"})})

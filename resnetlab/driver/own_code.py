@@ -88,21 +88,29 @@ def keep(folder: ResultsFolder, study: Study, changes: list[str]) -> None:
         folder.sub(CODE).write_json(ACCEPTED, {"changes": content})
 
 
-def tried(
-    study: Study, configs: Iterable[tuple[TrialConfig, tuple[int, int, int], int]], cache: Path | None = None
-) -> list[ModelFacts]:
-    """The sizes of networks with own code, each built for images of a shape (H, W, C) and so many classes.
+Sized = tuple[TrialConfig, tuple[int, int, int], int]  # with the shape (H, W, C) of its images, and classes
 
-    cache: of datasets that are prepared; then one batch is trained too, and a checkpoint made. All of it happens in a
-    process of its own under a time limit. BadRequest, in the words of the user's code, for what is wrong.
+
+def tried(
+    study: Study, configs: Iterable[Sized], cache: Path | None = None, others: Iterable[Sized] = ()
+) -> list[ModelFacts]:
+    """The sizes of the networks of `configs`.
+
+    cache: of datasets that are prepared; then one batch is trained too, and a checkpoint made. others: networks that
+    are built, and of which the smallest and the largest are tried so. All of it happens in a process of its own under a
+    time limit. BadRequest, in the words of the user's code, for what is wrong.
     """
     found = source(study)
     assert found is not None
-    items = [{"config": config.model_dump(mode="json"), "shape": shape, "classes": n} for config, shape, n in configs]
+    items, more = (
+        [{"config": config.model_dump(mode="json"), "shape": shape, "classes": n} for config, shape, n in each]
+        for each in (configs, others)
+    )
     job = {
         "own": study.own.model_dump(mode="json"),
         "code": dict(found.files),
         "items": items,
+        "others": more,
         "cache": None if cache is None else str(cache),
     }
     answer = _asked(job)

@@ -164,8 +164,11 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     content = compared(folder, study, datasets)
     initial_weights.check(study, datasets, weights, folder)
     if study.own.parts:
-        tried = ((config, datasets[data_key(config)].shape, datasets[data_key(config)].n_classes) for config in configs)
-        own_code.tried(study, tried, cache)
+        from resnetlab.driver.dry_run import own_networks
+
+        sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
+        one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
+        own_code.tried(study, one, cache, *others)
     return Accepted(study, folder, datasets, content, weights, changed)
 
 

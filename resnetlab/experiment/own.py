@@ -158,7 +158,7 @@ def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Pa
     file = reference.file and os.path.relpath(Path(reference.folder, reference.file).resolve(), folder.resolve())
     place = {"name": reference.name, "module": reference.module, "file": Path(file).as_posix() if file else ""}
     own = {} if reference.key == "metrics" else settings  # a metric is called with its defaults
-    return Part(key=reference.key, text=reference.text, settings=dict(own), **place)  # type: ignore[arg-type]
+    return Part(key=reference.key, text=reference.text, settings=dict(own), **place)
 
 
 def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from resnetlab.study.yaml_io import broken_rule
 
 
 def typed(name: str, value: Any, kind: type[TrialConfig] = TrialConfig) -> Any:
-    """`value` as the setting `name` has it: 0 as 0.0 for a real number, 3.0 as 3 for a whole one, `on` as true. kind: of the trials'
-    configs."""
+    """`value` as the setting `name` has it: 0 as 0.0 for a real number, 3.0 as 3 for a whole one, `on` as true.
+
+    kind: of the trials' configs.
+    """
     kinds = kind.kinds(name)
     if kinds == {bool}:
         return as_truth(value)

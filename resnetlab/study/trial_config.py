@@ -379,8 +379,8 @@ def _check_type(name: str, annotation: Any, value: Any) -> None:
 def trial_type(parts: tuple[Part, ...]) -> type[TrialConfig]:
     """The type of a trial's config in a study that brings these parts: TrialConfig with the settings of each.
 
-    The same parts have the same type in each process. Its instances can be pickled. ValueError where the parts do not go
-    together.
+    The same parts have the same type in each process, and its instances can be pickled. ValueError where the parts do
+    not go together.
     """
     return _type_of(json.dumps([part.model_dump(mode="json") for part in parts])) if parts else TrialConfig
 
@@ -393,7 +393,7 @@ def _type_of(described: str) -> type[TrialConfig]:
     for key, choices in CHOICES.items():
         if texts := [part.text for part in parts if part.key == key]:
             info = TrialConfig.model_fields[key]
-            fields[key] = (Literal[choices, *texts], Field(info.default, description=info.description))  # type: ignore[valid-type]
+            fields[key] = (Literal[choices, *texts], Field(info.default, description=info.description))
     for name, readers in own.names.items():
         (part, _, setting), *others = readers
         kind: Any = setting.annotation

@@ -43,16 +43,25 @@ def main() -> None:
 def _answer(job: Mapping[str, Any], place: Path) -> dict[str, Any]:
     own = OwnCode(**job["own"])
     folder = Source(job["code"], own.folder).unpack(place)
-    kind, found = trial_type(own.parts), []
-    for item in job["items"]:
+    kind, at = trial_type(own.parts), ""
+
+    def tried(item: Mapping[str, Any], cache: str | None) -> ModelFacts:
+        nonlocal at
         config = kind.model_validate(item["config"])
-        try:
-            found.append(asdict(_tried(config, tuple(item["shape"]), item["classes"], folder, job["cache"])))
-        except ResnetlabError as error:
-            return {"problem": str(error)}
-        except Exception as error:
-            ending = Ending.of(error, place)
-            return {"problem": f"{ending.reason}\n{ending.traceback}".rstrip()}
+        at = ", ".join(f"{name}={getattr(config, name)}" for name in config.own.read(config.__dict__))
+        return _tried(config, tuple(item["shape"]), item["classes"], folder, cache)
+
+    try:
+        sizes = {number: tried(other, None).multiply_adds for number, other in enumerate(job["others"])}
+        extremes = {choose(sizes, key=sizes.__getitem__) for choose in (min, max)} if sizes else set()
+        found = [asdict(tried(item, job["cache"])) for item in job["items"]]
+        for number in sorted(extremes):
+            tried(job["others"][number], job["cache"])
+    except ResnetlabError as error:
+        return {"problem": f"{error}\nat {at}" if at else str(error)}
+    except Exception as error:
+        ending = Ending.of(error, place)
+        return {"problem": f"{ending.reason}\nat {at}\n{ending.traceback}".rstrip()}
     return {"facts": found}
 
 
