@@ -78,7 +78,7 @@ class Plan(Frozen):
 
     @property
     def plan_hash(self) -> str:
-        return digest(legacy.recorded(self.content(), legacy.PLAN, {}))[:16]
+        return digest(legacy.recorded(self.content(), legacy.PLAN))[:16]
 
     def content(self) -> dict[str, Any]:
         """What plan.json holds: only fields that were set, so that a plan that is older than a field keeps its hash."""
@@ -88,7 +88,7 @@ class Plan(Frozen):
     def seeds_from(self) -> str:
         """What the seeds are drawn from: what is run and compared, so that another plan has other seeds, and the same
         study the same ones with other code and on other machines."""
-        return digest(legacy.seeding(legacy.recorded(self.content(), legacy.PLAN, {}), EVIDENCE))[:16]
+        return digest(legacy.seeding(legacy.recorded(self.content(), legacy.PLAN), EVIDENCE))[:16]
 
     def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, TrialConfig]]:
         """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced.
@@ -226,7 +226,7 @@ def _contrasts(kind: str, incumbent: Mapping[str, Any], alternatives: Mapping[st
 def asked(study: Study) -> dict[str, Any]:
     """What a plan answers to: where this changes, a new plan is needed, with fresh runs for all its arms."""
     content = study.confirm.model_dump(mode="json", exclude={"pilot"})
-    return legacy.since(content | {"hypotheses": list(study.hypotheses)})
+    return legacy.recorded(content | {"hypotheses": list(study.hypotheses)}, {})
 
 
 def sketch(study: Study) -> Plan:

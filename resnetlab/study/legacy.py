@@ -35,18 +35,18 @@ PLAN: Names = {
     "asked": {"factors": SETTINGS, "hypotheses": SETTINGS},
 }
 
-# Settings that came after the first results: not hashed while they have the value that stands for their absence.
-LATER: Mapping[str, Any] = {
-    "precision": "fp32",
-    "deterministic": False,
-    "arms": {},
-    "loss": "cross-entropy",
-    "augment": "none",
-    "own": {"parts": [], "source": "", "folder": "study"},
-    "metrics": [],
-    "objective": "",
+# Settings that came after the first results: not hashed while they have a value that stands for their absence.
+LATER: Mapping[str, tuple[Any, ...]] = {
+    "precision": ("fp32",),
+    "deterministic": (False,),
+    "arms": ({}, None),
+    "hypotheses": ([],),
+    "loss": ("cross-entropy",),
+    "augment": ("none",),
+    "own": ({"parts": [], "source": "", "folder": "study"},),
+    "metrics": ([],),
+    "objective": ("",),
 }
-LATER_CONFIRM: Mapping[str, Any] = {"arms": None, "hypotheses": []}
 
 
 def renamed(content: Any, names: Names, say: Callable[[str], object] = lambda note: None, place: str = "") -> Any:
@@ -106,15 +106,11 @@ def assigned(changes: Mapping[str, Any], say: Callable[[str], object]) -> Iterat
         yield new, content
 
 
-def recorded(content: Mapping[str, Any], names: Names, later: Mapping[str, Any] = LATER) -> dict[str, Any]:
+def recorded(content: Mapping[str, Any], names: Names) -> dict[str, Any]:
     """What a hash is taken over: `content` under the old names, without what came later and is not used."""
-    found: dict[str, Any] = renamed(since(content, later), _inverse(names))
+    kept = {key: value for key, value in content.items() if value not in LATER.get(key, ())}
+    found: dict[str, Any] = renamed(kept, _inverse(names))
     return found
-
-
-def since(content: Mapping[str, Any], later: Mapping[str, Any] = LATER_CONFIRM) -> dict[str, Any]:
-    """`content` without the settings that came later and have the value that stands for their absence."""
-    return {key: value for key, value in content.items() if key not in later or value != later[key]}
 
 
 def _inverse(names: Names) -> Names:

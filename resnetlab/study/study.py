@@ -170,7 +170,7 @@ class Study(Frozen):
         if self.search.second_objective == "train_seconds" and (shared := self.resources.shared):
             raise ValueError(
                 f"search.second_objective: train_seconds is no objective where trials share {shared}: they slow each "
-                "other down (allowed: parameters, multiply_adds; or devices of their own: resources.gpus: 1, "
+                "other down (allowed: parameters, multiply_adds; or whole devices: resources.gpus: 1, "
                 "resources.cpus: 1)"
             )
         return self
