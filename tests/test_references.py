@@ -112,7 +112,7 @@ def test_a_name_beside_the_function_or_on_the_class_is_found(tmp_path):
 
 
 def test_a_module_of_a_package_is_loaded_and_its_own_files_are_recorded(tmp_path, monkeypatch):
-    put(tmp_path, mypkg____init__="", mypkg__nets="from .parts import WIDTH\nimport json\ndef net(): return WIDTH")
+    put(tmp_path, mypkg__nets="from .parts import WIDTH\nimport json\ndef net(): return WIDTH")
     (tmp_path / "mypkg" / "__init__.py").write_text("")
     put(tmp_path, mypkg__parts="WIDTH = 6", mypkg__unused="WIDTH = 7")
     monkeypatch.syspath_prepend(str(tmp_path))

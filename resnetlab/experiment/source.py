@@ -90,10 +90,11 @@ class Source:
         for file in loose:
             files[f"study/{file.relative_to(top).as_posix()}"] = read_text(file)
         for trace in traces:
-            for file in trace.files if trace.root and not trace.only else ():
-                files[f"packages/{file.relative_to(trace.root).as_posix()}"] = read_text(file)
             if trace.only:
                 files[f"packages/{trace.only}/version.txt"] = f"{_version(trace.only)}\n"
+            elif trace.root is not None:
+                for file in trace.files:
+                    files[f"packages/{file.relative_to(trace.root).as_posix()}"] = read_text(file)
         return cls(dict(sorted(files.items())), PurePosixPath("study", folder.relative_to(top)).as_posix())
 
     @cached_property
@@ -300,7 +301,7 @@ def _definitions(name: str, text: str) -> dict[str, str]:
     return {key: digest(value) for key, value in parts.items()}
 
 
-def _gather(body: list[ast.stmt], prefix: str, parts: dict[str, list[Any]]) -> None:
+def _gather(body: Sequence[ast.stmt], prefix: str, parts: dict[str, list[Any]]) -> None:
     for node in body:
         if isinstance(node, ast.ClassDef):
             methods = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
