@@ -124,7 +124,15 @@ def test_a_module_of_a_package_is_loaded_and_its_own_files_are_recorded(tmp_path
     assert reference.load()() == 6
 
 
-def test_a_large_package_is_recorded_by_its_version(tmp_path):
+def test_a_large_package_of_one_s_own_is_recorded_file_by_file(tmp_path, monkeypatch):
+    put(tmp_path, largepkg__nets="def net(): pass", **{f"largepkg__more{number}": "" for number in range(501)})
+    (tmp_path / "largepkg" / "__init__.py").write_text("from . import more7")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = Source.collect([own("largepkg.nets:net", tmp_path).trace()], tmp_path)
+    assert set(source.files) == {f"packages/largepkg/{name}.py" for name in ("__init__", "nets", "more7")}
+
+
+def test_a_large_installed_package_is_recorded_by_its_version(tmp_path):
     source = Source.collect([own("scipy.special:expit", tmp_path).trace()], tmp_path)
     assert source.files == {"packages/scipy/version.txt": f"scipy {importlib.metadata.version('scipy')}\n"}
 

@@ -168,6 +168,9 @@ def test_a_sibling_that_is_imported_inside_a_function_is_refused_with_its_line(t
     put(tmp_path, net="def f():\n    import helper", helper="")
     with pytest.raises(BadRequest, match=r"net.py, line 2: imports helper inside a function.*top of the file"):
         traced(tmp_path)
+    put(tmp_path, net="import sub.one", sub__one="def f():\n    from . import two", sub__two="")
+    with pytest.raises(BadRequest, match=r"one.py, line 2: imports two inside a function"):
+        traced(tmp_path)
     put(tmp_path, net="import helper\ndef f():\n    import os", helper="")
     assert traced(tmp_path).names == {"helper"}
 

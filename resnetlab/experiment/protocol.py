@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from resnetlab.errors import BadRequest
 
 
@@ -204,8 +206,8 @@ KINDS = {
             "a generator, or an object with epoch() and test()",
             _is_task,
             "Also `train(settings, trial)`, where `settings` is annotated with a pydantic model. A generator yields "
-            "the numbers of one epoch after another and returns those of the test split where `trial.may_test`, else None. "
-            "`METRICS` beside it, or on the class, says which way is better: `{'val_rmse': 'min'}`.",
+            "the numbers of one epoch after another and returns those of the test split where `trial.may_test`, else "
+            "None. `METRICS` beside it, or on the class, says which way is better: `{'val_rmse': 'min'}`.",
         ),
         Kind(
             "sampler",
@@ -214,8 +216,8 @@ KINDS = {
             "sample(space, done, seed: int, *, temperature: float = 1.0) -> dict[str, Any]",
             "a mapping of factors to values",
             lambda value: isinstance(value, Mapping),
-            "`space`: the study's factors, each with its levels or its range (`study.space.Space`). `done`: a sequence "
-            "of (values, objective) of the trials that have ended, in the order of their numbers; the objective is None "
+            "`space`: the study's factors, each with its levels or its range (`study.space.Space`). `done`: a list of "
+            "(values, objective) of the trials that have ended, in the order of their numbers; the objective is None "
             "where a trial failed. `seed`: of this proposal. Called once for each trial.",
         ),
         Kind(
@@ -224,10 +226,10 @@ KINDS = {
             ("epoch", "values", "others"),
             "stop(epoch: int, values: list[float], others: list[list[float]], *, patience: int = 3) -> bool",
             "True to stop the trial, or False",
-            lambda value: isinstance(value, bool) or type(value).__name__ == "bool_",
-            "Asked after every epoch but the last. `values`: the objective of this trial up to `epoch`; `others`: those "
-            "of all trials that were recorded before, each as long as it ran. Higher is better: an objective that is to "
-            "be low is negated.",
+            lambda value: isinstance(value, bool | np.bool_),
+            "Asked after every epoch but the last. `values`: the objective of this trial up to `epoch`; `others`: that "
+            "of each trial recorded before, as long as it ran. Higher is better: an objective that is to be low is "
+            "negated.",
         ),
     ]
 }

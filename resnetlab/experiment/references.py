@@ -16,7 +16,6 @@ import re
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.source import Trace, read_text, trace
+from resnetlab.experiment.source import SITE, Trace, read_text, trace
 from resnetlab.study.trial_config import digest
 from resnetlab.study.yaml_io import suggestion
 
@@ -43,7 +42,6 @@ sys.path[:] = job["path"]
 from {__name__} import answer_probe
 answer_probe(job)
 """
-SITE = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))
 
 _importing = threading.RLock()  # sys.modules and sys.meta_path are changed for the time of an import
 

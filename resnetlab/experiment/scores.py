@@ -182,7 +182,7 @@ def _log_odds(scores: np.ndarray) -> np.ndarray:
         odds = chance - np.log1p(-np.exp(chance))
     peak = others.max(axis=1)
     odds[rows, top] = scores[rows, top] - peak - np.log(np.exp(others - peak[:, None]).sum(axis=1))
-    return np.round(odds, 10)
+    return np.asarray(np.round(odds, 10))
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import sys
+import sysconfig
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ from typing import Any, Protocol
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.study.trial_config import digest
 
-MOST_FILES = 500  # Python files of a package that is recorded file by file; of a larger one the version is
+MOST_FILES = 500  # of an installed package that is recorded file by file; of a larger one the version is
+SITE = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))
 INDEX = "index.json"
 NOT_LOCAL = frozenset(sys.stdlib_module_names) | {"resnetlab"}  # names that no file beside a study can take
 
@@ -32,7 +34,8 @@ class Trace:
     """What importing one file runs, read off its import statements.
 
     files: the file itself and all that it needs from `search`, absolute. names: top-level modules found there.
-    packages: other modules that are imported with it. root: what the files' names are relative to, None for a study's.
+    packages: other modules that are imported with it. root: the folder that its package lies in, None for a study's
+    file. only: the package whose version stands for its files.
     """
 
     search: tuple[Path, ...]
@@ -40,7 +43,7 @@ class Trace:
     names: frozenset[str] = frozenset()
     packages: tuple[str, ...] = ()
     root: Path | None = None
-    only: str = ""  # the version of this package stands for its files
+    only: str = ""
 
 
 class Blobs(Protocol):
@@ -175,12 +178,13 @@ def trace(file: Path, search: Sequence[Path], root: Path | None = None) -> Trace
     """
     file, root = file.resolve(), root and root.resolve()
     package = file.relative_to(root).parts[0].removesuffix(".py") if root else ""
-    if root and sum(1 for _ in (root / package).rglob("*.py")) > MOST_FILES:
+    if root in SITE and sum(1 for _ in (root / package).rglob("*.py")) > MOST_FILES:
         return Trace(tuple(search), (file,), root=root, only=package)
     found: set[Path] = set()
     names: set[str] = set()
     packages: dict[str, None] = {}
-    waiting = [file, *(init for parent in file.parents if root and (init := parent / "__init__.py").is_file())]
+    above = [parent / "__init__.py" for parent in file.parents if root in parent.parents]
+    waiting = [file, *filter(Path.is_file, above)]
     while waiting:
         here = waiting.pop()
         if here in found:
@@ -195,18 +199,18 @@ def trace(file: Path, search: Sequence[Path], root: Path | None = None) -> Trace
                 if (relative or _may_be_local(module, package)) and (files := _located(module, below))
             }
             waiting += [one for several in files.values() for one in several]
-            if relative:
-                continue
-            names |= {module.partition(".")[0] for module in files}
-            if not late:
-                one_module = isinstance(node, ast.ImportFrom)
-                others = [] if one_module and files else modules[:1] if one_module else modules
-                packages |= dict.fromkeys(module for module in others if module not in files)
-            elif files and not root:
+            if files and late and not root:
                 raise BadRequest(
                     f"{here}, line {node.lineno}: imports {', '.join(files)} inside a function, where it cannot be "
                     "found (allowed: import it at the top of the file)"
                 )
+            if relative:
+                continue
+            names |= {module.partition(".")[0] for module in files}
+            if not late and isinstance(node, ast.Import):
+                packages |= dict.fromkeys(module for module in modules if module not in files)
+            elif not late and not files:
+                packages |= dict.fromkeys(modules[:1])  # of `from a import b`, a
     return Trace(tuple(search), tuple(sorted(found)), frozenset(names), tuple(packages), root)
 
 
