@@ -143,12 +143,12 @@ WRONG = {  # text of net.py and reference -> what the message says
     "the file defines nothing": ("A = 1", "net.py:net", ["no 'net'", "defines no function"]),
     "no name is given": ("", "net.py", ["name the function or class in it", "net.py:name"]),
     "it cannot be called": ("net = {}", "net.py:net", ["is a dict", "allowed: a function or a class"]),
-    "it raises": ("def f():\n    return 1 / 0\nf()", "net.py:net", ["net.py", "line 2, in f", "ZeroDivisionError"]),
+    "it raises": ("def f():\n    return 1 / 0\nnet = f()", "net.py:net", ["net.py", "line 2, in f", "ZeroDivisionError"]),
     "it is not Python": ("def net(:", "net.py:net", ["line 1", "not Python"]),
-    "it lacks a package": ("import nosuchpackage", "net.py:net", ["No module named 'nosuchpackage'", "line 1"]),
-    "it ends Python": ("raise SystemExit(3)", "net.py:net", ["ends Python", "__main__"]),
-    "it kills Python": ("import os; os._exit(7)", "net.py:net", ["Python ended with exit code 7"]),
-    "it asks": ("input()", "net.py:net", ["EOFError"]),
+    "it lacks a package": ("import nosuchpackage as net", "net.py:net", ["No module named 'nosuchpackage'", "line 1"]),
+    "it ends Python": ("raise SystemExit(3)\nnet = 1", "net.py:net", ["ends Python", "__main__"]),
+    "it kills Python": ("import os; net = os._exit(7)", "net.py:net", ["Python ended with exit code 7"]),
+    "it asks": ("net = input()", "net.py:net", ["EOFError"]),
     "no such module": ("", "nosuch.thing:net", ["no module 'nosuch.thing'", "file.py:name"]),
     "the file is taken for a module": ("def net(): pass", "net:net", ["did you mean net.py:net?"]),
     "no such submodule": ("", "json.nosuch:net", ["no module 'json.nosuch'"]),
@@ -187,6 +187,16 @@ def test_an_import_that_takes_a_minute_is_ended_and_its_line_named(tmp_path):
     reference, began = own("net.py:net", tmp_path), time.monotonic()
     refused(lambda: probe([reference], seconds=0.5), "net.py, line 3: time.sleep(60)", "not imported after 0.5 s")
     assert time.monotonic() - began < 30
+
+
+def test_an_import_that_takes_a_minute_is_ended_also_where_a_file_beside_or_a_library_is_at_it(tmp_path):
+    put(tmp_path, net="import helper\ndef net(): pass", helper="import subprocess\n\nsubprocess.run(['sleep', '60'])")
+    refused(lambda: probe([own("net.py:net", tmp_path)], seconds=0.5), "helper.py, line 3: subprocess.run")
+
+
+def test_a_name_that_a_file_lacks_is_said_before_anything_is_imported(tmp_path):
+    put(tmp_path, net="import os\nos._exit(1)\ndef net(): pass")
+    refused(lambda: probe([own("net.py:nett", tmp_path)]), "no 'nett' in net.py (did you mean 'net'?)")
 
 
 def test_what_packages_take_to_be_imported_does_not_count(tmp_path, monkeypatch):

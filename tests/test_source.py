@@ -6,7 +6,7 @@ import pytest
 
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.references import refer
-from resnetlab.experiment.source import Source, changed, trace
+from resnetlab.experiment.source import Source, changed, defined, trace
 from resnetlab.storage.results_folder import ResultsFolder
 
 
@@ -145,7 +145,7 @@ def test_files_are_followed_through_every_form_of_import(tmp_path):
     assert found.names == {"one", "three", "five", "six", "sub"}
 
 
-def test_what_is_imported_from_elsewhere_is_known_but_not_followed(tmp_path):
+def test_what_is_imported_from_elsewhere_or_never_is_not_followed(tmp_path):
     put(
         tmp_path,
         net="""
@@ -153,15 +153,33 @@ def test_what_is_imported_from_elsewhere_is_known_but_not_followed(tmp_path):
             from torch.nn import functional as F
             from typing import TYPE_CHECKING
             if TYPE_CHECKING:
-                import pandas
+                import helper
             if __name__ == "__main__":
-                import matplotlib
+                import helper
             def f():
                 import scipy
         """,
+        helper="",
     )
     found = traced(tmp_path)
-    assert names(found, tmp_path) == {"net.py"} and found.packages == ("numpy", "torch.nn", "typing")
+    assert names(found, tmp_path) == {"net.py"} and not found.names
+
+
+def test_the_names_of_a_file_are_read_without_running_it(tmp_path):
+    put(
+        tmp_path,
+        net="""
+            import torch.nn, numpy as np
+            if torch:
+                def f(): inner = 1
+            A, (B, C) = D = 1, (2, 3)
+            class Net:
+                depth = 1
+        """,
+        star="from net import *",
+    )
+    found = {"torch": False, "np": False, "f": True, "A": False, "B": False, "C": False, "D": False, "Net": True}
+    assert defined(tmp_path / "net.py") == found and defined(tmp_path / "star.py") is None
 
 
 def test_a_sibling_that_is_imported_inside_a_function_is_refused_with_its_line(tmp_path):

@@ -34,14 +34,13 @@ class Trace:
     """What importing one file runs, read off its import statements.
 
     files: the file itself and all that it needs from `search`, absolute. names: top-level modules found there.
-    packages: other modules that are imported with it. root: the folder that its package lies in, None for a study's
-    file. only: the package whose version stands for its files.
+    root: the folder that its package lies in, None for a study's file. only: the package whose version stands for
+    its files.
     """
 
     search: tuple[Path, ...]
     files: tuple[Path, ...]
     names: frozenset[str] = frozenset()
-    packages: tuple[str, ...] = ()
     root: Path | None = None
     only: str = ""
 
@@ -182,7 +181,6 @@ def trace(file: Path, search: Sequence[Path], root: Path | None = None) -> Trace
         return Trace(tuple(search), (file,), root=root, only=package)
     found: set[Path] = set()
     names: set[str] = set()
-    packages: dict[str, None] = {}
     above = [parent / "__init__.py" for parent in file.parents if root in parent.parents]
     waiting = [file, *filter(Path.is_file, above)]
     while waiting:
@@ -204,14 +202,26 @@ def trace(file: Path, search: Sequence[Path], root: Path | None = None) -> Trace
                     f"{here}, line {node.lineno}: imports {', '.join(files)} inside a function, where it cannot be "
                     "found (allowed: import it at the top of the file)"
                 )
-            if relative:
-                continue
-            names |= {module.partition(".")[0] for module in files}
-            if not late and isinstance(node, ast.Import):
-                packages |= dict.fromkeys(module for module in modules if module not in files)
-            elif not late and not files:
-                packages |= dict.fromkeys(modules[:1])  # of `from a import b`, a
-    return Trace(tuple(search), tuple(sorted(found)), frozenset(names), tuple(packages), root)
+            names |= set() if relative else {module.partition(".")[0] for module in files}
+    return Trace(tuple(search), tuple(sorted(found)), frozenset(names), root)
+
+
+def defined(file: Path) -> dict[str, bool] | None:
+    """The names that a file defines or imports at its top, True for a function or class; None where that cannot be told
+    without running it."""
+    names: dict[str, bool] = {}
+    waiting: list[ast.AST] = [_parsed(file)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names[node.name] = True
+        elif isinstance(node, ast.alias):
+            names[(node.asname or node.name).partition(".")[0]] = False
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names[node.id] = False
+        else:
+            waiting += ast.iter_child_nodes(node)
+    return None if {"*", "__getattr__"} & names.keys() else names
 
 
 def read_text(file: Path) -> str:
