@@ -39,7 +39,8 @@ def test_a_built_in_name_is_read_without_importing_it(tmp_path):
     assert own("resnet", tmp_path) == Reference("model", "resnet", "resnet", module="resnetlab.vision.models.resnet")
 
 
-def test_a_function_in_a_file_is_loaded_with_the_files_beside_it(tmp_path):
+def test_a_function_in_a_file_is_loaded_with_the_files_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     put(tmp_path, net="import helper\nfrom sub import part\ndef net(): return helper.WIDTH + part.DEPTH")
     put(tmp_path, helper="WIDTH = 3", sub__part="from sub.other import DEPTH", sub__other="DEPTH = 4")
     path = list(sys.path)
@@ -72,7 +73,8 @@ def test_a_file_beside_that_has_the_name_of_a_module_of_python_does_not_replace_
     assert 0 <= own("net.py:net", tmp_path).load()() < 1
 
 
-def test_an_edit_is_seen_in_the_same_process_also_in_a_file_beside(tmp_path):
+def test_an_edit_is_seen_in_the_same_process_also_in_a_file_beside(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     put(tmp_path, net="from helper import WIDTH\ndef net(): return WIDTH", helper="WIDTH = 1")
     assert own("net.py:net", tmp_path).load()() == 1
     put(tmp_path, helper="WIDTH = 2")
@@ -143,11 +145,19 @@ WRONG = {  # text of net.py and reference -> what the message says
     "the file defines nothing": ("A = 1", "net.py:net", ["no 'net'", "defines no function"]),
     "no name is given": ("", "net.py", ["name the function or class in it", "net.py:name"]),
     "it cannot be called": ("net = {}", "net.py:net", ["is a dict", "allowed: a function or a class"]),
-    "it raises": ("def f():\n    return 1 / 0\nnet = f()", "net.py:net", ["net.py", "line 2, in f", "ZeroDivisionError"]),
+    "it raises": (
+        "def f():\n    return 1 / 0\nnet = f()",
+        "net.py:net",
+        ["net.py", "line 2, in f", "ZeroDivisionError"],
+    ),
     "it is not Python": ("def net(:", "net.py:net", ["line 1", "not Python"]),
     "it lacks a package": ("import nosuchpackage as net", "net.py:net", ["No module named 'nosuchpackage'", "line 1"]),
     "it ends Python": ("raise SystemExit(3)\nnet = 1", "net.py:net", ["ends Python", "__main__"]),
-    "it kills Python": ("import os; net = os._exit(7)", "net.py:net", ["Python ended with exit code 7"]),
+    "it kills Python": (
+        "import os; os.write(1, b'x\\n'); net = os._exit(7)",
+        "net.py:net",
+        ["Python ended with exit code 7"],
+    ),
     "it asks": ("net = input()", "net.py:net", ["EOFError"]),
     "no such module": ("", "nosuch.thing:net", ["no module 'nosuch.thing'", "file.py:name"]),
     "the file is taken for a module": ("def net(): pass", "net:net", ["did you mean net.py:net?"]),
