@@ -42,7 +42,7 @@ def net(
     drop: float | None = None,
     wide: Annotated[int, Field(ge=1, le=4, description="times as wide")] = 1,
     slope: float = Field(0.5, gt=0.0),
-    groups: Optional[Annotated[int, Field(ge=2)]] = None,
+    groups: Optional[Annotated[int, Field(ge=2)]] = None,  # noqa: UP045
     pads: Literal[0, 1] = 0,
     guessed=3,
 ):
@@ -67,7 +67,10 @@ def test_each_annotation_is_a_setting_with_type_default_and_bounds():
     }
     assert settings["wide"].description == "times as wide" and type(settings["rate"].default) is float
     assert [str(pa.type_for_alias(settings[name].arrow)) for name in ("depth", "rate", "act", "bias")] == [
-        "int64", "double", "string", "bool",
+        "int64",
+        "double",
+        "string",
+        "bool",
     ]
 
 
@@ -75,7 +78,13 @@ def test_the_function_is_called_with_all_settings_in_their_types():
     part = read(net, "shape", "classes")
     values = part.complete({"depth": 3.0, "rate": 2, "bias": "off", "groups": 4})
     found = part.call(net, values, shape=(8, 8, 1), classes=10)
-    assert (found["shape"], found["classes"], found["depth"], found["bias"], found["slope"]) == ((8, 8, 1), 10, 3, False, 0.5)
+    assert (found["shape"], found["classes"], found["depth"], found["bias"], found["slope"]) == (
+        (8, 8, 1),
+        10,
+        3,
+        False,
+        0.5,
+    )
     assert type(found["depth"]) is int and type(found["rate"]) is float
 
 
@@ -123,7 +132,11 @@ def test_annotations_that_are_text_are_read_where_they_were_written(tmp_path):
 
 def test_an_argument_without_annotation_and_default_is_told_what_to_write():
     refused(lambda: read(lambda a, *, depth: 0, "a"), "'depth' has neither annotation nor default", "`depth: int = 1`")
-    refused(lambda: read(lambda a, *, depth=None: 0, "a").complete({"depth": 1}), "depth: is no setting", "None tells no type")
+    refused(
+        lambda: read(lambda a, *, depth=None: 0, "a").complete({"depth": 1}),
+        "depth: is no setting",
+        "None tells no type",
+    )
 
 
 def test_an_argument_of_another_type_stays_at_its_default_or_is_refused_without_one():
@@ -167,7 +180,9 @@ def test_rest_arguments_are_no_settings():
 
 
 def test_a_name_that_pydantic_uses_is_no_setting():
-    refused(lambda: read(lambda *, model_dump=1: 0).complete({"model_dump": 2}), "model_dump: is no setting", "rename it")
+    refused(
+        lambda: read(lambda *, model_dump=1: 0).complete({"model_dump": 2}), "model_dump: is no setting", "rename it"
+    )
 
 
 def test_what_the_kind_gives_goes_by_name_where_all_names_are_there_and_else_by_order():
@@ -221,7 +236,9 @@ def train(settings: Settings, trial: Any):
 def test_one_pydantic_model_is_all_settings_and_is_handed_over_as_the_user_made_it():
     part = read(train, "trial")
     assert {name: one.allowed for name, one in part.settings.items()} == {
-        "hidden": "int, >= 1, <= 1024", "huber": "bool", "lr": "float, > 0, <= 1",
+        "hidden": "int, >= 1, <= 1024",
+        "huber": "bool",
+        "lr": "float, > 0, <= 1",
     }
     values = part.complete({"lr": 1})
     assert values == {"hidden": 32, "huber": False, "lr": 1.0}

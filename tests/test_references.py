@@ -39,7 +39,8 @@ def test_a_built_in_name_is_read_without_importing_it(tmp_path):
     assert own("resnet", tmp_path) == Reference("model", "resnet", "resnet", module="resnetlab.vision.models.resnet")
 
 
-def test_a_function_in_a_file_is_loaded_with_the_files_beside_it(tmp_path):
+def test_a_function_in_a_file_is_loaded_with_the_files_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     put(tmp_path, net="import helper\nfrom sub import part\ndef net(): return helper.WIDTH + part.DEPTH")
     put(tmp_path, helper="WIDTH = 3", sub__part="from sub.other import DEPTH", sub__other="DEPTH = 4")
     path = list(sys.path)
@@ -72,7 +73,8 @@ def test_a_file_beside_that_has_the_name_of_a_module_of_python_does_not_replace_
     assert 0 <= own("net.py:net", tmp_path).load()() < 1
 
 
-def test_an_edit_is_seen_in_the_same_process_also_in_a_file_beside(tmp_path):
+def test_an_edit_is_seen_in_the_same_process_also_in_a_file_beside(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     put(tmp_path, net="from helper import WIDTH\ndef net(): return WIDTH", helper="WIDTH = 1")
     assert own("net.py:net", tmp_path).load()() == 1
     put(tmp_path, helper="WIDTH = 2")
@@ -112,7 +114,7 @@ def test_a_name_beside_the_function_or_on_the_class_is_found(tmp_path):
 
 
 def test_a_module_of_a_package_is_loaded_and_its_own_files_are_recorded(tmp_path, monkeypatch):
-    put(tmp_path, mypkg____init__="", mypkg__nets="from .parts import WIDTH\nimport json\ndef net(): return WIDTH")
+    put(tmp_path, mypkg__nets="from .parts import WIDTH\nimport json\ndef net(): return WIDTH")
     (tmp_path / "mypkg" / "__init__.py").write_text("")
     put(tmp_path, mypkg__parts="WIDTH = 6", mypkg__unused="WIDTH = 7")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -124,7 +126,15 @@ def test_a_module_of_a_package_is_loaded_and_its_own_files_are_recorded(tmp_path
     assert reference.load()() == 6
 
 
-def test_a_large_package_is_recorded_by_its_version(tmp_path):
+def test_a_large_package_of_one_s_own_is_recorded_file_by_file(tmp_path, monkeypatch):
+    put(tmp_path, largepkg__nets="def net(): pass", **{f"largepkg__more{number}": "" for number in range(501)})
+    (tmp_path / "largepkg" / "__init__.py").write_text("from . import more7")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = Source.collect([own("largepkg.nets:net", tmp_path).trace()], tmp_path)
+    assert set(source.files) == {f"packages/largepkg/{name}.py" for name in ("__init__", "nets", "more7")}
+
+
+def test_a_large_installed_package_is_recorded_by_its_version(tmp_path):
     source = Source.collect([own("scipy.special:expit", tmp_path).trace()], tmp_path)
     assert source.files == {"packages/scipy/version.txt": f"scipy {importlib.metadata.version('scipy')}\n"}
 
@@ -135,12 +145,20 @@ WRONG = {  # text of net.py and reference -> what the message says
     "the file defines nothing": ("A = 1", "net.py:net", ["no 'net'", "defines no function"]),
     "no name is given": ("", "net.py", ["name the function or class in it", "net.py:name"]),
     "it cannot be called": ("net = {}", "net.py:net", ["is a dict", "allowed: a function or a class"]),
-    "it raises": ("def f():\n    return 1 / 0\nf()", "net.py:net", ["net.py", "line 2, in f", "ZeroDivisionError"]),
+    "it raises": (
+        "def f():\n    return 1 / 0\nnet = f()",
+        "net.py:net",
+        ["net.py", "line 2, in f", "ZeroDivisionError"],
+    ),
     "it is not Python": ("def net(:", "net.py:net", ["line 1", "not Python"]),
-    "it lacks a package": ("import nosuchpackage", "net.py:net", ["No module named 'nosuchpackage'", "line 1"]),
-    "it ends Python": ("raise SystemExit(3)", "net.py:net", ["ends Python", "__main__"]),
-    "it kills Python": ("import os; os._exit(7)", "net.py:net", ["Python ended with exit code 7"]),
-    "it asks": ("input()", "net.py:net", ["EOFError"]),
+    "it lacks a package": ("import nosuchpackage as net", "net.py:net", ["No module named 'nosuchpackage'", "line 1"]),
+    "it ends Python": ("raise SystemExit(3)\nnet = 1", "net.py:net", ["ends Python", "__main__"]),
+    "it kills Python": (
+        "import os; os.write(1, b'x\\n'); net = os._exit(7)",
+        "net.py:net",
+        ["Python ended with exit code 7"],
+    ),
+    "it asks": ("net = input()", "net.py:net", ["EOFError"]),
     "no such module": ("", "nosuch.thing:net", ["no module 'nosuch.thing'", "file.py:name"]),
     "the file is taken for a module": ("def net(): pass", "net:net", ["did you mean net.py:net?"]),
     "no such submodule": ("", "json.nosuch:net", ["no module 'json.nosuch'"]),
@@ -179,6 +197,16 @@ def test_an_import_that_takes_a_minute_is_ended_and_its_line_named(tmp_path):
     reference, began = own("net.py:net", tmp_path), time.monotonic()
     refused(lambda: probe([reference], seconds=0.5), "net.py, line 3: time.sleep(60)", "not imported after 0.5 s")
     assert time.monotonic() - began < 30
+
+
+def test_an_import_that_takes_a_minute_is_ended_also_where_a_file_beside_or_a_library_is_at_it(tmp_path):
+    put(tmp_path, net="import helper\ndef net(): pass", helper="import subprocess\n\nsubprocess.run(['sleep', '60'])")
+    refused(lambda: probe([own("net.py:net", tmp_path)], seconds=0.5), "helper.py, line 3: subprocess.run")
+
+
+def test_a_name_that_a_file_lacks_is_said_before_anything_is_imported(tmp_path):
+    put(tmp_path, net="import os\nos._exit(1)\ndef net(): pass")
+    refused(lambda: probe([own("net.py:nett", tmp_path)]), "no 'nett' in net.py (did you mean 'net'?)")
 
 
 def test_what_packages_take_to_be_imported_does_not_count(tmp_path, monkeypatch):

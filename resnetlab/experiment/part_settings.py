@@ -128,7 +128,9 @@ class PartSettings:
 
         BadRequest with one line for each problem: `where: key: rule, got value`.
         """
-        problems = [f"{name}: {self.unknown(name, value)}" for name, value in values.items() if name not in self.settings]
+        problems = [
+            f"{name}: {self.unknown(name, value)}" for name, value in values.items() if name not in self.settings
+        ]
         if not problems:
             filled = {
                 name: setting.typed(values[name]) if name in values else setting.default
@@ -171,7 +173,9 @@ class PartSettings:
         except ValidationError as error:
             wrong = [item for item in error.errors() if item["type"] != "missing"]
             if wrong:
-                lines = [line for line in explain(error, self._check, "").splitlines() if not line.endswith("is missing")]
+                lines = [
+                    line for line in explain(error, self._check, "").splitlines() if not line.endswith("is missing")
+                ]
                 raise BadRequest(f"{self.part}: default of {lines[0]}") from None
 
 
@@ -214,7 +218,7 @@ class JoinedSettings:
         raise ValueError(f"unknown key{suggestion(key, known)}" if known else "unknown key")
 
     def complete(self, values: Mapping[str, Any], where: str = "") -> dict[str, dict[str, Any]]:
-        """All settings by part and keyword. BadRequest with one line for each problem: `where: key: rule, got value`."""
+        """All settings by part and keyword. BadRequest, one line a problem: `where: key: rule, got value`."""
         given: dict[str, dict[str, Any]] = {part: {} for part in self._parts}
         problems: list[str] = []
         for key, value in values.items():
@@ -255,7 +259,9 @@ def _roles(
     if {one.name for one in free} >= set(given):
         roles = {name: name for name in given}
     else:
-        places = [one.name for one in free if one.kind is not inspect.Parameter.KEYWORD_ONLY and one.name not in offered]
+        places = [
+            one.name for one in free if one.kind is not inspect.Parameter.KEYWORD_ONLY and one.name not in offered
+        ]
         if len(places) < len(given):
             has = ", ".join(one.name for one in free) or "no arguments"
             raise BadRequest(f"{part}: takes {has} (allowed: ({', '.join(given)}) first, then settings with a name)")
@@ -268,7 +274,7 @@ def _evaluated(annotation: Any, target: Any) -> Any:
     if not isinstance(annotation, str):
         return annotation
     function = getattr(target, "func", target)  # of a partial
-    function = inspect.unwrap(function.__init__ if isinstance(function, type) else function)
+    function = inspect.unwrap(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
     try:
         return eval(annotation, getattr(function, "__globals__", {}))
     except Exception:
@@ -330,7 +336,9 @@ def _of_model(model: type[BaseModel], part: str) -> tuple[dict[str, Setting], di
 def _strict(model: type[BaseModel]) -> type[BaseModel]:
     """The user's model with the rules of a study: no unknown keys, no text for a number, no infinities."""
     config = ConfigDict(frozen=bool(model.model_config.get("frozen")))
-    return type(model)(model.__name__, (model, Frozen), {"__module__": model.__module__, "model_config": config})
+    rest = {"__module__": model.__module__, "model_config": config}
+    made: type[BaseModel] = types.new_class(model.__name__, (model, Frozen), {}, lambda body: body.update(rest))
+    return made
 
 
 def _setting(name: str, info: FieldInfo) -> Setting:

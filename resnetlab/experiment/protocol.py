@@ -1,7 +1,7 @@
-"""What can be brought: each kind of part, what it is given and what it returns. The documentation is made from this table.
+"""What can be brought: each kind of part, what it is given and what it returns. The docs are made from this table.
 
-A part is a plain function or class that imports nothing of resnetlab. It is given the arguments of its kind; every other
-argument with a name is one of its settings (`part_settings`).
+A part is a plain function or class that imports nothing of resnetlab. It is given the arguments of its kind; every
+other argument with a name is one of its settings (`part_settings`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from resnetlab.errors import BadRequest
 
@@ -151,8 +153,8 @@ KINDS = {
             "metric(labels: np.ndarray, scores: np.ndarray) -> float",
             "a finite number",
             _is_number,
-            "`labels` (N,) int64, `scores` (N, classes) float: the logits. What it returns is a fraction, and higher is "
-            "better.",
+            "`labels` (N,) int64, `scores` (N, classes) float: the logits. What it returns is a fraction, and higher "
+            "is better.",
         ),
         Kind(
             "augmentation",
@@ -181,8 +183,8 @@ KINDS = {
             "schedule(done: float, *, power: float = 1.0) -> float",
             "a finite number",
             _is_number,
-            "`done`: the part of the run that is over when a step begins, in [0, 1). Returns what the peak learning rate "
-            "is multiplied by.",
+            "`done`: the part of the run that is over when a step begins, in [0, 1). Returns what the peak learning "
+            "rate is multiplied by.",
         ),
         Kind(
             "dataset",
@@ -203,9 +205,9 @@ KINDS = {
             "train(trial, *, depth: int = 2) -> Iterator[dict[str, float]]",
             "a generator, or an object with epoch() and test()",
             _is_task,
-            "Also `train(settings, trial)`, where `settings` is annotated with a pydantic model. A generator yields the "
-            "numbers of one epoch after another and returns those of the test split where `trial.may_test`, else None. "
-            "`METRICS` beside it, or on the class, says which way is better: `{'val_rmse': 'min'}`.",
+            "Also `train(settings, trial)`, where `settings` is annotated with a pydantic model. A generator yields "
+            "the numbers of one epoch after another and returns those of the test split where `trial.may_test`, else "
+            "None. `METRICS` beside it, or on the class, says which way is better: `{'val_rmse': 'min'}`.",
         ),
         Kind(
             "sampler",
@@ -214,7 +216,7 @@ KINDS = {
             "sample(space, done, seed: int, *, temperature: float = 1.0) -> dict[str, Any]",
             "a mapping of factors to values",
             lambda value: isinstance(value, Mapping),
-            "`space`: the study's factors, each with its levels or its range (`study.space.Space`). `done`: a sequence of "
+            "`space`: the study's factors, each with its levels or its range (`study.space.Space`). `done`: a list of "
             "(values, objective) of the trials that have ended, in the order of their numbers; the objective is None "
             "where a trial failed. `seed`: of this proposal. Called once for each trial.",
         ),
@@ -224,10 +226,10 @@ KINDS = {
             ("epoch", "values", "others"),
             "stop(epoch: int, values: list[float], others: list[list[float]], *, patience: int = 3) -> bool",
             "True to stop the trial, or False",
-            lambda value: isinstance(value, bool) or type(value).__name__ == "bool_",
-            "Asked after every epoch but the last. `values`: the objective of this trial up to `epoch`; `others`: those of "
-            "all trials that were recorded before, each as long as it ran. Higher is better: an objective that is to be "
-            "low is negated.",
+            lambda value: isinstance(value, bool | np.bool_),
+            "Asked after every epoch but the last. `values`: the objective of this trial up to `epoch`; `others`: that "
+            "of each trial recorded before, as long as it ran. Higher is better: an objective that is to be low is "
+            "negated.",
         ),
     ]
 }

@@ -11,12 +11,12 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import linecache
 import os
 import re
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +30,13 @@ from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.source import Trace, read_text, trace
+from resnetlab.experiment.source import SITE, Trace, defined, read_text, trace
 from resnetlab.study.frozen import digest
 from resnetlab.study.yaml_io import suggestion
 
-IMPORT_SECONDS = 3.0  # that a user's own code may take to be imported; the packages that it imports do not count
+IMPORT_SECONDS = 2.0  # that a user's own code may take to be imported; the packages that it imports do not count
 PACKAGE_SECONDS = 120.0  # that those may take, all together
+TICK = 0.05  # seconds between two looks at what is running
 OWN = "your own: file.py:name, or package.module:name"
 _PROBE = f"""import json, sys
 job = json.load(sys.stdin)
@@ -43,7 +44,6 @@ sys.path[:] = job["path"]
 from {__name__} import answer_probe
 answer_probe(job)
 """
-SITE = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))
 
 _importing = threading.RLock()  # sys.modules and sys.meta_path are changed for the time of an import
 
@@ -79,7 +79,7 @@ class Reference:
         else:
             found, root = self._file_of_module()
             if found is None:  # compiled: the version of its package is all there is to record
-                return Trace((), (), packages=(self.module,), root=root, only=self.module.partition(".")[0])
+                return Trace((), (), root=root, only=self.module.partition(".")[0])
             file, search = found, [root]
         try:
             return trace(file, search, root)
@@ -94,12 +94,21 @@ class Reference:
         except AttributeError:
             known = [name for name, value in vars(module).items() if callable(value) and name[:1] != "_"]
             own = [name for name in known if getattr(vars(module)[name], "__module__", "") == module.__name__]
-            hint = suggestion(self.name, own or known) if known else " (it defines no function or class)"
-            raise BadRequest(f"{self}: no {self.name!r} in {self.file or self.module}{hint}") from None
+            raise self._absent(own or known) from None
         if not callable(found):
             kind = type(found).__name__
             raise BadRequest(f"{self}: is {_a(kind)}, which cannot be called (allowed: a function or a class)")
         return found
+
+    def check_name(self) -> None:
+        """BadRequest where the file, as it reads, does not have the name. Runs nothing, and so takes no time."""
+        names = defined(Path(self.folder, self.file)) if self.file else None
+        if names is not None and self.name.partition(".")[0] not in names:
+            raise self._absent([name for name, callable_ in names.items() if callable_])
+
+    def _absent(self, known: Sequence[str]) -> BadRequest:
+        hint = suggestion(self.name, known) if known else " (it defines no function or class)"
+        return BadRequest(f"{self}: no {self.name!r} in {self.file or self.module}{hint}")
 
     def beside(self, name: str, default: Any = None) -> Any:
         """What `name` is on the class, or else in the module, e.g. `METRICS`."""
@@ -193,6 +202,7 @@ def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS, look
     references = [reference for reference in references if not reference.built_in]
     for reference in references:
         reference.trace()
+        reference.check_name()
     if not references:
         return []
     job = {
@@ -361,13 +371,9 @@ def answer_probe(job: Mapping[str, Any]) -> None:
         reference = Reference(**given)
         answer(at=number)
         try:
-            found = reference.trace()
-            _load_packages(found)
             ended = threading.Event()
-            main = threading.get_ident()
-            threading.Thread(
-                target=_watch, args=(reference, found, job["seconds"], ended, main, answer), daemon=True
-            ).start()
+            watch = (reference, job["seconds"], ended, threading.get_ident(), answer)
+            threading.Thread(target=_watch, args=watch, daemon=True).start()
             target = reference.load()
             ended.set()
             if job["look"]:
@@ -380,23 +386,25 @@ def answer_probe(job: Mapping[str, Any]) -> None:
     _leave()
 
 
-def _load_packages(found: Trace) -> None:
-    """Import what the user's files import from elsewhere; what fails here fails again where the user can see it."""
-    for module in found.packages:
-        with contextlib.suppress(BaseException):
-            importlib.import_module(module)
+def _watch(reference: Reference, seconds: float, ended: threading.Event, thread: int, answer: Any) -> None:
+    """Answer, and end the process, when `thread` has spent `seconds` in the user's own files.
 
-
-def _watch(reference: Reference, found: Trace, seconds: float, ended: threading.Event, main: int, answer: Any) -> None:
-    if ended.wait(seconds):
-        return
-    frames = traceback.extract_stack(sys._current_frames()[main])
-    files = {str(file) for file in found.files}
-    own = [frame for frame in frames if frame.filename in files]
-    where = f" in {Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line}" if own else ""
-    hint = "an import may only define things; let the function do the work"
-    answer(problem=f"{reference}: is not imported after {seconds:g} s: still busy{where} ({hint})")
-    _leave()
+    Time counts where the innermost frame that is of interest is a user's; where it is the import system's, a package is
+    being imported.
+    """
+    files = {str(file) for file in reference.trace().files}
+    spent = 0.0
+    while not ended.wait(TICK):
+        frame = sys._current_frames()[thread]
+        while frame.f_code.co_filename not in files and "importlib" not in frame.f_code.co_filename and frame.f_back:
+            frame = frame.f_back
+        spent += TICK if frame.f_code.co_filename in files else 0.0
+        if spent >= seconds:
+            file, line = frame.f_code.co_filename, frame.f_lineno
+            busy = f"still busy in {Path(file).name}, line {line}: {linecache.getline(file, line).strip()}"
+            hint = "an import may only define things; let the function do the work"
+            answer(problem=f"{reference}: is not imported after {seconds:g} s: {busy} ({hint})")
+            _leave()
 
 
 def _leave() -> NoReturn:

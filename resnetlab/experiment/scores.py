@@ -29,8 +29,8 @@ Compute = Callable[[np.ndarray, np.ndarray], float]
 class Score(Metric):
     """A metric with the function that computes it.
 
-    chance: what the best predictor that sees no image reaches, from the number of images of each class, (C,); None where
-    that is no sensible level to compare with.
+    chance: what the best predictor that sees no image reaches, from the number of images of each class, (C,); None
+    where that is no sensible level to compare with.
     """
 
     compute: Compute | None = None
@@ -49,7 +49,9 @@ class Score(Metric):
             rows = int((~np.isfinite(scores).all(axis=1)).sum())
             raise BadData(f"{self.name}: the scores of {rows} of {len(scores)} images are not finite")
         if labels.min() < 0 or labels.max() >= scores.shape[1]:
-            raise BadData(f"{self.name}: labels from {labels.min()} to {labels.max()} (allowed: 0 to {scores.shape[1] - 1})")
+            raise BadData(
+                f"{self.name}: labels from {labels.min()} to {labels.max()} (allowed: 0 to {scores.shape[1] - 1})"
+            )
         assert self.compute is not None
         found = self.compute(labels, scores)
         try:
@@ -74,7 +76,9 @@ def declared(metrics: Any, where: str) -> dict[str, Metric]:
     """The metrics that a task names in `METRICS` or in its study: `{val_rmse: min}`, or with unit, scale and digits:
     `{val_rmse: {direction: min, unit: mg/dl, digits: 1}}`. BadRequest that names the place and what is allowed."""
     if not isinstance(metrics, Mapping) or not metrics:
-        raise BadRequest(f"{where}: need a mapping of names to directions, got {metrics!r} (allowed: {{val_rmse: min}})")
+        raise BadRequest(
+            f"{where}: need a mapping of names to directions, got {metrics!r} (allowed: {{val_rmse: min}})"
+        )
     found = {}
     for name, given in metrics.items():
         said = dict(given) if isinstance(given, Mapping) else {"direction": given}
@@ -142,8 +146,8 @@ def _cross_entropy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The expected calibration error of the predicted class (Guo et al. 2017), over `BINS` equal bins (low, high] of its
-    probability: the mean distance of accuracy and confidence, each bin weighted by its images."""
+    """The expected calibration error of the predicted class (Guo et al. 2017): the mean distance of accuracy and
+    confidence over `BINS` equal bins (low, high] of its probability, each bin weighted by its images."""
     confidence = np.exp(_log_softmax(scores).max(axis=1))
     right = scores.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
@@ -158,7 +162,9 @@ def _auroc(labels: np.ndarray, scores: np.ndarray) -> float:
 
     kept = _present(labels)
     if len(kept) < 2:
-        raise BadData(f"auroc: all {len(labels)} images are of class {kept[0]} (allowed: images of two classes or more)")
+        raise BadData(
+            f"auroc: all {len(labels)} images are of class {kept[0]} (allowed: images of two classes or more)"
+        )
     ranked = _log_odds(scores)
     return float(np.mean([roc_auc_score(labels == label, ranked[:, label]) for label in kept]))
 
@@ -176,7 +182,7 @@ def _log_odds(scores: np.ndarray) -> np.ndarray:
         odds = chance - np.log1p(-np.exp(chance))
     peak = others.max(axis=1)
     odds[rows, top] = scores[rows, top] - peak - np.log(np.exp(others - peak[:, None]).sum(axis=1))
-    return odds.round(10)
+    return np.asarray(np.round(odds, 10))
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
@@ -184,7 +190,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     counts = np.asarray(counts, np.float64)
     if not counts.sum() > 0:
         raise BadData("chance level: no class has images")
-    return np.sort(counts[counts > 0])[::-1] / counts.sum()
+    return np.asarray(np.sort(counts[counts > 0])[::-1] / counts.sum())
 
 
 BUILT_IN = {

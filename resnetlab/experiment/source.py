@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import sys
+import sysconfig
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ from typing import Any, Protocol
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.study.frozen import digest
 
-MOST_FILES = 500  # Python files of a package that is recorded file by file; of a larger one the version is
+MOST_FILES = 500  # of an installed package that is recorded file by file; of a larger one the version is
+SITE = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))
 INDEX = "index.json"
 NOT_LOCAL = frozenset(sys.stdlib_module_names) | {"resnetlab"}  # names that no file beside a study can take
 
@@ -32,15 +34,15 @@ class Trace:
     """What importing one file runs, read off its import statements.
 
     files: the file itself and all that it needs from `search`, absolute. names: top-level modules found there.
-    packages: other modules that are imported with it. root: what the files' names are relative to, None for a study's.
+    root: the folder that its package lies in, None for a study's file. only: the package whose version stands for
+    its files.
     """
 
     search: tuple[Path, ...]
     files: tuple[Path, ...]
     names: frozenset[str] = frozenset()
-    packages: tuple[str, ...] = ()
     root: Path | None = None
-    only: str = ""  # the version of this package stands for its files
+    only: str = ""
 
 
 class Blobs(Protocol):
@@ -90,10 +92,11 @@ class Source:
         for file in loose:
             files[f"study/{file.relative_to(top).as_posix()}"] = read_text(file)
         for trace in traces:
-            for file in trace.files if trace.root and not trace.only else ():
-                files[f"packages/{file.relative_to(trace.root).as_posix()}"] = read_text(file)
             if trace.only:
                 files[f"packages/{trace.only}/version.txt"] = f"{_version(trace.only)}\n"
+            elif trace.root is not None:
+                for file in trace.files:
+                    files[f"packages/{file.relative_to(trace.root).as_posix()}"] = read_text(file)
         return cls(dict(sorted(files.items())), PurePosixPath("study", folder.relative_to(top)).as_posix())
 
     @cached_property
@@ -174,12 +177,12 @@ def trace(file: Path, search: Sequence[Path], root: Path | None = None) -> Trace
     """
     file, root = file.resolve(), root and root.resolve()
     package = file.relative_to(root).parts[0].removesuffix(".py") if root else ""
-    if root and sum(1 for _ in (root / package).rglob("*.py")) > MOST_FILES:
+    if root in SITE and sum(1 for _ in (root / package).rglob("*.py")) > MOST_FILES:
         return Trace(tuple(search), (file,), root=root, only=package)
     found: set[Path] = set()
     names: set[str] = set()
-    packages: dict[str, None] = {}
-    waiting = [file, *(init for parent in file.parents if root and (init := parent / "__init__.py").is_file())]
+    above = [parent / "__init__.py" for parent in file.parents if root in parent.parents]
+    waiting = [file, *filter(Path.is_file, above)]
     while waiting:
         here = waiting.pop()
         if here in found:
@@ -194,19 +197,31 @@ def trace(file: Path, search: Sequence[Path], root: Path | None = None) -> Trace
                 if (relative or _may_be_local(module, package)) and (files := _located(module, below))
             }
             waiting += [one for several in files.values() for one in several]
-            if relative:
-                continue
-            names |= {module.partition(".")[0] for module in files}
-            if not late:
-                one_module = isinstance(node, ast.ImportFrom)
-                others = [] if one_module and files else modules[:1] if one_module else modules
-                packages |= dict.fromkeys(module for module in others if module not in files)
-            elif files and not root:
+            if files and late and not root:
                 raise BadRequest(
                     f"{here}, line {node.lineno}: imports {', '.join(files)} inside a function, where it cannot be "
                     "found (allowed: import it at the top of the file)"
                 )
-    return Trace(tuple(search), tuple(sorted(found)), frozenset(names), tuple(packages), root)
+            names |= set() if relative else {module.partition(".")[0] for module in files}
+    return Trace(tuple(search), tuple(sorted(found)), frozenset(names), root)
+
+
+def defined(file: Path) -> dict[str, bool] | None:
+    """The names that a file defines or imports at its top, True for a function or class; None where that cannot be told
+    without running it."""
+    names: dict[str, bool] = {}
+    waiting: list[ast.AST] = [_parsed(file)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names[node.name] = True
+        elif isinstance(node, ast.alias):
+            names[(node.asname or node.name).partition(".")[0]] = False
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names[node.id] = False
+        else:
+            waiting += ast.iter_child_nodes(node)
+    return None if {"*", "__getattr__"} & names.keys() else names
 
 
 def read_text(file: Path) -> str:
@@ -300,7 +315,7 @@ def _definitions(name: str, text: str) -> dict[str, str]:
     return {key: digest(value) for key, value in parts.items()}
 
 
-def _gather(body: list[ast.stmt], prefix: str, parts: dict[str, list[Any]]) -> None:
+def _gather(body: Sequence[ast.stmt], prefix: str, parts: dict[str, list[Any]]) -> None:
     for node in body:
         if isinstance(node, ast.ClassDef):
             methods = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
