@@ -195,7 +195,8 @@ def differing(config: TrialConfig, baseline: TrialConfig) -> list[str]:
 def settings(config: TrialConfig, baseline: TrialConfig) -> str:
     """`model resnet, batch_size 32, width 4 (baseline 8)`"""
     names = differing(config, baseline)
-    said = [f"{name} {level_text(getattr(config, name))}" for name in ("model", "batch_size") if name not in names]
+    always = ("model", "batch_size", *config.own.read(config.__dict__))
+    said = [f"{name} {level_text(getattr(config, name))}" for name in always if name not in names]
     said += [
         f"{name} {level_text(getattr(config, name))} (baseline {level_text(getattr(baseline, name))})" for name in names
     ]

@@ -338,7 +338,7 @@ class Sweep:
             self.finished = True
             said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
             if self.study.own.parts and detail:
-                said += f"\nsettings: {crashes.settings(task.config, self._baseline(task))}\n{detail}"
+                said += f"\ntrial {trial_id}, settings: {crashes.settings(task.config, self._baseline(task))}\n{detail}"
             self.error = TrialsFailed(f"{self.study.name}: {said}")
         if task.phase.searched:
             second = self.study.search.second_objective
