@@ -24,7 +24,7 @@ TYPE_NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "
 
 
 def list_settings(studies: Path, own: Sequence[Part] = ()) -> None:
-    """Print the names of the studies in `studies`, then each section of a study file, and the settings of `own` parts."""
+    """Print the names of the studies in `studies`, each section of a study file, and the settings of `own` parts."""
     print("studies:", ", ".join(study_names(studies)))
     for section, model in SECTIONS.items():
         print(f"\n{section}:")

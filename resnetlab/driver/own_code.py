@@ -34,13 +34,18 @@ def source(study: Study) -> Source | None:
     return Source(study.code, study.own.folder) if study.own.parts else None
 
 
-def _version(folder: ResultsFolder, source_hash: str) -> ResultsFolder:
+def version(study: Study) -> str:
+    """The name of the code's version, below `code/`; empty where the study brings none."""
+    return study.own.source[:12]
+
+
+def _place(folder: ResultsFolder, source_hash: str) -> ResultsFolder:
     return folder.sub(CODE).sub(source_hash[:12])
 
 
 def kept(folder: ResultsFolder, source_hash: str) -> tuple[OwnCode, Source]:
     """A version of the code that is in the folder. FolderRefused where it is absent or was edited."""
-    place = _version(folder, source_hash)
+    place = _place(folder, source_hash)
     found, own = Source.read(place), place.read_json("own.json")
     if found is None or own is None:
         raise FolderRefused(f"{place.url}: the study's own code is not in the results folder")
@@ -78,7 +83,7 @@ def keep(folder: ResultsFolder, study: Study, changes: list[str]) -> None:
     """Write the code into the folder. changes: that were accepted, which the report shows."""
     if not study.own.parts:
         return
-    place = _version(folder, study.own.source)
+    place = _place(folder, study.own.source)
     if place.read_json("own.json") is None:
         Source(study.code, study.own.folder).write(place)
         place.write_json("own.json", study.own.model_dump(mode="json"))

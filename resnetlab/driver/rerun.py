@@ -165,6 +165,7 @@ def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say
     kind, code = TrialConfig, None
     if own.get("parts"):
         described, source = own_code.kept(folder, how.get("code", own["source"]))
+        say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
         kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
     config = kind.model_validate_json(row["config"])
     dataset = _data(config, row, place)

@@ -285,7 +285,7 @@ def _context(asked: preflight.Asked, sweep: Sweep, gpus: float, shared: bool) ->
         compile=resources.compile,
         every_epoch=shared,
         contents=initial_weights.contents(asked.folder, sweep.store.trials.values()),
-        code=own_code.source(sweep.study),
+        code=own_code.version(sweep.study),
     )
 
 

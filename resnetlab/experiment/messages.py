@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnetlab.errors import END_THE_SWEEP, ResnetlabError
-from resnetlab.experiment.source import Source
 from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
 from resnetlab.study.trial_config import DataConfig, TrialConfig
 
@@ -48,7 +47,8 @@ class TrialContext:
 
     versions: of the packages that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch
     may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
-    name` of torchvision's weights that the results folder holds. code: the study's own.
+    name` of torchvision's weights that the results folder holds. code: hash of
+    the study's own, which the results folder holds.
     """
 
     folder: str  # path or URL of the results folder
@@ -60,11 +60,12 @@ class TrialContext:
     compile: bool = False
     every_epoch: bool = False
     contents: Mapping[str, str] = field(default_factory=dict)
-    code: Source | None = None
+    code: str = ""
 
-    def own_code(self) -> Path | None:
-        """The folder of the study's own code on this machine, unpacked where it is not there yet."""
-        return self.code.unpack(self.cache / "code") if self.code else None
+    @property
+    def code_place(self) -> Path:
+        """Where own code is unpacked on each node."""
+        return self.cache / "code"
 
     @property
     def device(self) -> str:
@@ -91,8 +92,8 @@ class Ending:
     def of(cls, error: Exception, code: Path | None = None, when: str = "") -> Ending:
         """How a trial ends whose epoch raised `error`. Imports nothing: what failed may have been an import.
 
-        code: folder below which a study's own code is unpacked; an error in there is shown as its author knows it. when:
-        what the trial was at, in words, for such an error.
+        code: folder below which a study's own code is unpacked; an error in there is shown as its author knows it.
+        when: what the trial was at, in words, for such an error.
         """
         kind = type(error).__name__
         text = f"{kind}: {error}".splitlines()[0]

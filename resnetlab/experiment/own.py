@@ -229,7 +229,7 @@ class OwnParts:
         return next(self.all(key), None)
 
     def all(self, key: str) -> Iterator[Bound]:
-        """In the order of the study's parts; augmentations in the order in which the trial names them: see `augments`."""
+        """In the order of the study's parts."""
         return (bound for bound in self._bound if bound.part.key == key)
 
     def augments(self, names: str) -> list[Bound]:

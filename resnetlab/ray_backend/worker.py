@@ -82,7 +82,7 @@ class TrialWorker(tune.Trainable):
         return {"report": report}
 
     def _ending(self, error: Exception) -> Ending:
-        code = self._context.cache / "code" if self._context.code else None
+        code = self._context.code_place if self._context.code else None
         return Ending.of(error, code, f"epoch {self._run.epoch + 1}: " if self._run else "being set up: ")
 
     def _report(self) -> Report:

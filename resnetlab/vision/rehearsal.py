@@ -69,8 +69,9 @@ def _tried(
     config: TrialConfig, shape: tuple[int, int, int], classes: int, folder: Path, cache: str | None
 ) -> ModelFacts:
     torch.manual_seed(stream(config.seed, "init") % 2**63)
+    found = facts(build(config, shape, classes, OwnParts(config, folder)), config, shape)
     if cache is None:
-        return facts(build(config, shape, classes, OwnParts(config, folder)), config, shape)
+        return found
     if config.weights.startswith("trial:"):  # which has not been trained yet
         config = config.model_copy(update={"weights": "none"})
     dataset = prepare(config.data, Path(cache))
@@ -85,7 +86,7 @@ def _tried(
         torch.save(training.state(), io.BytesIO())
     except Exception as error:
         raise BadRequest(f"its state cannot be saved in a checkpoint: {type(error).__name__}: {error}") from None
-    return training.facts
+    return found
 
 
 def _one_batch(training: Training) -> float:

@@ -8,13 +8,15 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from resnetlab.errors import BadData, OtherData
 from resnetlab.experiment.messages import Cell, Report, Task, TrialContext
-from resnetlab.storage.layout import WEIGHTS
+from resnetlab.experiment.source import Source
+from resnetlab.storage.layout import CODE, WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study.records import TestResult
 from resnetlab.study.trial_config import TrialConfig
@@ -73,7 +75,7 @@ class TrialRun:
     def _trained(self, config: TrialConfig) -> Training:
         """As far as the newest checkpoint that can be used, else from the beginning."""
         device, threads, compile = self._context.device, self._context.threads, self._context.compile
-        weights, code = self._weights(config), self._context.own_code()
+        weights, code = self._weights(config), self._own_code()
         for state in self._checkpoints.states:
             try:
                 return Training(config, self._dataset, device, threads, state, weights, compile=compile, code=code)
@@ -158,7 +160,16 @@ class TrialRun:
 
     def _code(self) -> dict[str, str]:
         """Which version of the study's own code ran, by its hash."""
-        return {"code": self._context.code.hash} if self._context.code else {}
+        return {"code": self._context.code} if self._context.code else {}
+
+    def _own_code(self) -> Path | None:
+        """The folder of the study's own code on this machine; it comes with the results folder."""
+        if not self._context.code:
+            return None
+        found = Source.read(self._folder.sub(CODE).sub(self._context.code))
+        if found is None:
+            raise BadData(f"{self._folder.url}/{CODE}/{self._context.code}: the study's own code is not there")
+        return found.unpack(self._context.code_place)
 
     def _cost(self) -> dict[str, Cell]:
         """Columns that grow, or are known only once an epoch was trained."""

@@ -25,8 +25,8 @@ WARM = 3  # steps before a capture: kernels are loaded and the optimizer's state
 class Step:
     """Called with a batch, changes the network once.
 
-    forward: inputs (B, …) -> logits (B, classes). loss: by default cross entropy. `how` says how steps run, in words for
-    the trial's record.
+    forward: inputs (B, …) -> logits (B, classes). loss: by default cross entropy. `how` says how steps run, in words
+    for the trial's record.
     """
 
     how = "eager"
