@@ -320,14 +320,14 @@ def not_for_this_study(folder):
     plan = json.loads(folder.read("plan.json"))
     plan["arms"][0]["values"]["kernel"] = 4
     plan["plan_hash"] = Plan.model_validate({key: plan[key] for key in plan if key != "plan_hash"}).plan_hash
-    folder.write_json("plan.json", plan)
+    folder.write("plan.json", json.dumps(plan).encode())
 
 
 def twice_the_same(folder):
     plan = json.loads(folder.read("plan.json"))
     plan["arms"][0] |= {"values": plan["arms"][1]["values"], "changed": {}}
     plan["plan_hash"] = Plan.model_validate({key: plan[key] for key in plan if key != "plan_hash"}).plan_hash
-    folder.write_json("plan.json", plan)
+    folder.write("plan.json", json.dumps(plan).encode())
 
 
 @pytest.mark.parametrize("spoil, words", [
