@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-BENCHMARKS := training sweep search turnover tables augmentation residency frozen gpu
+BENCHMARKS := training sweep search turnover tables augmentation residency frozen dry_run gpu
 
 .PHONY: sweep test test-load test-versions faults test-cluster bench reports pins notebook docs check clean help
 

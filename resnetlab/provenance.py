@@ -51,6 +51,11 @@ def code_hash() -> str:
     return state.hexdigest()
 
 
+def code_version() -> str:
+    """The revision and the hash of this code, as a plan names them."""
+    return f"{git_revision() or 'unknown'}, files {code_hash()}"
+
+
 def _git(where: Path, *words: str) -> str:
     done = subprocess.run(
         ["git", "-C", str(where), *words], capture_output=True, encoding="utf-8", timeout=10, check=True

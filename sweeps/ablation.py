@@ -28,6 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(help=__doc__, epilog=f"{EXAMPLE}\n\n{EXIT_CODES}")
 def main(
+    context: typer.Context,
     study: Annotated[str, typer.Option(help="name of a study in sweeps/studies, or a YAML file")] = "default",
     address: options.Address = None,
     nodes: Annotated[int, typer.Option(help="wait up to two minutes for this many nodes; more can join later")] = 1,
@@ -69,11 +70,13 @@ def main(
     }
     with report_errors():
         if show_settings:
+            options.refuse_beside(context, "--settings")
             list_settings(STUDIES)
             return
         requested = requested_study(study, STUDIES, overrides, settings)
         execution = run_options(storage, address, nodes, phase.value, weights, retry_failed)
         if only_plan:
+            options.refuse_beside(context, "--dry-run", "json", "tensorboard", "mlflow", "wandb")
             dry_run(requested, execution)
         else:
             run(requested, execution, json, {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb})

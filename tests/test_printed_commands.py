@@ -131,6 +131,13 @@ def test_nothing_follows_the_last_line_of_a_script(here, words, last):
 
 
 @pytest.mark.slow
+def test_nothing_follows_the_last_line_of_a_whole_reproduction(here):
+    """Which ends with the footnotes of its comparison."""
+    how = ["--data", "my images", "--seeds", "1", "--set", "search.epochs=1", "--set", "baseline.batch=8"]
+    quiet(shell(here, script("reproduce.py", "resnet-vs-cnn", *how)), r"\([0-9]+\) .+")
+
+
+@pytest.mark.slow
 def test_nothing_follows_the_last_line_without_a_home_folder(here, tmp_path):
     """matplotlib warns of it."""
     make_results(tmp_path / "made", faults=False)

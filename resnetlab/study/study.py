@@ -20,6 +20,7 @@ from resnetlab.study.space import Space
 from resnetlab.study.trial_config import (
     DETERMINISTIC,
     NEWER,
+    PLACES,
     PRECISION,
     DataConfig,
     Frozen,
@@ -359,7 +360,16 @@ class Study(Frozen):
         file of weights changes the ids of the trials that start from it, and of no other."""
         left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights"}
         left_out |= {name for name in ("arms",) if not getattr(self, name)}  # newer than the first results
-        return self.model_dump(mode="json", exclude=left_out) | {"dataset": self.dataset.identity()}
+        content = {name: value for name, value in self.recorded().items() if name not in left_out}
+        return content | {"dataset": self.dataset.identity()}
+
+    def recorded(self) -> dict[str, Any]:
+        """What study.json holds: everything but where the data lies, which may change."""
+        content = self.model_dump(mode="json")
+        for data in (content["dataset"], *(arm.get("data", {}) for arm in content["arms"].values())):
+            for name in PLACES:
+                data.pop(name, None)
+        return content
 
     @property
     def study_hash(self) -> str:

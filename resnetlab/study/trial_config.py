@@ -152,6 +152,9 @@ def _kinds(annotation: Any) -> frozenset[Any]:
     return frozenset({annotation} & {bool, int, float, str}).union(*inner)
 
 
+PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
+
+
 class DataConfig(Frozen):
     """Which images, which label, which split. `root`, `font_dir` and `download` say only where the bytes lie."""
 
@@ -179,7 +182,7 @@ class DataConfig(Frozen):
 
     def identity(self) -> dict[str, Any]:
         """The part that changes the answer; the bytes themselves are named by the dataset's own hash."""
-        return self.model_dump(exclude={"root", "font_dir", "download"})
+        return self.model_dump(exclude=set(PLACES))
 
 
 class TrialConfig(Frozen):

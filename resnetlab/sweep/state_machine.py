@@ -26,11 +26,11 @@ from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import EpochRecord, Phase, Status
 from resnetlab.study.seeding import MAX_SEED, stream
-from resnetlab.study.trial_config import TrialConfig, digest
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.sweep import crashes, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
-from resnetlab.sweep.task import data_key, first_row, places
+from resnetlab.sweep.task import content_hash, data_key, first_row
 
 INTERRUPTED = "the sweep was interrupted"
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
@@ -137,9 +137,8 @@ class Sweep:
             plan_store.check_explored(len(explored))
 
     def _task(self, row: Mapping[str, Any]) -> Task:
-        config = TrialConfig.model_validate_json(row["config"])
-        data = config.data.model_copy(update=places(self.study))
-        config = config.model_copy(update={"data": data})
+        """A proposed trial that goes on; where its data lies is said by the study, not by the row."""
+        config = TrialConfig.model_validate_json(row["config"]).model_copy(update={"data": self.study.dataset})
         phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
         return Task(row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"])
 
@@ -160,12 +159,6 @@ class Sweep:
     def _dataset(self, config: TrialConfig) -> tuple[str, Sequence[str]]:
         """Content hash and classes of the dataset that a trial reads."""
         return self._data[data_key(config)]
-
-    @property
-    def data_hash(self) -> str:
-        """Of the dataset; of all of them together where there are several."""
-        first, *others = sorted({found for found, _ in self._data.values()})
-        return digest([first, *others])[:16] if others else first
 
     @property
     def needs_workers(self) -> bool:
@@ -207,7 +200,8 @@ class Sweep:
             if self._stage == "explore" or self.study.confirm.design == "none":
                 self.finished = True
                 return None
-            self._adopt(plan_store.make(self.store, self.study, self.data_hash, self._code))
+            data = content_hash(found for found, _ in self._data.values())
+            self._adopt(plan_store.make(self.store, self.study, data, self._code))
             return self._next()
         return self._next_confirm()
 
