@@ -1,4 +1,6 @@
-"""Print which share of each room's lines the tests ran, and the files with the most lines that none did (`make coverage`).
+"""Print the share of each room's lines that tests ran, and the files with the most lines that none did.
+
+`make coverage` calls it:
 
     python tests/coverage_table.py build/coverage/coverage.json
 

@@ -1,8 +1,8 @@
-"""The wheel, built and used: without it, what is missing from it works here, where the checkout is beside the tests.
+"""The wheel, built and used: what it lacks is found by no other test, since all others run beside the checkout.
 
-It is built from a copy, since setuptools puts what an earlier build left in `build/` into the next wheel, and without the
-package index: with the setuptools that is installed here. It is installed into a virtual environment that sees the
-dependencies and nothing else: the editable install of this checkout is a .pth file, and those are not read there.
+It is built from a copy, because setuptools would add what an earlier build left in `build/`, and with the setuptools that
+is installed here, because a build in isolation needs the package index. It is installed into a virtual environment that
+sees the dependencies but not this checkout: its editable install is a .pth file, and those are not read there.
 """
 
 import json

@@ -109,7 +109,9 @@ def main() -> None:
 
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--quick", action="store_true", help="every tenth case; nothing is written")
-    options.add_argument("--elsewhere", action="store_true", help="only the convolutions that are known to be wrong; nothing is written")
+    options.add_argument(
+        "--elsewhere", action="store_true", help="only the convolutions that are known to be wrong; nothing is written"
+    )
     chosen = options.parse_args()
     import torch
 
