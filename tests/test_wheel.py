@@ -1,8 +1,8 @@
 """The wheel, built and used: what it lacks is found by no other test, since all others run beside the checkout.
 
-It is built from a copy, because setuptools would add what an earlier build left in `build/`, and with the setuptools that
-is installed here, because a build in isolation needs the package index. It is installed into a virtual environment that
-sees the dependencies but not this checkout: its editable install is a .pth file, and those are not read there.
+It is built from a copy, because setuptools would add what an earlier build left in `build/`, and with the setuptools
+that is installed here, because a build in isolation needs the package index. It is installed into a virtual environment
+that sees the dependencies but not this checkout: its editable install is a .pth file, and those are not read there.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LONG = 400  # seconds that the slowest machine may take; pytest ends a test after 600
+LONG = 540  # seconds that a command may take on a loaded machine; pytest ends a test after 600
 
 USE = """
 import importlib, json, pkgutil, sys
@@ -39,6 +39,7 @@ for module in pkgutil.walk_packages(resnetlab.__path__, "resnetlab."):
 print(json.dumps({
     "files": sorted(module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "resnetlab"),
     "report": str(report),
+    "revisions": sorted(set(trials["git_revision"].dropna())),
     "states": sorted(set(trials["status"])),
     "trials": len(trials),
     "accuracy": float(trials["val_accuracy"].max()),
@@ -85,8 +86,15 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def elsewhere(wheel, tmp_path_factory):
-    """The Python of an environment with the wheel and the dependencies, from which this checkout is not seen."""
+    """The Python of an environment with the wheel and the dependencies, from which this checkout is not seen.
+
+    It lies in a git repository, as the environments of many projects do.
+    """
     place = tmp_path_factory.mktemp("elsewhere")
+    if shutil.which("git"):
+        run("git", "init", "--quiet", place)
+        identity = ("-c", "user.name=someone", "-c", "user.email=someone@example.org")
+        run("git", "-C", place, *identity, "commit", "--quiet", "--allow-empty", "--message", "theirs")
     run(sys.executable, "-m", "venv", "--without-pip", place)
     (packages,) = place.glob("lib/python*/site-packages")
     seen = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
@@ -117,4 +125,5 @@ def test_an_installed_wheel_runs_a_sweep_and_writes_its_report_outside_the_check
     assert [name for name in said["files"] if not Path(name).is_relative_to(installed)] == []
     assert len(said["files"]) == len([name for name in files(ROOT / "resnetlab") if name.endswith(".py")])
     assert (said["trials"], said["states"]) == (5, ["complete"]) and said["accuracy"] > 0.2
+    assert said["revisions"] == []  # that of the repository around the environment is not the revision of this code
     assert "<h1" in Path(said["report"]).read_text(encoding="utf-8")
