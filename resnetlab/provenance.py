@@ -32,9 +32,11 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The revision of this code, with `+changes` where tracked files differ from it; None outside a checkout."""
+    """The revision of this code, with `+changes` where tracked files differ from it; None outside a checkout,
+    also where the package is installed in a repository of something else."""
     here = Path(__file__).resolve().parent
     try:
+        _git(here, "ls-files", "--error-unmatch", "--", Path(__file__).name)
         revision = _git(here, "rev-parse", "--short=12", "HEAD")
         changed = _git(here, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
