@@ -11,7 +11,7 @@ from resnetlab.vision.training.loop import Training
 
 
 def epochs(batch: int, n: int, count: int) -> list[Row]:
-    net = NETS["ResNet-20, batch 128"] | {"batch": batch, "frozen": 10}
+    net = NETS["ResNet-20, batch 128"] | {"batch_size": batch, "frozen": 10}
     trial = config(net, crop=0, flip=False, rotation=0.0)
     data = images(count, held=batch)
     arms = {}

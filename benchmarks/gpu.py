@@ -54,14 +54,14 @@ def _wait() -> None:
 
 def floors(trial: Any, count: int) -> dict[str, Callable[[], int]]:
     """Turns of `count` images of bare steps."""
-    steps = max(1, count // trial.batch)
+    steps = max(1, count // trial.batch_size)
     floor = Floor(trial, DEVICE)
     floor.steps(3)
 
     def eager() -> int:
         floor.steps(steps)
         _wait()  # or the host would run ahead without an end
-        return steps * trial.batch
+        return steps * trial.batch_size
 
     if DEVICE != "cuda":
         return {"floor": eager}
@@ -77,14 +77,14 @@ def floors(trial: Any, count: int) -> dict[str, Callable[[], int]]:
         for _ in range(steps):
             replay()
         _wait()
-        return steps * trial.batch
+        return steps * trial.batch_size
 
     return {"floor": eager, "floor, graph": graphed}
 
 
 def loops(name: str, net: dict[str, Any], batch: int, n: int, seconds: float, count: int) -> list[Row]:
     """All loops on one network and batch size."""
-    trial = config(net | {"batch": batch, "lr": 0.01})
+    trial = config(net | {"batch_size": batch, "lr": 0.01})
     arms: dict[str, Callable[[], int]] = {}
     for words, graph in (("ours", True), ("ours, no graph", False)):
         epoch = ours(trial, count, DEVICE, graph=graph)
@@ -106,7 +106,7 @@ def loops(name: str, net: dict[str, Any], batch: int, n: int, seconds: float, co
 def precisions(n: int, seconds: float, count: int) -> list[Row]:
     """Our loop under each precision, and deterministic."""
     name = "9-block ResNet, 128 channels"
-    net = SIZES[name] | {"batch": 128, "lr": 0.01}
+    net = SIZES[name] | {"batch_size": 128, "lr": 0.01}
     settings: dict[str, dict[str, Any]] = {word: {"precision": word} for word in PRECISIONS}
     settings["fp32, deterministic"] = {"deterministic": True}
     arms: dict[str, Callable[[], float]] = {}

@@ -33,7 +33,7 @@ def study(trials: int, sampler: str) -> Any:
         {
             "name": "scale",
             "dataset": {"name": "glyphs", "variants": 2},
-            "baseline": {"blocks": 2, "width": 8, "downsample": 2, "batch": 64},
+            "baseline": {"blocks": 2, "width": 8, "downsample": 2, "batch_size": 64},
             "factors": {
                 "blocks": {"levels": [2, 3]},
                 "kernel": {"levels": [3, 5]},

@@ -138,7 +138,7 @@ def study(seed: int, trials: int) -> Study:
             "baseline": {"blocks": 1, "kernel": 1, "width": 8, "downsample": 1, "head_depth": 1, "optimizer": "sgd",
                          "lr": 0.05},
             "factors": factors,
-            "search": {"trials": trials, "epochs": EPOCHS, "grace": 1, "reduction": 3, "audit": 0.0},
+            "search": {"trials": trials, "epochs": EPOCHS, "grace_period": 1, "reduction_factor": 3, "audit": 0.0},
             "confirm": {"design": "none"},
             "seed": seed,
         },

@@ -37,7 +37,7 @@ def study(trials: int, epochs: int) -> Any:
         {
             "name": "sweep",
             "dataset": DATA,
-            "baseline": {"blocks": 2, "width": 8, "downsample": 2, "batch": 64, "rotation": 10.0, "crop": 1},
+            "baseline": {"blocks": 2, "width": 8, "downsample": 2, "batch_size": 64, "rotation": 10.0, "crop": 1},
             "factors": {
                 "blocks": {"levels": [2, 3]},
                 "kernel": {"levels": [3, 5]},
@@ -45,7 +45,7 @@ def study(trials: int, epochs: int) -> Any:
                 "lr": {"low": 0.03, "high": 1.0, "log": True},
                 "momentum": {"low": 0.5, "high": 0.95},
             },
-            "search": {"trials": trials, "epochs": epochs, "grace": 1, "reduction": 3, "audit": 0.0},
+            "search": {"trials": trials, "epochs": epochs, "grace_period": 1, "reduction_factor": 3, "audit": 0.0},
             "confirm": {"design": "none"},
         },
         "benchmark",
@@ -102,7 +102,7 @@ def plain_trial(trial: dict[str, Any], place: Path) -> Iterator[tuple[float, Any
         rows = data.split(split, config.split_seed)
         images = PilImages(data.images[rows], data.labels[rows], transforms.Compose(steps))
         loaders[split] = torch.utils.data.DataLoader(
-            images, batch_size=config.batch, shuffle=split == "train", num_workers=2,
+            images, batch_size=config.batch_size, shuffle=split == "train", num_workers=2,
             multiprocessing_context="fork",  # in processes that were spawned themselves it would be spawn
         )  # fmt: skip
     model = build(config, data.shape, data.n_classes)

@@ -30,7 +30,7 @@ def study(trials: int, epochs: int = EPOCHS, **search: Any) -> Any:
         {
             "name": "tables",
             "dataset": {"name": "glyphs"},
-            "baseline": {"blocks": 2, "width": 8, "downsample": 2, "batch": 64},
+            "baseline": {"blocks": 2, "width": 8, "downsample": 2, "batch_size": 64},
             "factors": {
                 "blocks": {"levels": [2, 3]},
                 "kernel": {"levels": [3, 5]},
@@ -142,7 +142,7 @@ def analyse(place: str, trials: int) -> dict[str, float]:
 
     confirm = 16 * 4
     asked = default_study(
-        search={"trials": trials - confirm, "epochs": 50, "grace": 50, "sampler": "random"},
+        search={"trials": trials - confirm, "epochs": 50, "grace_period": 50, "sampler": "random"},
         confirm={"design": "fractional", "seeds": 4},
         hypotheses=["kernel 5 > kernel 3 by at least 0.5 points", "head_depth 2 within 1 point of head_depth 1"],
     )

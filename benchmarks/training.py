@@ -42,11 +42,11 @@ def over_floor(name: str, n: int, seconds: float) -> list[Row]:
     trial = config(NETS[name])
     floor = Floor(trial)
     steps = steps_for(seconds, floor)
-    epoch = ours(trial, steps * trial.batch)
+    epoch = ours(trial, steps * trial.batch_size)
     found = interleaved(
         {"loop": lambda: cpu_seconds(epoch), "floor": lambda: cpu_seconds(lambda: floor.steps(steps))}, n
     )
-    count = steps * trial.batch
+    count = steps * trial.batch_size
     return [
         spread(f"{name}: loop over floor, CPU time", "×", ratios(found["loop"], found["floor"])),
         spread(f"{name}: floor", "images/CPU s", [count / value for value in found["floor"]]),
@@ -58,7 +58,7 @@ def settings_cost(n: int, seconds: float) -> list[Row]:
     """What study-wide settings cost, on one network."""
     name = "ResNet-20, batch 128"
     steps = steps_for(seconds, Floor(config(NETS[name])))
-    count = steps * NETS[name]["batch"]
+    count = steps * NETS[name]["batch_size"]
     arms = {"fp32": {}, "bf16": {"precision": "bf16"}, "deterministic": {"deterministic": True}}
     epochs = {arm: ours(config(NETS[name], **changes), count) for arm, changes in arms.items()}
     found = interleaved({arm: lambda epoch=epoch: cpu_seconds(epoch) for arm, epoch in epochs.items()}, n)
@@ -126,7 +126,9 @@ def trial_process(request: dict[str, str]) -> None:
     """The child's side: trains for as many seconds as each line of its input says, answers with images a second."""
     net, device = config(NETS[request["net"]]), request["device"]
     if request["kind"].startswith("ours"):
-        size = net.batch * max(8, steps_for(1.0, Floor(net))) if device == "cpu" else max(8 * net.batch, 20_000)
+        size = (
+            net.batch_size * max(8, steps_for(1.0, Floor(net))) if device == "cpu" else max(8 * net.batch_size, 20_000)
+        )
         epoch = ours(net, size, device, graph=request["kind"] == "ours")
         turn: Callable[[], int] = lambda: epoch() or size  # noqa: E731
     else:

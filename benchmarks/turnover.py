@@ -18,13 +18,13 @@ from common import ROOT, Book, Row, options, spread
 from processes import Watched
 
 DATA = {"name": "glyphs", "variants": 2}
-TINY = {"blocks": 2, "width": 8, "downsample": 2, "batch": 64, "lr": 0.05, "epochs": 1, "data_fraction": 0.1}
+TINY = {"blocks": 2, "width": 8, "downsample": 2, "batch_size": 64, "lr": 0.05, "epochs": 1, "data_fraction": 0.1}
 
 
 def ever_new(number: int) -> dict[str, Any]:
     """Settings of which no two of 200 give the same shapes."""
     return {
-        "blocks": 2 + number % 3, "width": 4 + number % 5, "kernel": (3, 5)[number % 2], "batch": 64 + number % 7,
+        "blocks": 2 + number % 3, "width": 4 + number % 5, "kernel": (3, 5)[number % 2], "batch_size": 64 + number % 7,
         "rotation": float(number % 4),
     }  # fmt: skip
 
@@ -66,7 +66,7 @@ def trials(folder: str, cache: str, settings: Iterable[dict[str, Any]]) -> Itera
     for number, changes in enumerate(settings):
         config = TrialConfig(data=DATA, seed=number, **(TINY | changes))
         task = Task(config.trial_id, config, Phase.EXPLORE, False, prepare(config.data, Path(cache)).hash)
-        context = TrialContext(folder, Path(cache), cpus=1, gpus=0, epoch_limit=600)
+        context = TrialContext(folder, Path(cache), cpus=1, gpus=0, epoch_timeout_s=600)
         worker.reset_config({"task": task, "context": context})
         report = worker.step()["report"]
         assert not report.ending, report

@@ -18,9 +18,9 @@ from resnetlab.vision.training import machine
 from resnetlab.vision.training.optim import make_optimizer
 
 NETS: dict[str, dict[str, Any]] = {
-    "CNN, batch 32": {"model": "cnn", "width": 32, "batch": 32, "lr": 0.01},
-    "3-block ResNet, batch 32": {"blocks": 3, "width": 64, "downsample": 2, "batch": 32},
-    "ResNet-20, batch 128": {"blocks": 9, "width": 16, "downsample": 2, "batch": 128},
+    "CNN, batch 32": {"model": "cnn", "width": 32, "batch_size": 32, "lr": 0.01},
+    "3-block ResNet, batch 32": {"blocks": 3, "width": 64, "downsample": 2, "batch_size": 32},
+    "ResNet-20, batch 128": {"blocks": 9, "width": 16, "downsample": 2, "batch_size": 128},
 }
 AUGMENT = {"crop": 4, "flip": True, "rotation": 15.0}
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -47,9 +47,9 @@ class Floor:
         self._config, self._device = config, torch.device(device)
         self.model = build(config, (32, 32, 3), 10).to(device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(config, self.model)
-        inputs = torch.randn(config.batch, 3, 32, 32, device=device)
+        inputs = torch.randn(config.batch_size, 3, 32, 32, device=device)
         self.inputs = inputs.contiguous(memory_format=torch.channels_last)
-        self.labels = torch.randint(10, (config.batch,), device=device)
+        self.labels = torch.randint(10, (config.batch_size,), device=device)
         self.model.train()
 
     def steps(self, count: int) -> None:
@@ -99,7 +99,7 @@ def plain_loop(
     rows = data.split("train", 0)
     wrapped = PilImages(data.images[rows], data.labels[rows], transform())
     loader = torch.utils.data.DataLoader(
-        wrapped, batch_size=net.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0,
+        wrapped, batch_size=net.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0,
         pin_memory=device != "cpu",
     )  # fmt: skip
     model = build(net, data.shape, data.n_classes).to(device)

@@ -25,7 +25,7 @@ BESIDE = [
 def page() -> str:
     """A section for each table."""
     versions = f"version {SCHEMA_VERSION}" + (
-        f"; versions from {OLDEST} on are read, with nulls for later columns" if OLDEST < SCHEMA_VERSION else ""
+        f"; versions from {OLDEST} on are read, under these names" if OLDEST < SCHEMA_VERSION else ""
     )
     lines = [f"Schema {versions}."]
     for table, about in ABOUT.items():

@@ -142,7 +142,7 @@ def too_few(place: Path) -> list[str]:
     images(place)
     prepare(DataConfig(name="folder", root=str(place / "images")), place / "cache")
     text = GOOD.replace("{name: glyphs, variants: 1}", "{name: folder, root: images}")
-    (place / "mine.yaml").write_text(text + "baseline: {batch: 64}")
+    (place / "mine.yaml").write_text(text + "baseline: {batch_size: 64}")
     return ["--study", "mine.yaml"]
 
 
@@ -240,8 +240,13 @@ CASES = {
     "zero trials": study(GOOD.replace("trials: 2", "trials: 0"), "search.trials", "got 0", "or equal to 1"),
     "zero trials (an option)": options(["--trials", "0"], "with search.trials=0", "got 0"),
     "negative epochs": study(GOOD.replace("epochs: 2", "epochs: -1"), "search.epochs", "got -1", "or equal to 1"),
-    "grace over epochs": study(GOOD.replace("epochs: 2", "epochs: 2, grace: 3"), "search", "grace <= epochs"),
-    "batch larger than the data": Case(2, ("batch", "64", "training images", "allowed: 1 to"), too_few),
+    "grace_period over epochs": study(
+        GOOD.replace("epochs: 2", "epochs: 2, grace_period: 3"), "search", "grace_period <= epochs"
+    ),
+    "a name of before beside its new one": study(
+        GOOD.replace("epochs: 2", "epochs: 2, grace: 1, grace_period: 1"), "search.grace and search.grace_period"
+    ),
+    "batch larger than the data": Case(2, ("batch_size", "64", "training images", "allowed: 1 to"), too_few),
     "more GPUs than the cluster has": options(["--gpus-per-trial", "64"], "resources.gpus", "64 GPUs", "this machine"),
     "more CPUs than the machine has": options(["--cpus-per-trial", "4000"], "resources.cpus", "4000 CPUs", "machine"),
     "negative GPUs": options(["--gpus-per-trial", "-1"], "resources.gpus", "-1"),
@@ -255,7 +260,7 @@ CASES = {
         GOOD.replace("trials: 2", "trials: 2, metric: f1"), "search.metric", "'f1'", "val_accuracy"
     ),
     "unknown second metric": study(
-        GOOD.replace("trials: 2", "trials: 2, against: flops"), "against", "flops", "parameters"
+        GOOD.replace("trials: 2", "trials: 2, second_objective: flops"), "second_objective", "flops", "parameters"
     ),
     "wrong direction": study(
         GOOD.replace("trials: 2", "trials: 2, direction: minimize"), "search.direction", "'minimize'", "is maximised"
@@ -370,7 +375,7 @@ CASES = {
         lambda place: write(place, pa.concat_tables([epochs(2), epochs(1, first=2)])), "epochs.parquet", "duplicate key"
     ),
     "Parquet of 0.7 KB that decodes to 0.5 GB": table(bomb, "predictions.parquet", "decode to", "allowed for a file"),
-    "Parquet of an unknown version": table(future, "epochs.parquet", "schema version 99", "allowed: 1 to"),
+    "Parquet of an unknown version": table(future, "epochs.parquet", "schema version 99", "allowed: 2 to"),
     "Parquet with no finished trial": table(unfinished, "no trial has finished", "4 failed", code=1),
     "Parquet of mixed studies": table(mixed, "trials.parquet", "'other'", "allowed: 'made'"),
     "a trial that is not there": Case(2, ("999", "results/made", "allowed"), no_such_trial, "trial"),

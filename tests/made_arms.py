@@ -32,7 +32,7 @@ def arms_study(arms: dict[str, dict[str, Any]] | None = None, **changes: Any) ->
         "name": "made-arms",
         "title": "Transfer from fonts to characters",
         "dataset": {"name": "glyphs", "label": "character"},
-        "baseline": {"model": "cnn", "batch": 32, "lr": 0.01},
+        "baseline": {"model": "cnn", "batch_size": 32, "lr": 0.01},
         "arms": arms or ARMS,
         "search": {"epochs": 12},
         "confirm": {"design": "arms", "seeds": 3},

@@ -43,7 +43,7 @@ def default_study(**changes: Any) -> Study:
             "kernel": 3,
             "width": 8,
             "downsample": 1,
-            "batch": 64,
+            "batch_size": 64,
             "optimizer": "sgd",
             "lr": 0.05,
         },
@@ -59,7 +59,7 @@ def default_study(**changes: Any) -> Study:
                 {"when": {"optimizer": "adamw"}, "low": 3e-4, "high": 3e-2, "log": True},
             ],
         },
-        "search": {"trials": 30, "epochs": 9, "grace": 1, "reduction": 3, "audit": 0.15},
+        "search": {"trials": 30, "epochs": 9, "grace_period": 1, "reduction_factor": 3, "audit": 0.15},
         "confirm": {"seeds": 3, "design": "one-factor"},
         "seed": 7,
     }
@@ -105,7 +105,7 @@ class _Made:
 
     def explore(self) -> None:
         search = self.study.search
-        asha = Asha(search.grace, search.reduction, search.epochs)
+        asha = Asha(search.grace_period, search.reduction_factor, search.epochs)
         rungs = [[] for _ in range(search.trials)]
         for number in range(search.trials):
             values = self.study.baseline_values() if number == 0 else self._draw()

@@ -22,7 +22,7 @@ def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -
     folder.write_json("data.json", compared(folder, study, datasets))
     store = Store(folder, study.columns)
     sweep = Sweep(study, store, FACTS, {key: (found.hash, found.classes) for key, found in datasets.items()})
-    context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_limit=600)
+    context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600)
     ended = 0
     while (until is None or ended < until) and (task := sweep.next()) is not None:
         worker = TrialWorker({"task": task, "context": context})

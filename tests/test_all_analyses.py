@@ -15,7 +15,7 @@ from resnetlab.analysis.results import Results
 
 def test_a_thousand_trials_of_fifty_epochs(tmp_path):
     study = default_study(
-        search={"trials": 936, "epochs": 50, "grace": 50, "sampler": "random"},
+        search={"trials": 936, "epochs": 50, "grace_period": 50, "sampler": "random"},
         confirm={"design": "fractional", "seeds": 4},
         hypotheses=["kernel 5 > kernel 3 by at least 0.5 points", "head_depth 2 within 1 point of head_depth 1"],
     )

@@ -51,7 +51,10 @@ def made(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("large")
-    make_results(place, default_study(search={"trials": 4979, "epochs": 9, "grace": 1, "reduction": 3, "audit": 0.05}))
+    make_results(
+        place,
+        default_study(search={"trials": 4979, "epochs": 9, "grace_period": 1, "reduction_factor": 3, "audit": 0.05}),
+    )
     assert len(Results.open(place).trials) == 5000
     return write_page(place)
 

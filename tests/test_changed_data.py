@@ -39,7 +39,7 @@ def study(root):
     """A source task, whose images are made smaller, and a target that starts from it."""
     content = {"name": "s", "dataset": {"name": "folder", "root": str(root)}, "search": {"epochs": 1}}
     content["arms"] = {"source": {"data": {"size": 6}}, "target": {"source": "source", "frozen": 1}}
-    content["baseline"] = {"model": "conv2", "batch": 16}
+    content["baseline"] = {"model": "conv2", "batch_size": 16}
     return build_study(content | {"confirm": {"design": "arms", "seeds": 1}}, "s.yaml")
 
 

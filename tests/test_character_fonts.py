@@ -185,7 +185,10 @@ def test_bad_rows_are_said_by_the_dry_run_and_kept_in_data_json(tmp_path, monkey
     files["BELL.csv"] = change(files["BELL.csv"], 9, "r0c0", "x")
     path = pack(tmp_path / "fonts.zip", files)
     content = {"name": "s", "dataset": {"name": "character-fonts", "root": str(path)}, "search": {"epochs": 1}}
-    content |= {"arms": {"a": {"model": "mlp", "head_width": 4}, "b": {"model": "conv2"}}, "baseline": {"batch": 16}}
+    content |= {
+        "arms": {"a": {"model": "mlp", "head_width": 4}, "b": {"model": "conv2"}},
+        "baseline": {"batch_size": 16},
+    }
     study = build_study(content | {"confirm": {"design": "arms", "seeds": 1}}, "s.yaml")
     monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path / "cache"))
     data._prepared.clear()

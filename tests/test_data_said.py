@@ -220,7 +220,10 @@ def test_the_dry_run_and_the_run_say_the_same_and_data_json_keeps_it(tmp_path, m
     (root / "extra").mkdir()
     Image.new("CMYK", (8, 8)).save(root / "train/cat/x.tif")
     content = {"name": "s", "dataset": {"name": "folder", "root": str(root)}, "search": {"epochs": 1}}
-    content |= {"arms": {"a": {"model": "mlp", "head_width": 4}, "b": {"model": "conv2"}}, "baseline": {"batch": 16}}
+    content |= {
+        "arms": {"a": {"model": "mlp", "head_width": 4}, "b": {"model": "conv2"}},
+        "baseline": {"batch_size": 16},
+    }
     study = build_study(content | {"confirm": {"design": "arms", "seeds": 1}}, "s.yaml")
     monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path / "cache"))
     data._prepared.clear()

@@ -38,7 +38,7 @@ def study(root, **more):
     content = {
         "name": "s",
         "dataset": {"name": "folder", "root": str(root)},
-        "baseline": {"blocks": 1, "width": 8, "downsample": 1, "batch": 8},
+        "baseline": {"blocks": 1, "width": 8, "downsample": 1, "batch_size": 8},
         "factors": {"kernel": {"levels": [1, 3]}},
         "search": {"trials": 4, "epochs": 1},
         "confirm": {"seeds": 1},
@@ -91,11 +91,11 @@ REFUSED = {
     "other data": (3, "which is now", {}, {}, other_images),
     "no data": (3, "not a folder", {}, {}, lambda p: shutil.rmtree(p / "images")),
     "a batch over the training split": (
-        2, "batch: 64 is more than", {"name": "t", "factors": {"batch": {"levels": [8, 64]}}}, {}, None,
+        2, "batch_size: 64 is more than", {"name": "t", "factors": {"batch_size": {"levels": [8, 64]}}}, {}, None,
     ),
     "a batch over an arm's share of the images": (
         2, "than the 9 training images of folder at data_fraction=0.5, arm b (allowed: 1 to 9)",
-        {"name": "t"} | arms(a={"batch": 18}, b={"data_fraction": 0.5, "batch": 10}), {}, None,
+        {"name": "t"} | arms(a={"batch_size": 18}, b={"data_fraction": 0.5, "batch_size": 10}), {}, None,
     ),
     "a stage that is not there": (2, "--phase pilot: confirm.pilot is 0", {}, {"stage": "pilot"}, None),
     "exploring named arms": (
@@ -212,7 +212,7 @@ def test_a_grid_runs_what_it_promises_and_is_counted_so(tmp_path, trials, points
 
 
 def test_a_grid_without_end_is_refused():
-    factors = {"batch": {"levels": list(range(1, 400))}, "width": {"levels": list(range(1, 400))}}
+    factors = {"batch_size": {"levels": list(range(1, 400))}, "width": {"levels": list(range(1, 400))}}
     with pytest.raises(
         BadRequest, match=r"search\.sampler: a grid of these factors has more than 100,000 combinations"
     ):
@@ -220,7 +220,7 @@ def test_a_grid_without_end_is_refused():
             "x",
             factors=factors,
             search={"sampler": "grid", "trials": 3, "epochs": 1},
-            baseline={"batch": 8, "width": 8},
+            baseline={"batch_size": 8, "width": 8},
         )
 
 
@@ -230,7 +230,7 @@ def test_other_samplers_say_that_they_try_again(place, capsys):
     assert "only 2 combinations can be run: some are tried again, each time with another seed" in said
     ranged = {
         "factors": {"kernel": {"levels": [1, 3]}, "lr": {"low": 0.01, "high": 0.1}},
-        "baseline": {"lr": 0.05, "batch": 8},
+        "baseline": {"lr": 0.05, "batch_size": 8},
     }
     assert "tried again" not in promised(place, capsys, **ranged)
 
@@ -242,7 +242,7 @@ def test_a_search_that_finds_nothing_to_run_says_that_it_may_end_early(place, ca
         "padding": {"levels": [0, 2, 3, 4, 5]},
         "frozen": {"levels": [0, *range(3, 900)]},
     }
-    baseline = {"model": "flat-resnet", "kernel": 1, "padding": 0, "blocks": 1, "batch": 8}
+    baseline = {"model": "flat-resnet", "kernel": 1, "padding": 0, "blocks": 1, "batch_size": 8}
     one = {"factors": factors, "baseline": baseline, "search": {"trials": 40, "epochs": 1, "sampler": "random"}}
     said = promised(place, capsys, **one)
     search = OptunaSampler(study(place / "images", **one))

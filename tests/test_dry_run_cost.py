@@ -31,7 +31,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """  # runs a script, and writes what it had loaded and the most memory it held, which rusage mixes with its parent's
 STUDY = """
 dataset: {name: folder, root: images}
-baseline: {blocks: 1, width: 8, downsample: 1, batch: 8}
+baseline: {blocks: 1, width: 8, downsample: 1, batch_size: 8}
 arms: {a: {}, b: {kernel: 1}}
 search: {epochs: 1}
 confirm: {design: arms, seeds: 1}

@@ -58,9 +58,11 @@ def test_a_trial_that_hangs_says_where_it_was():
         f'{BEGINS}3\nTimeout (0:00:15)!\nThread 0x1 (most recent call first):\n  File "/x/y.py", line 2 in z\n'
     )
     said = crashes.late(15.0, crash)
-    assert said.startswith("an epoch took longer than 15 s (resources.epoch_limit); where it was: Timeout (0:00:15)!")
-    assert 'File "/x/y.py", line 2 in z' in said and "larger resources.epoch_limit" in said
-    assert crashes.late(15.0, None).startswith("an epoch took longer than 15 s (resources.epoch_limit); try")
+    assert said.startswith(
+        "an epoch took longer than 15 s (resources.epoch_timeout_s); where it was: Timeout (0:00:15)!"
+    )
+    assert 'File "/x/y.py", line 2 in z' in said and "larger resources.epoch_timeout_s" in said
+    assert crashes.late(15.0, None).startswith("an epoch took longer than 15 s (resources.epoch_timeout_s); try")
 
 
 def changed(place, change):

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """
 dataset: {name: glyphs, variants: 1, limit: 100}
-baseline: {blocks: 1, width: 8, downsample: 0, batch: 32}
+baseline: {blocks: 1, width: 8, downsample: 0, batch_size: 32}
 arms:
   kernel-1: {kernel: 1}
   kernel-3: {kernel: 3}
@@ -96,7 +96,7 @@ def test_a_second_death_by_a_signal_at_one_place_ends_a_trial_and_says_all(place
     assert (lost["status"], lost["epochs_run"], other["status"]) == ("failed", 1, "complete")
     assert place.begun(lost["trial_id"], 2) == 2 and place.begun(lost["trial_id"], 1) == 1
     for text in (lost["reason"], out):
-        for words in (named, "in epoch 2", "double free or corruption (!prev)", "model resnet, batch 32", advice):
+        for words in (named, "in epoch 2", "double free or corruption (!prev)", "model resnet, batch_size 32", advice):
             assert words in text, (words, text)
     assert "kernel 3 (baseline 1)" in lost["reason"] and "died 2 times at the same place" in lost["reason"]
     log = (place.path / "r/s/errors" / f"{lost['trial_id']}.txt").read_text()
@@ -126,7 +126,7 @@ def test_failed_trials_are_run_again_when_asked_and_only_then(place):
     code, out, _ = place.sweep()  # the same command alone leaves it as it is
     assert code == 1 and place.rows()["kernel-3"]["status"] == "failed" and "--retry-failed" in out
     before = place.rows()["kernel-1"]
-    code, out, error = place.sweep("--retry-failed", "--set", "resources.epoch_limit=600")
+    code, out, error = place.sweep("--retry-failed", "--set", "resources.epoch_timeout_s=600")
     assert code == 0, error
     now = place.rows()
     assert now["kernel-1"] == before  # what was complete is left alone

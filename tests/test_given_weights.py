@@ -27,10 +27,10 @@ from resnetlab.vision.models.pretrained import Weights, read
 from resnetlab.vision.training import kept_weights, transfer
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"model": "resnet18", "weights": "IMAGENET1K_V1", "frozen": 5, "batch": 16}
+SMALL = {"model": "resnet18", "weights": "IMAGENET1K_V1", "frozen": 5, "batch_size": 16}
 STUDY = """
 dataset: {name: glyphs, variants: 1, limit: 40}
-baseline: {batch: 16, lr: 0.01}
+baseline: {batch_size: 16, lr: 0.01}
 arms:
   plain: {model: resnet, blocks: 1, downsample: 1, width: 4}
   started: {model: resnet18, weights: IMAGENET1K_V1, frozen: 5}
@@ -42,7 +42,7 @@ confirm: {design: arms, seeds: 1}
 def study(baseline=None, **arms):
     content = {"name": "s", "dataset": {"name": "glyphs", "variants": 1, "limit": 40}, "search": {"epochs": 1}}
     arms = arms or {
-        "plain": {"model": "resnet", "blocks": 1, "downsample": 1, "width": 4, "batch": 16},
+        "plain": {"model": "resnet", "blocks": 1, "downsample": 1, "width": 4, "batch_size": 16},
         "started": SMALL,
     }
     content |= {"arms": arms, "baseline": baseline or {}, "confirm": {"design": "arms", "seeds": 1}}
@@ -211,7 +211,7 @@ def test_every_arm_has_its_try_before_a_sweep_in_which_nothing_works_ends(cache,
         torch.hub, "download_url_to_file", lambda *_, **__: (_ for _ in ()).throw(OSError("no network"))
     )
     needy = {f"needy{i}": SMALL | {"lr": 0.01 * (i + 1)} for i in range(5)}
-    rows = run_here(study(**needy, plain={"model": "mlp", "head_width": 8, "batch": 16}), tmp_path / "r", cache)
+    rows = run_here(study(**needy, plain={"model": "mlp", "head_width": 8, "batch_size": 16}), tmp_path / "r", cache)
     assert [row["status"] for row in rows] == ["failed"] * 5 + ["complete"]
     with pytest.raises(TrialsFailed, match="first 5 trials failed, the last with: weights IMAGENET1K_V1"):
         run_here(study(**needy), tmp_path / "all", cache)
@@ -261,7 +261,7 @@ def test_a_file_takes_the_place_of_a_name_from_which_nothing_has_trained(files, 
 def test_explore_trials_in_whose_place_others_run_keep_their_number_and_values(files, cache, tmp_path, monkeypatch):
     offline(monkeypatch, tmp_path)
     content = {"name": "f", "dataset": {"name": "glyphs", "variants": 1, "limit": 40}, "confirm": {"seeds": 1}}
-    content |= {"baseline": {"model": "resnet18", "batch": 16, "frozen": 5, "weights": "IMAGENET1K_V1"}}
+    content |= {"baseline": {"model": "resnet18", "batch_size": 16, "frozen": 5, "weights": "IMAGENET1K_V1"}}
     content |= {"factors": {"weights": {"levels": ["none", "IMAGENET1K_V1"]}, "lr": {"low": 0.01, "high": 0.1}}}
     content |= {"search": {"trials": 3, "epochs": 1, "audit": 0}}
     factors = build_study(content, "f.yaml")

@@ -28,7 +28,7 @@ STUDY = build_study(
             ],
             "momentum": {"when": {"optimizer": "sgd"}, "low": 0.5, "high": 0.99},
         },
-        "search": {"epochs": 9, "grace": 1, "reduction": 3},
+        "search": {"epochs": 9, "grace_period": 1, "reduction_factor": 3},
     },
     "test",
 )

@@ -102,7 +102,7 @@ def data(channels):
 
 
 def config(**changes):
-    base = {"blocks": 1, "width": 4, "downsample": 1, "batch": 16, "epochs": 2, "optimizer": "adam", "lr": 0.01}
+    base = {"blocks": 1, "width": 4, "downsample": 1, "batch_size": 16, "epochs": 2, "optimizer": "adam", "lr": 0.01}
     return TrialConfig(data={"name": "folder"}, **base | changes)
 
 

@@ -229,10 +229,10 @@ def test_he_initialisation():
 
 
 def test_one_image_and_one_pixel_are_refused():
-    with pytest.raises(BadRequest, match="batch=1 with a last map of 1x1"):
-        build(config(batch=1, blocks=3, downsample=3), SHAPE, 10)
-    build(config(batch=1, blocks=3, downsample=3, frozen=4), SHAPE, 10)
-    model = build(config(batch=1, blocks=2, downsample=2), SHAPE, 10)
+    with pytest.raises(BadRequest, match="batch_size=1 with a last map of 1x1"):
+        build(config(batch_size=1, blocks=3, downsample=3), SHAPE, 10)
+    build(config(batch_size=1, blocks=3, downsample=3, frozen=4), SHAPE, 10)
+    model = build(config(batch_size=1, blocks=2, downsample=2), SHAPE, 10)
     assert model.train()(torch.rand(1, 3, 8, 8)).isfinite().all()
 
 
@@ -256,7 +256,7 @@ def any_model(draw):
     values = {name: draw(possible[name]) for name in READS[model] if name in possible}
     frozen = draw(st.integers(0, 5))
     try:
-        return config(model=model, frozen=frozen, batch=draw(st.sampled_from([1, 2])), **values)
+        return config(model=model, frozen=frozen, batch_size=draw(st.sampled_from([1, 2])), **values)
     except ValidationError:
         return config(model=model)
 
@@ -278,4 +278,4 @@ def test_sizes_by_arithmetic_are_those_of_the_network(c, height, width, channels
     except BadRequest:
         assert counted is None, "what cannot be trained is left to `build`, which says why"
     else:
-        assert counted == built or (counted is None and c.batch == 1)
+        assert counted == built or (counted is None and c.batch_size == 1)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONG = "x" * 300
 STUDY = """
 dataset: {name: folder, root: images}
-baseline: {blocks: 1, width: 8, downsample: 1, batch: 8}
+baseline: {blocks: 1, width: 8, downsample: 1, batch_size: 8}
 arms: {a: {}, b: {kernel: 1}}
 search: {epochs: 1}
 confirm: {design: arms, seeds: 1}

@@ -175,7 +175,7 @@ def test_a_node_that_joined_late_and_differs_ends_the_sweep_and_loses_nothing(tm
     sweep = Sweep(study, store, FACTS, {key: ("0" * 16 if differs == "data" else dataset.hash, dataset.classes)})
     task = sweep.next()
     wanted = decisive() | ({"torch": "1.0"} if differs == "torch" else {})
-    context = TrialContext(folder.place, tmp_path / "cache", cpus=1, gpus=0, epoch_limit=600, versions=wanted)
+    context = TrialContext(folder.place, tmp_path / "cache", cpus=1, gpus=0, epoch_timeout_s=600, versions=wanted)
     worker = TrialWorker({"task": task, "context": context})
     with pytest.raises(kind) as caught:
         sweep.report(task.trial_id, worker.step()["report"])

@@ -22,7 +22,7 @@ from resnetlab.report.rerun_command import rerun_command
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """
 dataset: {name: folder, root: my images}
-baseline: {blocks: 1, width: 8, downsample: 1, batch: 8}
+baseline: {blocks: 1, width: 8, downsample: 1, batch_size: 8}
 arms: {a: {}, b: {kernel: 1}}
 search: {epochs: 1}
 confirm: {design: arms, seeds: 1}

@@ -226,8 +226,8 @@ def test_settings_other_than_the_texts_are_not_comparable_and_other_than_ours_ar
     assert reasons(adam) == "resnet: optimizer=adam, where the text has sgd"
     faster = verdict(result(GOOD, config={"lr": 0.01}), "resnet")
     assert (faster.verdict, faster.note) == ("agrees", "resnet: lr=0.01, where our choice is 0.001")
-    claim = claims(result(GOOD, config={"batch": 64}))["The ResNet is more accurate than the plain CNN."]
-    assert [reason[-30:] for reason in claim.reasons] == ["batch=64, where the text has 32"[-30:]] * 2
+    claim = claims(result(GOOD, config={"batch_size": 64}))["The ResNet is more accurate than the plain CNN."]
+    assert [reason[-30:] for reason in claim.reasons] == ["batch_size=64, where the text has 32"[-30:]] * 2
     few = result(GOOD, data=DATA | {"name": "glyphs"}, config={"data_fraction": 0.02})
     assert reasons(few) == "other data (glyphs, not cifar10, 2% of its training images)"
 

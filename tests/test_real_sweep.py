@@ -26,14 +26,14 @@ from resnetlab.storage.store import read_table
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """
 dataset: {name: glyphs, variants: 2, limit: 600}
-baseline: {blocks: 1, width: 4, downsample: 1, batch: 32, lr: 0.1}
+baseline: {blocks: 1, width: 4, downsample: 1, batch_size: 32, lr: 0.1}
 factors:
   kernel: {levels: [1, 3]}
   optimizer: {levels: [sgd, adamw]}
   lr:
     - {when: {optimizer: sgd}, low: 0.01, high: 0.3, log: true}
     - {when: {optimizer: adamw}, low: 1e-3, high: 1e-2, log: true}
-search: {trials: 6, epochs: 4, reduction: 2, audit: 0}
+search: {trials: 6, epochs: 4, reduction_factor: 2, audit: 0}
 confirm: {seeds: 2}
 """
 

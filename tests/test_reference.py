@@ -1,12 +1,15 @@
 """The committed reference results open, and their reports are remade from the tables alone."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from resnetlab.analysis.results import Results
+from resnetlab.planning.plan import asked
 from resnetlab.report.build import build_report
+from resnetlab.study.trial_config import TrialConfig
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
 FOLDERS = sorted(path.parent for path in REFERENCE.glob("*/study.json"))
@@ -23,3 +26,16 @@ def test_reference_results_open_and_say_what_they_rest_on(folder, tmp_path):
     results = Results.open(copy)
     assert results.plan is not None and not results.missing and not results.notes
     assert "fresh seeds" in build_report(copy).read_text()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_reference_results_keep_the_hashes_that_they_recorded(folder):
+    results, written = Results.open(folder), json.loads((folder / "plan.json").read_text())
+    assert results.plan.plan_hash == written.pop("plan_hash") and results.plan.content() == written
+    assert results.plan.asked == asked(results.study)
+    if folder.name != "structure-ablation":  # was hashed with the `rotation: 15` of its file, which is 15.0 since
+        assert results.study.study_hash == written["study_hash"]
+    trials = results.trials
+    assert [TrialConfig.model_validate_json(text).trial_id for text in trials["config"]] == list(trials["trial_id"])
+    planned = {config.trial_id for *_, config in results.plan.trials(results.study)}
+    assert planned >= set(results.confirm["trial_id"])

@@ -30,7 +30,7 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     place = tmp_path_factory.mktemp("many")
-    study = arms_study({"scratch": {}, "wide": {"batch": 64}})
+    study = arms_study({"scratch": {}, "wide": {"batch_size": 64}})
     planted = {"scratch": 0.8, "wide": 0.7}
     make_arms(place, study=study, planted=planted, classes=FONTS, images=3 * len(FONTS))
     return Results.open(place)

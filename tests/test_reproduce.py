@@ -94,7 +94,9 @@ def test_fonts_to_render_and_changed_keys(tmp_path):
 
 def test_the_dry_run_describes_each_arm(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path))
-    study = studies.study_of(STUDIES, "font-transfer", None, 0.1, None, {"dataset.variants": 2, "baseline.batch": 16})
+    study = studies.study_of(
+        STUDIES, "font-transfer", None, 0.1, None, {"dataset.variants": 2, "baseline.batch_size": 16}
+    )
     dry_run(study, Options(str(tmp_path / "results")))
     said = capsys.readouterr().out
     lines = {line.split(":")[0].strip(): line for line in said.splitlines() if line.startswith("  ")}

@@ -110,7 +110,7 @@ def test_infeasible_proposals_are_asked_again_and_named(sampler):
 
 
 def test_two_objectives_run_with_stopped_trials():
-    search = OptunaSampler(study(against="parameters"))
+    search = OptunaSampler(study(second_objective="parameters"))
     run(search, range(12))
     assert len(search.optuna.best_trials) >= 1
     assert {t.state for t in search.optuna.trials} == {TrialState.COMPLETE, TrialState.PRUNED}

@@ -36,15 +36,16 @@ def test_a_range_of_a_whole_setting_is_whole_where_its_bounds_are_real(sampler):
 
 def test_levels_are_of_the_settings_type():
     study_ = study(
-        {"dropout": {"levels": [0, 0.5]}, "batch": {"levels": [1e2, 128]}, "se": {"levels": ["on", "off"]},
+        {"dropout": {"levels": [0, 0.5]}, "batch_size": {"levels": [1e2, 128]}, "se": {"levels": ["on", "off"]},
          "shortcut": {"levels": [0, 1]}, "head_depth": {"levels": [1.0, 2]}}
     )  # fmt: skip
     levels = {factor.name: factor.levels for factor in study_.space.factors}
     assert levels == {
-        "dropout": (0.0, 0.5), "batch": (100, 128), "se": (True, False), "shortcut": (False, True), "head_depth": (1, 2)
+        "dropout": (0.0, 0.5), "batch_size": (100, 128), "se": (True, False), "shortcut": (False, True),
+        "head_depth": (1, 2),
     }  # fmt: skip
     kinds = {name: {type(level) for level in found} for name, found in levels.items()}
-    assert kinds == {"dropout": {float}, "batch": {int}, "se": {bool}, "shortcut": {bool}, "head_depth": {int}}
+    assert kinds == {"dropout": {float}, "batch_size": {int}, "se": {bool}, "shortcut": {bool}, "head_depth": {int}}
 
 
 def test_a_study_is_the_same_however_its_numbers_are_spelt():

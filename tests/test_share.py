@@ -90,7 +90,7 @@ class Fake:
 def test_trials_are_really_run_side_by_side(tmp_path):
     """Two processes, on the CPU, with a meter that pretends."""
     config = TrialConfig(
-        data={"name": "glyphs", "variants": 1, "limit": 200}, blocks=1, width=4, downsample=1, batch=32
+        data={"name": "glyphs", "variants": 1, "limit": 200}, blocks=1, width=4, downsample=1, batch_size=32
     )
     prepare(config.data, tmp_path)
     message = {"config": config.model_dump(mode="json"), "cache": str(tmp_path), "device": "cpu", "threads": 1}
@@ -110,7 +110,7 @@ STUDY = {
     "name": "s",
     "dataset": {"name": "glyphs"},
     "factors": {"kernel": {"levels": [3, 5]}},
-    "search": {"against": "train_seconds"},
+    "search": {"second_objective": "train_seconds"},
 }
 
 
@@ -121,7 +121,7 @@ STUDY = {
 def test_times_under_sharing_are_no_objective(resources, shared):
     with pytest.raises(BadRequest, match=f"train_seconds is no objective where trials share {shared}"):
         build_study(STUDY | {"resources": resources}, "s.yaml")
-    build_study(STUDY | {"resources": resources, "search": {"against": "parameters"}}, "s.yaml")
+    build_study(STUDY | {"resources": resources, "search": {"second_objective": "parameters"}}, "s.yaml")
     build_study(STUDY | {"resources": {"gpus": 2, "cpus": 4}}, "s.yaml")
 
 

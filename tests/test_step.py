@@ -11,7 +11,7 @@ from test_training import CUDA, OPTIMIZERS, config, made, metrics, run, same_wei
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import build_study, differences
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import TrialConfig, digest
 from resnetlab.vision.training import loop, machine, prefix
 from resnetlab.vision.training.energy import joules
 from resnetlab.vision.training.loop import Training
@@ -37,7 +37,8 @@ def study(**changes):
 def test_precision_is_part_of_a_trial_and_earlier_trials_keep_their_ids():
     plain = config()
     assert plain.trial_id == TrialConfig(**{**plain.model_dump(), "precision": "fp32"}).trial_id
-    assert "precision" not in plain.identity() and plain.model_dump()["precision"] == "fp32"
+    earlier = {key: value for key, value in plain.identity().items() if key not in ("precision", "deterministic")}
+    assert plain.trial_id == digest({"batch" if key == "batch_size" else key: earlier[key] for key in earlier})[:12]
     others = {config(precision="bf16").trial_id, config(deterministic=True).trial_id, config(precision="tf32").trial_id}
     assert len(others | {plain.trial_id}) == 4
 
@@ -190,7 +191,7 @@ def test_a_graph_trains_as_eager_steps_do(settings, precision):
     "model", [{}, {"model": "cnn", "width": 8}, {"model": "cnn-resnet", "width": 8}, {"model": "mlp"}, {"frozen": 2}]
 )
 def test_every_kind_of_network_is_captured(model):
-    c = TrialConfig(data={"name": "folder"}, batch=32, epochs=2, lr=0.01, **model)
+    c = TrialConfig(data={"name": "folder"}, batch_size=32, epochs=2, lr=0.01, **model)
     training = run(Training(c, made(train=320), device="cuda"))
     assert training.settings["step"] == "graph"
 

@@ -116,24 +116,33 @@ def test_another_schema_version_is_refused(tmp_path):
     table = schema("epochs").empty_table()
     old = {**table.schema.metadata, b"resnetlab.version": b"0"}
     pq.write_table(table.replace_schema_metadata(old), tmp_path / "epochs.parquet")
-    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 1 to 2\)"):
+    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 2 to 3\)"):
         read_table(ResultsFolder.at(tmp_path), "epochs")
 
 
-def test_tables_of_the_version_before_are_read_with_nulls_for_what_came_later(tmp_path):
-    later = ["settings", "weights_hash", "prefix_cached", "prefix_seconds", "energy"]
-    now = pa.Table.from_pylist([{"trial_id": "a", "kernel": 3}], schema("trials", ("kernel",)))
-    old = now.drop_columns(later)
-    version = {**old.schema.metadata, b"resnetlab.version": b"1", b"resnetlab.through": b"7"}
-    pq.write_table(old.replace_schema_metadata(version), tmp_path / "trials.parquet")
+def test_tables_of_the_version_before_are_read_under_todays_names(tmp_path):
+    row = {"trial_id": "a", "kernel": 3, "batch_size": 8, "config": '{"batch_size":8,"weights":"\\"batch\\":"}'}
+    now = pa.Table.from_pylist([row], schema("trials", ("kernel", "batch_size")))
+    version = {**now.schema.metadata, b"resnetlab.version": b"2", b"resnetlab.through": b"7"}
+    old = now.rename_columns([name.replace("batch_size", "batch") for name in now.column_names])
+    config = pa.array([row["config"].replace("batch_size", "batch")])
+    old = old.set_column(old.schema.get_field_index("config"), "config", config).replace_schema_metadata(version)
+    pq.write_table(old, tmp_path / "trials.parquet")
     found = read_table(ResultsFolder.at(tmp_path), "trials")
-    assert found.schema.equals(now.schema)
-    assert found.select(later).to_pylist() == [dict.fromkeys(later)]
+    assert found.schema.equals(now.schema) and found.equals(now)
     assert found.schema.metadata[b"resnetlab.through"] == b"7"
 
-    fewer = now.drop_columns([*later, "host"]).replace_schema_metadata(version)
-    pq.write_table(fewer, tmp_path / "trials.parquet")
-    with pytest.raises(FolderRefused, match="columns differ from schema version 1"):
+    for other in (old.drop_columns(["host"]), old.append_column("batch_size", old["batch"])):
+        pq.write_table(other.replace_schema_metadata(version), tmp_path / "trials.parquet")
+        with pytest.raises(FolderRefused, match="columns differ from schema version 2"):
+            read_table(ResultsFolder.at(tmp_path), "trials")
+    twice = now.append_column("kernel", now["kernel"]).replace_schema_metadata(now.schema.metadata)
+    pq.write_table(twice, tmp_path / "trials.parquet")
+    with pytest.raises(FolderRefused, match="columns differ from schema version 3"):
+        read_table(ResultsFolder.at(tmp_path), "trials")
+    wrong = old.set_column(old.schema.get_field_index("config"), "config", pa.array([1]))
+    pq.write_table(wrong.replace_schema_metadata(version), tmp_path / "trials.parquet")
+    with pytest.raises(FolderRefused, match="types differ from schema version 2"):
         read_table(ResultsFolder.at(tmp_path), "trials")
 
 

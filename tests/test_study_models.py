@@ -198,7 +198,7 @@ def test_infeasible_configs(settings, message):
         ({"model": "flat-resnet", "kernel": 5}, (20, 20, 1), "padding=2, fewer blocks, or larger images"),
         ({"model": "resnet18"}, (32, 32, 2), "1 or 3 channels, these have 2"),
         ({"model": "resnet18", "input_size": 24}, CIFAR, "32 or more"),
-        ({"model": "resnet18", "batch": 1}, CIFAR, "batch=1 with a last map of 1x1"),
+        ({"model": "resnet18", "batch_size": 1}, CIFAR, "batch_size=1 with a last map of 1x1"),
     ],
 )
 def test_images_that_do_not_suit(settings, shape, message):
@@ -207,8 +207,8 @@ def test_images_that_do_not_suit(settings, shape, message):
 
 
 def test_batch_of_one_where_it_can_be_trained():
-    build(config(model="resnet18", batch=1, frozen=5), CIFAR, 10)
-    build(config(model="cnn", batch=1), CIFAR, 10)
+    build(config(model="resnet18", batch_size=1, frozen=5), CIFAR, 10)
+    build(config(model="cnn", batch_size=1), CIFAR, 10)
 
 
 def test_torchvision_is_loaded_only_for_its_own_networks():

@@ -214,7 +214,7 @@ def test_a_signal_at_the_same_place_ends_a_trial_and_deaths_of_other_kinds_do_no
     for words in ("in epoch 2", "model resnet", "Segmentation fault | File", "other versions of torch"):
         assert words in row["reason"], row["reason"]
     kept = (tmp_path / "errors" / f"{task.trial_id}.txt").read_text()
-    assert 'File "a.py", line 3 in f' in kept and "settings: model resnet, batch 128" in kept
+    assert 'File "a.py", line 3 in f' in kept and "settings: model resnet, batch_size 128" in kept
 
 
 def test_failed_trials_are_run_again_when_asked_with_what_befell_them_kept(tmp_path):

@@ -30,7 +30,7 @@ def results(tmp_path_factory) -> Results:
     """Sixteen trials: of the search, and of a plan that compares two factors."""
     place = tmp_path_factory.mktemp("results") / "made"
     factors = {name: default_study().model_dump(mode="json")["factors"][name] for name in ("kernel", "optimizer", "lr")}
-    search = {"trials": 12, "epochs": 4, "grace": 1, "reduction": 2, "audit": 0.15}
+    search = {"trials": 12, "epochs": 4, "grace_period": 1, "reduction_factor": 2, "audit": 0.15}
     make_results(place, default_study(factors=factors, search=search, confirm={"seeds": 2}), test_images=100)
     return Results.open(place)
 
@@ -112,7 +112,7 @@ def test_an_export_to_nothing_is_refused(results):
 
 
 def test_two_objectives(tmp_path):
-    study = default_study(search={"trials": 12, "epochs": 3, "against": "parameters", "stopping": False})
+    study = default_study(search={"trials": 12, "epochs": 3, "second_objective": "parameters", "stopping": False})
     make_results(tmp_path / "two", study, confirm=False)
     results = Results.open(tmp_path / "two")
     write(results.study, results.folder, str(tmp_path / "two.db"))

@@ -42,7 +42,7 @@ def made(train=96, held=40, classes=4, noise=40.0, seed=0, test_seed=0):
 
 
 def config(**settings):
-    base = {"blocks": 1, "width": 4, "downsample": 1, "batch": 32, "lr": 0.1, "epochs": 4}
+    base = {"blocks": 1, "width": 4, "downsample": 1, "batch_size": 32, "lr": 0.1, "epochs": 4}
     return TrialConfig(data={"name": "folder"}, **(base | settings))
 
 
@@ -184,7 +184,7 @@ def test_each_epoch_has_its_own_draws(settings):
     data = Dataset.from_arrays(
         images, np.zeros(60, np.int64), ["a", "b"], {"val": np.arange(9), "test": np.arange(9, 20)}
     )
-    c = config(batch=40, epochs=2, lr=1e-30, pool="flatten", **settings)
+    c = config(batch_size=40, epochs=2, lr=1e-30, pool="flatten", **settings)
     one, other = (record.train_loss for record in run(Training(c, data)).history)
     assert (one == pytest.approx(other, rel=1e-6)) == (not settings)
 
@@ -215,14 +215,14 @@ def test_only_a_last_batch_of_one_image_is_left_out(train, steps):
 
 
 def test_a_batch_of_one_image():
-    training = Training(config(batch=1, lr=0.01), made(train=16))
+    training = Training(config(batch_size=1, lr=0.01), made(train=16))
     training.run_epoch()
     assert training.model.stages[0][1].num_batches_tracked.item() == 16
 
 
 def test_a_batch_larger_than_the_training_split():
-    with pytest.raises(BadRequest, match=r"batch=97 .*\(allowed: 1 to 96\)"):
-        Training(config(batch=97), made())
+    with pytest.raises(BadRequest, match=r"batch_size=97 .*\(allowed: 1 to 96\)"):
+        Training(config(batch_size=97), made())
 
 
 def test_no_more_epochs_than_the_budget():

@@ -27,7 +27,7 @@ def made(classes=4, label="class", n=176, side=8, seed=0, channels=3):
 
 
 def config(**settings):
-    base = {"model": "cnn-resnet", "width": 4, "batch": 32, "lr": 0.05, "epochs": 3}
+    base = {"model": "cnn-resnet", "width": 4, "batch_size": 32, "lr": 0.05, "epochs": 3}
     return TrialConfig(data={"name": "folder"}, **(base | settings))
 
 
@@ -143,16 +143,16 @@ def test_slow_stages_move_less(source):
 
 def test_a_fraction_of_the_training_images():
     data = made()
-    rows = {f: Training(config(data_fraction=f, batch=8), data)._rows for f in (1.0, 0.5, 0.1)}
+    rows = {f: Training(config(data_fraction=f, batch_size=8), data)._rows for f in (1.0, 0.5, 0.1)}
     assert [len(r["train"]) for r in rows.values()] == [96, 48, 10]
     for part in rows.values():
         assert set(part["train"].tolist()) <= set(rows[1.0]["train"].tolist())
         assert torch.equal(part["val"], rows[1.0]["val"]) and torch.equal(part["test"], rows[1.0]["test"])
         counts = np.bincount(data.labels[part["train"].numpy()])
         assert counts.max() - counts.min() <= 1
-    other = Training(config(data_fraction=0.5, batch=8, seed=9), data)._rows["train"]
+    other = Training(config(data_fraction=0.5, batch_size=8, seed=9), data)._rows["train"]
     assert torch.equal(other, rows[0.5]["train"]), "every seed must see the same part"
-    with pytest.raises(BadRequest, match="batch=32"):
+    with pytest.raises(BadRequest, match="batch_size=32"):
         Training(config(data_fraction=0.1), data)
 
 

@@ -35,11 +35,11 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDY = {
     "name": "again",
     "dataset": {"name": "glyphs", "variants": 1, "limit": 300},
-    "baseline": {"blocks": 1, "width": 4, "downsample": 1, "batch": 64, "lr": 0.1, "crop": 1},
+    "baseline": {"blocks": 1, "width": 4, "downsample": 1, "batch_size": 64, "lr": 0.1, "crop": 1},
 }
 FACTORS = {
     "factors": {"kernel": {"levels": [1, 3]}, "lr": {"low": 0.05, "high": 0.2}},
-    "search": {"trials": 4, "epochs": 3, "reduction": 2},
+    "search": {"trials": 4, "epochs": 3, "reduction_factor": 2},
     "confirm": {"seeds": 2},
 }
 ARMS = {
@@ -59,7 +59,7 @@ def swept(place: Path, cache: Path, **content) -> ResultsFolder:
     facts = {"git_revision": "0000", "versions": json.dumps(again_module.versions())}
     sweep = Sweep(study, store, facts, {key: (found.hash, found.classes) for key, found in datasets.items()})
     while (task := sweep.next()) is not None:
-        context = TrialContext(folder.url, cache, cpus=1.0, gpus=0.0, epoch_limit=600)
+        context = TrialContext(folder.url, cache, cpus=1.0, gpus=0.0, epoch_timeout_s=600)
         try:
             run = TrialRun(task, context)
             while sweep.report(task.trial_id, run.step()):

@@ -21,16 +21,16 @@ from resnetlab.vision.data import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = {"name": "glyphs", "variants": 1, "limit": 256, "test_fraction": 0.6}
-TINY = {"blocks": 1, "width": 4, "downsample": 1, "batch": 64, "lr": 0.05, "epochs": 1}
+TINY = {"blocks": 1, "width": 4, "downsample": 1, "batch_size": 64, "lr": 0.05, "epochs": 1}
 FIRST = {"dropout": 0.2, "crop": 1, "flip": True, "rotation": 10.0, "optimizer": "adamw", "lr": 0.01, "epochs": 2}
 OTHERS = [
     {"precision": "bf16", "kernel": 5},
     {"deterministic": True, "optimizer": "rmsprop", "lr": 0.001},
-    {"threads": 2, "optimizer": "adam", "lr": 0.01, "batch": 200},
+    {"threads": 2, "optimizer": "adam", "lr": 0.01, "batch_size": 200},
     {"model": "mlp", "head_width": 64, "head_depth": 3, "lr": 100.0, "momentum": 0.99, "epochs": 4},  # it diverges
     {"frozen": 2, "head_depth": 2},
     {"model": "cnn", "width": 4},
-    {"batch": 60_000},  # more than there are images: it fails
+    {"batch_size": 60_000},  # more than there are images: it fails
 ]
 
 
@@ -39,7 +39,7 @@ def trials(worker, folder, cache, settings):
     for changes in settings:
         changes = dict(changes)
         cpus = changes.pop("threads", 1)
-        context = TrialContext(folder, Path(cache), cpus=cpus, gpus=0, epoch_limit=600)
+        context = TrialContext(folder, Path(cache), cpus=cpus, gpus=0, epoch_timeout_s=600)
         config = TrialConfig(data=DATA, **(TINY | changes))
         ResultsFolder.at(folder).clear("checkpoints")
         task = Task(config.trial_id, config, Phase.EXPLORE, False, prepare(config.data, Path(cache)).hash)
@@ -68,7 +68,7 @@ def lasting(report):
 
 NETWORKS = [
     {
-        "seed": i, "blocks": 1 + i % 2, "width": 4 + i % 5, "kernel": (3, 5)[i % 2], "batch": 32,
+        "seed": i, "blocks": 1 + i % 2, "width": 4 + i % 5, "kernel": (3, 5)[i % 2], "batch_size": 32,
         "optimizer": ("sgd", "adamw")[i % 2], "rotation": float(i % 5), "data_fraction": 0.2,
     }
     for i in range(200)

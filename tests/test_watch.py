@@ -24,7 +24,8 @@ from resnetlab.sweep.task import one_dataset
 from resnetlab.driver.live_view import LiveView
 
 study = build_study({"name": "seen", "dataset": {"name": "glyphs"}, "baseline": {},
-    "factors": {"kernel": {"levels": [3, 5]}}, "search": {"trials": 4, "epochs": 4, "grace": 1, "reduction": 2},
+    "factors": {"kernel": {"levels": [3, 5]}}, "search": {"trials": 4, "epochs": 4, "grace_period": 1,
+    "reduction_factor": 2},
     "confirm": {"seeds": 2}}, "seen")
 folder = ResultsFolder.at(sys.argv[1])
 sweep = Sweep(study, Store(folder, study.columns), {"git_revision": "g", "versions": "{}"},

@@ -12,7 +12,7 @@ STUDY = """
 dataset: {name: glyphs, variants: 1}
 factors:
   kernel: {levels: [3, 5]}
-search: {trials: 2, epochs: EPOCHS, grace: 1}
+search: {trials: 2, epochs: EPOCHS, grace_period: 1}
 """
 
 NUMBERS = {

@@ -167,15 +167,16 @@ def pilot_epochs(study: Study) -> int:
 
 
 def explore_epochs(study: Study) -> tuple[int, int]:
-    """Epochs of the explore stage: where every rung lets one in `reduction` go on, and where nothing is stopped."""
+    """Epochs of the explore stage: where every rung lets one in `reduction_factor` go on, and where none is stopped."""
     search = study.search
     high = study.explore_trials * search.epochs
     if not search.stopping:
         return high, high
-    at, alive, before, low = [*rung_epochs(search.grace, search.reduction, search.epochs), search.epochs], 1.0, 0, 0.0
+    rungs = rung_epochs(search.grace_period, search.reduction_factor, search.epochs)
+    at, alive, before, low = [*rungs, search.epochs], 1.0, 0, 0.0
     for epoch in at:
         low += alive * (epoch - before)
-        before, alive = epoch, alive / search.reduction
+        before, alive = epoch, alive / search.reduction_factor
     low = search.audit * search.epochs + (1 - search.audit) * low
     return round(low * study.explore_trials), high
 
@@ -237,7 +238,7 @@ def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
     """Of the configs that the study may try, one whose step costs most: it holds the most memory, or nearly."""
 
     def cost(config: TrialConfig) -> int:
-        return _facts(config, datasets[data_key(config)]).multiply_adds * config.batch
+        return _facts(config, datasets[data_key(config)]).multiply_adds * config.batch_size
 
     corners = [] if study.arms else [study.config(values, seed=0) for values in _corners(study)]
     return max([*starts(study).values(), *corners], key=cost)

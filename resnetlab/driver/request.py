@@ -45,15 +45,15 @@ def check_stage(study: Study, stage: Stage) -> None:
 
 
 def check_sizes(study: Study, datasets: Mapping[str, Dataset]) -> None:
-    """BadRequest for a batch that the training images of some trial cannot fill. datasets: by `data_key`."""
+    """BadRequest for a batch size that the training images of some trial cannot fill. datasets: by `data_key`."""
     for name, config in starts(study).items():
         train = len(datasets[data_key(config)].split("train", stream(study.seed, "split")))
         fraction = min(config.data_fraction, *_values(study, "data_fraction"), 1.0)
-        images, batch = max(1, round(fraction * train)), max(config.batch, *_values(study, "batch"), 1)
+        images, batch = max(1, round(fraction * train)), max(config.batch_size, *_values(study, "batch_size"), 1)
         if batch > images:
             part = f" at data_fraction={fraction:g}" if fraction < 1 else ""
             raise BadRequest(
-                f"batch: {batch} is more than the {images} training images of {config.data.name}{part}"
+                f"batch_size: {batch} is more than the {images} training images of {config.data.name}{part}"
                 f"{f', arm {name}' if name else ''} (allowed: 1 to {images})"
             )
 

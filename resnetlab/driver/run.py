@@ -269,7 +269,7 @@ def _context(asked: preflight.Asked, sweep: Sweep, gpus: float, shared: bool) ->
         cache=asked.cache,
         cpus=resources.cpus,
         gpus=gpus,
-        epoch_limit=resources.epoch_limit,
+        epoch_timeout_s=resources.epoch_timeout_s,
         versions=preflight.decisive(),
         compile=resources.compile,
         every_epoch=shared,

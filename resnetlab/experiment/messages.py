@@ -45,16 +45,16 @@ class Task:
 class TrialContext:
     """Where and how a sweep's trials run: the same for all of them.
 
-    versions: of the packages that would alter results, which a node must have. epoch_limit: seconds that one epoch may
-    take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model name` of
-    torchvision's weights that the results folder holds.
+    versions: of the packages that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch
+    may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
+    name` of torchvision's weights that the results folder holds.
     """
 
     folder: str  # path or URL of the results folder
     cache: Path  # of datasets, on each node
     cpus: float
     gpus: float
-    epoch_limit: float
+    epoch_timeout_s: float
     versions: Mapping[str, str] = field(default_factory=dict)
     compile: bool = False
     every_epoch: bool = False

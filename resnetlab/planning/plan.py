@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.planning import designs
-from resnetlab.study import Study
+from resnetlab.study import Study, legacy
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.seeding import stream
 from resnetlab.study.trial_config import Frozen, TrialConfig, digest
@@ -35,7 +35,7 @@ EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency")  # fields of a
 class Plan(Frozen):
     """What is compared with what, on how many seeds, and what would count as an effect."""
 
-    version: int = 1  # 2: seeds do not depend on the code's revision, nor on what was measured
+    version: int = 2
     study: str
     study_hash: str
     data_hash: str
@@ -58,6 +58,11 @@ class Plan(Frozen):
     collapse: float = 0.5  # a run below this share of the incumbent's explored accuracy counts as collapsed
     metric: str = "test_accuracy"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, content: Any) -> Any:
+        return legacy.renamed(content, legacy.PLAN)
+
     @model_validator(mode="after")
     def _arms_fit(self) -> Plan:
         for arm in self.arms:
@@ -72,20 +77,17 @@ class Plan(Frozen):
 
     @property
     def plan_hash(self) -> str:
-        return digest(self.content())[:16]
+        return digest(legacy.recorded(self.content(), legacy.PLAN))[:16]
 
     def content(self) -> dict[str, Any]:
-        """What plan.json holds, and what the hash is over: only fields that were set, so that a plan written before
-        a field existed keeps its hash."""
+        """What plan.json holds: only fields that were set, so that a plan that is older than a field keeps its hash."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     @property
     def seeds_from(self) -> str:
         """What the seeds are drawn from: what is run and compared, so that another plan has other seeds, and the same
         study the same ones with other code and on other machines."""
-        if self.version == 1:
-            return self.plan_hash
-        return digest(self.model_dump(mode="json", exclude_unset=True, exclude=set(EVIDENCE)))[:16]
+        return digest(legacy.seeding(legacy.recorded(self.content(), legacy.PLAN), EVIDENCE))[:16]
 
     def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, TrialConfig]]:
         """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced.
@@ -221,13 +223,9 @@ def _contrasts(kind: str, incumbent: Mapping[str, Any], alternatives: Mapping[st
 
 
 def asked(study: Study) -> dict[str, Any]:
-    """What a plan answers to: where this changes, a new plan is needed, with fresh runs for all its arms.
-
-    Keys that were added since the first plans stand here only where they are set, so that those plans still hold.
-    """
-    left_out = {"pilot"} | ({"arms"} if study.confirm.arms is None else set())
-    content = study.confirm.model_dump(mode="json", exclude=left_out)
-    return content | ({"hypotheses": list(study.hypotheses)} if study.hypotheses else {})
+    """What a plan answers to: where this changes, a new plan is needed, with fresh runs for all its arms."""
+    content = study.confirm.model_dump(mode="json", exclude={"pilot"})
+    return legacy.recorded(content | {"hypotheses": list(study.hypotheses)}, {})
 
 
 def sketch(study: Study) -> Plan:

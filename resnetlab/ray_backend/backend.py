@@ -242,7 +242,7 @@ def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity:
     `tick` is called once a round, several times a second while anything happens.
     """
     resources = {"CPU": context.cpus} | ({"GPU": context.gpus} if context.gpus else {})
-    guard, silence = _Guard(), _SilenceWatch(sweep, context.epoch_limit)
+    guard, silence = _Guard(), _SilenceWatch(sweep, context.epoch_timeout_s)
 
     def round_ended() -> None:
         guard.check()

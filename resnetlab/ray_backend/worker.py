@@ -67,7 +67,7 @@ class TrialWorker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         self._busy = True
         # From a thread that needs no interpreter: what hangs is shown in the worker's log, and its process ends.
-        faulthandler.dump_traceback_later(self._context.epoch_limit, exit=True, file=2)
+        faulthandler.dump_traceback_later(self._context.epoch_timeout_s, exit=True, file=2)
         try:
             report = self._report()
         except Exception as error:

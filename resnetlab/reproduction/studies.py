@@ -9,7 +9,8 @@ from typing import Any
 from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path
 from resnetlab.study import Study, build_study
-from resnetlab.study.yaml_io import assign, read_yaml
+from resnetlab.study.study import with_changes
+from resnetlab.study.yaml_io import read_yaml
 
 SCALED = "-scale-"  # between a study's name and the scale of a shortened run
 
@@ -46,8 +47,7 @@ def study_of(
         content["confirm"]["seeds"] = seeds
     if data is not None:
         content["dataset"] = _placed(content["dataset"], user_path(data, "--data"))
-    for key, value in (changes or {}).items():
-        assign(content, key, value)
+    content = with_changes(content, changes or {}, str(path))
     if scale < 1:
         content["name"] = f"{name}{SCALED}{scale:g}"
         _shorten(content, scale)

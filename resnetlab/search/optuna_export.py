@@ -43,7 +43,8 @@ def write(study: Study, folder: ResultsFolder, where: str) -> int:
             optuna.delete_study(study_name=study.name, storage=storage)
         made = optuna.create_study(storage=storage, study_name=study.name, directions=search.optuna.directions)
         made.set_user_attr(OURS, folder.url)
-        made.set_metric_names(["val_accuracy", *([study.search.against] if study.search.against else [])])
+        second = study.search.second_objective
+        made.set_metric_names(["val_accuracy", *([second] if second else [])])
         made.add_trials(frozen)
     except BadRequest:
         raise
@@ -78,17 +79,17 @@ def _values(folder: ResultsFolder) -> dict[str, dict[int, float]]:
 
 
 def _frozen(search: OptunaSampler, row: Mapping[str, Any], values: dict[int, float]) -> FrozenTrial:
-    placed, against = search.placed(row), search.study.search.against
+    placed, second = search.placed(row), search.study.search.second_objective
     status = Status(row["status"])
     state = STATES.get(status, TrialState.RUNNING)
-    results = [row["val_accuracy"], *([float(row[against] or 0.0)] if against else [])]
+    results = [row["val_accuracy"], *([float(row[second] or 0.0)] if second else [])]
     trial = create_trial(
         state=state,
         values=results if state is TrialState.COMPLETE else None,
         params={name: row[factor] for name, (factor, _) in placed.items()},
         distributions={name: distribution for name, (_, distribution) in placed.items()},
         user_attrs={name: row[name] for name in KEPT if row[name] is not None},
-        intermediate_values={} if against else values,  # Optuna has them for one objective only
+        intermediate_values={} if second else values,  # Optuna has them for one objective only
     )
     trial.datetime_start = _local(row["started"])
     trial.datetime_complete = _local(row["ended"]) if status.ended else None

@@ -60,8 +60,8 @@ class OptunaSampler:
         self.study = study
         self.seconds = 0.0
         self._space = study.space
-        self._against = study.search.against
-        directions: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"] if self._against else ["maximize"]
+        self._second = study.search.second_objective
+        directions: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"] if self._second else ["maximize"]
         self.optuna = optuna.create_study(directions=directions, study_name=study.name)
         self._asked: dict[str, optuna.Trial] = {}
         self._values: dict[str, dict[int, float]] = {}
@@ -166,7 +166,7 @@ class OptunaSampler:
     def reported(self, trial_id: str, epoch: int, value: float) -> None:
         """An intermediate value: validation accuracy after `epoch`."""
         self._values[trial_id][epoch] = value
-        if not self._against:  # Optuna's trials with two objectives have none, and its TPE fails on those that do
+        if not self._second:  # Optuna's trials with two objectives have none, and its TPE fails on those that do
             self._asked[trial_id].report(value, epoch)
 
     @_timed
@@ -174,11 +174,11 @@ class OptunaSampler:
         """Tell Optuna how the trial ended; `cost` is the second objective's value, where there is one."""
         trial, values = self._asked.pop(trial_id), self._values.pop(trial_id)
         state = STATES[status]
-        if self._against:
+        if self._second:
             trial.set_user_attr("val_accuracy", {str(epoch): value for epoch, value in values.items()})
         if state is TrialState.COMPLETE:
             last = values[max(values)]
-            objectives = [last, float(cost or 0.0)] if self._against else [last]
+            objectives = [last, float(cost or 0.0)] if self._second else [last]
             self.optuna.tell(trial, objectives)
         else:
             self.optuna.tell(trial, state=state)
@@ -211,18 +211,18 @@ class OptunaSampler:
                 name, found = _parameter(factor, index)
                 distributions[name] = found
         state = STATES[status]
-        attributes = {"val_accuracy": {str(epoch): value for epoch, value in epochs.items()}} if self._against else {}
+        attributes = {"val_accuracy": {str(epoch): value for epoch, value in epochs.items()}} if self._second else {}
         objectives = None
         if state is TrialState.COMPLETE:
             last = epochs[max(epochs)]
-            objectives = [last, float(row[self._against] or 0.0)] if self._against else [last]
+            objectives = [last, float(row[self._second] or 0.0)] if self._second else [last]
         return optuna.trial.create_trial(
             state=state,
             values=objectives,
             params=self._parameters(values),
             distributions=distributions,
             user_attrs=attributes,
-            intermediate_values={} if self._against else dict(epochs),
+            intermediate_values={} if self._second else dict(epochs),
         )
 
     def _parameters(self, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from resnetlab.errors import FolderRefused
+from resnetlab.study import legacy
 from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
-SCHEMA_VERSION = 2
-OLDEST = 1  # that is read: columns that came later are null
+SCHEMA_VERSION = 3
+OLDEST = 2  # that is read
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -134,8 +135,6 @@ _TABLES: dict[str, list[pa.Field]] = {
     ],
 }
 
-_LATER = {2: {"trials": ("settings", "weights_hash", "prefix_cached", "prefix_seconds", "energy")}}
-
 KEYS: dict[str, tuple[str, ...]] = {
     "trials": ("trial_id",),
     "epochs": ("trial_id", "epoch"),
@@ -175,8 +174,8 @@ def factors_of(trials: pa.Schema) -> tuple[str, ...]:
 
 
 def current(found: pa.Table, table: str, place: str) -> pa.Table:
-    """`found` as this version has it: columns that came after its version are null. Raises FolderRefused, naming the
-    place and what is allowed, where it is of another table, of a version that is not known, or of other columns."""
+    """`found` under the names of this version. Raises FolderRefused, naming the place and what is allowed, where it is
+    of another table, of a version that is not known, or of other columns."""
     metadata: Mapping[bytes, bytes] = found.schema.metadata or {}
     kind = metadata.get(b"resnetlab.table", b"").decode()
     version = metadata.get(b"resnetlab.version", b"").decode()
@@ -184,12 +183,11 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
         raise FolderRefused(f"{place}: not a resnetlab table of {table}" + (f", but of {kind}" if kind else ""))
     if not version.isdigit() or not OLDEST <= int(version) <= SCHEMA_VERSION:
         raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {OLDEST} to {SCHEMA_VERSION})")
+    if table == "trials" and int(version) < SCHEMA_VERSION:
+        found = legacy.table(found)
     wanted = schema(table, factors_of(found.schema) if table == "trials" else ())
-    later = [name for number in range(int(version) + 1, SCHEMA_VERSION + 1) for name in _LATER[number].get(table, ())]
-    if sorted(found.schema.names) != sorted(set(wanted.names) - set(later)):
+    if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")
-    for name in later:
-        found = found.append_column(wanted.field(name), pa.nulls(len(found), wanted.field(name).type))
     found = found.select(wanted.names)
     if not found.schema.equals(wanted):
         raise FolderRefused(f"{place}: types differ from schema version {version}")

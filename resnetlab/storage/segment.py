@@ -19,6 +19,8 @@ import pyarrow as pa
 from resnetlab.errors import FolderRefused
 from resnetlab.storage.schema import KEYS
 
+VERSION = 2
+
 
 def encode(tables: Mapping[str, pa.Table]) -> bytes:
     """The blob that holds `tables`."""
@@ -28,7 +30,7 @@ def encode(tables: Mapping[str, pa.Table]) -> bytes:
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
         bodies[name] = sink.getvalue().to_pybytes()
-    header = {"version": 2, "tables": {name: len(part) for name, part in bodies.items()}}
+    header = {"version": VERSION, "tables": {name: len(part) for name, part in bodies.items()}}
     rest = b"".join([json.dumps(header).encode(), b"\n", *bodies.values()])
     return hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
 
@@ -36,19 +38,12 @@ def encode(tables: Mapping[str, pa.Table]) -> bytes:
 def decode(blob: bytes, place: str) -> dict[str, pa.Table]:
     """The tables in a blob. FolderRefused, naming `place`, where it is damaged or of another version."""
     first, _, rest = blob.partition(b"\n")
-    if first.startswith(b"{"):  # version 1: the hash, of the body alone, stands in the header
-        header, body = _header(first, place), rest
-        if header["version"] != 1:
-            raise FolderRefused(f"{place}: segment version {header['version']!r} (allowed: 1, 2)")
-        whole = hashlib.sha256(body).hexdigest() == header.get("sha256")
-    else:
-        whole = hashlib.sha256(rest).hexdigest().encode() == first
-        head, _, body = rest.partition(b"\n")
-        header = _header(head, place) if whole else {}
-    if not whole:
+    if hashlib.sha256(rest).hexdigest().encode() != first:
         raise FolderRefused(f"{place}: damaged: the content does not match its hash")
-    if header["version"] not in (1, 2):
-        raise FolderRefused(f"{place}: segment version {header['version']!r} (allowed: 1, 2)")
+    head, _, body = rest.partition(b"\n")
+    header = _header(head, place)
+    if header["version"] != VERSION:
+        raise FolderRefused(f"{place}: segment version {header['version']!r} (allowed: {VERSION})")
     tables, start = {}, 0
     for name, size in header["tables"].items():
         if name not in KEYS:

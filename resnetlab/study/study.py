@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resnetlab.errors import BadRequest
+from resnetlab.study import legacy
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.study.rungs import rung_epochs
@@ -19,14 +21,12 @@ from resnetlab.study.settings import check_level, typed_factors, typed_settings
 from resnetlab.study.space import Space
 from resnetlab.study.trial_config import (
     DETERMINISTIC,
-    NEWER,
     PLACES,
     PRECISION,
     DataConfig,
     Frozen,
     Precision,
     TrialConfig,
-    at_default,
     digest,
 )
 from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
@@ -41,23 +41,23 @@ class SearchSettings(Frozen):
     sampler: Literal["tpe", "random", "grid", "quasi-random"] = "tpe"
     trials: int = Field(30, ge=1, le=1_000_000)
     epochs: int = Field(9, ge=1, le=100_000, description="full budget of one trial")
-    grace: int = Field(1, ge=1, description="epochs before a trial can be stopped")
-    reduction: int = Field(3, ge=2, le=100, description="one in so many goes on at each rung")
+    grace_period: int = Field(1, ge=1, description="epochs before a trial can be stopped")
+    reduction_factor: int = Field(3, ge=2, le=100, description="one in so many goes on at each rung")
     stopping: bool = Field(True, description="false: no ASHA, every trial runs to the full budget")
     audit: float = Field(0.1, ge=0.0, le=1.0, description="share of trials exempt from stopping, chosen at random")
-    against: Literal["parameters", "multiply_adds", "train_seconds"] | None = Field(
+    second_objective: Literal["parameters", "multiply_adds", "train_seconds"] | None = Field(
         None, description="a second objective to minimise beside accuracy"
     )
 
     @model_validator(mode="after")
-    def _grace(self) -> SearchSettings:
-        if self.grace > self.epochs:
-            raise ValueError(f"need grace <= epochs, got grace={self.grace}, epochs={self.epochs}")
+    def _grace_period(self) -> SearchSettings:
+        if self.grace_period > self.epochs:
+            raise ValueError(f"need grace_period <= epochs, got grace_period={self.grace_period}, epochs={self.epochs}")
         return self
 
     @property
     def rungs(self) -> list[int]:
-        return rung_epochs(self.grace, self.reduction, self.epochs) if self.stopping else []
+        return rung_epochs(self.grace_period, self.reduction_factor, self.epochs) if self.stopping else []
 
 
 class ConfirmSettings(Frozen):
@@ -86,7 +86,7 @@ class Resources(Frozen):
     gpus: float | Literal["auto"] = Field(
         0.0, description="0.25 puts four trials on one GPU; auto measures how many are worth it"
     )
-    epoch_limit: float = Field(
+    epoch_timeout_s: float = Field(
         3600.0, gt=0.0, le=1e6, description="seconds that one epoch, with what comes before it, may take"
     )
     allow_slow_bf16: bool = Field(False, description="bf16 also where the CPU computes it in software, slowly")
@@ -167,10 +167,11 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _fair_times(self) -> Study:
-        if self.search.against == "train_seconds" and (shared := self.resources.shared):
+        if self.search.second_objective == "train_seconds" and (shared := self.resources.shared):
             raise ValueError(
-                f"search.against: train_seconds is no objective where trials share {shared}: they slow each other down "
-                "(allowed: parameters, multiply_adds; or whole devices: resources.gpus: 1, resources.cpus: 1)"
+                f"search.second_objective: train_seconds is no objective where trials share {shared}: they slow each "
+                "other down (allowed: parameters, multiply_adds; or whole devices: resources.gpus: 1, "
+                "resources.cpus: 1)"
             )
         return self
 
@@ -359,7 +360,6 @@ class Study(Frozen):
         """What may not change while results of this name exist. Changed confirm or hypotheses lead to a new plan; a
         file of weights changes the ids of the trials that start from it, and of no other."""
         left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights"}
-        left_out |= {name for name in ("arms",) if not getattr(self, name)}  # newer than the first results
         content = {name: value for name, value in self.recorded().items() if name not in left_out}
         return content | {"dataset": self.dataset.identity()}
 
@@ -373,29 +373,44 @@ class Study(Frozen):
 
     @property
     def study_hash(self) -> str:
-        newer = at_default(self, NEWER)
-        return digest({name: value for name, value in self.identity().items() if name not in newer})
+        return digest(legacy.recorded(self.identity(), legacy.STUDY))
 
 
 def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
 
-    Raises BadRequest with file, key, value and what is allowed.
+    Settings may have old names, which a note on stderr tells. Raises BadRequest with file, key, value and what is
+    allowed.
     """
-    content = read_yaml(path)
-    content.setdefault("name", path.stem)
-    for key, value in (changes or {}).items():
-        assign(content, key, value)
+    content = {"name": path.stem} | read_yaml(path)
     said = ", ".join(f"{key}={value}" for key, value in (changes or {}).items())
-    return build_study(content, f"{path} with {said}" if said else str(path))
+    source = f"{path} with {said}" if said else str(path)
+    return build_study(with_changes(content, changes or {}, source), source)
+
+
+def with_changes(content: Mapping[str, Any], changes: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Parsed content with `changes` (dotted key: value) applied, all under the names of today. Old names are told on
+    stderr; BadRequest where a setting has both, or a key leads into something that is not a section."""
+    notes: dict[str, None] = {}
+    try:
+        found: dict[str, Any] = legacy.renamed(content, legacy.STUDY, notes.setdefault)
+        for key, value in legacy.assigned(changes, notes.setdefault):
+            assign(found, key, value)
+    except ValueError as error:
+        raise BadRequest(f"{source}: {error}") from None
+    if notes:
+        print(f"note: {source}: {'; '.join(notes)}", file=sys.stderr)
+    return found
 
 
 def build_study(content: Mapping[str, Any], source: str) -> Study:
-    """A Study from parsed content; `source` is the place that messages name."""
+    """A Study from parsed content, whose settings may have old names; `source` is the place that messages name."""
     try:
-        return Study(**content)
+        return Study(**legacy.renamed(content, legacy.STUDY))
     except ValidationError as error:
         raise BadRequest(explain(error, Study, source)) from None
+    except ValueError as error:
+        raise BadRequest(f"{source}: {error}") from None
 
 
 def differences(

@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from resnetlab.study import legacy
+
 Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts", "digits"]
 Model = Literal[
     "resnet", "cnn", "cnn-resnet", "mlp", "conv2", "scratch-cnn", "flat-resnet", "resnet18", "resnet34", "resnet50"
@@ -95,7 +97,6 @@ APPLIES: dict[str, tuple[str, frozenset[Any]]] = {
     "constant_part": ("schedule", frozenset({"constant-exponential"})),
     "warmup_part": ("schedule", frozenset({"one-cycle"})),
 }
-NEWER = frozenset({"precision", "deterministic"})  # than the first results: not in the hash where they are the default
 DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "nesterov": False,
@@ -243,7 +244,7 @@ class TrialConfig(Frozen):
     constant_part: Conditional[Fraction] = Field(None, description="constant-exponential: part at the peak rate")
     warmup_part: Conditional[Fraction] = Field(None, description="one-cycle: part of the run that rises")
 
-    batch: int = Field(128, ge=1, le=65536)
+    batch_size: int = Field(128, ge=1, le=65536)
     epochs: int = Field(10, ge=1, le=100_000, description="the full budget; schedules end here")
     normalise: Literal["train", "half", "unit", "imagenet"] = Field(
         "train",
@@ -336,18 +337,12 @@ class TrialConfig(Frozen):
             raise ValueError(f"need {type(taken).__name__}, got {value!r}")
 
     def identity(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"data"} | at_default(self, NEWER)) | {"data": self.data.identity()}
+        return self.model_dump(exclude={"data"}) | {"data": self.data.identity()}
 
     @cached_property
     def trial_id(self) -> str:
         """12 hexadecimal digits of a hash over the whole config, never only what differs from the baseline."""
-        return digest(self.identity())[:12]
-
-
-def at_default(config: BaseModel, names: frozenset[str]) -> set[str]:
-    """Those of `names` that are fields of `config` and have their default's value."""
-    fields = type(config).model_fields
-    return {name for name in names & fields.keys() if getattr(config, name) == fields[name].default}
+        return digest(legacy.recorded(self.identity(), legacy.SETTINGS))[:12]
 
 
 def _stages(values: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from resnetlab.errors import BadRequest
 MAX_BYTES = 1_000_000
 OBJECTIVE = ("metric", "objective", "direction", "mode")  # what other tools let one say
 GIVEN = (
-    "val_accuracy is maximised (allowed: search.against, a second objective to minimise: parameters, multiply_adds or "
+    "val_accuracy is maximised (allowed: search.second_objective, to minimise beside it: parameters, multiply_adds or "
     "train_seconds)"
 )
 KINDS = ("bool", "int", "float", "str")  # by which pydantic tells the options of a union apart

@@ -129,8 +129,8 @@ def excerpt(log: Sequence[str]) -> list[str]:
 def late(limit: float, crash: Crash | None) -> str:
     """What people must know of a trial whose process ended itself after `limit` seconds of one epoch."""
     where = f"; where it was: {crash.said}" if crash and crash.said else ""
-    advice = "try a larger resources.epoch_limit, or less data"
-    return f"an epoch took longer than {limit:g} s (resources.epoch_limit){where}; {advice}"
+    advice = "try a larger resources.epoch_timeout_s, or less data"
+    return f"an epoch took longer than {limit:g} s (resources.epoch_timeout_s){where}; {advice}"
 
 
 def begins(trial_id: str) -> str:
@@ -193,9 +193,9 @@ def differing(config: TrialConfig, baseline: TrialConfig) -> list[str]:
 
 
 def settings(config: TrialConfig, baseline: TrialConfig) -> str:
-    """`model resnet, batch 32, width 4 (baseline 8)`"""
+    """`model resnet, batch_size 32, width 4 (baseline 8)`"""
     names = differing(config, baseline)
-    said = [f"{name} {level_text(getattr(config, name))}" for name in ("model", "batch") if name not in names]
+    said = [f"{name} {level_text(getattr(config, name))}" for name in ("model", "batch_size") if name not in names]
     said += [
         f"{name} {level_text(getattr(config, name))} (baseline {level_text(getattr(baseline, name))})" for name in names
     ]

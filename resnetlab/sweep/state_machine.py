@@ -57,7 +57,7 @@ class Sweep:
         self.study, self.store = study, store
         self._code = code or facts["git_revision"] or "unknown"
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
-        self._asha = Asha(study.search.grace, study.search.reduction, study.search.epochs)
+        self._asha = Asha(study.search.grace_period, study.search.reduction_factor, study.search.epochs)
         self._search = OptunaSampler(study)
         self._proposed, self._exhausted = 0, False
         self._again: deque[Task] = deque()
@@ -332,8 +332,8 @@ class Sweep:
             said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
             self.error = TrialsFailed(f"{self.study.name}: {said}")
         if task.phase.searched:
-            against = self.study.search.against
-            self._search.ended(trial_id, status, row.get(against) if against else None)
+            second = self.study.search.second_objective
+            self._search.ended(trial_id, status, row.get(second) if second else None)
             self.progress.ended(row)
         self.store.flush()
         while self._obsolete:

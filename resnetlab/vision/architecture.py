@@ -44,7 +44,7 @@ def facts(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Mod
 
     None where only building the network tells: whether it can be trained on such images at all.
     """
-    if config.batch == 1:
+    if config.batch_size == 1:
         return None
     try:
         *stages, head = _parts(config, shape, classes)

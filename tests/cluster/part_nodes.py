@@ -22,7 +22,7 @@ import images_here
 
 STUDY = """
 dataset: {{name: folder, root: {images}}}
-baseline: {{blocks: 1, width: 8, downsample: 1, batch: 32, lr: 0.1}}
+baseline: {{blocks: 1, width: 8, downsample: 1, batch_size: 32, lr: 0.1}}
 arms:
   kernel-1: {{kernel: 1}}
   kernel-3: {{kernel: 3}}

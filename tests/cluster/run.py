@@ -29,11 +29,11 @@ PARTS = ("slurm", "nodes", "s3", "doors")
 STUDY = """
 name: tiny
 dataset: {name: glyphs, variants: 2, limit: 600}
-baseline: {blocks: 1, width: 4, downsample: 1, batch: 32, lr: 0.1}
+baseline: {blocks: 1, width: 4, downsample: 1, batch_size: 32, lr: 0.1}
 factors:
   kernel: {levels: [1, 3]}
   optimizer: {levels: [sgd, adamw]}
-search: {trials: 6, epochs: 4, reduction: 2, audit: 0}
+search: {trials: 6, epochs: 4, reduction_factor: 2, audit: 0}
 confirm: {seeds: 2}
 """
 

@@ -32,7 +32,7 @@ OUT = ROOT / "results" / "kills.json"
 KINDS = {"driver": 20, "worker": 18, "node": 12}  # of 50
 STUDY = """
 dataset: {name: glyphs, variants: 2, limit: 2000}
-baseline: {blocks: 1, width: 8, downsample: 1, batch: 4, lr: 0.01}
+baseline: {blocks: 1, width: 8, downsample: 1, batch_size: 4, lr: 0.01}
 arms:
   kernel-1: {kernel: 1}
   kernel-3: {kernel: 3}

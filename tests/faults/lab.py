@@ -28,7 +28,7 @@ PLANT = Path(__file__).resolve().parent / "plant"
 SLACK = float(os.environ.get("FAULTS_SLACK", "1"))  # more than 1 on a busy machine: multiplies every time limit
 STUDY = """
 dataset: {name: glyphs, variants: 2, limit: 600}
-baseline: {blocks: 1, width: 8, downsample: 1, batch: 8, lr: 0.02}
+baseline: {blocks: 1, width: 8, downsample: 1, batch_size: 8, lr: 0.02}
 arms:
   kernel-1: {kernel: 1}
   kernel-3: {kernel: 3}

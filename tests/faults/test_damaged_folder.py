@@ -12,9 +12,9 @@ from resnetlab.errors import ResnetlabError
 STUDY = {
     "name": "s",
     "dataset": {"name": "glyphs", "variants": 1, "limit": 100},
-    "baseline": {"batch": 32},
+    "baseline": {"batch_size": 32},
     "factors": FACTORS,
-    "search": {"trials": 5, "epochs": 4, "reduction": 2, "audit": 0},
+    "search": {"trials": 5, "epochs": 4, "reduction_factor": 2, "audit": 0},
     "confirm": {"seeds": 1},
 }
 DERIVED = ("figures", "report.html", "effects.parquet", "logs")

@@ -169,12 +169,12 @@ def test_a_clock_set_back_between_runs(lab, head, whole, record):
 def test_a_trial_that_hangs(lab, head, whole, record):
     limit = 15
     lab.plant({"when": {"kernel": 1}, "epoch": 3, "do": "hang"})
-    ended = lab.run("hangs", "--set", f"resources.epoch_limit={limit}")
+    ended = lab.run("hangs", "--set", f"resources.epoch_timeout_s={limit}")
     assert ended.code == 0, ended
     rows = lab.trials("hangs")
     (lost,) = [row for row in rows if row["status"] != "complete"]
     assert lost["status"] == "failed" and lost["epochs_run"] == 2 and lost["kernel"] == 1
-    assert f"an epoch took longer than {limit} s (resources.epoch_limit)" in lost["reason"]
+    assert f"an epoch took longer than {limit} s (resources.epoch_timeout_s)" in lost["reason"]
     assert len(lab.epochs("hangs")) == ROWS - 4
     lab.no_orphans(head)
     record(18, complete=len(rows) - 1, ended=1)

@@ -18,7 +18,7 @@ from resnetlab.vision import trial_run
 STUDY = {
     "name": "s",
     "dataset": {"name": "glyphs", "variants": 1, "limit": 100},
-    "baseline": {"blocks": 1, "width": 4, "downsample": 0, "batch": 32},
+    "baseline": {"blocks": 1, "width": 4, "downsample": 0, "batch_size": 32},
     "arms": {"one": {"kernel": 1}, "three": {"kernel": 3}},
     "search": {"epochs": 4},
     "confirm": {"design": "arms", "seeds": 1},

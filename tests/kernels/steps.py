@@ -89,7 +89,7 @@ def convolutions(strided_pointwise: bool = False) -> Iterator[Case]:
 def made(case: Case) -> tuple[nn.Module, TrialConfig, tuple[int, int, int]]:
     """The network of a case, its config, and the shape (H, W, C) of its images."""
     settings = {name: value for name, value in case.items() if name not in ("conv", "side", "channels", "layout")}
-    config = TrialConfig(data={"name": "folder"}, batch=BATCH, lr=0.01, weight_decay=0.01, **settings)
+    config = TrialConfig(data={"name": "folder"}, batch_size=BATCH, lr=0.01, weight_decay=0.01, **settings)
     if "conv" not in case:
         side = case.get("side", LIBRARY_SIDE if config.model in LIBRARY else 20)
         shape = (side, side, case.get("channels", 3))

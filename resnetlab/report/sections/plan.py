@@ -7,7 +7,7 @@ from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import level, settings
 from resnetlab.report.layout import FOLDED, Section, Table
-from resnetlab.study import differences
+from resnetlab.study import differences, legacy
 from resnetlab.study.space import Branch
 from resnetlab.study.trial_config import TrialConfig
 
@@ -59,7 +59,7 @@ def _replaced(results: Results) -> list[str]:
     """Plans that this one took the place of: what they asked otherwise, and what had been seen of them by then."""
     text = []
     for name in results.folder.names("plans"):
-        old = results.folder.read_json(f"plans/{name}") or {}
+        old = legacy.renamed(results.folder.read_json(f"plans/{name}") or {}, legacy.PLAN)
         changed = differences(old.get("asked", {}), results.planned.asked, words="{} then, {} now")
         runs = results.other_confirm
         seen = int((runs["plan_hash"] == old.get("plan_hash")).sum())

@@ -24,9 +24,9 @@ def section(findings: Findings) -> Section | None:
     else:
         saved = epochs_saved(results.explore)
         text.append(
-            f"ASHA with a grace period of {plural(search.grace, 'epoch')} and a reduction factor of "
-            f"{search.reduction}; full budget {search.epochs} epochs. {_when(results)} Stopped trials were spared "
-            f"{saved:,} epochs."
+            f"ASHA with a grace period of {plural(search.grace_period, 'epoch')} and a reduction factor of "
+            f"{search.reduction_factor}; full budget {search.epochs} epochs. {_when(results)} Stopped trials were "
+            f"spared {saved:,} epochs."
         )
     rows = [
         [

@@ -39,7 +39,7 @@ Metric = Literal[
     "worst_support",
     "epochs",
     "epochs_allowed",
-    "batch",
+    "batch_size",
     "data_images",
     "data_fonts",
     "data_characters",

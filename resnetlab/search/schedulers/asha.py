@@ -1,9 +1,9 @@
 """Asynchronous successive halving (ASHA, Li et al. 2020), as Ray Tune decides it, with every decision kept as a row.
 
-A trial that reaches a rung is compared with the (1 - 1/reduction) quantile of what was recorded there before it, and
-stopped if it lies below. The difference from Ray's `ASHAScheduler(brackets=1)`: the decision is returned whole (epoch,
-value, cutoff, number recorded, decision), the rungs can be rebuilt from those rows, trials can be exempt (the audit),
-and a trial that skipped a rung does not fill it with a later score.
+A trial that reaches a rung is compared with the (1 - 1/reduction_factor) quantile of what was recorded there before it,
+and stopped if it lies below. The difference from Ray's `ASHAScheduler(brackets=1)`: the decision is returned whole
+(epoch, value, cutoff, number recorded, decision), the rungs can be rebuilt from those rows, trials can be exempt (the
+audit), and a trial that skipped a rung does not fill it with a later score.
 """
 
 from bisect import insort
@@ -35,11 +35,11 @@ class RungDecision:
 
 
 class Asha:
-    """One bracket of ASHA over `rung_epochs(grace, reduction, epochs)`; larger values are better."""
+    """One bracket of ASHA over `rung_epochs(grace_period, reduction_factor, epochs)`; larger values are better."""
 
-    def __init__(self, grace: int, reduction: int, epochs: int):
-        self.reduction = reduction
-        self.epochs = rung_epochs(grace, reduction, epochs)
+    def __init__(self, grace_period: int, reduction_factor: int, epochs: int):
+        self.reduction_factor = reduction_factor
+        self.epochs = rung_epochs(grace_period, reduction_factor, epochs)
         self._recorded: list[dict[str, float]] = [{} for _ in self.epochs]
         self._ordered: list[list[float]] = [[] for _ in self.epochs]  # the same values, sorted
 
@@ -51,7 +51,7 @@ class Asha:
         recorded = self._recorded[rung]
         if trial_id in recorded:
             return None
-        cutoff = _quantile(self._ordered[rung], 1 - 1 / self.reduction) if recorded else None
+        cutoff = _quantile(self._ordered[rung], 1 - 1 / self.reduction_factor) if recorded else None
         below = cutoff is not None and value < cutoff
         decision = "continue" if not below else "exempt" if exempt else "stop"
         row = RungDecision(rung, epoch, float(value), cutoff, len(recorded), decision)

@@ -53,7 +53,7 @@ def build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Sta
     trained on such images.
     """
     model = FAMILIES[config.model](config, shape, classes)
-    if config.batch == 1:
+    if config.batch_size == 1:
         _check_single(model, config, shape)
     return model
 
@@ -65,6 +65,6 @@ def _check_single(model: Staged, config: TrialConfig, shape: tuple[int, int, int
         copy.deepcopy(model).to("meta").train()(torch.zeros(1, channels, height, width, device="meta"))
     except ValueError:
         raise BadRequest(
-            f"batch=1 with a last map of 1x1 leaves batch norm nothing to normalise by (images {height}x{width}, "
-            f"model={config.model}; allowed: batch >= 2, or fewer halvings)"
+            f"batch_size=1 with a last map of 1x1 leaves batch norm nothing to normalise by (images {height}x{width}, "
+            f"model={config.model}; allowed: batch_size >= 2, or fewer halvings)"
         ) from None

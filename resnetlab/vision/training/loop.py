@@ -80,11 +80,13 @@ class Training:
         self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
         self._rows["train"] = _part(self._rows["train"], dataset, config)
         images = len(self._rows["train"])
-        if config.batch > images:
-            raise BadRequest(f"batch={config.batch} is more than the training split has (allowed: 1 to {images})")
+        if config.batch_size > images:
+            raise BadRequest(
+                f"batch_size={config.batch_size} is more than the training split has (allowed: 1 to {images})"
+            )
         # A last batch of one image is left out: batch norm cannot train on it.
-        self._used = images - 1 if config.batch > 1 and images % config.batch == 1 else images
-        self._steps = math.ceil(self._used / config.batch)
+        self._used = images - 1 if config.batch_size > 1 and images % config.batch_size == 1 else images
+        self._steps = math.ceil(self._used / config.batch_size)
         self._images, self._labels = machine.resident(dataset, self.device)
         self.shape = dataset.shape
         self.normalisation = _normalisation(dataset, config)
@@ -258,7 +260,7 @@ class Training:
 
         Small batches are gathered and augmented several at a time.
         """
-        batch = self.config.batch
+        batch = self.config.batch_size
         ahead = batch * max(1, AHEAD[self.device.type] // (batch * self._images[0].numel()))
         augment = torch.Generator(self.device).manual_seed(stream(self.config.seed, "augment", epoch))
         for rows in self._order(epoch).split(ahead):

@@ -1,0 +1,134 @@
+"""What was recorded under older names still opens and keeps its hashes: old names of settings in study files, plans and
+tables are translated when they are read, and hashes are taken over the names of the first results.
+
+A table of names is a tree like the content that it translates: old name to new one, or a key to the table for what is
+below it (`*`: any other key). Where it meets text instead of keys, it translates the words in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Names = Mapping[str, Any]
+BOTH = "{} and {} are one setting under its old name and its new one: give only the new one"
+
+SETTINGS: Names = {"batch": "batch_size"}
+STUDY: Names = {
+    "search": {"grace": "grace_period", "reduction": "reduction_factor", "against": "second_objective"},
+    "resources": {"epoch_limit": "epoch_timeout_s"},
+    "baseline": SETTINGS,
+    "factors": {**SETTINGS, "*": {"when": SETTINGS}},
+    "arms": {"*": SETTINGS},
+    "confirm": {"factors": SETTINGS},
+    "hypotheses": SETTINGS,
+}
+PLAN: Names = {
+    "incumbent": SETTINGS,
+    "compared": SETTINGS,
+    "arms": {"values": SETTINGS, "changed": SETTINGS, "companions": SETTINGS},
+    "contrasts": SETTINGS,
+    "asked": {"factors": SETTINGS, "hypotheses": SETTINGS},
+}
+
+# Settings that came after the first results: not hashed while they have a value that stands for their absence.
+LATER: Mapping[str, tuple[Any, ...]] = {
+    "precision": ("fp32",),
+    "deterministic": (False,),
+    "arms": ({}, None),
+    "hypotheses": ([],),
+}
+
+
+def renamed(content: Any, names: Names, say: Callable[[str], object] = lambda note: None, place: str = "") -> Any:
+    """`content` with each old name of the table replaced by its new one.
+
+    say: hears of each, as `search.grace is now search.grace_period`.
+
+    Raises:
+        ValueError: a setting is given under its old name and its new one.
+    """
+    if not names:
+        return content
+    if isinstance(content, str):
+        return _words(content, names, say, place)
+    if isinstance(content, list | tuple):
+        return [renamed(item, names, say, place) for item in content]
+    if not isinstance(content, Mapping):
+        return content
+    found = {}
+    for key, value in content.items():
+        entry, path = names.get(key), f"{place}.{key}".lstrip(".")
+        new = entry if isinstance(entry, str) else key
+        if new != key:
+            new_path = f"{place}.{new}".lstrip(".")
+            if new in content:
+                raise ValueError(BOTH.format(path, new_path))
+            say(f"{path} is now {new_path}")
+        found[new] = renamed(value, names.get("*", {}) if entry is None or new != key else entry, say, path)
+    return found
+
+
+def _words(text: str, names: Names, say: Callable[[str], object], place: str) -> str:
+    """A name of a factor, or a sentence about one: `batch 64 > batch 32`. Sentences about named arms stay."""
+    if text.startswith(("arm ", "arm:")):
+        return text
+    for old, new in names.items():
+        found = re.sub(rf"(?<![\w.-]){old}(?![\w.-])", new, text)
+        if found != text:
+            say(f"{place}: {old} is now {new}")
+        text = found
+    return text
+
+
+def assigned(changes: Mapping[str, Any], say: Callable[[str], object]) -> Iterator[tuple[str, Any]]:
+    """Settings as `--set key=value` gives them, each key and what is in its value under new names. Raises ValueError as
+    `renamed` does."""
+    for key, content in changes.items():
+        parts = key.split(".")
+        for part in reversed(parts):
+            content = {part: content}
+        content = renamed(content, STUDY, say)
+        for i in range(len(parts)):
+            ((parts[i], content),) = content.items()
+        new = ".".join(parts)
+        if new != key and new in changes:
+            raise ValueError(BOTH.format(key, new))
+        yield new, content
+
+
+def recorded(content: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """What a hash is taken over: `content` under the old names, without what came later and is not used."""
+    kept = {key: value for key, value in content.items() if value not in LATER.get(key, ())}
+    found: dict[str, Any] = renamed(kept, _inverse(names))
+    return found
+
+
+def _inverse(names: Names) -> Names:
+    return {
+        entry if isinstance(entry, str) else key: key if isinstance(entry, str) else _inverse(entry)
+        for key, entry in names.items()
+    }
+
+
+def seeding(plan: Mapping[str, Any], evidence: Collection[str]) -> dict[str, Any]:
+    """The part of a plan that its seeds are drawn from: all but the evidence; in version 1 all of it."""
+    return {key: value for key, value in plan.items() if plan.get("version") == 1 or key not in evidence}
+
+
+def table(found: pa.Table) -> pa.Table:
+    """A trials table of schema version 2 under the names of version 3: of its factors, and of settings in `config`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = found.rename_columns([SETTINGS.get(name, name) for name in found.column_names])
+    place = found.schema.get_field_index("config")
+    if place >= 0 and pa.types.is_string(found.schema.field(place).type):
+        for old, new in SETTINGS.items():  # in JSON, a name in quotes before a colon is a key
+            config = pc.replace_substring(found["config"], f'"{old}":', f'"{new}":')
+            found = found.set_column(place, found.schema.field(place), config)
+    return found
