@@ -42,7 +42,7 @@ from resnetlab.study import Resources
 from resnetlab.ray_backend import cluster
 
 def held():
-    return {name: value for name, value in os.environ.items() if name.startswith(("RAY_", "OMP", "MKL"))}
+    return {name: value for name, value in os.environ.items() if name.startswith(("RAY_AUTH", "RAY_TMP", "RAY_USAGE", "OMP", "MKL"))}
 
 before = held()
 for turn in range(2):
@@ -56,7 +56,11 @@ for turn in range(2):
 
 
 def without_ray_settings():
-    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "OMP", "MKL"))}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_AUTH", "RAY_TMP", "RAY_USAGE", "OMP", "MKL"))
+    }
 
 
 def test_our_own_ray_has_a_token_that_ends_with_it_and_sends_no_statistics():

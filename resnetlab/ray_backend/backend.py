@@ -42,7 +42,7 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-ROUND, PER_SLOT = 256, 16  # trials of a round: at least, and for each trial that fits at once
+ROUND, PER_SLOT = 1000, 16  # trials of a round: at least, and for each trial that fits at once
 LOSSES = 3  # rounds in a row without a new epoch that may end with a lost worker whose trial is not known
 START = 600.0  # seconds in which a trial must start where none runs
 OUT_OF_MEMORY = "the node ran out of memory"
