@@ -231,13 +231,14 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
         watch.last_words(f"error: the cluster was lost: {lost}; {continue_hint()}")
 
     with watch.screen(folder), Watchdog(say) as lifeline, _Signals() as signals:
-        from resnetlab.ray_backend import backend  # takes a second, and a signal may come
 
         def alive() -> None:
             lifeline.beat()
             sweep.store.lease.renew()
 
         with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes, alive) as look:
+            from resnetlab.ray_backend import backend  # imports Ray, which reads its settings then
+
             signals.listen()
             if options.address is not None:
                 session.note({"nodes": preflight.check(asked, alive, watch.say)})

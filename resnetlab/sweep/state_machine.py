@@ -350,12 +350,19 @@ class Sweep:
         if often := self._deaths.too_many(trial_id, "crash" if crash else str(status)):
             self.ended(trial_id, status, f"{often}: {reason}", "\n".join(crash.log) if crash else "")
             return
+        self.hand_back(trial_id, last=True)
+        self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
+
+    def hand_back(self, trial_id: str, last: bool = False) -> None:
+        """The trial has no worker any more: it is the next to be handed out, or the last of those that wait, to go on
+        from its checkpoint."""
+        if (task := self.running.pop(trial_id, None)) is None:
+            return
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
-        recorded = self.store.trials[trial_id]["epochs_run"]
-        self._again.append(replace(self.running.pop(trial_id), recorded=recorded))
+        task = replace(task, recorded=self.store.trials[trial_id]["epochs_run"])
+        (self._again.append if last else self._again.appendleft)(task)
         self.store.add("trials", {"trial_id": trial_id, "status": str(Status.WAITING)})
-        self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
 
     def crashed(self, trial_id: str, crash: Crash) -> None:
         """A signal has ended the trial's process. Where that happens again before another epoch, the trial failed."""
