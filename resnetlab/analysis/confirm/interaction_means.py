@@ -10,7 +10,7 @@ import numpy as np
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.power import noise_floor
 from resnetlab.analysis.intervals import quantile
-from resnetlab.planning.plan import Plan
+from resnetlab.planning.plan import Layout
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def cells(runs: ConfirmRuns, first: str, second: str) -> InteractionMeans | None
     return InteractionMeans((first, second), levels, mean, half)
 
 
-def _two(plan: Plan, factor: str) -> tuple[Any, Any]:
+def _two(plan: Layout, factor: str) -> tuple[Any, Any]:
     """The incumbent's level and the other."""
     reference = plan.incumbent[factor]
     return reference, next(level for level in plan.compared[factor] if level != reference)
