@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.power import noise_floor
 from resnetlab.analysis.intervals import quantile
 from resnetlab.planning.plan import Layout
+from resnetlab.wording import level_text
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,12 @@ class InteractionMeans:
     half: np.ndarray
 
 
-def cells(runs: ConfirmRuns, first: str, second: str) -> InteractionMeans | None:
-    """None where a pair of levels has no run. The interval is of the average over the arms that were run, with the
+def cells(runs: ConfirmRuns, first: str, second: str, against: Sequence[str]) -> InteractionMeans | None:
+    """At the incumbent's level and the one `against` it, as text, of either factor. None where a pair of levels has no
+    run. The interval is of the average over the arms that were run, with the
     spread of seeds pooled over all arms."""
     plan, floor = runs.plan, noise_floor(runs.values)
-    levels = _two(plan, first), _two(plan, second)
+    levels = _two(plan, first, against[0]), _two(plan, second, against[1])
     counts = (~np.isnan(runs.values)).sum(1)
     mean, half = np.full((2, 2), np.nan), np.full((2, 2), np.nan)
     for i, one in enumerate(levels[0]):
@@ -43,7 +46,5 @@ def cells(runs: ConfirmRuns, first: str, second: str) -> InteractionMeans | None
     return InteractionMeans((first, second), levels, mean, half)
 
 
-def _two(plan: Layout, factor: str) -> tuple[Any, Any]:
-    """The incumbent's level and the other."""
-    reference = plan.incumbent[factor]
-    return reference, next(level for level in plan.compared[factor] if level != reference)
+def _two(plan: Layout, factor: str, against: str) -> tuple[Any, Any]:
+    return plan.incumbent[factor], next(level for level in plan.compared[factor] if level_text(level) == against)

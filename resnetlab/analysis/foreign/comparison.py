@@ -64,8 +64,8 @@ class Comparison:
             delta=request.delta,
             metric=request.metric,
         )
-        values = np.array(list(found.values.values()))
-        runs = ConfirmRuns(layout, values, np.full(values.shape, OK, dtype=object))
+        measured = np.array(list(found.values.values()))
+        runs = ConfirmRuns(layout, measured, np.full(measured.shape, OK, dtype=object))
         lower = request.lower_is_better or table.better.get(request.metric) == "lower"
         return cls(table.place, request, runs, found.notes, lower)
 
@@ -91,8 +91,8 @@ class Comparison:
         if not spread > 0:
             spread = max(np.ptp(self.runs.values), 0.01)
         digits = int(np.clip(np.ceil(-np.log10(spread)) + 1, 0, MOST_DIGITS))
-        better = "lower" if self.lower_is_better else "higher"
-        return Metric(self.request.metric, self.request.metric, better=better, digits=digits)
+        name = self.request.metric
+        return Metric(name, name, better="lower" if self.lower_is_better else "higher", digits=digits)
 
     @cached_property
     def effect(self) -> Metric:

@@ -25,10 +25,9 @@ from resnetlab.study.yaml_io import suggestion
 from resnetlab.wording import level_text, plural
 
 UNKNOWN = (
-    "that these are all the runs that were made: runs that were left out, or repeated until one came out well, "
-    "cannot be seen",
-    "that factors, levels and metric were chosen before the results were seen: every comparison here is exploratory",
-    "that the metric is measured on data that chose nothing: no checkpoint, no learning rate, no level",
+    "no run was left out, or repeated until it came out well",
+    "factors, levels and metric were chosen before the results were seen (so every comparison here is exploratory)",
+    "the metric comes from data on which no checkpoint and no setting was chosen",
 )
 STATUS = {"status", "state", "trial_state", "trial_status"}  # names of columns that say how a run ended
 FINISHED = {"complete", "completed", "done", "finished", "ok", "success", "succeeded", "successful", "terminated"}
@@ -95,7 +94,8 @@ def crossing(table: RunTable, request: Request) -> Crossing:
     _check_balance(table, request, held)
     levels, design = _layout(table, request, levels, set(held))
     seeds = sorted(next(iter(held.values())), key=_order)
-    values = {cell: [held[cell][seed] for seed in seeds] for cell in itertools.product(*levels.values()) if cell in held}
+    ran = [cell for cell in itertools.product(*levels.values()) if cell in held]
+    values = {cell: [held[cell][seed] for seed in seeds] for cell in ran}
     return Crossing(design, levels, seeds, values, _notes(table, request, cells))
 
 
@@ -172,8 +172,8 @@ def _levels(table: RunTable, request: Request, name: str) -> list[Any]:
     levels = sorted(set(table.rows[name]), key=_order)
     if len(levels) == 1:
         raise BadData(
-            f"{table.place}: factor {name!r} has one level, {level_text(levels[0])}: need two or more to compare; leave "
-            "it out of --factors, or add runs with another level"
+            f"{table.place}: factor {name!r} has one level, {level_text(levels[0])}: need two or more to "
+            "compare; leave it out of --factors, or add runs with another level"
         )
     if 2 * len(levels) > len(table.rows) and len(table.rows) > 2:
         raise BadData(
@@ -193,8 +193,8 @@ def _check_seeds(table: RunTable, request: Request) -> None:
     seeds = set(table.rows[request.seed])
     if len(seeds) == 1:
         raise BadData(
-            f"{table.place}: column {request.seed!r}: all {len(table.rows)} runs have one seed, {next(iter(seeds))}: an "
-            "effect cannot be told from the luck of a seed; run every combination with two seeds or more"
+            f"{table.place}: column {request.seed!r}: all {len(table.rows)} runs have one seed, {next(iter(seeds))}: "
+            "an effect cannot be told from the luck of a seed; run every combination with two seeds or more"
         )
 
 
@@ -230,8 +230,8 @@ def _check_budget(table: RunTable, request: Request) -> None:
         budgets = Counter(table.rows[request.budget])
         if len(budgets) > 1:
             raise BadData(
-                f"{table.place}: runs of unequal budgets, {request.budget}: {_counted(budgets)}: what trained longer is "
-                "not comparable; run all at one budget, or leave out those of another"
+                f"{table.place}: runs of unequal budgets, {request.budget}: {_counted(budgets)}: what trained longer "
+                "is not comparable; run all at one budget, or leave out those of another"
             )
     for column in table.rows.columns:
         budgets = Counter(value for value in table.rows[column] if not _missing(value))
@@ -289,9 +289,9 @@ def _check_balance(table: RunTable, request: Request, held: Mapping[Cell, Mappin
     cell = next(iter(lacking))
     raise BadData(
         f"{table.place}: seeds differ between combinations: {_name(request, cell)} has {request.seed}="
-        f"{_listed(sorted(held[cell], key=_order))}, others have {_listed(lacking[cell])}: a block is one seed in every "
-        "combination; run the missing ones, or number the replicates of each combination in a column, and give that as "
-        "--seed"
+        f"{_listed(sorted(held[cell], key=_order))}, others have {_listed(lacking[cell])}: a block is one seed in "
+        "every combination; run the missing ones, or number the replicates of each combination in a column, and give "
+        "that as --seed"
     )
 
 

@@ -1,4 +1,4 @@
-"""A table of runs from a CSV or Parquet file, every cell a plain Python value: a number, a truth value, text or None."""
+"""A table of runs from a CSV or Parquet file, each cell a plain Python value: number, truth value, text or None."""
 
 from __future__ import annotations
 
