@@ -89,7 +89,8 @@ def drawn(drawings: Sequence[Drawing]) -> tuple[dict[str, tuple[Drawing, str]], 
     one out of the folder."""
     from resnetlab.report.rendering import caption, inline, render
 
-    figures, files = {}, {}
+    figures: dict[str, tuple[Drawing, str]] = {}
+    files: dict[str, bytes] = {}
     for drawing in drawings:
         made = render(drawing)
         files |= {f"figures/{drawing.name}.{kind}": content for kind, content in made.items()}

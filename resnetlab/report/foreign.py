@@ -222,7 +222,7 @@ def as_json(comparison: Comparison, report: Path | str | None) -> dict[str, Any]
         "metric": comparison.request.metric,
         "better": comparison.metric.better,
         "design": comparison.layout.design,
-        "reference": comparison.layout.incumbent,
+        "reference": {name: level(value) for name, value in comparison.layout.incumbent.items()},
         "answer": lead(comparison),
         "effects": rows.where(pd.notna(rows), None).to_dict("records"),
         "trusted": trusted(comparison),

@@ -81,13 +81,13 @@ def crossing(table: RunTable, request: Request) -> Crossing:
     if table.rows.empty:
         raise BadData(f"{table.place}: has no runs")
     _check_ended(table, request)
+    _check_choice(table)
     _check_values(table, request)
     levels = {name: _levels(table, request, name) for name in request.factors}
     _check_seeds(table, request)
     cells = list(zip(*(table.rows[name] for name in request.factors), strict=True))
     _check_duplicates(table, request, cells)
     _check_budget(table, request)
-    _check_choice(table, request)
     held: dict[Cell, dict[Any, float]] = {}
     for cell, seed, value in zip(cells, table.rows[request.seed], table.rows[request.metric], strict=True):
         held.setdefault(cell, {})[seed] = float(value)
@@ -243,7 +243,7 @@ def _check_budget(table: RunTable, request: Request) -> None:
             )
 
 
-def _check_choice(table: RunTable, request: Request) -> None:
+def _check_choice(table: RunTable) -> None:
     """Combinations that a sampler chose: known of a storage only, which records them and not the sampler."""
     search = table.search
     if search is None or search.designed:
