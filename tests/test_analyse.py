@@ -177,6 +177,8 @@ REFUSED = {
     "pruned runs": (changed(with_state("COMPLETE"), 2, state="PRUNED"), {}, 3, "1 run was stopped early"),
     "a column of pruning": ([r | {"pruned": i == 2} for i, r in enumerate(RUNS)], {}, 3, "chosen by their results"),
     "runs that failed": (changed(with_state("finished"), 2, state="crashed"), {}, 3, "crashed in 1 run"),
+    "pruned in other words": (changed(with_state("TrialState.COMPLETE"), 2, state="early stopped"), {}, 3, "1 run was"),
+    "pruning as a number": ([r | {"Pruned": float(i == 2)} for i, r in enumerate(RUNS)], {}, 3, "1 run was stopped"),
     "explore trials": ([r | {"phase": "explore"} for r in RUNS], {}, 3, "18 runs were chosen by a search"),
     "one seed": ([r for r in RUNS if r["seed"] == 0], {}, 3, "have one seed, 0"),
     "one run a cell": ([r for i, r in enumerate(RUNS) if i % 3 == i // 3 % 3], {}, 3, "every combination has one run"),
@@ -273,6 +275,30 @@ def test_a_results_folder_is_not_written_over(tmp_path, capsys):
     said = refused(trials, capsys, 3, factors="kernel", metric="val_accuracy", seed="seed")
     assert "chosen by a search" in said or "stopped early by a search" in said
     assert (tmp_path / "made/trials.parquet").read_bytes() == before
+
+
+def test_names_and_levels_of_any_text_are_shown(tmp_path, capsys):
+    acts = {0: "relu, 6", 1: "a × b", 2: "$x$ 字"}
+    rows = [{"act": acts[r["depth"] - 1], "größe $k$": r["kernel"]} | r for r in RUNS]
+    out = tmp_path / "out"
+    given = {"factors": "act,größe $k$", "metric": "test_acc", "seed": "seed", "ignore": ["kernel", "depth"]}
+    analyse(write(tmp_path, rows), output=out, **given)
+    said = capsys.readouterr()
+    assert "größe $k$ 5 instead of 3" in said.out and said.err == ""
+    assert (
+        "relu, 6" in (out / "report.html").read_text(encoding="utf-8") and (out / "figures/interactions.svg").exists()
+    )
+    analyse(
+        write(tmp_path, [row for row in rows if row["act"] == acts[0]]), output=out, **given | {"factors": "größe $k$"}
+    )
+    assert not (out / "figures/interactions.svg").exists()
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path, capsys):
+    place = write(tmp_path, RUNS)
+    before = Path(place).read_bytes()
+    assert "--output" in refused(place, capsys, 2, output=Path(place))
+    assert Path(place).read_bytes() == before
 
 
 # -- Optuna ----------------------------------------------------------------------------------------------------------

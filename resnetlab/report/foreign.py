@@ -35,6 +35,7 @@ def write(comparison: Comparison, folder: ResultsFolder) -> Path | str:
     # Seconds of imports, after what can be refused has been.
     from resnetlab.report.figures.effects import of_effects
     from resnetlab.report.figures.interactions import of_interactions
+    from resnetlab.report.rendering import FORMATS
 
     found, delta, name = comparison.effects, comparison.layout.delta, comparison.request.metric
     foot = counts(comparison)
@@ -45,6 +46,9 @@ def write(comparison: Comparison, folder: ResultsFolder) -> Path | str:
     table = pa.Table.from_pandas(found, _schema(name), preserve_index=False)
     try:
         write_table(folder, "effects", table)
+        if "interactions" not in figures:  # of another comparison, written here before
+            for kind in FORMATS:
+                folder.delete(f"figures/interactions.{kind}")
         for file, content in files.items():
             folder.write(file, content)
     except OSError as error:

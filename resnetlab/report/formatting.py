@@ -84,13 +84,21 @@ def settings(values: Mapping[str, Any]) -> str:
 def asked(row: Any) -> str:
     """What a row of the effects table compares: `kernel 5 instead of 3`."""
     if row.estimand == "interaction":
-        sides = zip(row.factor.split(f" {TIMES} "), row.level.split(", "), strict=True)
-        return f" {TIMES} ".join(f"{factor} {name}" for factor, name in sides) + " (interaction)"
+        swaps = interacting(row)
+        text = f" {TIMES} ".join(f"{factor} {name}" for factor, name in swaps.items()) if swaps else row.name
+        return f"{text} (interaction)"
     if not row.level or not row.reference:
         return str(row.name)
     where = row.estimand.partition(" where ")[2].replace("=", " ")
     factor = "" if row.factor == "arm" else f"{row.factor} "
     return f"{factor}{row.level} instead of {row.reference}" + (f" where {where}" if where else "")
+
+
+def interacting(row: Any) -> dict[str, str]:
+    """The two factors of an interaction, each with its level; empty where a name or a level has the sign that joins
+    them."""
+    factors, levels = row.factor.split(f" {TIMES} "), row.level.split(", ")
+    return dict(zip(factors, levels, strict=True)) if len(factors) == len(levels) == 2 else {}
 
 
 def sentence(row: Any, metric: Metric = EFFECT) -> str:

@@ -122,10 +122,12 @@ def check_columns(table: RunTable, request: Request) -> None:
 
 def _check_ended(table: RunTable, request: Request) -> None:
     """Runs that a search stopped or chose, by columns that say so."""
-    for column in set(table.rows.columns) - set(request.named) - set(request.ignored):
-        kind = str(column).lower().replace(" ", "_")
+    for column in table.rows.columns:
+        if column in (*request.named, *request.ignored):
+            continue
+        kind = _word(column)
         values = [value for value in table.rows[column] if not _missing(value)]
-        words = Counter(str(value).lower().rpartition(".")[2] for value in values)
+        words = Counter(_word(value) for value in values)
         if kind == "phase" and (found := sum(words[word] for word in SEARCHED)):
             raise BadData(
                 f"{table.place}: column {column!r}: {_runs(found)} chosen by a search, which tries most where it did "
@@ -133,7 +135,7 @@ def _check_ended(table: RunTable, request: Request) -> None:
             )
         stopped = sum(words[word] for word in STOPPED)
         if kind in STOPPED:
-            stopped = sum(words[word] for word in ("true", "1", "yes"))
+            stopped = sum(words[word] for word in ("true", "1", "1.0", "yes"))
         if stopped and kind in STATUS | STOPPED:
             raise BadData(
                 f"{table.place}: column {column!r}: {_runs(stopped)} stopped early by a search: those that remain were "
@@ -175,7 +177,7 @@ def _levels(table: RunTable, request: Request, name: str) -> list[Any]:
             f"{table.place}: factor {name!r} has one level, {level_text(levels[0])}: need two or more to "
             "compare; leave it out of --factors, or add runs with another level"
         )
-    if 2 * len(levels) > len(table.rows) and len(table.rows) > 2:
+    if 2 * len(levels) > len(table.rows) and len(levels) > 2:
         raise BadData(
             f"{table.place}: factor {name!r} has {len(levels)} levels in {len(table.rows)} runs: it is continuous, or "
             "different in each run, and has nothing to average over; need few levels, each run with every seed"
@@ -355,6 +357,11 @@ def _notes(table: RunTable, request: Request, cells: Sequence[Cell]) -> tuple[st
 def _is_budget(name: str) -> bool:
     words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
     return bool(words & BUDGET) and not words & NO_BUDGET
+
+
+def _word(value: Any) -> str:
+    """`early_stopped` for `Early stopped`, `pruned` for `TrialState.PRUNED`."""
+    return re.sub(r"[ -]", "_", re.sub(r"^\w*[a-z]\w*\.", "", str(value).strip().lower()))
 
 
 def _missing(value: Any) -> bool:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
 
-MOST_BYTES, MOST_ROWS = 1 << 30, 1_000_000
+MOST_BYTES, MOST_ROWS = 1 << 30, 100_000
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PARQUET = (".parquet", ".pq")
 _WHOLE = re.compile(r"[-+]?\d+")
@@ -58,8 +58,7 @@ def read_runs(place: str) -> RunTable:
         raise BadRequest(f"RUNS {place}: need a file {allowed}, or an Optuna storage (.db, .log, .journal or a URL)")
     if not path.is_file():
         raise BadRequest(f"RUNS {place}: no such file")
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise BadData(f"{place}: has {size:,} bytes (allowed: {MOST_BYTES:,}); need one row a run, not one an epoch")
+    _check_bytes(path.stat().st_size, place)
     try:
         rows = _parquet(path, place) if kind in PARQUET else _delimited(path, place, DELIMITERS[kind])
     except OSError as error:
@@ -121,6 +120,8 @@ def _parquet(path: Path, place: str) -> pd.DataFrame:
         file = pq.ParquetFile(path)
         _check_names(file.schema_arrow.names, place)
         _check_count(file.metadata.num_rows, place)
+        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+        _check_bytes(sum(group.total_byte_size for group in groups), place)
         table = file.read(use_threads=False)
     except (pa.ArrowException, EOFError, UnicodeDecodeError) as error:
         raise BadData(f"{place}: not Parquet: {str(error).splitlines()[0]}") from None
@@ -132,6 +133,11 @@ def _check_names(names: Sequence[str], place: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BadData(f"{place}: duplicate column {twice[0]!r}: give each column a name of its own")
+
+
+def _check_bytes(size: int, place: str) -> None:
+    if size > MOST_BYTES:
+        raise BadData(f"{place}: has {size:,} bytes (allowed: {MOST_BYTES:,}): need one row a run, not one an epoch")
 
 
 def _check_count(rows: int, place: str) -> None:

@@ -15,7 +15,7 @@ from resnetlab.report.answer import ranked
 from resnetlab.report.figures.shared import C, Style, legend, narrow_of
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import EFFECT, asked, interval, signed
-from resnetlab.report.rendering import Drawing
+from resnetlab.report.rendering import Drawing, fonts_for
 
 NAMES = ("effects", "effects-narrow")
 ROWS = 40  # comparisons in one figure; the table has them all
@@ -55,7 +55,7 @@ def of_effects(effects: pd.DataFrame, delta: float, foot: str, what: str, metric
     caption = f"Difference of mean {what}. {lines}{left}"
     draw = partial(draw_effects, effects=shown, delta=delta, metric=metric)
     heights = 0.9 + 0.33 * len(shown), 1.0 + 0.26 * len(shown)
-    wide = Drawing("effects", heights, draw, foot, alt, caption, columns=2)
+    wide = Drawing("effects", heights, draw, foot, alt, caption, 2, fonts_for([alt, metric.label]))
     return [wide, replace(wide, name="effects-narrow", columns=1)]
 
 

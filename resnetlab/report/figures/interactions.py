@@ -19,8 +19,8 @@ from resnetlab.experiment.metrics import METRICS, Metric
 from resnetlab.report.answer import ranked
 from resnetlab.report.figures.shared import C, figure_of, panels_beside
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import NARROW, TIMES, level, listed
-from resnetlab.report.rendering import Drawing
+from resnetlab.report.formatting import NARROW, interacting, level, listed
+from resnetlab.report.rendering import Drawing, fonts_for
 
 NAMES = ("interactions",)
 PANELS = 4  # interactions drawn
@@ -37,10 +37,8 @@ def drawings(findings: Findings) -> list[Drawing]:
 def of_interactions(effects: pd.DataFrame, runs: ConfirmRuns, foot: str, what: str, metric: Metric) -> list[Drawing]:
     """The figure of the runs' metric, `what` in a sentence; none where no interaction has an estimate."""
     rows = ranked(effects[(effects["estimand"] == INTERACTION) & effects["estimate"].notna()])
-    drawn = [
-        (*row.factor.split(f" {TIMES} "), row.level.split(", ")) for row in rows.head(PANELS).itertuples(index=False)
-    ]
-    found = [one for first, second, levels in drawn if (one := cells(runs, first, second, levels)) is not None]
+    swaps = filter(None, map(interacting, rows.head(PANELS).itertuples(index=False)))
+    found = [one for swap in swaps if (one := cells(runs, *swap, tuple(swap.values()))) is not None]
     if not found:
         return []
     said = [
@@ -60,7 +58,8 @@ def of_interactions(effects: pd.DataFrame, runs: ConfirmRuns, foot: str, what: s
     draw = partial(draw_interactions, found=found, metric=metric)
     heights = 0.5 + 1.7 * math.ceil(len(found) / 2), 0.5 + 1.7 * math.ceil(len(found) / 4)
     alt = f"Means by pairs of levels. {'; '.join(said)}."
-    return [Drawing("interactions", heights, draw, foot, alt, caption, columns=1 if len(found) < 3 else 2)]
+    fonts = fonts_for([alt, metric.label])
+    return [Drawing("interactions", heights, draw, foot, alt, caption, 1 if len(found) < 3 else 2, fonts)]
 
 
 def draw_interactions(ax: Axes, found: Sequence[InteractionMeans], metric: Metric = METRICS["test_accuracy"]) -> None:
