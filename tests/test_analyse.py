@@ -144,7 +144,7 @@ def test_an_interaction_is_drawn_at_the_levels_that_it_compares(tmp_path):
     comparison = Comparison.of(
         read_runs(write(tmp_path, some_runs())), Request(("kernel", "depth"), "test_acc", "seed")
     )
-    shown = [cells(comparison.runs, "kernel", "depth", ("5", level)) for level in ("2", "3")]
+    shown = [cells(comparison.runs, {"kernel": "5", "depth": level}) for level in ("2", "3")]
     assert [one.levels for one in shown] == [((3, 5), (1, 2)), ((3, 5), (1, 3))]
     assert shown[1].mean[0, 1] == pytest.approx(0.86, abs=0.005)
 

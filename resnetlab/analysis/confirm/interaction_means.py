@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +26,15 @@ class InteractionMeans:
     half: np.ndarray
 
 
-def cells(runs: ConfirmRuns, first: str, second: str, against: Sequence[str]) -> InteractionMeans | None:
-    """At the incumbent's level and the one `against` it, as text, of either factor. None where a pair of levels has no
-    run. The interval is of the average over the arms that were run, with the
-    spread of seeds pooled over all arms."""
+def cells(runs: ConfirmRuns, swap: Mapping[str, str]) -> InteractionMeans | None:
+    """At the incumbent's level of the two factors in `swap` and at the level, as text, that it names for each.
+
+    None where a pair of levels has no run. The interval is of the average over the arms that were run, with the spread
+    of seeds pooled over all arms.
+    """
     plan, floor = runs.plan, noise_floor(runs.values)
-    levels = _two(plan, first, against[0]), _two(plan, second, against[1])
+    first, second = swap
+    levels = _two(plan, first, swap[first]), _two(plan, second, swap[second])
     counts = (~np.isnan(runs.values)).sum(1)
     mean, half = np.full((2, 2), np.nan), np.full((2, 2), np.nan)
     for i, one in enumerate(levels[0]):

@@ -37,8 +37,8 @@ def drawings(findings: Findings) -> list[Drawing]:
 def of_interactions(effects: pd.DataFrame, runs: ConfirmRuns, foot: str, what: str, metric: Metric) -> list[Drawing]:
     """The figure of the runs' metric, `what` in a sentence; none where no interaction has an estimate."""
     rows = ranked(effects[(effects["estimand"] == INTERACTION) & effects["estimate"].notna()])
-    swaps = filter(None, map(interacting, rows.head(PANELS).itertuples(index=False)))
-    found = [one for swap in swaps if (one := cells(runs, *swap, tuple(swap.values()))) is not None]
+    swaps = [swap for row in rows.head(PANELS).itertuples(index=False) if (swap := interacting(row))]
+    found = [one for swap in swaps if (one := cells(runs, swap)) is not None]
     if not found:
         return []
     said = [
