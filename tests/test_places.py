@@ -99,7 +99,7 @@ def test_a_user_whom_the_machine_does_not_know_is_told_to_name_a_cache(monkeypat
 def script(here: Path, name: str, *words: str, **more: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "sweeps" / name), *words]
     env = os.environ | {"PYTHONPATH": str(ROOT), "RESNETLAB_CACHE": "/tmp/unused"} | more
-    return subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=500)
 
 
 def test_a_current_folder_that_was_deleted_is_said(tmp_path):

@@ -34,7 +34,7 @@ def shell(here: Path, line: str, **more: str) -> subprocess.CompletedProcess:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     own = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "RESNETLAB_CACHE": str(here.parent / "cache")}
     return subprocess.run(
-        ["/bin/bash", "-c", line], cwd=here, env=env | own | more, capture_output=True, text=True, timeout=240
+        ["/bin/bash", "-c", line], cwd=here, env=env | own | more, capture_output=True, text=True, timeout=500
     )
 
 

@@ -100,7 +100,7 @@ def trials(place, name):
 def status(place, name):
     """What another process sees of the sweep."""
     words = [sys.executable, str(ROOT / "sweeps/status.py"), str(place / "results" / name), "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -225,7 +225,7 @@ def test_ctrl_c_says_how_to_continue(place, straight):
     assert running["state"] == "running" and running["holder"]["pid"] == process.pid and running["next"] is None
     assert sum(running["counts"].values()) and running["epochs"] >= 3
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=500)
     assert process.returncode == 130, err
     assert "continue with: " in err and "ablation.py" in err and "--name interrupted" in err and "Traceback" not in err
     statuses = {row["status"] for row in trials(place, "interrupted").values()}

@@ -144,6 +144,6 @@ with cluster.connect(None, Resources(), lambda *what: None):
 @pytest.mark.slow
 def test_the_logs_of_the_processes_that_ray_has_ended_name_their_trials():
     env = os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
-    done = subprocess.run([sys.executable, "-c", DEATH], env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", DEATH], env=env, capture_output=True, text=True, timeout=500)
     one, two = "1" * 12, "2" * 12
     assert done.stdout.splitlines() == [f"['{one}'] ['{one}', '{two}'] []", "[] []"], done.stderr
