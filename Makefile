@@ -1,16 +1,18 @@
-# `make sweep` runs the default study, `make test` the tests; both install what they need into .venv first.
+# `make sweep` runs the default study, `make test` the tests. Each target installs what it needs into .venv, once: after
+# that none needs the package index, but `make bench`, `make pins` and `make test-versions`.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-BENCHMARKS := training sweep search turnover tables augmentation residency frozen gpu
+BENCHMARKS := training sweep search turnover tables augmentation residency frozen dry_run gpu
 
-.PHONY: sweep test test-load test-versions faults test-cluster bench reports pins notebook docs check clean help
+.PHONY: sweep test coverage test-load test-versions faults test-cluster bench reports pins notebook docs check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
 	@echo "make test    run the tests; as root on Debian, installs chromium for those of the report first"
+	@echo "make coverage    the tests again, and which share of each room's lines they run (TESTS=tests/test_cli.py: some of them)"
 	@echo "make test-load      the tests beside two processes that do nothing but compute (TIMES=3: so many times)"
 	@echo "make test-versions  the tests with the oldest promised versions and with the newest; writes docs/versions.md"
 	@echo "make faults  the fault campaign: drivers, workers, nodes, disks, clocks and files, each with what must come of it"
@@ -30,6 +32,13 @@ sweep: $(INSTALLED)
 test: $(INSTALLED) $(VENV)/moto/.installed
 	tests/debian.sh
 	$(BIN)/python -m pytest -n 2
+
+coverage: $(VENV)/.installed-dev $(VENV)/moto/.installed
+	rm -rf build/coverage
+	-$(BIN)/coverage run -m pytest -n 2 $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet
+	$(BIN)/python tests/coverage_table.py build/coverage/coverage.json
 
 test-load: $(INSTALLED) $(VENV)/moto/.installed
 	$(BIN)/python tests/load.py --times $(or $(TIMES),1)
@@ -56,8 +65,7 @@ pins: $(INSTALLED)
 	$(BIN)/python -m pip freeze --exclude-editable >> cluster/constraints.txt
 
 # -W: a link that leads nowhere is an error.
-docs: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m sphinx -W --keep-going --fresh-env --quiet --builder html --conf-dir docs . build/docs
 	$(BIN)/python docs/check_site.py build/docs
@@ -70,8 +78,7 @@ reports: $(INSTALLED)
 	for study in results/reference/*/study.json; do $(BIN)/python sweeps/report.py $$(dirname $$study) || exit 1; done
 	$(BIN)/python docs/make_pictures.py results/reference/default/report.html
 
-check: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -86,6 +93,11 @@ $(INSTALLED): pyproject.toml
 	@echo "installing torch, ray and the rest into $(VENV) (a few minutes, several GB) …"
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --quiet --editable '.[test]'
+	@touch $@
+
+# The extras that tests do without.
+$(VENV)/.installed-%: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --quiet --editable '.[$*]'
 	@touch $@
 
 # An S3 server for tests, in an environment of its own: its packages ask for others than ours.

@@ -164,7 +164,7 @@ def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dic
 
 
 def in_process(*arguments: Any) -> dict[str, Any]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
     command = [sys.executable, __file__, "--process", *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=True)
     return json.loads(done.stdout.splitlines()[-1])

@@ -32,9 +32,11 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The revision of this code, with `+changes` where tracked files differ from it; None outside a checkout."""
+    """The revision of this code, with `+changes` where tracked files differ from it; None outside a checkout,
+    also where the package is installed in a repository of something else."""
     here = Path(__file__).resolve().parent
     try:
+        _git(here, "ls-files", "--error-unmatch", "--", Path(__file__).name)
         revision = _git(here, "rev-parse", "--short=12", "HEAD")
         changed = _git(here, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
@@ -49,6 +51,11 @@ def code_hash() -> str:
         content = file.read_bytes()
         state.update(f"{file.relative_to(here).as_posix()} {len(content)}\n".encode() + content)
     return state.hexdigest()
+
+
+def code_version() -> str:
+    """The revision and the hash of this code, as a plan names them."""
+    return f"{git_revision() or 'unknown'}, files {code_hash()}"
 
 
 def _git(where: Path, *words: str) -> str:

@@ -28,6 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(help=__doc__, epilog=f"{EXAMPLE}\n\n{EXIT_CODES}")
 def main(
+    context: typer.Context,
     study: Annotated[str, typer.Option(help="name of a study in sweeps/studies, or a YAML file")] = "default",
     address: options.Address = None,
     nodes: Annotated[int, typer.Option(help="wait up to two minutes for this many nodes; more can join later")] = 1,
@@ -70,16 +71,14 @@ def main(
     }
     with report_errors():
         if show_settings:
-            own = (
-                requested_study(study, STUDIES, overrides, settings).own.parts
-                if study.endswith((".yaml", ".yml"))
-                else ()
-            )
-            list_settings(STUDIES, own)
+            options.refuse_beside(context, "--settings", *(name for name in context.params if name != "study"))
+            mine = study.endswith((".yaml", ".yml"))
+            list_settings(STUDIES, requested_study(study, STUDIES, {}).own.parts if mine else ())
             return
         requested = requested_study(study, STUDIES, overrides, settings)
         execution = run_options(storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code)
         if only_plan:
+            options.refuse_beside(context, "--dry-run", "json", "tensorboard", "mlflow", "wandb")
             dry_run(requested, execution)
         else:
             run(requested, execution, json, {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb})

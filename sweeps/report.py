@@ -16,6 +16,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(help=__doc__, epilog="Example: python sweeps/report.py results/default --figure effects --out fig3.pdf")
 def main(
+    context: typer.Context,
     place: options.Results,
     figure: Annotated[str | None, typer.Option(help="write only this figure, e.g. effects")] = None,
     out: Annotated[
@@ -27,6 +28,8 @@ def main(
     json: options.Json = False,
 ) -> None:
     with report_errors():
+        if figure is not None:
+            options.refuse_beside(context, "--figure", "json")
         report(place, figure, out, columns, json)
 
 

@@ -23,6 +23,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(help=__doc__, epilog=f"{EXAMPLE}\n\n{EXIT_CODES}")
 def main(
+    context: typer.Context,
     study: Annotated[str | None, typer.Argument(metavar="STUDY", help="name of a published study")] = None,
     seeds: Annotated[int | None, typer.Option(help="number of runs of each arm", show_default="3")] = None,
     scale: Annotated[
@@ -44,14 +45,17 @@ def main(
 ) -> None:
     with report_errors():
         if table is not None:
+            options.refuse_beside(context, "--table")
             print(comparison_table(table))
             return
         if study is None:
+            options.refuse_beside(context, "without STUDY, the list")
             print("\n".join(listed(STUDIES)))
             return
         requested = study_of(STUDIES, study, seeds, scale, data, parse_settings(settings))
         execution = run_options(storage, address, weights=weights, retry_failed=retry_failed)
         if only_plan:
+            options.refuse_beside(context, "--dry-run", "json")
             dry_run(requested, execution)
         else:
             run(requested, execution, json, compare_published=not json)

@@ -63,7 +63,7 @@ def test_bad_inputs_as_a_person_gives_them(name, tmp_path):
         "COLUMNS": "200",
         "PYTHONPATH": str(ROOT),
     }
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, env=os.environ | own)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500, env=os.environ | own)
     ended = Ended(done.returncode, done.stdout, done.stderr, 0.0, True)
     assert not problems(case, ended, tree(tmp_path) == before), ended
 

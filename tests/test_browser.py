@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 from made_results import default_study, make_results
 
+from resnetlab.analysis.foreign.comparison import Comparison
+from resnetlab.analysis.foreign.refusals import Request
+from resnetlab.analysis.foreign.tables import read_runs
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, short
+from resnetlab.report import foreign
 from resnetlab.report.figures.catalog import gallery
 from resnetlab.report.findings import Findings
 from resnetlab.report.page import page as report_page
 from resnetlab.report.rendering import inline, render
+from resnetlab.storage.results_folder import ResultsFolder
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -229,3 +234,17 @@ def test_five_thousand_trials_are_painted_and_stay_usable(browser, large):
         assert page.locator("#found").inner_text() == f"{wanted.sum()} of 5,000 trials"
         assert page.evaluate("document.documentElement.scrollWidth") <= DESKTOP["width"]
     assert (large / "report.html").stat().st_size < 6_000_000
+
+
+def test_the_report_on_runs_made_elsewhere_opens_on_every_screen(browser, tmp_path):
+    runs = Path(__file__).resolve().parents[1] / "docs/analyse-runs.csv"
+    request = Request(("trees", "features", "leaf"), "test_acc", "seed", delta=0.005)
+    foreign.write(Comparison.of(read_runs(str(runs)), request), ResultsFolder.at(tmp_path))
+    for viewport in (DESKTOP, PHONE):
+        with opened(browser, tmp_path, viewport) as page:
+            assert page.locator("h1").inner_text() == "What changes test_acc"
+            assert (
+                page.locator("#effects .verdict").count() == 3 and page.locator("#interactions .verdict").count() == 3
+            )
+            assert page.locator("#trials").count() == 0
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -8,8 +8,9 @@ from PIL import Image
 from sweeps_here import run_here
 
 import resnetlab.vision.data as data
+from resnetlab.driver.request import check_rows
 from resnetlab.driver.run import Options, run_study
-from resnetlab.errors import BadData
+from resnetlab.errors import BadData, FolderRefused
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import build_study
 from resnetlab.vision.models.pretrained import Weights
@@ -112,3 +113,14 @@ def test_weights_that_are_gone_are_named(tmp_path):
     (tmp_path / f"r/s/weights/{source['trial_id']}.safetensors").unlink()
     rows = {row["arm"]: row for row in run_here(s, tmp_path / "r/s", tmp_path / "cache")}
     assert rows["target"]["status"] == "failed" and "are not in the results folder" in rows["target"]["reason"]
+
+
+def test_rows_of_other_data_or_without_their_study_are_refused(tmp_path):
+    wanted, folder = study(tmp_path / "i"), ResultsFolder.at(tmp_path / "r")
+    rows = [{"study": "s", "data_hash": "old"}]
+    with pytest.raises(FolderRefused, match=r"study\.json: is missing, .* the 1 trials here"):
+        check_rows(wanted, folder, rows, {"old"})
+    folder.write_json("study.json", {"name": "s"})
+    check_rows(wanted, folder, rows, {"old", "another"})
+    with pytest.raises(BadData, match="run on data with hash old, which is now new: restore the data"):
+        check_rows(wanted, folder, rows, {"new"})

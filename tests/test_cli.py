@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,42 @@ def test_a_script_imports_neither_torch_nor_ray_nor_pandas_before_it_knows_what_
     command = [sys.executable, "-c", code, str(ROOT / "sweeps" / script)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+IGNORED = {
+    "ablation.py --settings --json": "--settings: cannot be used with --json",
+    "ablation.py --settings --trials 3 --dry-run": "--settings: cannot be used with --trials, --dry-run",
+    "ablation.py --dry-run --json": "--dry-run: cannot be used with --json",
+    "ablation.py --dry-run --tensorboard tb": "--dry-run: cannot be used with --tensorboard",
+    "ablation.py --dry-run --mlflow m --wandb w": "--dry-run: cannot be used with --mlflow, --wandb",
+    "ablation.py --nodes 3": "--nodes 3: needs --address",
+    "ablation.py --trials 3 --set search.trials=4": "--set search.trials=4: another option gives 3",
+    "ablation.py --set seed=1 --set seed=2": "--set seed=2: seed is set twice",
+    "ablation.py --study STUDIES/published/resnet-vs-cnn.yaml --trials 5": "--trials 5: ",
+    "reproduce.py --scale 0.1": "without STUDY, the list: cannot be used with --scale",
+    "reproduce.py resnet-vs-cnn --table .": "--table: cannot be used with STUDY",
+    "reproduce.py resnet-vs-cnn --dry-run --json": "--dry-run: cannot be used with --json",
+    "reproduce.py resnet-vs-cnn --seeds 2 --set confirm.seeds=4": "--seeds 2: --set confirm.seeds gives it too",
+    "report.py nowhere --figure effects --json": "--figure: cannot be used with --json",
+    "report.py nowhere --out x.pdf": "--out and --columns apply to one figure",
+}
+
+
+@pytest.mark.parametrize("words", IGNORED)
+def test_an_option_that_another_would_ignore_is_refused(words, tmp_path, monkeypatch, capfd):
+    script, *rest = words.replace("STUDIES", str(ROOT / "sweeps/studies")).split()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script, *rest])
+    monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / "sweeps" / script), run_name="__main__")
+    out, err = capfd.readouterr()
+    assert left.value.code == 2 and f"error: {IGNORED[words]}" in err and out == "" and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("words", ["ablation.py --settings", "reproduce.py"])
+def test_what_takes_no_option_still_works_alone(words, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", words.split())
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / "sweeps" / sys.argv[0]), run_name="__main__")
+    assert not left.value.code and capfd.readouterr().out

@@ -38,28 +38,45 @@ def test_what_no_node_can_hold_is_refused_with_what_there_is():
 
 OWN_RAY = """
 import os
-from pathlib import Path
-import ray  # before a token was chosen, as a notebook may do
 from resnetlab.study import Resources
-from resnetlab.ray_backend import cluster, reaper
+from resnetlab.ray_backend import cluster
 
 def held():
-    return {name: value for name, value in os.environ.items() if name.startswith(("RAY_AUTH", "OMP", "MKL"))}
+    ours = ("RAY_AUTH", "RAY_TMP", "RAY_USAGE", "OMP", "MKL")
+    return {name: value for name, value in os.environ.items() if name.startswith(ours)}
 
 before = held()
-for turn in range(2):  # the second with another token
+for turn in range(2):
     with cluster.connect(None, Resources(), lambda *what: None):
-        print(ray.get(ray.remote(lambda: held().keys() - before.keys()).remote()) >= {"RAY_AUTH_TOKEN", "MKL_CBWR"})
-        folder = ray._private.worker._global_node.get_session_dir_path()
-        pids = set(reaper.processes(folder)) - {os.getpid()}
-        lines = " ".join(Path(f"/proc/{pid}/cmdline").read_text(errors="replace") for pid in pids)
-        print([name for name in ("raylet", "monitor.py", "log_monitor.py", "dashboard.py") if f"/{name}" in lines])
+        import ray
+        theirs = ray.get(ray.remote(held).remote())
+        same = theirs["RAY_AUTH_TOKEN"] == os.environ["RAY_AUTH_TOKEN"]
+        print(same, theirs["RAY_AUTH_MODE"], theirs["MKL_CBWR"], theirs["RAY_USAGE_STATS_ENABLED"])
     print(held() == before)
 """
 
 
-def test_our_own_ray_has_a_token_that_ends_with_it_and_no_process_that_nothing_uses():
-    """Neither Ray's autoscaler, nor what forwards its logs, nor the dashboard; and whoever imported Ray before may."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_AUTH", "OMP", "MKL"))}
-    done = subprocess.run([sys.executable, "-c", OWN_RAY], capture_output=True, text=True, timeout=400, env=env)
-    assert done.stdout.splitlines() == ["True", "['raylet']", "True"] * 2, done.stderr
+def without_ray_settings():
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_AUTH", "RAY_TMP", "RAY_USAGE", "OMP", "MKL"))
+    }
+
+
+def test_our_own_ray_has_a_token_that_ends_with_it_and_sends_no_statistics():
+    """Twice in one process; its environment is afterwards what it was."""
+    command = [sys.executable, "-c", OWN_RAY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=without_ray_settings())
+    assert done.stdout.splitlines() == ["True token AUTO 0", "True"] * 2, done.stderr
+
+
+def test_ray_that_was_imported_without_a_choice_of_tokens_is_refused():
+    code = (
+        "import ray; from resnetlab.errors import BadRequest; from resnetlab.ray_backend import cluster\n"
+        "from resnetlab.study import Resources\n"
+        "try:\n    cluster.connect(None, Resources(), print).__enter__()\nexcept BadRequest as error:\n    print(error)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=without_ray_settings())
+    assert done.stdout.startswith("RAY_AUTH_MODE: is not set"), done.stderr

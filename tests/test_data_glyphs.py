@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fontTools.ttLib import TTFont
 
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study.trial_config import DataConfig
@@ -133,6 +134,21 @@ def test_the_script_that_chooses_fonts_names_what_is_wrong(tmp_path):
         command = [sys.executable, ROOT / "sweeps/choose_fonts.py", "24", tmp_path / folder, "--fonts", tmp_path]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_script_that_chooses_fonts_ends_with_its_own_line(tmp_path):
+    (tmp_path / "own").mkdir()
+    with TTFont(fonts.shipped() / "DejaVuSans.ttf") as font:
+        for record in font["name"].names:
+            if record.nameID in (1, 16):  # the family
+                record.string = "Mine"
+        font.save(tmp_path / "own/Mine.ttf")
+    count = len(fonts.usable(fonts.font_files(None)).paths) + 1
+    command = [sys.executable, ROOT / "sweeps/choose_fonts.py", str(count), tmp_path / "chosen", "--fonts", "own"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and [file.name for file in (tmp_path / "chosen").iterdir()]
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{tmp_path}/chosen: 1 fonts from 1 families in {tmp_path}/own; matplotlib adds {count - 1}")
 
 
 def test_own_fonts_of_which_none_can_be_used(tmp_path, cache):

@@ -246,7 +246,7 @@ def test_what_is_no_plain_file_is_refused_without_being_opened(tmp_path, make, m
         "except BadData as error: print(error)"
     )
     run = [sys.executable, "-c", code, str(root), str(tmp_path / "cache")]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=500)
     assert done.stdout.count("\n") == 1 and f"cat/9x.png: {message}" in done.stdout, done.stderr
 
 

@@ -11,12 +11,13 @@ from test_sweep import Trainer, drive, start
 from test_sweep import study as swept
 
 import resnetlab.vision.data as data
+from resnetlab.cli.ablation import run
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver import request
 from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs
 from resnetlab.driver.run import Options, accept, run_study
 from resnetlab.errors import BadRequest, FolderRefused, ResnetlabError, TrialsFailed
-from resnetlab.planning.plan import pilot_trials
+from resnetlab.planning.plan import Plan, pilot_trials
 from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.storage.lease import check_free
 from resnetlab.storage.results_folder import ResultsFolder
@@ -53,7 +54,7 @@ def place(tmp_path, monkeypatch):
     one = study(images(tmp_path / "images"))
     run_here(one, tmp_path / "r/s", tmp_path / "cache", until=2)
     folder = ResultsFolder.at(tmp_path / "r/s")
-    folder.write_json("study.json", one.model_dump(mode="json", exclude={"dataset": {"root"}}))
+    folder.write_json("study.json", one.recorded())
     yield tmp_path
     data._prepared.clear()
 
@@ -101,6 +102,10 @@ REFUSED = {
         2, "named arms explores nothing", {"name": "t"} | arms(a={}, b={"kernel": 5}), {"stage": "explore"}, None,
     ),
     "arms that train alike": (2, "arms: a and b train the same", {"name": "t"} | arms(a={}, b={"kernel": 3}), {}, None),
+    "the same data at two places": (
+        2, "arms.b.data.root: /elsewhere, but arm a reads the same folder from",
+        {"name": "t"} | arms(a={}, b={"kernel": 5, "data": {"root": "/elsewhere"}}), {}, None,
+    ),
     "more CPUs than there are": (2, "4000 CPUs", {"resources": {"cpus": 4000}}, {}, None),
     "an address that is none": (2, "--address nonsense", {}, {"address": "nonsense"}, None),
     "a storage that cannot be written": (2, "cannot be written", {}, {"storage": "/proc/x"}, None),
@@ -274,3 +279,81 @@ def test_the_work_of_named_arms_counts_their_pilot(place, capsys):
         return float(next(line for line in said.splitlines() if line.startswith("cost:")).split("about ")[1].split()[0])
 
     assert work(100) > 20 * work(0)
+
+
+def test_where_an_arm_finds_its_data_is_taken_from_the_command_and_no_part_of_the_study(place, monkeypatch):
+    """Relative to the current folder, for workers that run elsewhere; the same study where the data has moved."""
+    images(place / "other")
+    monkeypatch.chdir(place)
+    more = {"name": "t"} | arms(a={}, b={"data": {"root": "other", "mode": "grey"}})
+    one = accept(study("images", **more), Options(str(place / "r")), dry=True)
+    roots = [one.study.arm_config(name, seed=0).data.root for name in "ab"]
+    assert roots == [str(place / "images"), str(place / "other")]
+    one.folder.write_json("study.json", one.study.recorded())
+    assert str(place) not in (place / "r/t/study.json").read_text()
+    (place / "other").rename(place / "moved")
+    more["arms"]["b"]["data"]["root"] = "moved"
+    assert accept(study("images", **more), Options(str(place / "r")), dry=True).study.study_hash == one.study.study_hash
+
+
+def test_planning_named_arms_writes_the_plan_and_nothing_has_failed(place, capsys):
+    def asked(seeds=1):
+        more = arms(a={}, b={"kernel": 5}) | {"confirm": {"design": "arms", "seeds": seeds}}
+        return study(place / "images", name="t", **more)
+
+    options = Options(str(place / "r"), cache=place / "cache", stage="plan")
+    for _ in range(2):  # and again, where nothing is left to do
+        run(asked(), options)
+        assert "0 of 2 planned confirm runs" in capsys.readouterr().out
+        assert [arm["name"] for arm in json.loads((place / "r/t/plan.json").read_text())["arms"]] == ["a", "b"]
+    dry_run(asked(), options)
+    assert "continues: 0 of 2 confirm runs ended" in capsys.readouterr().out
+    dry_run(asked(seeds=9), options)
+    assert "a new plan takes the place of" in capsys.readouterr().out
+
+
+def lost(folder):
+    folder.delete("plan.json")
+
+
+def not_for_this_study(folder):
+    plan = json.loads(folder.read("plan.json"))
+    plan["arms"][0]["values"]["kernel"] = 4
+    plan["plan_hash"] = Plan.model_validate({key: plan[key] for key in plan if key != "plan_hash"}).plan_hash
+    folder.write("plan.json", json.dumps(plan).encode())
+
+
+def twice_the_same(folder):
+    plan = json.loads(folder.read("plan.json"))
+    plan["arms"][0] |= {"values": plan["arms"][1]["values"], "changed": {}}
+    plan["plan_hash"] = Plan.model_validate({key: plan[key] for key in plan if key != "plan_hash"}).plan_hash
+    folder.write("plan.json", json.dumps(plan).encode())
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lost, "plan.json: is missing, and a plan made anew is not the one"), (not_for_this_study, "cannot be run: kernel"),
+    (twice_the_same, "are the same run"),
+])  # fmt: skip
+def test_a_dry_run_is_refused_as_the_run_is_where_the_plan_is_lost_or_of_another_study(place, spoil, words):
+    one, folder = study(place / "images"), ResultsFolder.at(place / "r/s")
+    run_here(one, place / "r/s", place / "cache")
+    options = Options(str(place / "r"), cache=place / "cache")
+    dry_run(one, options)
+    spoil(folder)
+    dry = ending(lambda: dry_run(one, options))
+    assert dry[0] is FolderRefused and words in dry[2]
+    assert ending(lambda: run_study(one, options)) == dry
+
+
+def test_a_dry_run_is_refused_as_the_run_is_where_there_is_nothing_to_confirm(tmp_path):
+    sweep = start(tmp_path, trials=4)
+    assert drive(sweep, Trainer(broken=lambda config: True))
+    sweep.store.close()
+    folder = ResultsFolder.at(tmp_path)
+    folder.write_json("study.json", sweep.study.recorded())
+    for stage in ("plan", "all", "confirm"):
+        with pytest.raises(TrialsFailed) as dry:
+            request.look(swept(trials=4), folder, {"d"}, stage)
+        assert str(dry.value) == str(sweep.error)
+    for more in ({"stage": "explore"}, {"stage": "all", "retry": True}):
+        assert request.look(swept(trials=4), folder, {"d"}, **more)

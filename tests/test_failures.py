@@ -47,7 +47,7 @@ class Place:
         }
         words = [sys.executable, str(ROOT / "sweeps/ablation.py"), "--study", str(self.path / "s.yaml")]
         words += ["--storage", str(self.path / "r"), *options]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=500)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr
 
@@ -61,7 +61,7 @@ class Place:
 
     def told(self):
         words = [sys.executable, str(ROOT / "sweeps/status.py"), str(self.path / "r/s"), "--json"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -25,7 +25,7 @@ def launch(tmp_path):
     def run(*words, **variables):
         own = {"HOME": str(tmp_path), "RAY": str(tmp_path / "ray")}
         done = subprocess.run(
-            [SCRIPT, *words], env=kept | own | variables, capture_output=True, text=True, timeout=300, cwd=tmp_path
+            [SCRIPT, *words], env=kept | own | variables, capture_output=True, text=True, timeout=500, cwd=tmp_path
         )
         return done.returncode, done.stdout, done.stderr
 

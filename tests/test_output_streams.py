@@ -43,7 +43,7 @@ def shell(place: Path, words: str, after: str = "", **more: str) -> subprocess.C
     command = shlex.join([sys.executable, str(ROOT / "sweeps" / script), *rest])
     env = os.environ | {"PYTHONPATH": str(ROOT), "RESNETLAB_CACHE": str(place / "cache")} | more
     line = f"{command} {after}; exit ${{PIPESTATUS[0]}}"
-    return subprocess.run(["bash", "-c", line], cwd=place, env=env, capture_output=True, timeout=240)
+    return subprocess.run(["bash", "-c", line], cwd=place, env=env, capture_output=True, timeout=500)
 
 
 DRY = "ablation.py --study s.yaml --dry-run"

@@ -31,11 +31,12 @@ ARMS = {
 DATA = DataConfig(name="glyphs", variants=2, limit=600)
 
 
-def node(number, data="0123456789abcdef", storage="", gpus=(), **others):
+def node(number, data="0123456789abcdef", storage="", gpus=(), variables=None, **others):
     return Node(
         host=f"n{number}",
         address=f"10.0.0.{number}",
         versions=OURS | others,
+        variables=variables or {},
         machine="x86_64, 8 cores",
         gpus=gpus,
         memory=number << 30,
@@ -48,8 +49,9 @@ def node(number, data="0123456789abcdef", storage="", gpus=(), **others):
 def ask(tmp_path, monkeypatch):
     """check() of made-up answers; what it has shown, as text."""
 
-    def ask(*nodes):
-        asked = Asked(ResultsFolder.at(tmp_path), tmp_path, {"data glyphs": (DATA, "0123456789abcdef")}, OURS)
+    def ask(*nodes, variables=None):
+        data = {"data glyphs": (DATA, "0123456789abcdef")}
+        asked = Asked(ResultsFolder.at(tmp_path), tmp_path, data, OURS, variables or {})
         monkeypatch.setattr(preflight, "_answers", lambda *arguments: list(nodes))
         said = io.StringIO()
         console = Console(file=said, width=100)
@@ -93,6 +95,29 @@ def test_a_node_that_would_alter_results_is_refused(ask, other, kind, code, word
     assert words in str(caught.value) and caught.value.exit_code == code and "refused" in ask.said
 
 
+@pytest.mark.parametrize(
+    "ours, theirs, words",
+    [
+        ({}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}, "has ONEDNN_MAX_CPU_ISA AVX2, the driver unset: that may alter results"),
+        ({"ATEN_CPU_CAPABILITY": "avx2"}, {}, "has ATEN_CPU_CAPABILITY unset, the driver avx2: that may alter results"),
+        ({"DNNL_DEFAULT_FPMATH_MODE": "BF16"}, {"DNNL_DEFAULT_FPMATH_MODE": "ANY"}, "MODE ANY, the driver BF16"),
+    ],
+)
+def test_a_node_whose_variables_choose_another_arithmetic_is_refused(ask, ours, theirs, words):
+    with pytest.raises(NodeRefused) as caught:
+        ask(node(1, variables=ours), node(2, variables=theirs), variables=ours)
+    assert words in str(caught.value)
+    assert "Set these variables alike on every node" in str(caught.value) and "node n1" not in str(caught.value)
+    (row,) = [line for line in ask.said.splitlines() if line.startswith("variables")]
+    assert row.rstrip().endswith("refused")
+
+
+def test_variables_that_are_alike_are_shown_and_not_refused(ask):
+    both = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    assert "variables" in ask(node(1, variables=both), node(2, variables=both), variables=both)
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in ask.said and "refused" not in ask.said
+
+
 def test_everything_that_is_wrong_stands_in_one_message(ask):
     with pytest.raises(NodeRefused) as caught:
         ask(node(1), node(2, torch="2.13.0", storage="cannot write: x"), node(3, data="fedcba9876543210"))
@@ -114,6 +139,21 @@ def test_a_node_makes_the_data_it_lacks_and_probes_the_storage(tmp_path):
     assert preflight._storage(str(tmp_path / "other"), "t", "n") == "does not see what the driver wrote"
     (tmp_path / "results/probe/t-m").mkdir()
     assert preflight._storage(folder.place, "t", "m").startswith("cannot write: ")
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"])
+def test_the_variables_of_a_node_are_read_where_its_trials_run(name, tmp_path, monkeypatch):
+    monkeypatch.delenv(name, raising=False)
+    before = preflight._ask(str(tmp_path), "t", "n", str(tmp_path), {})["variables"]
+    monkeypatch.setenv(name, "avx2")
+    assert preflight._ask(str(tmp_path), "t", "n", str(tmp_path), {})["variables"] == before | {name: "avx2"}
+    assert Asked(ResultsFolder.at(tmp_path), tmp_path, {}).variables == before | {name: "avx2"}
+    assert decisive()[name] == "avx2"
+
+
+def test_a_trial_refuses_a_node_that_joined_with_another_variable():
+    with pytest.raises(NodeRefused, match=r"has ONEDNN_MAX_CPU_ISA \S+, the sweep's is SSE41: .* or set it alike"):
+        check_here(decisive() | {"ONEDNN_MAX_CPU_ISA": "SSE41"})
 
 
 def test_a_trial_refuses_a_node_that_joined_with_another_version():

@@ -34,7 +34,7 @@ def shell(here: Path, line: str, **more: str) -> subprocess.CompletedProcess:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     own = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "RESNETLAB_CACHE": str(here.parent / "cache")}
     return subprocess.run(
-        ["/bin/bash", "-c", line], cwd=here, env=env | own | more, capture_output=True, text=True, timeout=240
+        ["/bin/bash", "-c", line], cwd=here, env=env | own | more, capture_output=True, text=True, timeout=500
     )
 
 
@@ -128,6 +128,13 @@ def test_the_scripts_that_only_look_end_with_their_own_line(here, swept):
 )
 def test_nothing_follows_the_last_line_of_a_script(here, words, last):
     quiet(shell(here, script(*words)), last)
+
+
+@pytest.mark.slow
+def test_nothing_follows_the_last_line_of_a_whole_reproduction(here):
+    """Which ends with the footnotes of its comparison."""
+    how = ["--data", "my images", "--seeds", "1", "--set", "search.epochs=1", "--set", "baseline.batch=8"]
+    quiet(shell(here, script("reproduce.py", "resnet-vs-cnn", *how)), r"\([0-9]+\) .+")
 
 
 @pytest.mark.slow

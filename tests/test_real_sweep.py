@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from resnetlab.analysis.results import Results
+from resnetlab.ray_backend import reaper
 from resnetlab.report.findings import Findings
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
@@ -99,7 +100,7 @@ def trials(place, name):
 def status(place, name):
     """What another process sees of the sweep."""
     words = [sys.executable, str(ROOT / "sweeps/status.py"), str(place / "results" / name), "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -224,7 +225,7 @@ def test_ctrl_c_says_how_to_continue(place, straight):
     assert running["state"] == "running" and running["holder"]["pid"] == process.pid and running["next"] is None
     assert sum(running["counts"].values()) and running["epochs"] >= 3
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=500)
     assert process.returncode == 130, err
     assert "continue with: " in err and "ablation.py" in err and "--name interrupted" in err and "Traceback" not in err
     statuses = {row["status"] for row in trials(place, "interrupted").values()}
@@ -262,15 +263,19 @@ def two_nodes(tmp_path_factory):
     own = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /mnt && exec "$@"', "sh"]
     apart = shutil.which("unshare") and subprocess.run([*own, "true"], capture_output=True).returncode == 0
     states = [home / "head", home / "join"]
-    try:
-        for state, prefix, words in zip(states, ([], own if apart else []), (head, join), strict=True):
-            launch = [*prefix, str(ROOT / "cluster/local.sh"), *words, *common]
-            subprocess.run(launch, env=env | {"STATE": str(state)}, check=True, stdout=subprocess.DEVNULL, timeout=400)
-        yield address, bool(apart), {"RAY_AUTH_TOKEN_PATH": str(home / ".ray/auth_token")}
-    finally:
-        for state in reversed([state for state in states if (state / "pid").exists()]):
-            os.killpg(int((state / "pid").read_text()), signal.SIGKILL)
-        shutil.rmtree(temp, ignore_errors=True)
+    with reaper.reaped() as ends:  # also where this process is killed
+        ends(str(temp))
+        try:
+            for state, prefix, words in zip(states, ([], own if apart else []), (head, join), strict=True):
+                launch = [*prefix, str(ROOT / "cluster/local.sh"), *words, *common]
+                subprocess.run(
+                    launch, env=env | {"STATE": str(state)}, check=True, stdout=subprocess.DEVNULL, timeout=400
+                )
+            yield address, bool(apart), {"RAY_AUTH_TOKEN_PATH": str(home / ".ray/auth_token")}
+        finally:
+            for state in reversed([state for state in states if (state / "pid").exists()]):
+                os.killpg(int((state / "pid").read_text()), signal.SIGKILL)
+            shutil.rmtree(temp, ignore_errors=True)
 
 
 def test_a_client_without_the_token_is_refused(place, two_nodes):

@@ -75,7 +75,10 @@ def test_the_answer_names_what_matters(factorial):
 def test_interactions_show_the_means_that_they_are_made_of(factorial):
     found = Findings(factorial).effects
     effects = found.set_index("name")["estimate"]
-    means = cells(ConfirmRuns.of(factorial.planned, factorial.confirm), "kernel", "shortcut")
+    against = found.set_index("estimand").loc["interaction", "level"].split(", ")
+    means = cells(
+        ConfirmRuns.of(factorial.planned, factorial.confirm), dict(zip(("kernel", "shortcut"), against, strict=True))
+    )
     assert means.factors == ("kernel", "shortcut") and (means.half > 0).all()
     assert [one[0] for one in means.levels] == [factorial.planned.incumbent[name] for name in means.factors]
     (name,) = [name for name in effects.index if "×" in name]

@@ -126,9 +126,11 @@ def test_one_json_object_for_scripts(place):
     ).max()  # fmt: skip
 
 
-def test_a_place_that_is_no_results_folder(tmp_path):
+@pytest.mark.parametrize("name", ["", "a-file"])
+def test_a_place_that_is_no_results_folder(tmp_path, name):
+    (tmp_path / "a-file").write_text("")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "sweeps" / "status.py"), str(tmp_path)], capture_output=True, text=True
+        [sys.executable, str(ROOT / "sweeps" / "status.py"), str(tmp_path / name)], capture_output=True, text=True
     )
     assert done.returncode == 2 and "not a results folder" in done.stderr and done.stdout == ""
 

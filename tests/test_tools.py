@@ -13,6 +13,7 @@ from made_results import default_study, make_results
 from optuna.trial import TrialState
 
 from resnetlab.analysis.results import Results
+from resnetlab.cli.export import export
 from resnetlab.commands import command, short
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.search.optuna_export import write
@@ -103,6 +104,11 @@ def test_a_study_of_someone_elses_is_left_alone(results, tmp_path):
     ):
         with pytest.raises(BadRequest, match=why):
             write(results.study, results.folder, place)
+
+
+def test_an_export_to_nothing_is_refused(results):
+    with pytest.raises(BadRequest, match="give --optuna, --tensorboard, --mlflow or --wandb"):
+        export(results.folder.place, None, {"tensorboard": None, "mlflow": None, "wandb": None})
 
 
 def test_two_objectives(tmp_path):

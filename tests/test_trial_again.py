@@ -134,6 +134,22 @@ def test_a_trial_is_found_by_number_id_or_its_beginning(folder):
         find(ResultsFolder.at(folder.path / "nowhere"), "1")
 
 
+def test_a_beginning_that_several_trials_share_is_refused_with_their_ids(folder, tmp_path):
+    place = copied(folder, tmp_path, trials=lambda row: row | {"trial_id": f"abcd{row['trial_id'][4:]}"})
+    with pytest.raises(BadRequest, match=rf"abcd: is the beginning or number of {len(trials(folder))} trials \(abcd"):
+        find(place, "abcd")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_the_option_is_refused_and_a_trial_that_had_one_runs_on_the_cpu(folder, cache, tmp_path):
+    code, said, error = script(folder, cache, "0", "--device", "cuda")
+    assert code == 2 and "--device cuda: torch sees no GPU here (allowed: cpu)" in error and "epoch 1" not in said
+    place = copied(folder, tmp_path, trials=lambda row: row | {"device": "NVIDIA H100"})
+    code, said, error = script(place, cache, "0", "--json")
+    assert "no GPU here: run on the CPU (the trial ran on NVIDIA H100)" in error
+    assert "on NVIDIA H100 then, on cpu now" in json.loads(said)["changed"]
+
+
 def test_within_the_seed_noise_and_beyond_it_are_told_apart(folder, cache, tmp_path, monkeypatch):
     row = next(row for row in trials(folder) if row["phase"] == "confirm")
 

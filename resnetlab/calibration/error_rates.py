@@ -115,7 +115,7 @@ def repeats(scenario: Scenario, n: int, seed: int, asked: Estimands | None = Non
     for start in range(0, n, CHUNK):
         values = confirm_values(scenario.truth, arms, plan.seeds, min(CHUNK, n - start), rng)
         lost = collapsed(values, plan.collapse * plan.chosen_val_accuracy)
-        yield analyse(asked, np.where(lost, np.nan, values), plan.alpha, plan.delta / 100)
+        yield analyse(asked, np.where(lost, np.nan, values), plan.alpha, plan.least_effect)
 
 
 def measure(scenario: Scenario, n: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ def _confirmed(plan: Plan, confirm: pd.DataFrame, truth: Truth) -> pd.DataFrame:
     """Main effects with unadjusted claims, as for the naive methods, so that they can be compared."""
     asked = estimands(plan)
     which = asked.of_kind("main")
-    found = analyse(asked, ConfirmRuns.of(plan, confirm).values[None], plan.alpha, plan.delta / 100)
+    found = analyse(asked, ConfirmRuns.of(plan, confirm).values[None], plan.alpha, plan.least_effect)
     low, high = found.estimates.interval()
     items = [asked.items[i] for i in which]
     right = true_effects(asked, plan, truth)[which]

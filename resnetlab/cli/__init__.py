@@ -9,6 +9,7 @@
 | `report.py`       | `report`     | regenerate a report, or one figure                                |
 | `trial.py`        | `trial`      | rerun one trial, judge the outcome, export the network            |
 | `export.py`       | `export`     | send results to Optuna, TensorBoard, MLflow or Weights & Biases   |
+| `analyse.py`      | `analyse`    | compare runs that were made elsewhere, from a table               |
 | `reproduce.py`    | `reproduce`  | compare the rerun of a published study with its published results |
 | `calibrate.py`    | `calibrate`  | measure error rates on simulated sweeps                           |
 | `choose_fonts.py` | `fonts`      | link fonts into a folder for a study                              |

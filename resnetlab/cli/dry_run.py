@@ -23,7 +23,7 @@ def dry_run(study: Study, options: Options) -> None:
     accepted = accept(study, options, dry=True)
     study, folder = accepted.study, accepted.folder
     hashes = {dataset.hash for dataset in accepted.datasets.values()}
-    continuing = request.look(study, folder, hashes, options.stage)
+    continuing = request.look(study, folder, hashes, options.stage, options.retry_failed)
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
     for line in [*describe(study, accepted.datasets, options.stage), *foresight(study, results), *continuing]:
         print(line)

@@ -5,10 +5,13 @@ A script gives the default: `storage: options.Storage = "results"`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from resnetlab.errors import BadRequest
 
 Results = Annotated[str, typer.Argument(metavar="RESULTS", help="results folder, or its URL")]
 Storage = Annotated[str, typer.Option(help="folder or URL that holds the results folder")]
@@ -35,3 +38,20 @@ MLflow = Annotated[
     str | None, typer.Option(help="log to this tracking store, e.g. sqlite:///mlflow.db or http://HOST:5000")
 ]
 Wandb = Annotated[str | None, typer.Option(help="log to this Weights & Biases project")]
+
+
+def refuse_beside(context: typer.Context, option: str, *others: str) -> None:
+    """BadRequest where `option` was given with others that it would ignore: with those named by their parameters, or,
+    where none is named, with any at all."""
+    given = [
+        parameter.opts[0] if parameter.opts[0].startswith("-") else str(parameter.name).upper()
+        for parameter in context.command.params
+        if option not in parameter.opts and _is_given(context, parameter.name, others)
+    ]
+    if given:
+        raise BadRequest(f"{option}: cannot be used with {', '.join(given)} (allowed: one or the other)")
+
+
+def _is_given(context: typer.Context, name: str | None, among: Sequence[str]) -> bool:
+    source = context.get_parameter_source(name) if name and name in (among or context.params) else None
+    return source is not None and source.name == "COMMANDLINE"  # by its name: Typer may bring a Click of its own

@@ -27,14 +27,20 @@ def requested_study(
         name: of a file in `studies`, without its suffix; or the path of a .yaml or .yml file.
         studies: folder of the studies that are included.
         overrides: dotted key: value, from options of their own; None where the option was not given.
-        settings: `key=value` of each `--set`; these win.
+        settings: `key=value` of each `--set`.
 
     Raises:
-        BadRequest: no such study, or not a valid one.
+        BadRequest: no such study, not a valid one, or a setting given twice.
     """
     given = {key: value for key, value in overrides.items() if value is not None}
-    path = _study_file(name, studies)
-    study = own.load(path, given | parse_settings(settings))
+    path, set_too = _study_file(name, studies), parse_settings(settings)
+    if twice := sorted({*given} & {*set_too}):
+        raise BadRequest(
+            f"--set {twice[0]}={set_too[twice[0]]}: another option gives {given[twice[0]]} (allowed: one of them)"
+        )
+    study = own.load(path, given | set_too)
+    if study.arms and "search.trials" in given:
+        raise BadRequest(f"--trials {given['search.trials']}: {path} names its arms, so that nothing is explored")
     try:
         check(study.dataset)
     except BadRequest as error:
@@ -68,6 +74,8 @@ def parse_settings(settings: Sequence[str] | None) -> dict[str, Any]:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise BadRequest(f"--set {setting}: need key=value, e.g. search.trials=40")
+        if key in parsed:
+            raise BadRequest(f"--set {setting}: {key} is set twice (allowed: once)")
         parsed[key] = parse_value(value)
     return parsed
 
@@ -81,7 +89,10 @@ def run_options(
     retry_failed: bool = False,
     accept_changed_code: bool = False,
 ) -> Options:
-    """How to run a study, from the options of the command line. BadRequest where `weights` cannot be a path."""
+    """How to run a study, from the options of the command line. BadRequest where `weights` cannot be a path, or nodes
+    are asked for without a cluster."""
+    if nodes != 1 and address is None:
+        raise BadRequest(f"--nodes {nodes}: needs --address (a Ray that is started here has one node)")
     from resnetlab.driver.run import Options
 
     return Options(

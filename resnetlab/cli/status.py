@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING
 
 from resnetlab import console
@@ -27,15 +25,11 @@ def print_summary(findings: Findings, place: str, as_json: bool, progress: bool 
 
     progress: begin with how far the sweep is; text only.
     """
-    from rich.console import Console
-
     from resnetlab.report import terminal
 
     summary = terminal.told(findings, short(place))
     if as_json:
         console.print_json(summary.as_json())
         return summary
-    redirected = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    screen = Console(width=terminal.PLAIN if redirected else None, highlight=False)
-    terminal.show(summary, screen, progress)
+    terminal.show(summary, terminal.screen(), progress)
     return summary

@@ -18,8 +18,8 @@ from resnetlab.errors import BadRequest
 from resnetlab.study import Study
 from resnetlab.study.frozen import digest
 from resnetlab.study.space import Factor
-from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, TrialConfig
-from resnetlab.sweep.task import PLACES
+from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, PLACES, DataConfig, TrialConfig
+from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import label_of
 
 DECIDE = frozenset(
@@ -32,6 +32,7 @@ def check(study: Study) -> None:
     """BadRequest where two arms of the study train alike, or a factor changes nothing at any levels of the others."""
     if study.arms:
         _check_arms(study)
+        _check_places(study)
     else:
         for factor in study.space.factors:
             _check_factor(study, factor)
@@ -45,6 +46,21 @@ def _check_arms(study: Study) -> None:
         if first != name:
             why = "; ".join(_differences(study, first, name)) or "nothing differs"
             raise BadRequest(f"{study.name}: arms: {first} and {name} train the same network on the same data: {why}")
+
+
+def _check_places(study: Study) -> None:
+    """BadRequest where two arms ask for the same data at two places: data is known by its settings and its bytes."""
+    seen: dict[str, tuple[str, DataConfig]] = {}
+    for name in study.arms:
+        config = study.arm_config(name, seed=0)
+        first, data = seen.setdefault(data_key(config), (name, config.data))
+        for key in ("root", "font_dir"):
+            here, there = getattr(config.data, key), getattr(data, key)
+            if here != there:
+                raise BadRequest(
+                    f"{study.name}: arms.{name}.data.{key}: {here}, but arm {first} reads the same {data.name} from "
+                    f"{there} (allowed: one place for the same data, or arms whose data differs in another setting)"
+                )
 
 
 def _key(config: TrialConfig) -> str:

@@ -11,16 +11,17 @@ from typing import Any
 
 from resnetlab.driver.dataset_record import starts
 from resnetlab.errors import BadData, BadRequest, FolderRefused
-from resnetlab.planning.plan import Plan, asked, make_plan
+from resnetlab.planning.plan import Plan, asked
+from resnetlab.provenance import code_version
 from resnetlab.storage.lease import check_free
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import check_complete, check_study, read_table
 from resnetlab.study import Study, differences
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.seeding import stream
-from resnetlab.sweep.plan_store import check_explored, read_plan
+from resnetlab.sweep.plan_store import check_explored, due, planned, read_plan
 from resnetlab.sweep.state_machine import Stage
-from resnetlab.sweep.task import data_key
+from resnetlab.sweep.task import content_hash, data_key
 from resnetlab.vision.data import Dataset
 
 Rows = Collection[Mapping[str, Any]]  # of the trials table
@@ -80,8 +81,8 @@ def check_rows(study: Study, folder: ResultsFolder, rows: Rows, hashes: Collecti
         )
 
 
-def look(study: Study, folder: ResultsFolder, hashes: Collection[str], stage: Stage) -> list[str]:
-    """What a run would do in `folder`, as lines; it takes no lease and writes nothing.
+def look(study: Study, folder: ResultsFolder, hashes: Collection[str], stage: Stage, retry: bool = False) -> list[str]:
+    """What a run would do in `folder`, as lines; it takes no lease and writes nothing. retry: failed trials run again.
 
     Raises what the run would raise there: FolderRefused, BadData, BadRequest, TrialsFailed.
     """
@@ -93,11 +94,14 @@ def look(study: Study, folder: ResultsFolder, hashes: Collection[str], stage: St
     raw = folder.read("plan.json")
     held = None if raw is None else read_plan(raw, f"{folder.url}/plan.json")
     plan = held if held is not None and held.asked == asked(study) else None
-    if stage == "confirm" and plan is None and study.confirm.design != "none":
-        left = sum(Phase(row["phase"]).searched and not Status(row["status"]).ended for row in rows)
-        check_explored(left)
-        make_plan(study, rows, data_hash="", code="")
-    if not rows:
+    if plan is not None:
+        planned(plan, study)
+    elif study.confirm.design != "none":
+        if stage == "confirm":
+            check_explored(sum(Phase(row["phase"]).searched and not Status(row["status"]).ended for row in rows))
+        if stage == "confirm" or (stage in ("plan", "all") and _explored(study, rows) and not retry):
+            due(folder, study, rows, content_hash(hashes), code_version(), held)
+    if not rows and held is None:
         known = folder.read("study.json") is not None
         return [f"results: {folder.url}: " + ("the same study, of which nothing has run" if known else "a new folder")]
     lines = [f"results: {folder.url}: continues: {', '.join(_ended(study, rows, plan))}"]
@@ -106,6 +110,14 @@ def look(study: Study, folder: ResultsFolder, hashes: Collection[str], stage: St
         changed = "; ".join(differences(held.asked, asked(study)))
         lines.append(f"  a new plan takes the place of {held.plan_hash} ({changed}), whose {runs} runs are set aside")
     return lines
+
+
+def _explored(study: Study, rows: Rows) -> bool:
+    """True where every run that comes before the plan has ended, so that the plan is made from these rows. A file of
+    weights may have some of them run again."""
+    early = [row for row in rows if row["plan_hash"] is None and row["status"] != Status.REPLACED]
+    wanted = study.confirm.pilot + study.explore_trials
+    return len(early) >= wanted and all(Status(row["status"]).ended for row in early) and not study.given_weights
 
 
 def _ended(study: Study, rows: Rows, plan: Plan | None) -> Iterator[str]:

@@ -32,7 +32,7 @@ from resnetlab.errors import (
 )
 from resnetlab.experiment.messages import TrialContext
 from resnetlab.paths import user_path
-from resnetlab.provenance import code_hash, command_line, provenance
+from resnetlab.provenance import code_version, command_line, provenance
 from resnetlab.ray_backend import cluster, preflight
 from resnetlab.ray_backend.capacity import Capacity
 from resnetlab.ray_backend.watchdog import Watchdog
@@ -41,7 +41,7 @@ from resnetlab.storage.store import Store
 from resnetlab.study import Study, build_study, differences
 from resnetlab.study.records import Status
 from resnetlab.sweep.state_machine import Stage, Sweep
-from resnetlab.sweep.task import PLACES, data_key
+from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.data import check as check_data
 from resnetlab.vision.training import kept_weights
@@ -99,9 +99,17 @@ def _open_store(folder: ResultsFolder, study: Study) -> Store:
 
 def _absolute(study: Study) -> Study:
     """The study with the places of its data made absolute: workers run in folders of their own."""
-    names = [name for name in ("root", "font_dir") if getattr(study.dataset, name) is not None]
-    places = {name: str(user_path(getattr(study.dataset, name), f"dataset.{name}")) for name in names}
-    return study.model_copy(update={"dataset": study.dataset.model_copy(update=places)})
+
+    def places(data: Mapping[str, Any], option: str) -> dict[str, str]:
+        given = {name: data[name] for name in ("root", "font_dir") if data.get(name) is not None}
+        return {name: str(user_path(place, f"{option}.{name}")) for name, place in given.items()}
+
+    dataset = study.dataset.model_copy(update=places(study.dataset.model_dump(), "dataset"))
+    arms = {
+        name: arm | ({"data": arm["data"] | places(arm["data"], f"arms.{name}.data")} if "data" in arm else {})
+        for name, arm in study.arms.items()
+    }
+    return study.model_copy(update={"dataset": dataset, "arms": arms})
 
 
 def _without_code(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,9 +196,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         own_code.keep(folder, study, taken.changed)
         kept_weights.keep(folder, taken.weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
-        facts = _facts()
-        code = f"{facts['git_revision'] or 'unknown'}, files {code_hash()}"
-        sweep = Sweep(study, store, facts, data, options.stage, code, retry=options.retry_failed)
+        sweep = Sweep(study, store, _facts(), data, options.stage, code_version(), retry=options.retry_failed)
         shown = watch(sweep)
         for line in noted(content):
             shown.say(f"data: {line}")
@@ -200,7 +206,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             sweep.next()
         if sweep.error is not None:
             raise sweep.error
-        if not sweep.counts().get(Status.COMPLETE):
+        if store.trials and not sweep.counts().get(Status.COMPLETE):
             raise TrialsFailed(f"{study.name}: none of {len(store.trials)} trials reached the full budget")
         store.close()
         return folder
@@ -242,13 +248,14 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
         watch.last_words(f"error: the cluster was lost: {lost}; {continue_hint()}")
 
     with watch.screen(folder), Watchdog(say) as lifeline, _Signals() as signals:
-        from resnetlab.ray_backend import backend  # takes a second, and a signal may come
 
         def alive() -> None:
             lifeline.beat()
             sweep.store.lease.renew()
 
         with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes, alive) as look:
+            from resnetlab.ray_backend import backend  # imports Ray, which reads its settings then
+
             signals.listen()
             if options.address is not None:
                 session.note({"nodes": preflight.check(asked, alive, watch.say)})
@@ -364,8 +371,7 @@ def _write_study(store: Store, study: Study, hashes: set[str]) -> None:
     study, BadData where they are of other data than the datasets with these `hashes`."""
     folder = store.folder
     request.check_rows(study, folder, list(store.trials.values()), hashes)
-    content = study.model_dump(mode="json", exclude={"dataset": set(PLACES)})
-    folder.write_json("study.json", content)
+    folder.write_json("study.json", study.recorded())
 
 
 def _facts() -> dict[str, Any]:

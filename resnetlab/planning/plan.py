@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from statistics import stdev
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -30,42 +30,25 @@ class PlannedArm(Frozen):
     task: str = ""  # of a named arm: its dataset and label; only arms of one task are compared
 
 
-EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency")  # fields of a plan that are not asked for or run
+class Layout(Frozen):
+    """Arms that ran on the same seeds, and what is compared among them: all that estimates of effects rest on.
 
+    A `Plan` is the layout of a study; runs that were made elsewhere have one of their own (`analysis.foreign`).
+    """
 
-class Plan(Frozen):
-    """What is compared with what, on how many seeds, and what would count as an effect."""
-
-    version: int = 2
-    study: str
-    study_hash: str
-    data_hash: str
-    code: str
     incumbent: dict[str, Any]
-    chosen_trial: str
-    chosen_val_accuracy: float
     design: str
     compared: dict[str, list[Any]]  # factor: alternative levels that arms were laid out for
     not_compared: dict[str, str] = Field(default_factory=dict)  # factor, or factor=level: why
     arms: list[PlannedArm]
-    contrasts: list[str] = Field(default_factory=list)  # the comparisons that the report will make, by name
     infeasible: list[str] = Field(default_factory=list)  # arm: why it cannot be run
     seeds: int
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, percentage points
-    pilot: dict[str, float] | None = None  # runs and sd (points) of the baseline's seeds, as known when planning
-    asked: dict[str, Any] = Field(default_factory=dict)  # the study's confirm section, from which this was made
-    efficiency: float | None = None  # d-optimal: D-efficiency against running every combination that can be run
-    collapse: float = 0.5  # a run below this share of the incumbent's explored accuracy counts as collapsed
     metric: str = "test_accuracy"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _old_names(cls, content: Any) -> Any:
-        return legacy.renamed(content, legacy.PLAN)
-
     @model_validator(mode="after")
-    def _arms_fit(self) -> Plan:
+    def _arms_fit(self) -> Self:
         for arm in self.arms:
             for name, level in arm.changed.items():
                 if level not in self.compared.get(name, []):
@@ -75,6 +58,46 @@ class Plan(Frozen):
             if name not in self.incumbent:
                 raise ValueError(f"compared: {name} has no level in the incumbent")
         return self
+
+    @property
+    def plan_hash(self) -> str:
+        """Empty where nothing was planned."""
+        return ""
+
+    @property
+    def least_effect(self) -> float:
+        """The smallest effect of interest on the scale of the runs' values: fractions of accuracy."""
+        return self.delta / 100
+
+    @property
+    def delta_text(self) -> str:
+        """The same as people read it."""
+        return f"{self.delta:g} points"
+
+
+EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency")  # fields of a plan that are not asked for or run
+
+
+class Plan(Layout):
+    """What is compared with what, on how many seeds, and what would count as an effect."""
+
+    version: int = 2
+    study: str
+    study_hash: str
+    data_hash: str
+    code: str
+    chosen_trial: str
+    chosen_val_accuracy: float
+    contrasts: list[str] = Field(default_factory=list)  # the comparisons that the report will make, by name
+    pilot: dict[str, float] | None = None  # runs and sd (points) of the baseline's seeds, as known when planning
+    asked: dict[str, Any] = Field(default_factory=dict)  # the study's confirm section, from which this was made
+    efficiency: float | None = None  # d-optimal: D-efficiency against running every combination that can be run
+    collapse: float = 0.5  # a run below this share of the incumbent's explored accuracy counts as collapsed
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, content: Any) -> Any:
+        return legacy.renamed(content, legacy.PLAN)
 
     @property
     def plan_hash(self) -> str:

@@ -1,11 +1,13 @@
 """Ray Tune as the engine of a Sweep: thin adapters from Tune's interfaces to `Sweep.next`, `report` and `ended`.
 
-Tune keeps nothing that matters: its experiment lives in a temporary folder under a fresh name, and is never restored.
+Tune keeps nothing that matters: it runs in rounds, each a fresh experiment in a temporary folder that is never
+restored. What Tune does in one step of its loop grows with the number of trials that the experiment has seen, so a
+round ends after a bounded number of them. Trials that still train are then stopped at their next report and handed out
+again in the next round, where they go on from their checkpoints.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import traceback
@@ -13,75 +15,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Read by Tune when it runs: no loggers of its own, no snapshots, no changes of directory, no signal handler.
-os.environ.update(
-    TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-    TUNE_DISABLE_STRICT_METRIC_CHECKING="1",
-    TUNE_DISABLE_SIGINT_HANDLER="1",
-    TUNE_GLOBAL_CHECKPOINT_S="1000000000",
-    TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
-    TUNE_MAX_PENDING_TRIALS_PG="16",  # that are started at once; the sweep hands out no more than there is room for
-    RAY_CHDIR_TO_TRIAL_DIR="0",
-    RAY_AIR_NEW_OUTPUT="0",
-)
-
 from ray import tune
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError
 from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from resnetlab.errors import ClusterLost
 from resnetlab.experiment.messages import Task, TrialContext
-from resnetlab.ray_backend import compat
 from resnetlab.ray_backend.capacity import Capacity
+from resnetlab.ray_backend.environment import environment
 from resnetlab.ray_backend.worker import TrialWorker
-from resnetlab.ray_backend.worker_death import cause_of_death
+from resnetlab.ray_backend.worker_death import cause_of_death, killed_for_memory
 from resnetlab.study.records import Status
 from resnetlab.sweep import crashes
 from resnetlab.sweep.state_machine import Sweep
 
-# Tune knows one error for the death of a trial's process. Where Ray's memory monitor ends it the error is another, for
-# which Tune would end the whole sweep.
-_controllers, _loop = compat.private(*compat.CONTROLLER), compat.private(*compat.LOOP)
-_TuneController: Any = _controllers.TuneController
-for module in (compat.private(*compat.ACTORS), _controllers):
-    vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError, NodeDiedError)
-
-KEPT = 64  # trials that are over and that Tune still knows
+# Tune reads these when it runs: no loggers of its own, no snapshots, no changes of directory, no signal handler.
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",  # started at once; the sweep hands out no more than there is room for
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+ROUND, PER_SLOT = 1000, 16  # trials of a round: at least, and for each trial that fits at once
+LOSSES = 3  # rounds in a row without a new epoch that may end with a lost worker whose trial is not known
 START = 600.0  # seconds in which a trial must start where none runs
+OUT_OF_MEMORY = "the node ran out of memory"
 DYING = 60.0  # seconds after its time limit in which a trial's process must have ended
-
-
-class _Controller(_TuneController):  # type: ignore[misc]
-    """Tune's loop without what grows with the number of trials: it forgets those that are over, and saves nothing but
-    the empty snapshot at the end, without which `fit` fails."""
-
-    _trials: list[Any]
-    _live_trials: set[Any]
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        compat.check(self, "ray.tune.execution.tune_controller.TuneController", *compat.OF_A_CONTROLLER)
-
-    def _mark_trial_to_checkpoint(self, trial: Any) -> None:
-        """Not for the snapshot."""
-
-    def checkpoint(self, force: bool = False, wait: bool = False) -> None:
-        if force:
-            super().checkpoint(force=force, wait=wait)
-
-    def on_step_end(self) -> None:
-        super().on_step_end()
-        over = len(self._stopped_trials) + len(self._failed_trials)
-        if over > KEPT and over > len(self._live_trials):
-            self._trials = [trial for trial in self._trials if not trial.is_finished()]
-            self._live_trials = {trial for trial in self._live_trials if not trial.is_finished()}
-            self._stopped_trials.clear()
-            self._failed_trials.clear()
-
-
-vars(_loop)["TuneController"] = _Controller
 
 
 class _Kept:
@@ -115,11 +80,15 @@ class _Guard:
 
 
 class _Proposals(_Kept, Searcher):
-    """Tune asks for configs; the sweep hands out tasks: one more than there is room for, so that no worker waits."""
+    """Tune asks for configs; the sweep hands out tasks: one more than there is room for, so that no worker waits.
+
+    limit: tasks of this round. closed: there is one more, which waits for the next round.
+    """
 
     def __init__(self, sweep: Sweep, guard: _Guard, capacity: Capacity):
         super().__init__()
         self._sweep, self._guard, self._capacity = sweep, guard, capacity
+        self._left, self.closed = max(ROUND, PER_SLOT * capacity.slots), False
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -127,9 +96,14 @@ class _Proposals(_Kept, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Task] | str | None:  # type: ignore[override]
         full = len(self._sweep.running) > self._capacity.slots
         task = None if full else self._guard(self._sweep.next)
-        if task is not None:
-            return {"task": task}
-        return Searcher.FINISHED if self._sweep.finished else None
+        if task is None:
+            return Searcher.FINISHED if self._sweep.finished else None
+        if not self._left:
+            self._guard(self._sweep.hand_back, task.trial_id)
+            self.closed = True
+            return Searcher.FINISHED
+        self._left -= 1
+        return {"task": task}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The sweep has heard of it through the scheduler."""
@@ -144,23 +118,27 @@ class _Proposals(_Kept, Searcher):
 class _Decisions(_Kept, FIFOScheduler):
     """Tune reports results; the sweep records them and says whether the trial goes on."""
 
-    def __init__(self, sweep: Sweep, guard: _Guard, silence: _SilenceWatch):
+    def __init__(self, sweep: Sweep, guard: _Guard, silence: _SilenceWatch, proposals: _Proposals):
         super().__init__()  # type: ignore[no-untyped-call]
-        self._sweep, self._guard, self._silence = sweep, guard, silence
+        self._sweep, self._guard, self._silence, self._proposals = sweep, guard, silence, proposals
 
     @property
     def supports_buffered_results(self) -> bool:
         return False
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        go_on = self._guard(self._sweep.report, _task(trial).trial_id, result["report"])
+        trial_id = _task(trial).trial_id
+        go_on = self._guard(self._sweep.report, trial_id, result["report"])
+        if go_on and self._proposals.closed:
+            self._guard(self._sweep.hand_back, trial_id)
+            go_on = False
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Its process is gone. Tune retries nothing: the sweep hands the trial out again, from its checkpoint."""
         trial_id, error = _task(trial).trial_id, _cause(trial)
         if "low on memory" in error:
-            self._guard(self._sweep.died, trial_id, "the node ran out of memory", Status.OUT_OF_MEMORY)
+            self._guard(self._sweep.died, trial_id, OUT_OF_MEMORY, Status.OUT_OF_MEMORY)
         elif self._silence.late(trial_id):
             crash = cause_of_death(error)
             reason, log = crashes.late(self._silence.limit, crash), "\n".join(crash.log if crash else ())
@@ -206,6 +184,11 @@ class _SilenceWatch(_Kept, tune.Callback):
 
     on_trial_error = on_trial_complete
 
+    def forget(self) -> None:
+        """No trial runs any more."""
+        self._heard.clear()
+        self._any = time.monotonic()
+
     def late(self, trial_id: str) -> bool:
         return time.monotonic() - self._heard.get(trial_id, time.monotonic()) > self.limit
 
@@ -222,8 +205,8 @@ class _SilenceWatch(_Kept, tune.Callback):
 _NEEDED = {"trial_id", "training_iteration", "done", "node_ip", "pid"}  # of a result, by Tune itself
 
 
-class _Round(_Kept, tune.Callback):
-    """What happens in every round of Tune's loop."""
+class _EachStep(_Kept, tune.Callback):
+    """What happens in every step of Tune's loop."""
 
     def __init__(self, tick: Callable[[], None]):
         self._tick = tick
@@ -239,24 +222,49 @@ class _Round(_Kept, tune.Callback):
 def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity: Capacity) -> None:
     """Run `sweep` to its end on the connected Ray cluster.
 
-    `tick` is called once a round, several times a second while anything happens.
+    `tick` is called in every step of Tune's loop, several times a second while anything happens. Raises what the sweep
+    and `tick` raise, and ClusterLost where Ray fails.
     """
-    resources = {"CPU": context.cpus} | ({"GPU": context.gpus} if context.gpus else {})
     guard, silence = _Guard(), _SilenceWatch(sweep, context.epoch_timeout_s)
 
-    def round_ended() -> None:
+    def step_ended() -> None:
         guard.check()
         silence.check()
         capacity.update()
         tick()
 
-    with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch:
+    losses = 0
+    while not sweep.finished:
+        epochs = sweep.progress.epochs
+        lost = _round(sweep, context, step_ended, capacity, guard, silence)
+        guard.check()
+        silence.forget()
+        if lost is not None and not _known(sweep, lost):
+            losses = losses + 1 if sweep.progress.epochs == epochs else 1
+            if losses > LOSSES:
+                raise ClusterLost(f"workers were lost {losses} times in a row: {_first_line(lost)}")
+        for trial_id in list(sweep.running):
+            sweep.hand_back(trial_id)
+
+
+def _round(
+    sweep: Sweep,
+    context: TrialContext,
+    step_ended: Callable[[], None],
+    capacity: Capacity,
+    guard: _Guard,
+    silence: _SilenceWatch,
+) -> RayError | None:
+    """One experiment of Tune. Returns the error of a lost worker that Tune does not know, and for which it ends."""
+    resources = {"CPU": context.cpus} | ({"GPU": context.gpus} if context.gpus else {})
+    proposals = _Proposals(sweep, guard, capacity)
+    with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch, environment(SETTINGS):
         tuner = tune.Tuner(
             tune.with_resources(TrialWorker, resources),
             param_space={"context": context},
             tune_config=tune.TuneConfig(
-                search_alg=_Proposals(sweep, guard, capacity),
-                scheduler=_Decisions(sweep, guard, silence),
+                search_alg=proposals,
+                scheduler=_Decisions(sweep, guard, silence, proposals),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: _task(trial).trial_id,
@@ -266,7 +274,7 @@ def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity:
                 name=Path(scratch).name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[silence, _Round(round_ended)],
+                callbacks=[silence, _EachStep(step_ended)],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -274,11 +282,27 @@ def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity:
         try:
             tuner.fit()
         except Exception as error:
-            if not isinstance(error, (RayError, TuneError, ConnectionError)) and not isinstance(
-                error.__cause__, RayError
-            ):
+            cause = error.__cause__
+            if isinstance(cause, (OutOfMemoryError, NodeDiedError)):
+                return cause
+            if not isinstance(error, (RayError, TuneError, ConnectionError)) and not isinstance(cause, RayError):
                 raise
             traceback.print_exc()  # into the log
-            cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise ClusterLost(f"Ray failed: {cause}") from None
-    guard.check()
+            last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise ClusterLost(f"Ray failed: {last}") from None
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _known(sweep: Sweep, lost: RayError) -> bool:
+    """Tell the sweep which trials Ray's memory monitor has ended; False where that cannot be found out."""
+    killed = [trial_id for trial_id in killed_for_memory(str(lost)) if trial_id in sweep.running]
+    for trial_id in killed:
+        sweep.died(trial_id, OUT_OF_MEMORY, Status.OUT_OF_MEMORY)
+    if not killed:
+        why = _first_line(lost)
+        sweep.notes.append(f"a worker was lost, of an unknown trial: all go on from their checkpoints ({why})")
+    return bool(killed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import locale
 import os
 import secrets
@@ -16,15 +17,15 @@ from typing import Any
 
 from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.paths import user_path
-from resnetlab.ray_backend import compat, reaper
+from resnetlab.ray_backend import reaper
 from resnetlab.ray_backend.capacity import fitting
+from resnetlab.ray_backend.environment import environment
 from resnetlab.study import Resources
 
 TOKEN_RULE = (
     "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (cluster/README.md)"
 )
 VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}  # of workers
-SPARED = ("start_monitor", "start_log_monitor", "start_api_server")  # autoscaler, forwarding of logs, dashboard
 PATIENCE = 120.0  # seconds that nodes may take to join
 SOCKET = 107  # bytes that the path of a socket can have
 ROOM = SOCKET - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # for a temporary folder
@@ -66,70 +67,45 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
         raise BadRequest(f"--address {address}: nobody listens there: {error.strerror or error}") from None
 
 
-@contextmanager
-def _settings(address: str | None) -> Iterator[None]:
-    """What Ray reads from this process's environment meanwhile.
+def _settings(address: str | None) -> dict[str, str]:
+    """The environment in which Ray is imported and started. Raises BadRequest where it was imported too early.
 
-    Token authentication, unless RAY_AUTH_MODE says otherwise: a Ray of this run alone has a token that lives as long,
-    in the environment of its processes (Ray would leave one in the home folder that others can read), a cluster's is
-    taken from where Ray looks for it. And such a Ray starts no workers before they are asked for: Tune wants others.
+    Token authentication, unless RAY_AUTH_MODE says otherwise: a Ray of this run alone has a token of this process, in
+    the environment of its processes (Ray would leave one in the home folder that others can read), a cluster's is taken
+    from where Ray looks for it. Ray reads the mode when it is imported and the token once, so both are the same for
+    every sweep of a process. A Ray of this run alone starts no workers before they are asked for (Tune wants others),
+    sends no usage statistics, and keeps its files in `temporary_folder`.
     """
-    ours = {"RAY_prestart_worker_first_driver": "0"} if address is None else {}
-    if address is None and os.environ.get("RAY_AUTH_MODE", "token") == "token":
-        ours["RAY_AUTH_MODE"] = "token"
-        if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
-            ours["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
-    elif _has_token():
-        ours["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "token")
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        import ray
+    found: dict[str, str] = {}
+    if address is None:
+        found |= {"RAY_prestart_worker_first_driver": "0", "RAY_TMPDIR": str(temporary_folder())}
+        found["RAY_USAGE_STATS_ENABLED"] = os.environ.get("RAY_USAGE_STATS_ENABLED", "0")
+    if not os.environ.get("RAY_AUTH_MODE") and (address is None or _has_token()):
+        if "ray" in sys.modules and not _asked_for_tokens:
+            raise BadRequest(
+                "RAY_AUTH_MODE: is not set, and Ray was imported before the sweep, which is when it reads it: set it "
+                "before `import ray`, or start the sweep first (allowed: token, disabled)"
+            )
+        _asked_for_tokens.append(True)
+        found["RAY_AUTH_MODE"] = "token"
+    mode = found.get("RAY_AUTH_MODE") or os.environ.get("RAY_AUTH_MODE")
+    if address is None and mode == "token" and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        found["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or _own_token()
+    return found
 
-        if not ray.is_initialized():  # Ray reads its settings when it is imported, which may have been long ago
-            settings = compat.private(*compat.SETTINGS)
-            settings.Config.initialize("")
-            settings.AuthenticationTokenLoader.instance().reset_cache()
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+
+_asked_for_tokens: list[bool] = []  # not empty: this process imported Ray with RAY_AUTH_MODE=token, set here
+
+
+@functools.cache
+def _own_token() -> str:
+    return secrets.token_hex(32)
 
 
 def _has_token() -> bool:
     """True where Ray will find one."""
     place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))  # noqa: PTH111
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or place.is_file()
-
-
-def _check_token(address: str) -> None:
-    """BadRequest where the cluster refuses this client (Ray would try for 20 seconds, and not say why), or lets in
-    anybody."""
-    from ray.exceptions import AuthenticationError, RayError
-
-    if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():
-        raise BadRequest(f"--address {address}: there is no token: {TOKEN_RULE}")
-    place = (
-        None
-        if address.startswith("ray://")
-        else compat.private(*compat.BOOTSTRAP).canonicalize_bootstrap_address(address)
-    )
-    if place is None:
-        return
-    try:
-        compat.private(*compat.CLIENT).GcsClient(address=place)
-    except AuthenticationError:
-        raise BadRequest(f"--address {address}: the cluster refuses this client: {TOKEN_RULE}") from None
-    except RayError:
-        return  # connecting says more
-    if not os.environ.get("RAY_AUTH_MODE"):
-        raise BadRequest(
-            f"--address {address}: the cluster asks for no token: anyone who reaches it can run code on it. Start it "
-            "with one (cluster/README.md), or set RAY_AUTH_MODE=disabled to use it as it is"
-        )
 
 
 @contextmanager
@@ -147,7 +123,7 @@ def connect(
     port.
     BadRequest where the cluster cannot fit a single trial, ClusterLost where there is none at `address`.
     """
-    with _settings(address), _own_ray() if address is None else _joined(address):
+    with environment(_settings(address)), _own_ray() if address is None else _joined(address):
         import ray
 
         if address is not None:
@@ -165,19 +141,11 @@ def connect(
 
 @contextmanager
 def _own_ray() -> Iterator[None]:
-    """A Ray for this process alone, whatever else runs here, without the processes that nothing uses."""
+    """A Ray for this process alone, whatever else runs here."""
     import ray
 
     with reaper.reaped() as ends:
-        with _spared():
-            context = _init(
-                "a local Ray",
-                {},
-                address="local",
-                include_dashboard=False,
-                object_store_memory=256 << 20,
-                _temp_dir=temporary_folder(),
-            )
+        context = _init("a local Ray", {}, address="local", include_dashboard=False, object_store_memory=256 << 20)
         ends(context.address_info["session_dir"])
         try:
             yield
@@ -185,8 +153,9 @@ def _own_ray() -> Iterator[None]:
             ray.shutdown()
 
 
-def temporary_folder() -> str:
-    """Where a local Ray keeps its sockets, logs and spilled objects: in $RAY_TMPDIR, else in $TMPDIR, else in /tmp.
+def temporary_folder() -> Path:
+    """The folder whose subfolder `ray` holds a local Ray's sockets, logs and spilled objects: $RAY_TMPDIR, else
+    $TMPDIR, else /tmp.
 
     Linux allows 107 bytes for the path of a socket. A TMPDIR that leaves no room for Ray's, as the long ones of batch
     systems, is passed over; a RAY_TMPDIR that does not, is refused. BadRequest.
@@ -199,14 +168,14 @@ def temporary_folder() -> str:
                 f"RAY_TMPDIR: {folder}: has {len(os.fsencode(folder))} bytes, too many for the sockets in it, whose "
                 f"paths can have {SOCKET} (allowed: {ROOM})"
             )
-        return str(folder / "ray")
+        return folder
     try:
         places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
     except FileNotFoundError as error:
         raise BadRequest(f"TMPDIR: {error.strerror or error}") from None
     for folder in places:
         if not _too_long(folder) and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
-            return str(folder / "ray")
+            return folder
     raise BadRequest(
         f"TMPDIR: {places[0]}: is too long for Ray's sockets, and /tmp cannot be written; set RAY_TMPDIR to a folder "
         f"whose path has at most {ROOM} bytes"
@@ -218,27 +187,14 @@ def _too_long(folder: Path) -> bool:
 
 
 @contextmanager
-def _spared() -> Iterator[None]:
-    """What Ray starts meanwhile lacks `SPARED`. Ray has no option for it."""
-    Node = compat.private(*compat.NODE).Node
-    before = {name: vars(Node)[name] for name in SPARED if name in vars(Node)}
-    for name in before:
-        setattr(Node, name, lambda *arguments, **options: None)
-    try:
-        yield
-    finally:
-        for name, method in before.items():
-            setattr(Node, name, method)
-
-
-@contextmanager
 def _joined(address: str) -> Iterator[None]:
     """The cluster at `address`, whose workers get our package from here."""
     import ray
 
     import resnetlab
 
-    _check_token(address)
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():
+        raise BadRequest(f"--address {address}: there is no token: {TOKEN_RULE}")
     try:
         _init(f"--address {address}", {"py_modules": [resnetlab]}, address=address)
     except ClusterLost:
@@ -248,6 +204,11 @@ def _joined(address: str) -> Iterator[None]:
             ) from None
         raise
     try:
+        if not os.environ.get("RAY_AUTH_MODE") and not address.startswith("ray://"):
+            raise BadRequest(
+                f"--address {address}: the cluster asks for no token: anyone who reaches it can run code on it. Start "
+                "it with one (cluster/README.md), or set RAY_AUTH_MODE=disabled to use it as it is"
+            )
         yield
     finally:
         ray.shutdown()
@@ -255,16 +216,18 @@ def _joined(address: str) -> Iterator[None]:
 
 def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
     """Connect, with `more` in the workers' environment; gives Ray's word on what was reached. ClusterLost where that
-    cannot be done."""
+    cannot be done, BadRequest where the cluster refuses this client, which Ray takes 20 seconds to say."""
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         return ray.init(runtime_env={"env_vars": VARIABLES, **more}, **quiet, **options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
+        if "AuthenticationError" in str(error.__cause__):
+            raise BadRequest(f"{where}: the cluster refuses this client: {TOKEN_RULE}") from None
         raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
     except OSError as error:
-        place = options.get("_temp_dir", "its temporary folder")
+        place = os.environ.get("RAY_TMPDIR", "its temporary folder")
         raise BadRequest(f"{where}: cannot use {place}: {error.strerror or error} (RAY_TMPDIR names another)") from None
 
 

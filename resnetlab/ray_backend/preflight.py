@@ -1,4 +1,5 @@
-"""What every node of a cluster has, asked before the first trial: versions, devices, memory, the data, the storage.
+"""What every node of a cluster has, asked before the first trial: versions, environment variables that choose how to
+compute, devices, memory, the data, the storage.
 
 One task on each node answers. It makes the datasets in the node's cache where they are missing, which the cache's lock
 leaves to one process, and writes and reads the storage. What was found is shown in one table; where a node would alter
@@ -28,22 +29,41 @@ from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import Dataset, prepare
 
 ALTERS = ("python", "resnetlab", "torch", "torchvision", "numpy")  # what training computes with
+VARIABLES = (  # with which a user chooses how oneDNN, torch and cuBLAS compute
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_CPU_ISA_HINTS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",  # oneDNN's names of old, which it still reads
+    "DNNL_CPU_ISA_HINTS",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
 PATIENCE = 15.0  # seconds between words on what is waited for
 MENDS = {
     "versions": "Install the versions of cluster/constraints.txt on every node, or take the node out of the cluster.",
+    "variables": "Set these variables alike on every node, before Ray starts there, and where the sweep is started.",
     "data": "Give every node the same files at the same place.",
     "storage": "Use a file system that every node mounts at this path, or a URL (s3://…, gs://…).",
 }
 
 
+def variables() -> dict[str, str]:
+    """Those of VARIABLES that are set here."""
+    return {name: value for name in VARIABLES if (value := os.environ.get(name))}
+
+
 @dataclass(frozen=True)
 class Asked:
-    """What the nodes are held against: the driver's folder and versions, and each dataset with its hash, by a name."""
+    """What the nodes are held against: the driver's folder, versions and environment variables, and each dataset with
+    its hash, by a name."""
 
     folder: ResultsFolder
     cache: Path  # on each node
     data: Mapping[str, tuple[DataConfig, str]]
     versions: Mapping[str, str] = field(default_factory=versions)
+    variables: Mapping[str, str] = field(default_factory=variables)
 
     @classmethod
     def of(cls, folder: ResultsFolder, cache: Path, datasets: Mapping[str, Dataset]) -> Asked:
@@ -66,6 +86,7 @@ class Node:
     host: str
     address: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
     gpus: tuple[str, ...] = ()
     memory: int | None = None  # bytes that are free
@@ -81,8 +102,8 @@ class Node:
 def check(asked: Asked, tick: Callable[[], None], say: Callable[[Any], None]) -> list[dict[str, Any]]:
     """Ask every node, show what they have, and return it, as JSON may hold it.
 
-    `tick` is called every second; `say` shows a line or a table. Raises NodeRefused for versions, BadData for data,
-    BadRequest for storage, with all that is wrong in one message; ClusterLost where no node answers.
+    `tick` is called every second; `say` shows a line or a table. Raises NodeRefused for versions and variables, BadData
+    for data, BadRequest for storage, with all that is wrong in one message; ClusterLost where no node answers.
     """
     nodes = _answers(asked, tick, say)
     if len(nodes) > 1 or _problems(asked, nodes):
@@ -151,6 +172,7 @@ def _ask(place: str, token: str, node: str, cache: str, data: Mapping[str, Any])
     return {
         "host": platform.node(),
         "versions": versions(),
+        "variables": variables(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "gpus": _gpus(),
         "memory": _memory(),
@@ -192,9 +214,9 @@ def _memory() -> int | None:
     return int(psutil.virtual_memory().available)
 
 
-def _plain(name: str, version: str | None) -> str:
+def _plain(name: str, version: str) -> str:
     """What of a version matters: not how its package was built, and not Python's third number."""
-    plain = (version or "absent").partition("+")[0]
+    plain = version.partition("+")[0]
     return ".".join(plain.split(".")[:2]) if name == "python" else plain
 
 
@@ -205,8 +227,9 @@ def _problems(asked: Asked, nodes: list[Node]) -> list[tuple[str, str]]:
         if node.problem:
             found.append(("versions", f"{node.name} {node.problem}"))
             continue
-        for name, ours, theirs in _others(asked.versions, node.versions):
-            found.append(("versions", f"{node.name} has {name} {theirs}, the driver {ours}: that may alter results"))
+        for kind in ("versions", "variables"):
+            for name, ours, theirs in _others(getattr(asked, kind), getattr(node, kind)):
+                found.append((kind, f"{node.name} has {name} {theirs}, the driver {ours}: that may alter results"))
         for name, (_, ours) in asked.data.items():
             theirs = node.data[name]
             if theirs != ours:
@@ -221,13 +244,11 @@ def _problems(asked: Asked, nodes: list[Node]) -> list[tuple[str, str]]:
 
 
 def _others(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Name, version there and version here of what would alter results."""
-    pairs = [(name, ours.get(name), theirs.get(name)) for name in ALTERS]
-    return [
-        (name, here or "absent", there or "absent")
-        for name, here, there in pairs
-        if _plain(name, here) != _plain(name, there)
-    ]
+    """Name, version or value here and there of what would alter results."""
+    pairs = [(name, ours.get(name, "absent"), theirs.get(name, "absent")) for name in ALTERS]
+    found = [(name, here, there) for name, here, there in pairs if _plain(name, here) != _plain(name, there)]
+    values = [(name, ours.get(name, "unset"), theirs.get(name, "unset")) for name in VARIABLES]
+    return found + [(name, here, there) for name, here, there in values if here != there]
 
 
 def table(asked: Asked, nodes: list[Node]) -> Table:
@@ -248,6 +269,7 @@ def table(asked: Asked, nodes: list[Node]) -> Table:
         label = cells[0][0]
         values = [value for _, value in cells]
         stops = label in refused or (label == "storage" and any(node.storage or node.problem for node in nodes))
+        stops |= label == "variables" and any(_others(asked.variables, node.variables) for node in nodes)
         verdict = "refused" if stops else "differs" if len(set(values)) > 1 else ""
         shown.add_row(label, *values, verdict, style="bold" if verdict else None)
     shown.add_row("free memory", *(_free(group) for group in groups), "")
@@ -259,6 +281,7 @@ def _facts(asked: Asked, node: Node) -> list[tuple[str, str]]:
     if node.problem:
         return [(label, "?") for label, _ in _facts(asked, Node("", "", data=dict.fromkeys(asked.data, "")))]
     facts = [(name, node.versions.get(name, "absent")) for name in asked.versions]
+    facts.append(("variables", ", ".join(f"{name}={value}" for name, value in node.variables.items()) or "none"))
     facts.append(("machine", node.machine))
     names = [gpu.rpartition(",")[0] for gpu in node.gpus]
     facts.append(("GPUs", ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names)) or "none"))
@@ -275,8 +298,8 @@ def _free(group: list[Node]) -> str:
 
 
 def decisive() -> dict[str, str]:
-    """The versions here of what would alter results."""
-    return {name: found for name, found in versions().items() if name in ALTERS}
+    """The versions and variables here of what would alter results."""
+    return {name: found for name, found in versions().items() if name in ALTERS} | variables()
 
 
 @remembered
@@ -287,7 +310,8 @@ def _here() -> Mapping[str, str]:
 def check_here(wanted: Mapping[str, str]) -> None:
     """In a trial, on a node that may have joined after the preflight: NodeRefused where it would alter results."""
     for name, ours, theirs in _others(wanted, _here()) if wanted else ():
+        mend = "set it alike before Ray starts there" if name in VARIABLES else "install that"
         raise NodeRefused(
             f"node {platform.node()}, which joined during the sweep, has {name} {theirs}, the sweep's is {ours}: "
-            "take it out of the cluster, or install that"
+            f"take it out of the cluster, or {mend}"
         )

@@ -12,8 +12,9 @@ from resnetlab.analysis.confirm.estimands import INTERACTION
 from resnetlab.analysis.failures import to_go
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import Counts, full_budget
+from resnetlab.experiment.metrics import Metric
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import asked, listed, missing, percent, percents, sentence, signed
+from resnetlab.report.formatting import EFFECT, asked, listed, missing, percent, percents, sentence, signed
 from resnetlab.study.records import Status
 from resnetlab.wording import plural
 
@@ -71,15 +72,20 @@ def answer(findings: Findings) -> Answer:
         f"{note}; exploratory".removeprefix("; ") if alone else note for note, alone in zip(own, free, strict=True)
     ]
     rows = list(ranked(effects.assign(note=labelled if not all(free) else own)).itertuples(index=False))
-    delta = f"{results.plan.delta:g}" if results.plan else ""
+    delta = results.plan.delta_text if results.plan else ""
+    found = statements(rows, delta)
+    return Answer(in_words(effects, delta), _lead(results, effects, free), _best(findings), common, *found)
+
+
+def statements(rows: Sequence[Any], delta: str, metric: Metric = EFFECT) -> tuple[list[Statement], ...]:
+    """The rows of the effects table by verdict: effect, equivalent, inconclusive, not estimable. delta: with unit."""
 
     def of(verdict: str) -> list[Statement]:
-        return [_statement(row, delta) for row in rows if row.verdict == verdict]
+        return [_statement(row, delta, metric) for row in rows if row.verdict == verdict]
 
     known = ("effect", "equivalent", "inconclusive")
     rest = [Statement(asked(row), "", row.note) for row in rows if row.verdict not in known]
-    found = of("effect"), of("equivalent"), of("inconclusive"), rest
-    return Answer(in_words(effects, delta), _lead(results, effects, free), _best(findings), common, *found)
+    return of("effect"), of("equivalent"), of("inconclusive"), rest
 
 
 def in_words(effects: pd.DataFrame, delta: str) -> str:
@@ -97,14 +103,14 @@ def in_words(effects: pd.DataFrame, delta: str) -> str:
     pairs = effects[(effects["estimand"] == INTERACTION) & (effects["verdict"] == "effect")]["factor"].tolist()
     said = [f"What matters: {_some(matter)}." if matter else "Nothing is confirmed to matter."]
     said += [f"What depends on each other: {_some(pairs)}."] if pairs else []
-    said += [f"No difference beyond ±{delta} points: {_some(alike)}."] if alike else []
+    said += [f"No difference beyond ±{delta}: {_some(alike)}."] if alike else []
     said += [f"Undecided: {_some(rest)}."] if rest else []
     return " ".join(said)
 
 
 def _arms_in_words(main: pd.DataFrame, delta: str) -> str:
     """`Other than scratch: transfer. Undecided against scratch: transfer-full.`"""
-    words = {"effect": "Other than", "equivalent": f"Within ±{delta} points of"}
+    words = {"effect": "Other than", "equivalent": f"Within ±{delta} of"}
     said: dict[str, list[str]] = {}
     for row in main.itertuples(index=False):
         said.setdefault(f"{words.get(row.verdict, 'Undecided against')} {row.reference}", []).append(row.level)
@@ -117,14 +123,14 @@ def _some(names: list[str]) -> str:
     return listed(names) if len(names) <= NAMED else f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
 
 
-def _statement(row: Any, delta: str) -> Statement:
-    size = signed(row.estimate, unit=True)
+def _statement(row: Any, delta: str, metric: Metric) -> Statement:
+    size = signed(row.estimate, unit=True, metric=metric)
     said = {
         "effect": f"{asked(row)}: {size}",
-        "equivalent": f"{asked(row)}: no effect beyond ±{delta} points (estimate {size})",
+        "equivalent": f"{asked(row)}: no effect beyond ±{delta} (estimate {size})",
         "inconclusive": f"{asked(row)}: {size}",
     }
-    return Statement(said[row.verdict], sentence(row), row.note)
+    return Statement(said[row.verdict], sentence(row, metric), row.note)
 
 
 def _lead(results: Results, effects: pd.DataFrame, free: Sequence[bool]) -> str:

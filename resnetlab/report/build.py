@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,15 +34,10 @@ def build(findings: Findings) -> Path | str:
     # Seconds of imports, after what can be refused has been.
     from resnetlab.report.figures.catalog import NAMES, gallery
     from resnetlab.report.page import page
-    from resnetlab.report.rendering import FORMATS, inline, render
+    from resnetlab.report.rendering import FORMATS
 
-    results, figures = findings.results, {}
-    files: dict[str, bytes] = {}
-    for drawing in gallery(findings):
-        made = render(drawing)
-        files |= {f"figures/{drawing.name}.{kind}": content for kind, content in made.items()}
-        figures[drawing.name] = (drawing, inline(made["svg"], drawing.name))
-    files["figures/captions.md"] = _captions([drawing for drawing, _ in figures.values()]).encode()
+    results = findings.results
+    figures, files = drawn(gallery(findings))
     files["report.html"] = page(findings, figures).encode("utf-8", console.ERRORS)
     folder = results.folder
     try:
@@ -88,8 +84,16 @@ def one_figure(place: str | Path, name: str, out: str | Path, columns: int | Non
     return caption(drawing)
 
 
-def _captions(drawings: list[Drawing]) -> str:
-    """What marks and intervals mean, for whoever takes a figure out of the folder."""
-    from resnetlab.report.rendering import caption
+def drawn(drawings: Sequence[Drawing]) -> tuple[dict[str, tuple[Drawing, str]], dict[str, bytes]]:
+    """The figures for a page, by name with their SVG as an element; and as files, with their captions for whoever takes
+    one out of the folder."""
+    from resnetlab.report.rendering import caption, inline, render
 
-    return "\n".join(f"**{drawing.name}**: {caption(drawing)}\n" for drawing in drawings)
+    figures: dict[str, tuple[Drawing, str]] = {}
+    files: dict[str, bytes] = {}
+    for drawing in drawings:
+        made = render(drawing)
+        files |= {f"figures/{drawing.name}.{kind}": content for kind, content in made.items()}
+        figures[drawing.name] = (drawing, inline(made["svg"], drawing.name))
+    captions = "\n".join(f"**{drawing.name}**: {caption(drawing)}\n" for drawing in drawings)
+    return figures, files | {"figures/captions.md": captions.encode()}

@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from resnetlab import wording
-from resnetlab.experiment.metrics import METRICS
+from resnetlab.experiment.metrics import METRICS, Metric
 from resnetlab.wording import level_text
 
 Number: TypeAlias = float | Any  # a cell of a table: it may also be None, NaN or NA
-MINUS, DASH, TIMES = "\u2212", "\u2013", "\u00d7"
+EFFECT = METRICS["effect"]
+MINUS, DASH, TIMES, NARROW = "\u2212", "\u2013", "\u00d7", "\u202f"  # NARROW: a space that does not break
 
 
 def missing(value: Any) -> bool:
@@ -21,23 +22,22 @@ def missing(value: Any) -> bool:
     return bool(pd.isna(value))
 
 
-def signed(fraction: float, unit: bool = False) -> str:
-    """A difference of accuracies: `+1.20`, or `+1.20 points`."""
-    if missing(fraction):
+def signed(value: float, unit: bool = False, metric: Metric = EFFECT) -> str:
+    """A difference, by default of accuracies: `+1.20`, or `+1.20 points`."""
+    if missing(value):
         return DASH
-    metric = METRICS["effect"]
-    text = f"{fraction * metric.scale:+.{metric.digits}f}".replace("-", MINUS)
-    return f"{text} {metric.unit}" if unit else text
+    text = f"{value * metric.scale:+,.{metric.digits}f}".replace("-", MINUS)
+    return f"{text} {metric.unit}" if unit and metric.unit else text
 
 
-def interval(low: float, high: float) -> str:
+def interval(low: float, high: float, metric: Metric = EFFECT) -> str:
     """`+0.80 … +1.60`"""
-    return f"{signed(low)} … {signed(high)}" if not missing(low) else "no interval"
+    return f"{signed(low, metric=metric)} … {signed(high, metric=metric)}" if not missing(low) else "no interval"
 
 
 def percent(fraction: float | None) -> str:
     """An accuracy: `84.31 %`."""
-    return METRICS["test_accuracy"].show(None if missing(fraction) else fraction).replace(" ", "\u202f")
+    return METRICS["test_accuracy"].show(None if missing(fraction) else fraction).replace(" ", NARROW)
 
 
 def percents(low: Number, high: Number) -> str:
@@ -84,8 +84,9 @@ def settings(values: Mapping[str, Any]) -> str:
 def asked(row: Any) -> str:
     """What a row of the effects table compares: `kernel 5 instead of 3`."""
     if row.estimand == "interaction":
-        sides = zip(row.factor.split(f" {TIMES} "), row.level.split(", "), strict=True)
-        return f" {TIMES} ".join(f"{factor} {name}" for factor, name in sides) + " (interaction)"
+        swaps = interacting(row)
+        text = f" {TIMES} ".join(f"{factor} {name}" for factor, name in swaps.items()) if swaps else row.name
+        return f"{text} (interaction)"
     if not row.level or not row.reference:
         return str(row.name)
     where = row.estimand.partition(" where ")[2].replace("=", " ")
@@ -93,10 +94,17 @@ def asked(row: Any) -> str:
     return f"{factor}{row.level} instead of {row.reference}" + (f" where {where}" if where else "")
 
 
-def sentence(row: Any) -> str:
+def interacting(row: Any) -> dict[str, str]:
+    """The two factors of an interaction, each with its level; empty where a name or a level has the sign that joins
+    them."""
+    factors, levels = row.factor.split(f" {TIMES} "), row.level.split(", ")
+    return dict(zip(factors, levels, strict=True)) if len(factors) == len(levels) == 2 else {}
+
+
+def sentence(row: Any, metric: Metric = EFFECT) -> str:
     """The evidence for one comparison: `95% interval +0.80 … +1.60, n = 3 against 3, adjusted p = 0.013`."""
     runs = f"n = {row.n:.0f} against {row.n_reference:.0f}"
-    return f"95% interval {interval(row.low, row.high)}, {runs}, adjusted p {equals(p_value(row.p_adjusted))}"
+    return f"95% interval {interval(row.low, row.high, metric)}, {runs}, adjusted p {equals(p_value(row.p_adjusted))}"
 
 
 def equals(text: str) -> str:

@@ -76,14 +76,11 @@ PARTS: dict[str, tuple[SectionModule, ...]] = {
 def page(findings: Findings, figures: Mapping[str, tuple[Drawing, str]]) -> str:
     """The report as HTML. figures: by name, each with its SVG as an element. All text from the tables is escaped."""
     results = findings.results
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_part), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    environment.filters["markup"] = Markup  # for our own SVG only
-    script = _part("report.js")
-    return environment.get_template("report.html").render(
-        study=results.study,
+    return render(
+        kind="Ablation report · study",
+        name=results.study.name,
+        title=results.study.title or results.study.name,
+        question=results.study.question,
         answer=answer(findings),
         published=published.in_words(findings),
         contents=_contents(findings),
@@ -94,10 +91,24 @@ def page(findings: Findings, figures: Mapping[str, tuple[Drawing, str]]) -> str:
         trials_foot=Counts.of(results.trials).words(""),
         phases=_present(results.trials["phase"], Phase),
         statuses=[(status, WORDS[Status(status)]) for status in _present(results.trials["status"], Status)],
+        source="the tables of this results folder alone",
+    )
+
+
+def render(**parts: Any) -> str:
+    """The page of these parts, as report.html names them; the table of all trials only where there are `trials`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_part), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["markup"] = Markup  # for our own SVG only
+    script = _part("report.js")
+    return environment.get_template("report.html").render(
         style=Markup(_part("report.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=__version__,
+        **{"trials": None, "question": "", "published": ""} | parts,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -72,7 +73,9 @@ def render(drawing: Drawing, formats: Sequence[str] = FORMATS) -> dict[str, byte
     """The drawing as files, by format. The same data give the same bytes."""
     width, _ = drawing.size
     made = {}
-    with matplotlib.style.context(str(STYLE)), matplotlib.rc_context({"font.sans-serif": [FONT, *drawing.fonts]}):
+    fonts = matplotlib.rc_context({"font.sans-serif": [FONT, *drawing.fonts]})
+    with matplotlib.style.context(str(STYLE)), fonts, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box in the picture; the SVG has the text
         figure = Figure(figsize=drawing.size)
         drawing.draw(figure.subplots())
         words = wrapped(drawing.foot, int(width * 23))

@@ -5,6 +5,8 @@ From the tables alone, by whoever may read them; a sweep that runs is known by i
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,9 +24,10 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.sweep_status import SweepStatus, time_left
 from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.commands import continued
+from resnetlab.experiment.metrics import Metric
 from resnetlab.report.answer import answer, ranked
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import asked, interval, missing, p_value, signed
+from resnetlab.report.formatting import EFFECT, asked, interval, missing, p_value, signed
 from resnetlab.report.rerun_command import rerun_command
 from resnetlab.storage.lease import Holder, holder
 from resnetlab.study.records import Phase, Status
@@ -182,23 +185,22 @@ def _next(results: Results, state: str, place: str) -> str:
     return rerun_command(results, place, str(chosen), "--export", "model")
 
 
-def conclusions(said: Told, width: int) -> Table | None:
-    """The comparisons in short, the confirmed first; None where none has an estimate."""
-    found = said.found
+def conclusions(found: pd.DataFrame, marks: Sequence[str], width: int, metric: Metric = EFFECT) -> Table | None:
+    """The comparisons in short, from the ranked effects; None where none has an estimate. marks: after each verdict."""
     if found["estimate"].isna().all():
         return None
-    most = max(ROWS, int((found["verdict"] == "effect").sum()))
+    most, unit = _most(found), metric.unit or "effect"
     wide, narrow = width >= 90, width < 60
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("comparison", overflow="fold")
-    headings = ["points, 95% interval"] if narrow else ["points", "95% interval"]
+    headings = [f"{unit}, 95% interval"] if narrow else [unit, "95% interval"]
     for heading in [*headings, *(["n", "adjusted p"] if wide else [])]:
         table.add_column(heading, justify="right", min_width=min(15, len(heading)), no_wrap=not narrow)
     table.add_column("verdict", min_width=14)
-    for row, declared in zip(found.head(most).itertuples(index=False), said.declared, strict=False):
-        size = [signed(row.estimate), "" if missing(row.low) else interval(row.low, row.high)]
+    for row, mark in zip(found.head(most).itertuples(index=False), marks, strict=False):
+        size = [signed(row.estimate, metric=metric), "" if missing(row.low) else interval(row.low, row.high, metric)]
         runs = [f"{row.n:.0f} / {row.n_reference:.0f}", p_value(row.p_adjusted)] if wide else []
-        verdict = f"{row.verdict}{' *' * (mixed(said) and not declared)}"
+        verdict = f"{row.verdict}{mark}"
         colour = COLOURS.get(str(row.verdict), "dim")
         table.add_row(asked(row), *(["\n".join(size)] if narrow else size), *runs, Text(verdict, style=colour))
     return table
@@ -209,9 +211,13 @@ def mixed(said: Told) -> bool:
     return len(set(said.declared)) > 1
 
 
-def left_out(said: Told) -> int:
+def left_out(found: pd.DataFrame) -> int:
     """Comparisons that the short table has no place for."""
-    return max(0, len(said.found) - max(ROWS, int((said.found["verdict"] == "effect").sum())))
+    return max(0, len(found) - _most(found))
+
+
+def _most(found: pd.DataFrame) -> int:
+    return max(ROWS, int((found["verdict"] == "effect").sum()))
 
 
 def failed(said: Told) -> list[str]:
@@ -230,6 +236,12 @@ def failed(said: Told) -> list[str]:
     return lines
 
 
+def screen() -> Console:
+    """Standard output, of a fixed width where it is no terminal and none is given."""
+    redirected = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=PLAIN if redirected else None, highlight=False)
+
+
 def show(said: Told, console: Console, standing: bool = True) -> None:
     """Print it: where the sweep stands, unless that was just seen; the conclusions, the report and what to do next."""
 
@@ -242,13 +254,13 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
         console.print(Text(now.study, style="bold").append(f": {said.state}{on}", style=""), soft_wrap=True)
         console.print(now.table(console.width) if console.is_terminal else Text(now.line()), soft_wrap=True)
     say(f"\n{said.lead}")
-    table = conclusions(said, console.width)
+    table = conclusions(said.found, [" *" * (mixed(said) and not one) for one in said.declared], console.width)
     if table is not None:
         console.print(table)
         if mixed(said):
             say("* exploratory: no hypothesis asked for it beforehand", style="dim")
-        if left_out(said):
-            say(f"and {left_out(said)} more in the report", style="dim")
+        if left_out(said.found):
+            say(f"and {left_out(said.found)} more in the report", style="dim")
     say(said.best)
     for line in failed(said):
         say(line, "red")

@@ -39,6 +39,9 @@ def study_of(
         raise BadRequest(f"{name}: no published study of this name (allowed: {known})")
     if not 0 < scale <= 1:
         raise BadRequest(f"--scale {scale}: need 0 < scale <= 1")
+    for option, given, key in (("--seeds", seeds, "confirm.seeds"), ("--data", data, "dataset.root")):
+        if given is not None and key in (changes or {}):
+            raise BadRequest(f"{option} {given}: --set {key} gives it too (allowed: one of them)")
     content: dict[str, Any] = {"name": name} | read_yaml(path)
     if seeds is not None:
         content["confirm"]["seeds"] = seeds
@@ -67,7 +70,7 @@ def _shorten(content: dict[str, Any], scale: float) -> None:
         return max(1, round(epochs * scale))
 
     content["search"]["epochs"] = fewer(content["search"]["epochs"])
-    content["baseline"]["data_fraction"] = scale
+    content["baseline"]["data_fraction"] = scale * content["baseline"].get("data_fraction", 1.0)
     for arm in content["arms"].values():
         if "epochs" in arm:
             arm["epochs"] = fewer(arm["epochs"])

@@ -8,13 +8,11 @@ from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from resnetlab.errors import BadRequest
-from resnetlab.paths import user_path
 from resnetlab.search.optuna_sampler import STATES, OptunaSampler
+from resnetlab.search.optuna_storage import open_storage
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.study import Study
@@ -35,7 +33,7 @@ def write(study: Study, folder: ResultsFolder, where: str) -> int:
     rows = [row for row in rows if row["status"] != Status.REPLACED]
     frozen = [_frozen(search, row, values.get(row["trial_id"], {})) for row in rows]
     try:
-        storage = _storage(where)
+        storage = open_storage(where)
         if study.name in optuna.get_all_study_names(storage):
             held = optuna.load_study(study_name=study.name, storage=storage)
             if OURS not in held.user_attrs:
@@ -51,20 +49,6 @@ def write(study: Study, folder: ResultsFolder, where: str) -> int:
     except Exception as error:  # of the storage: SQLAlchemy's, the file system's, the journal's
         raise BadRequest(f"--optuna {where}: cannot be written: {str(error).splitlines()[0]}") from None
     return len(frozen)
-
-
-def _storage(where: str) -> BaseStorage:
-    if "://" in where:
-        return RDBStorage(where)
-    path = user_path(where, "--optuna")
-    if not path.parent.is_dir():
-        raise BadRequest(f"--optuna {where}: no such folder {path.parent}")
-    match path.suffix:
-        case ".db" | ".sqlite" | ".sqlite3":
-            return RDBStorage(f"sqlite:///{path}")
-        case ".log" | ".journal":
-            return JournalStorage(JournalFileBackend(str(path)))
-    raise BadRequest(f"--optuna {where}: need a file .db (SQLite), .log or .journal, or a URL")
 
 
 def _values(folder: ResultsFolder) -> dict[str, dict[int, float]]:

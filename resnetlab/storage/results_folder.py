@@ -97,7 +97,7 @@ class ResultsFolder:
 
         try:
             return self._asked(whole)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the second where a file stands in place of the folder
             return None
 
     def read_json(self, name: str) -> dict[str, Any] | None:

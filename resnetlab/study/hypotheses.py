@@ -78,12 +78,13 @@ def _side(text: str, space: Space) -> tuple[str, Any]:
         raise ValueError(f"{name} is tuned over a range, not compared (allowed: {', '.join(compared) or 'none'})")
     factor = space[name]
     for level in factor.levels:
-        if _means(found["level"], level):
+        if means_level(found["level"], level):
             return name, level
     raise ValueError(f"{name} has no level {found['level']!r} (allowed: {', '.join(map(_written, factor.levels))})")
 
 
-def _means(text: str, level: Any) -> bool:
+def means_level(text: str, level: Any) -> bool:
+    """Whether `text`, as a person types it, means this level."""
     if text == _written(level):
         return True
     if isinstance(level, bool):

@@ -21,7 +21,15 @@ from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.settings import check_level, typed_factors, typed_settings
 from resnetlab.study.space import Space
-from resnetlab.study.trial_config import DETERMINISTIC, PRECISION, DataConfig, Precision, TrialConfig, trial_type
+from resnetlab.study.trial_config import (
+    DETERMINISTIC,
+    PLACES,
+    PRECISION,
+    DataConfig,
+    Precision,
+    TrialConfig,
+    trial_type,
+)
 from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml
 
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
@@ -371,7 +379,16 @@ class Study(Frozen):
         """What may not change while results of this name exist. Changed confirm or hypotheses lead to a new plan; a
         file of weights changes the ids of the trials that start from it, and of no other."""
         left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights"}
-        return self.model_dump(mode="json", exclude=left_out) | {"dataset": self.dataset.identity()}
+        content = {name: value for name, value in self.recorded().items() if name not in left_out}
+        return content | {"dataset": self.dataset.identity()}
+
+    def recorded(self) -> dict[str, Any]:
+        """What study.json holds: everything but where the data lies, which may change."""
+        content = self.model_dump(mode="json")
+        for data in (content["dataset"], *(arm.get("data", {}) for arm in content["arms"].values())):
+            for name in PLACES:
+                data.pop(name, None)
+        return content
 
     @property
     def study_hash(self) -> str:

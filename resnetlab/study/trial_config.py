@@ -104,6 +104,9 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
+
+
 class DataConfig(Frozen):
     """Which images, which label, which split. `root`, `font_dir` and `download` say only where the bytes lie."""
 
@@ -131,7 +134,7 @@ class DataConfig(Frozen):
 
     def identity(self) -> dict[str, Any]:
         """The part that changes the answer; the bytes themselves are named by the dataset's own hash."""
-        return self.model_dump(exclude={"root", "font_dir", "download"})
+        return self.model_dump(exclude=set(PLACES))
 
 
 class TrialConfig(Frozen):

@@ -142,6 +142,12 @@ def begins(trial_id: str) -> str:
     )
 
 
+def begun(log: str) -> str | None:
+    """The trial that began last in a worker's log."""
+    found = BEGINS.findall(log)
+    return found[-1][0] if found else None
+
+
 def oom_kills() -> int | None:
     """How many processes of this machine the kernel has ended for want of memory since it was started; None where it
     does not say."""

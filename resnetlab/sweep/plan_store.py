@@ -4,15 +4,15 @@ the runs that it and the pilot ask for."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.messages import Task
-from resnetlab.planning.plan import Plan, asked, make_plan, pilot_trials
+from resnetlab.planning.plan import Plan, PlannedArm, asked, make_plan, pilot_trials
+from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import Phase
@@ -59,29 +59,53 @@ def check_explored(unfinished: int) -> None:
 
 
 def make(store: Store, study: Study, data_hash: str, code: str) -> Plan:
-    """Make the plan and write it, or take one back that was set aside and asks for the same runs.
-
-    FolderRefused where trials were run by one that is lost and cannot be made again.
-    """
+    """Write the plan that `due` gives, and raise what it raises."""
     store.flush()
-    made = make_plan(study, store.trials.values(), data_hash, code)
-    plan = next((old for old in _set_aside(store) if old.seeds_from == made.seeds_from), made)
-    kept = {None, plan.plan_hash} | {Path(name).stem for name in store.folder.names("plans")}
-    lost = {row["plan_hash"] for row in store.trials.values()} - kept
-    if lost:
-        raise FolderRefused(
-            f"{store.folder.url}/plan.json: is missing, and a plan made anew is not the one that confirm trials here "
-            f"were run by ({', '.join(sorted(lost))}); put it back, or use another --name"
-        )
+    plan = due(store.folder, study, store.trials.values(), data_hash, code)
     content = plan.content() | {"plan_hash": plan.plan_hash}
     store.folder.write("plan.json", json.dumps(content, indent=2).encode())
     return plan
 
 
-def _set_aside(store: Store) -> Iterator[Plan]:
-    for name in store.folder.names("plans"):
-        if (raw := store.folder.read(f"plans/{name}")) is not None:
-            yield read_plan(raw, f"{store.folder.url}/plans/{name}")
+def due(
+    folder: ResultsFolder,
+    study: Study,
+    rows: Collection[Mapping[str, Any]],
+    data_hash: str,
+    code: str,
+    held: Plan | None = None,
+) -> Plan:
+    """The plan that follows from `rows` of the trials table, or one that was set aside and asks for the same runs.
+
+    held: a plan that a run would set aside first. TrialsFailed where there is nothing to confirm, FolderRefused where
+    trials were run by a plan that is lost and cannot be made again.
+    """
+    made = make_plan(study, rows, data_hash, code)
+    aside = [*_set_aside(folder), *([held] if held else [])]
+    plan = next((old for old in aside if old.seeds_from == made.seeds_from), made)
+    lost = {row["plan_hash"] for row in rows} - {None, plan.plan_hash, *(old.plan_hash for old in aside)}
+    if lost:
+        raise FolderRefused(
+            f"{folder.url}/plan.json: is missing, and a plan made anew is not the one that confirm trials here "
+            f"were run by ({', '.join(sorted(lost))}); put it back, or use another --name"
+        )
+    return plan
+
+
+def _set_aside(folder: ResultsFolder) -> Iterator[Plan]:
+    for name in folder.names("plans"):
+        if (raw := folder.read(f"plans/{name}")) is not None:
+            yield read_plan(raw, f"{folder.url}/plans/{name}")
+
+
+def planned(plan: Plan, study: Study) -> list[tuple[int, int, PlannedArm, TrialConfig]]:
+    """The plan's runs, as `Plan.trials` gives them. FolderRefused where one cannot be run, or two are the same run."""
+    found = list(plan.trials(study))
+    arms: dict[str, str] = {}
+    for _, _, arm, config in found:
+        if (first := arms.setdefault(config.trial_id, arm.name)) != arm.name:
+            raise FolderRefused(f"plan {plan.plan_hash}: arms {first} and {arm.name} are the same run")
+    return found
 
 
 def pilot(study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
@@ -94,13 +118,9 @@ def pilot(study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[s
 
 
 def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
-    """The plan's runs, and the columns that their rows begin with. FolderRefused where two of them are the same run."""
+    """The plan's runs, and the columns that their rows begin with. FolderRefused as of `planned`."""
     others = [row["number"] for row in rows.values() if row["plan_hash"] != plan.plan_hash]
-    found = list(plan.trials(study))
-    arms: dict[str, str] = {}
-    for _, _, arm, config in found:
-        if (first := arms.setdefault(config.trial_id, arm.name)) != arm.name:
-            raise FolderRefused(f"plan {plan.plan_hash}: arms {first} and {arm.name} are the same run")
+    found = planned(plan, study)
     data = {f"trial:{config.trial_id}": config.data for _, _, _, config in found}
     sources = {config.weights.removeprefix("trial:") for _, _, _, config in found}
     for number, (row, block, arm, config) in enumerate(found, 1 + max(others, default=-1)):

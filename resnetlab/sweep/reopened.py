@@ -11,7 +11,6 @@ from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.trial_config import TrialConfig
-from resnetlab.sweep.task import places
 from resnetlab.wording import plural
 
 FAILED = (Status.FAILED, Status.OUT_OF_MEMORY)
@@ -59,8 +58,7 @@ def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[Tri
         by = "the same run, from the weights that were given"
         if phase.searched:
             content["weights"] = study.given_weights[content["weights"]]
-            content["data"] |= places(study)
-            config = study.trial_type.model_validate(content)
+            config = study.trial_type.model_validate(content | {"data": study.dataset})
             by, mark["number"] = f"trial {config.trial_id}", top  # the number is that of the proposal
             top += 1
             columns = {name: row[name] for name in ("number", "stop_probability", *study.columns)}

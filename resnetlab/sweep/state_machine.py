@@ -31,7 +31,7 @@ from resnetlab.study.trial_config import TrialConfig
 from resnetlab.sweep import crashes, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
-from resnetlab.sweep.task import data_key, first_row, places
+from resnetlab.sweep.task import content_hash, data_key, first_row
 
 INTERRUPTED = "the sweep was interrupted"
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
@@ -138,9 +138,9 @@ class Sweep:
             plan_store.check_explored(len(explored))
 
     def _task(self, row: Mapping[str, Any]) -> Task:
+        """A proposed trial that goes on; where its data lies is said by the study, not by the row."""
         config = self.study.trial_type.model_validate_json(row["config"])
-        data = config.data.model_copy(update=places(self.study))
-        config = config.model_copy(update={"data": data})
+        config = config.model_copy(update={"data": self.study.dataset})
         phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
         return Task(row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"])
 
@@ -161,12 +161,6 @@ class Sweep:
     def _dataset(self, config: TrialConfig) -> tuple[str, Sequence[str]]:
         """Content hash and classes of the dataset that a trial reads."""
         return self._data[data_key(config)]
-
-    @property
-    def data_hash(self) -> str:
-        """Of the dataset; of all of them together where there are several."""
-        first, *others = sorted({found for found, _ in self._data.values()})
-        return digest([first, *others])[:16] if others else first
 
     @property
     def needs_workers(self) -> bool:
@@ -208,7 +202,8 @@ class Sweep:
             if self._stage == "explore" or self.study.confirm.design == "none":
                 self.finished = True
                 return None
-            self._adopt(plan_store.make(self.store, self.study, self.data_hash, self._code))
+            data = content_hash(found for found, _ in self._data.values())
+            self._adopt(plan_store.make(self.store, self.study, data, self._code))
             return self._next()
         return self._next_confirm()
 
@@ -359,12 +354,19 @@ class Sweep:
         if often := self._deaths.too_many(trial_id, "crash" if crash else str(status)):
             self.ended(trial_id, status, f"{often}: {reason}", "\n".join(crash.log) if crash else "")
             return
+        self.hand_back(trial_id, last=True)
+        self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
+
+    def hand_back(self, trial_id: str, last: bool = False) -> None:
+        """The trial has no worker any more: it is the next to be handed out, or the last of those that wait, to go on
+        from its checkpoint."""
+        if (task := self.running.pop(trial_id, None)) is None:
+            return
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
-        recorded = self.store.trials[trial_id]["epochs_run"]
-        self._again.append(replace(self.running.pop(trial_id), recorded=recorded))
+        task = replace(task, recorded=self.store.trials[trial_id]["epochs_run"])
+        (self._again.append if last else self._again.appendleft)(task)
         self.store.add("trials", {"trial_id": trial_id, "status": str(Status.WAITING)})
-        self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
 
     def crashed(self, trial_id: str, crash: Crash) -> None:
         """A signal has ended the trial's process. Where that happens again before another epoch, the trial failed."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from resnetlab.experiment.messages import Cell, Task
 from resnetlab.study import Study
 from resnetlab.study.frozen import digest
 from resnetlab.study.records import Status
-from resnetlab.study.trial_config import TrialConfig
-
-PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
+from resnetlab.study.trial_config import PLACES, TrialConfig
 
 
 def first_row(task: Task, study: str) -> dict[str, Cell | datetime]:
@@ -37,9 +35,10 @@ def data_key(config: TrialConfig) -> str:
     return digest(config.data.identity())
 
 
-def places(study: Study) -> dict[str, str | bool | None]:
-    """Where the data lies is taken from this run's study, not from the recorded config."""
-    return {name: getattr(study.dataset, name) for name in PLACES}
+def content_hash(hashes: Iterable[str]) -> str:
+    """The data that a plan names: the hash of the one dataset that its trials read, or over those of all of them."""
+    first, *others = sorted(set(hashes))
+    return digest([first, *others])[:16] if others else first
 
 
 def one_dataset(study: Study, content_hash: str, classes: Sequence[str]) -> dict[str, tuple[str, Sequence[str]]]:

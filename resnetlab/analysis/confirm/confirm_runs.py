@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from resnetlab.errors import BadData
-from resnetlab.planning.plan import Plan
+from resnetlab.planning.plan import Layout, Plan
 from resnetlab.study.records import Phase, Status
 
 NEEDED = ("plan_hash", "design_row", "seed_block", "status", "epochs_run", "epochs_allowed")
@@ -23,7 +23,7 @@ class ConfirmRuns:
     States: complete, collapsed, diverged, out of memory, failed, not finished (running, interrupted or not begun).
     """
 
-    plan: Plan
+    plan: Layout
     values: np.ndarray
     state: np.ndarray
     notes: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, contrast, holm, verdicts
 from resnetlab.analysis.confirm.estimands import Estimands, estimands
 from resnetlab.analysis.intervals import t_interval
-from resnetlab.planning.plan import Plan
+from resnetlab.planning.plan import Layout
 from resnetlab.storage.schema import schema
 from resnetlab.wording import level_text
 
@@ -119,7 +119,7 @@ def estimate(runs: ConfirmRuns) -> pd.DataFrame:
     """
     plan = runs.plan
     asked = estimands(plan)
-    found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
     sides = sides_of(plan, asked)
     rows = [_row(plan, runs, found, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
     rows += [_left_out(plan, name, why) for name, why in plan.not_compared.items()]
@@ -128,7 +128,7 @@ def estimate(runs: ConfirmRuns) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(kinds)).astype(numbers)
 
 
-def _row(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> dict[str, Any]:
+def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> dict[str, Any]:
     item = found.questions.items[i]
     low, high = found.estimates.interval()
     verdict, notes = _judge(plan, runs, found, i, sides)
@@ -155,7 +155,7 @@ def _row(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -
     }
 
 
-def sides_of(plan: Plan, asked: Estimands) -> list[Sides]:
+def sides_of(plan: Layout, asked: Estimands) -> list[Sides]:
     """For each question the design rows that count for it and against it when every arm has run; in an additive
     model, where least squares draws a little on all, those with the level and with the reference."""
     if asked.additive:
@@ -168,7 +168,7 @@ def sides_of(plan: Plan, asked: Estimands) -> list[Sides]:
     return [(np.flatnonzero(row > 0), np.flatnonzero(row < 0)) for row in weights]
 
 
-def _judge(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> tuple[str, list[str]]:
+def _judge(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> tuple[str, list[str]]:
     """The verdict with what the runs themselves have to say about it, and the sentences a reader must see."""
     item, verdict = found.questions.items[i], str(found.verdict[0, i])
     notes = cautions(plan, runs, found, i, sides)
@@ -191,7 +191,7 @@ def _judge(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides)
     return verdict, [note for note in notes if note]
 
 
-def objection(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> str:
+def objection(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> str:
     """Why question `i` of a single repeat can have no verdict whatever the numbers say; empty where it can."""
     if np.isnan(found.estimates.standard_error[0, i]):
         return _why_not(plan, found, i, np.union1d(*sides))
@@ -207,7 +207,7 @@ def objection(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sid
     return ""
 
 
-def cautions(plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> list[str]:
+def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> list[str]:
     """What a reader must know of the runs that question `i` rests on, whatever its verdict."""
     used = np.union1d(*sides)
     notes = [runs.describe(used)]
@@ -227,13 +227,13 @@ def _lost(runs: ConfirmRuns, rows: np.ndarray) -> int:
     return int(np.isin(runs.state[rows], ["diverged", "collapsed"]).sum())
 
 
-def _small(plan: Plan, estimates: Estimates, i: int) -> str:
+def _small(plan: Layout, estimates: Estimates, i: int) -> str:
     low, high = estimates.interval(EQUIVALENCE)
-    small = max(-low[0, i], high[0, i]) < plan.delta / 100
-    return f"smaller than the smallest effect of interest, {plan.delta:g} points" if small else ""
+    small = max(-low[0, i], high[0, i]) < plan.least_effect
+    return f"smaller than the smallest effect of interest, {plan.delta_text}" if small else ""
 
 
-def _why_not(plan: Plan, found: Analysis, i: int, used: np.ndarray) -> str:
+def _why_not(plan: Layout, found: Analysis, i: int, used: np.ndarray) -> str:
     item, n = found.questions.items[i], found.cells.n[0]
     if np.isnan(found.estimates.estimate[0, i]):
         laid = {arm.name for arm in plan.arms}
@@ -252,7 +252,7 @@ def _why_not(plan: Plan, found: Analysis, i: int, used: np.ndarray) -> str:
     return "the runs of an arm agree to the last digit, which leaves no measure of spread"
 
 
-def _assumptions(found: Analysis, plan: Plan) -> list[str]:
+def _assumptions(found: Analysis, plan: Layout) -> list[str]:
     n = found.cells.n[0]
     single = [plan.arms[row].name for row in np.flatnonzero(n == 1)]
     absent = [plan.arms[row].name for row in np.flatnonzero(n == 0)]
@@ -269,7 +269,7 @@ def _interaction(found: Analysis, i: int) -> str:
     return next(item.factor for item in found.questions.items if item.kind == "interaction" and item.pair == pair)
 
 
-def _companions(plan: Plan, used: np.ndarray) -> str:
+def _companions(plan: Layout, used: np.ndarray) -> str:
     """Tuned settings that go with the levels and so are part of what is compared."""
     names = {name for row in used for name in plan.arms[row].companions}
     found = {name: {plan.arms[row].values.get(name) for row in used} for name in sorted(names)}
@@ -281,7 +281,7 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _method(plan: Plan, kind: str) -> str:
+def _method(plan: Layout, kind: str) -> str:
     if kind == "swap":
         return "difference of means, Welch's t, Holm over all swaps"
     family = {"main": "all main effects", "interaction": "all interactions", "simple": "the simple effects shown"}[kind]
@@ -295,7 +295,7 @@ def _method(plan: Plan, kind: str) -> str:
     return f"{interval}, Holm over {family}{negligible}"
 
 
-def _left_out(plan: Plan, name: str, why: str) -> dict[str, Any]:
+def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:
     factor, _, level = name.partition("=")
     reference = plan.incumbent.get(factor)
     return {

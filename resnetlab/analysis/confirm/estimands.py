@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from resnetlab.planning.designs import contrast_name, interaction_name
-from resnetlab.planning.plan import Plan
+from resnetlab.planning.plan import Layout
 from resnetlab.wording import level_text
 
 Key: TypeAlias = frozenset[tuple[str, Any]]  # levels that are set together
@@ -44,7 +44,7 @@ class Estimand:
 
 @dataclass(frozen=True)
 class Estimands:
-    """A plan's questions and the model they are asked in.
+    """A layout's questions and the model they are asked in.
 
     model: (arms, columns), the columns' values at each arm; an effect is a row of `asked` (questions, columns) times
     the coefficients. Treatment coding with the incumbent's level as zero (Box, Hunter & Hunter 2005, chapters 5 to 8,
@@ -80,7 +80,7 @@ class Estimands:
         return found
 
 
-def estimands(plan: Plan) -> Estimands:
+def estimands(plan: Layout) -> Estimands:
     """All that `plan`'s design was laid out to answer, arms that cannot be run included."""
     if plan.design == "arms":
         return _against_first(plan)
@@ -100,14 +100,14 @@ def estimands(plan: Plan) -> Estimands:
     return columns.questions(items)
 
 
-def _against_first(plan: Plan) -> Estimands:
+def _against_first(plan: Layout) -> Estimands:
     """Each named arm against the first of its task."""
     first: dict[str, str] = {}
     pairs = [(arm.name, first.setdefault(arm.task, arm.name)) for arm in plan.arms]
     return between(plan, [("arm", name, other) for name, other in pairs if name != other])
 
 
-def between(plan: Plan, pairs: Sequence[tuple[str, Any, Any]]) -> Estimands:
+def between(plan: Layout, pairs: Sequence[tuple[str, Any, Any]]) -> Estimands:
     """One question for each (factor, level, reference), both of them the incumbent's or compared by `plan`: the swap
     at the incumbent, or the main effect. Named arms are the levels of a factor called `arm`."""
     if plan.design == "arms":
@@ -131,7 +131,7 @@ def between(plan: Plan, pairs: Sequence[tuple[str, Any, Any]]) -> Estimands:
     return Estimands(tuple(items), model, _asked(items, len(levels) + 1), cube=False)
 
 
-def _one_factor(plan: Plan) -> bool:
+def _one_factor(plan: Layout) -> bool:
     return plan.design in ("one-factor", "none")
 
 
@@ -139,7 +139,7 @@ class _Columns:
     """The model's columns: intercept, (factor, level) for each alternative, and their two-factor products, which a
     D-optimal plan takes as none."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Layout):
         self.additive = plan.design == "d-optimal"
         self.levels = {factor: (plan.incumbent[factor], *found) for factor, found in plan.compared.items()}
         self.alternatives = [(factor, level) for factor, found in plan.compared.items() for level in found]

@@ -15,7 +15,7 @@ from resnetlab.analysis.confirm.contrasts import CellMeans, contrast
 from resnetlab.analysis.confirm.estimands import estimands
 from resnetlab.analysis.shared_times import shared_times
 from resnetlab.analysis.trial_outcomes import full_budget
-from resnetlab.planning.plan import Plan
+from resnetlab.planning.plan import Layout, Plan
 from resnetlab.study import Study
 from resnetlab.study.records import Phase, Status
 from resnetlab.wording import level_text, plural
@@ -141,7 +141,7 @@ _NO_PAIR = {"pairs": 0, "others": "", "estimate": np.nan, "low": np.nan, "high":
 
 
 def _matched_arm(
-    plan: Plan, cells: CellMeans, size: np.ndarray, level: str, reference: str, apart: str
+    plan: Layout, cells: CellMeans, size: np.ndarray, level: str, reference: str, apart: str
 ) -> dict[str, Any]:
     place = {arm.name: row for row, arm in enumerate(plan.arms)}
     mine, first = place[level], place[reference]
@@ -175,7 +175,7 @@ def _estimated(
 
 
 def _matched(
-    plan: Plan, cells: CellMeans, size: np.ndarray, sides: Sequence[np.ndarray], factor: str, apart: str
+    plan: Layout, cells: CellMeans, size: np.ndarray, sides: Sequence[np.ndarray], factor: str, apart: str
 ) -> dict[str, Any]:
     known = [np.flatnonzero(side & ~np.isnan(size)) for side in sides]
     if apart or not len(known[0]) or not len(known[1]):
@@ -199,7 +199,7 @@ def _matched(
     )
 
 
-def _others(plan: Plan, a: int, b: int, factor: str) -> list[str]:
+def _others(plan: Layout, a: int, b: int, factor: str) -> list[str]:
     one, other = plan.arms[a].values, plan.arms[b].values
     return [name for name in plan.compared if name != factor and one.get(name) != other.get(name)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.power import noise_floor
 from resnetlab.analysis.intervals import quantile
-from resnetlab.planning.plan import Plan
+from resnetlab.planning.plan import Layout
+from resnetlab.wording import level_text
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,15 @@ class InteractionMeans:
     half: np.ndarray
 
 
-def cells(runs: ConfirmRuns, first: str, second: str) -> InteractionMeans | None:
-    """None where a pair of levels has no run. The interval is of the average over the arms that were run, with the
-    spread of seeds pooled over all arms."""
+def cells(runs: ConfirmRuns, swap: Mapping[str, str]) -> InteractionMeans | None:
+    """At the incumbent's level of the two factors in `swap` and at the level, as text, that it names for each.
+
+    None where a pair of levels has no run. The interval is of the average over the arms that were run, with the spread
+    of seeds pooled over all arms.
+    """
     plan, floor = runs.plan, noise_floor(runs.values)
-    levels = _two(plan, first), _two(plan, second)
+    first, second = swap
+    levels = _two(plan, first, swap[first]), _two(plan, second, swap[second])
     counts = (~np.isnan(runs.values)).sum(1)
     mean, half = np.full((2, 2), np.nan), np.full((2, 2), np.nan)
     for i, one in enumerate(levels[0]):
@@ -43,7 +49,5 @@ def cells(runs: ConfirmRuns, first: str, second: str) -> InteractionMeans | None
     return InteractionMeans((first, second), levels, mean, half)
 
 
-def _two(plan: Plan, factor: str) -> tuple[Any, Any]:
-    """The incumbent's level and the other."""
-    reference = plan.incumbent[factor]
-    return reference, next(level for level in plan.compared[factor] if level != reference)
+def _two(plan: Layout, factor: str, against: str) -> tuple[Any, Any]:
+    return plan.incumbent[factor], next(level for level in plan.compared[factor] if level_text(level) == against)

@@ -200,14 +200,14 @@ def outlook(plan: Plan, sd: float, epochs: int) -> pd.DataFrame:
         hardest = max(family, key=lambda w: (w**2).sum())
         shape = Contrast(int((hardest != 0).sum()), float((hardest**2).sum()))
         for with_holm, alpha in ((False, plan.alpha), (True, plan.alpha / len(family))):
-            needed = shape.seeds_needed(plan.delta / 100, sd, alpha)
+            needed = shape.seeds_needed(plan.least_effect, sd, alpha)
             rows.append(
                 {
                     "estimand": asked.items[asked.of_kind(kind)[0]].estimand,
                     "holm": with_holm,
                     "tests": len(family),
                     "seeds": plan.seeds,
-                    "power": shape.power(plan.delta / 100, sd, plan.seeds, alpha),
+                    "power": shape.power(plan.least_effect, sd, plan.seeds, alpha),
                     "detectable": shape.detectable(sd, plan.seeds, alpha),
                     "seeds_needed": np.nan if needed is None else needed,
                     "epochs_needed": np.nan if needed is None else needed * len(plan.arms) * epochs,

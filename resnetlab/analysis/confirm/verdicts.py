@@ -133,7 +133,7 @@ def _judge_all(
         return []
     runs = runs or ConfirmRuns.of(plan, confirm)
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
-    found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
     family = len(plan.asked["hypotheses"])
     verdicts, supported, refuted = decide(found.estimates, compared, plan.alpha, family)
     confidence = 1 - 2 * plan.alpha
@@ -175,19 +175,19 @@ def _judge(
     if not against and verdict == SUPPORTED and hypothesis.relation == "within":
         against = lost_unlike(runs, sides)
     low, high = (end[0, i] for end in found.estimates.interval(1 - 2 * plan.alpha))
-    small = max(-low, high) < plan.delta / 100
+    small = max(-low, high) < plan.least_effect
     if against:
         verdict = INCONCLUSIVE
         notes.insert(0, against)
     elif verdict == INCONCLUSIVE and hypothesis.relation == "above" and small:
-        notes.insert(0, f"a difference, if there is any, is below {plan.delta:g} points")
+        notes.insert(0, f"a difference, if there is any, is below {plan.delta_text}")
     return verdict, [note for note in notes if note]
 
 
 def _interactions(plan: Plan, runs: ConfirmRuns) -> Mapping[frozenset[str], str]:
     """The two-factor interactions that the plan's own analysis finds, by their factors."""
     asked = estimands(plan)
-    found = analyse(asked, runs.values[None], plan.alpha, plan.delta / 100)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
     which = [i for i in asked.of_kind("interaction") if found.p_adjusted[0, i] <= plan.alpha]
     return {asked.items[i].pair: asked.items[i].factor for i in which}
 

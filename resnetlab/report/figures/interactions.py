@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.estimands import INTERACTION
 from resnetlab.analysis.confirm.interaction_means import InteractionMeans, cells
 from resnetlab.analysis.trial_outcomes import Counts
-from resnetlab.experiment.metrics import METRICS
+from resnetlab.experiment.metrics import METRICS, Metric
 from resnetlab.report.answer import ranked
 from resnetlab.report.figures.shared import C, figure_of, panels_beside
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import TIMES, level, listed, percent
-from resnetlab.report.rendering import Drawing
+from resnetlab.report.formatting import NARROW, interacting, level, listed
+from resnetlab.report.rendering import Drawing, fonts_for
 
 NAMES = ("interactions",)
 PANELS = 4  # interactions drawn
@@ -26,16 +28,23 @@ PANELS = 4  # interactions drawn
 
 def drawings(findings: Findings) -> list[Drawing]:
     """None where the plan estimates no interaction."""
-    effects = findings.effects
+    if findings.results.plan is None:
+        return []
+    foot = Counts.of(findings.results.confirm).words("confirm")
+    return of_interactions(findings.effects, findings.runs, foot, "test accuracy", METRICS["test_accuracy"])
+
+
+def of_interactions(effects: pd.DataFrame, runs: ConfirmRuns, foot: str, what: str, metric: Metric) -> list[Drawing]:
+    """The figure of the runs' metric, `what` in a sentence; none where no interaction has an estimate."""
     rows = ranked(effects[(effects["estimand"] == INTERACTION) & effects["estimate"].notna()])
-    pairs = [row.factor.split(f" {TIMES} ") for row in rows.head(PANELS).itertuples(index=False)]
-    found = [one for first, second in pairs if (one := cells(findings.runs, first, second)) is not None]
+    swaps = [swap for row in rows.head(PANELS).itertuples(index=False) if (swap := interacting(row))]
+    found = [one for swap in swaps if (one := cells(runs, swap)) is not None]
     if not found:
         return []
     said = [
         f"{listed(list(one.factors))}: "
         + ", ".join(
-            f"{level(a)} with {level(b)} {percent(one.mean[i, j])}"
+            f"{level(a)} with {level(b)} {metric.show(one.mean[i, j]).replace(' ', NARROW)}"
             for i, a in enumerate(one.levels[0])
             for j, b in enumerate(one.levels[1])
         )
@@ -43,21 +52,22 @@ def drawings(findings: Findings) -> list[Drawing]:
     ]
     more = f" The {PANELS} largest of {len(rows)}." if len(rows) > PANELS else ""
     caption = (
-        "Mean test accuracy at each pair of levels, averaged over the other factors. Lines that are not parallel are "
-        f"an interaction. Bars are 95% intervals of each mean, not of the interaction.{more}"
+        f"Mean {what} at each pair of levels, averaged over the other factors. Lines that are not parallel "
+        f"are an interaction. Bars are 95% intervals of each mean, not of the interaction.{more}"
     )
-    draw = partial(draw_interactions, found=found)
+    draw = partial(draw_interactions, found=found, metric=metric)
     heights = 0.5 + 1.7 * math.ceil(len(found) / 2), 0.5 + 1.7 * math.ceil(len(found) / 4)
-    foot, alt = Counts.of(findings.results.confirm).words("confirm"), f"Means by pairs of levels. {'; '.join(said)}."
-    return [Drawing("interactions", heights, draw, foot, alt, caption, columns=1 if len(found) < 3 else 2)]
+    alt = f"Means by pairs of levels. {'; '.join(said)}."
+    fonts = fonts_for([alt, metric.label])
+    return [Drawing("interactions", heights, draw, foot, alt, caption, 1 if len(found) < 3 else 2, fonts)]
 
 
-def draw_interactions(ax: Axes, found: Sequence[InteractionMeans]) -> None:
+def draw_interactions(ax: Axes, found: Sequence[InteractionMeans], metric: Metric = METRICS["test_accuracy"]) -> None:
     """A panel for each pair of factors: levels of the first from left to right, a line for each level of the second.
 
     Lines that are not parallel are an interaction. Bars are 95% intervals of the means.
     """
-    spec, figure, metric = ax.get_subplotspec(), figure_of(ax), METRICS["test_accuracy"]
+    spec, figure = ax.get_subplotspec(), figure_of(ax)
     beside = panels_beside(ax)
     ax.remove()
     assert spec is not None

@@ -6,9 +6,10 @@ import pandas as pd
 
 from resnetlab.analysis.confirm.estimands import INTERACTION
 from resnetlab.analysis.trial_outcomes import Counts, full_budget
+from resnetlab.experiment.metrics import Metric
 from resnetlab.report.answer import notes, ranked
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import asked, compact, duration, interval, p_value, percent, percents, signed
+from resnetlab.report.formatting import EFFECT, asked, compact, duration, interval, p_value, percent, percents, signed
 from resnetlab.report.layout import FOLDED, Section, Table
 from resnetlab.report.sections.noise import noise_and_power
 
@@ -37,12 +38,18 @@ def comparisons(findings: Findings, which: pd.Series) -> list[Table]:
     _, own = notes(found)
     common, _ = notes(found[which])
     declared = ["yes" if not alone else "exploratory" for alone in findings.exploratory]
-    shown = ranked(found.assign(note=own, declared=declared)[which])
+    counts = Counts.of(findings.results.confirm).words("confirm")
+    return of_comparisons(found.assign(note=own, declared=declared)[which], counts, common)
+
+
+def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric = EFFECT) -> list[Table]:
+    """A row for each row of the effects table, which has a column `declared`; none where it has no rows. common: what
+    holds for all of them."""
     rows = [
         [
             asked(row),
-            signed(row.estimate),
-            interval(row.low, row.high),
+            signed(row.estimate, metric=metric),
+            interval(row.low, row.high, metric),
             f"{row.n:.0f} / {row.n_reference:.0f}",
             p_value(row.p_adjusted),
             row.verdict,
@@ -50,15 +57,14 @@ def comparisons(findings: Findings, which: pd.Series) -> list[Table]:
             row.estimand,
             row.note,
         ]
-        for row in shown.itertuples(index=False)
+        for row in ranked(found).itertuples(index=False)
     ]
     if not rows:
         return []
-    headings = ["Comparison", "Effect (points)", "95% interval", "Runs", "Adjusted p", "Verdict", "Declared",
-                "Estimand", "Note"]  # fmt: skip
+    effect = f"Effect ({metric.unit})" if metric.unit else "Effect"
+    headings = ["Comparison", effect, "95% interval", "Runs", "Adjusted p", "Verdict", "Declared", "Estimand", "Note"]
     kinds = ["name", "number", "number", "number", "number", "verdict", "text", "medium", "long"]
-    methods = sorted({str(method) for method in found[which]["method"].dropna()} - {"none"})
-    counts = Counts.of(findings.results.confirm).words("confirm")
+    methods = sorted({str(method) for method in found["method"].dropna()} - {"none"})
     foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
     foot += f" In all comparisons: {common}." if common else ""
     return [Table(headings, kinds, rows, foot).without_empty().said_once("Runs", "Declared", "Estimand")]

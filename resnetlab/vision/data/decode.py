@@ -287,7 +287,7 @@ def _reason(error: Exception, path: str, stage: str) -> str:
         return "not an image of a known format" if start else "not an image: the file is empty"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read ({error.strerror})"
-    if "MAX_TEXT" in str(error):
+    if any(words in str(error).lower() for words in ("max_text", "decompressed data too large")):  # as Pillow says it
         return f"its text metadata has more than {TEXT >> 20} MiB (strip it; the pixels may be whole)"
     return f"{stage}: {error}"
 

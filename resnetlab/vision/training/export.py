@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from resnetlab import __version__
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.study.trial_config import READS, TrialConfig
+from resnetlab.study.trial_config import PLACES, READS, TrialConfig
 from resnetlab.vision.models import build
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def export(training: Training, classes: tuple[str, ...], place: Path, about: dic
         "torch": torch.__version__,
         "trial_id": training.config.trial_id,
         **about,
-        "config": training.config.model_dump(mode="json", exclude={"data": {"root", "font_dir", "download"}}),
+        "config": training.config.model_dump(mode="json", exclude={"data": set(PLACES)}),
         "shape": list(shape),
         "classes": list(classes),
         "mean": [float(value) for value in mean],

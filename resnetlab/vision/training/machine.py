@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,6 +24,8 @@ _MALLOC_OPTIONS = {"mmap_threshold": -3, "trim_threshold": -1}
 EVALUATION_BATCH = 100  # images at a time on a CPU
 EVALUATION_PIXELS = 2**20  # and pixels at a time on a GPU: 1024 images of 32x32
 RESIDENT = 2  # data sets kept on a device at a time: a target task and its source
+# torch 2.9 says so of the older of two names of one switch, each of which some part of torch reads.
+warnings.filterwarnings("ignore", message="Please use the new API settings to control TF32")
 _resident: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from math import cos, floor, pi
 from typing import Any
@@ -12,16 +13,14 @@ from torch import nn
 
 from resnetlab.experiment.own import Bound, OwnParts
 from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.training.torch_private import spare_the_compiler
 
 ONE_CYCLE_START = 1 / 25  # multiplier at the first step, as in torch's OneCycleLR
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4  # and at the end
+UNCAPTURED = "This instance was constructed with capturable=True"  # how torch's warning begins
 EXPONENTIAL_END = 0.01  # what constant-exponential falls to by the end of the run
 
-# torch.compile is not to look into these, and at their first call torch imports its whole compiler to say so, in each
-# process that trains. Only networks are compiled here, so it need not be said.
-for _method in vars(torch.optim.Optimizer).values():
-    if hasattr(_method, "__wrapped__"):
-        vars(_method.__wrapped__).setdefault("__dynamo_disable", _method.__wrapped__)
+spare_the_compiler()
 
 
 def make_optimizer(
@@ -38,7 +37,7 @@ def make_optimizer(
         return _own(part, config, _groups(config, model))
     optimizer = _make(config, _groups(config, model), graph)
     if graph:
-        optimizer._warned_capturable_if_run_uncaptured = True  # a few steps are not
+        warnings.filterwarnings("ignore", UNCAPTURED)  # a few steps are not captured
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
     return optimizer

@@ -1,0 +1,129 @@
+"""The wheel, built and used: what it lacks is found by no other test, since all others run beside the checkout.
+
+It is built from a copy, because setuptools would add what an earlier build left in `build/`, and with the setuptools
+that is installed here, because a build in isolation needs the package index. It is installed into a virtual environment
+that sees the dependencies but not this checkout: its editable install is a .pth file, and those are not read there.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LONG = 540  # seconds that a command may take on a loaded machine; pytest ends a test after 600
+
+USE = """
+import importlib, json, pkgutil, sys
+from pathlib import Path
+
+import resnetlab
+from resnetlab.driver.run import Options, run_study
+from resnetlab.report.build import build_report
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table
+from resnetlab.study import load_study
+
+folder = run_study(load_study(Path("small.yaml")), Options(storage="results", cache=Path("cache").absolute()))
+report = build_report(folder.path)
+trials = read_table(ResultsFolder.at(folder.path), "trials").to_pandas()
+for module in pkgutil.walk_packages(resnetlab.__path__, "resnetlab."):
+    importlib.import_module(module.name)
+print(json.dumps({
+    "files": sorted(module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "resnetlab"),
+    "report": str(report),
+    "revisions": sorted(set(trials["git_revision"].dropna())),
+    "states": sorted(set(trials["status"])),
+    "trials": len(trials),
+    "accuracy": float(trials["val_accuracy"].max()),
+}))
+"""
+STUDY = """
+dataset: {name: digits}
+baseline: {model: mlp, batch: 64, lr: 0.1}
+factors:
+  lr: {levels: [0.1, 0.05]}
+search: {trials: 1, epochs: 1}
+confirm: {design: one-factor, seeds: 2}
+"""
+
+
+def run(*words, **options):
+    """What a command prints; where it fails, all of that is in the failure."""
+    words = [str(word) for word in words]
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=LONG, **options)
+    assert done.returncode == 0, f"{' '.join(words)[:200]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def files(folder):
+    """Every file of the package, bytecode left out."""
+    return {
+        path.relative_to(folder.parent).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT / "resnetlab", source / "resnetlab", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel"]
+    run(*pip, "--no-index", "--no-build-isolation", "--no-deps", "--wheel-dir", made, source)
+    (found,) = made.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel, tmp_path_factory):
+    """The Python of an environment with the wheel and the dependencies, from which this checkout is not seen.
+
+    It lies in a git repository, as the environments of many projects do.
+    """
+    place = tmp_path_factory.mktemp("elsewhere")
+    if shutil.which("git"):
+        run("git", "init", "--quiet", place)
+        identity = ("-c", "user.name=someone", "-c", "user.email=someone@example.org")
+        run("git", "-C", place, *identity, "commit", "--quiet", "--allow-empty", "--message", "theirs")
+    run(sys.executable, "-m", "venv", "--without-pip", place)
+    (packages,) = place.glob("lib/python*/site-packages")
+    seen = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+    (packages / "dependencies.pth").write_text("".join(f"{path}\n" for path in sorted(seen)))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
+    run(*pip, "--no-index", "--no-deps", "--target", packages, wheel)
+    return place / "bin/python"
+
+
+def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel):
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
+    assert {Path(name).suffix for name in inside} >= {".py", ".json", ".css", ".js", ".html", ".mplstyle", ".typed"}
+    assert inside == files(ROOT / "resnetlab")
+
+
+def test_the_tests_ask_for_the_setuptools_that_builds_the_package():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(asked["build-system"]["requires"]) <= set(asked["project"]["optional-dependencies"]["test"])
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs_a_sweep_and_writes_its_report_outside_the_checkout(elsewhere, tmp_path):
+    (tmp_path / "small.yaml").write_text(STUDY)
+    (tmp_path / "use.py").write_text(USE)
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    said = json.loads(run(elsewhere, "use.py", cwd=tmp_path, env=env).splitlines()[-1])
+    installed = elsewhere.parents[1]
+    assert [name for name in said["files"] if not Path(name).is_relative_to(installed)] == []
+    assert len(said["files"]) == len([name for name in files(ROOT / "resnetlab") if name.endswith(".py")])
+    assert (said["trials"], said["states"]) == (5, ["complete"]) and said["accuracy"] > 0.2
+    assert said["revisions"] == []  # that of the repository around the environment is not the revision of this code
+    assert "<h1" in Path(said["report"]).read_text(encoding="utf-8")
