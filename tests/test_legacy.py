@@ -15,7 +15,7 @@ from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.storage.store import Store, read_table
-from resnetlab.study import build_study, load_study
+from resnetlab.study import build_study, legacy, load_study
 from resnetlab.study.frozen import digest
 from resnetlab.study.trial_config import TrialConfig
 
@@ -196,3 +196,17 @@ def test_a_plan_written_under_old_names_keeps_the_hash_of_what_was_written():
     assert plan.plan_hash == digest(content)[:16]
     assert all("batch_size" in arm.values for arm in plan.arms)
     assert any(text.startswith("batch_size: ") for text in plan.contrasts)
+
+
+@pytest.mark.parametrize(
+    ("said", "now"),
+    [
+        ("norm batch > norm group", "norm batch > norm group"),
+        ("norm: batch - group", "norm: batch - group"),
+        ("norm batch within 1 of norm group", "norm batch within 1 of norm group"),
+        ("batch 64 within 1 of batch 32", "batch_size 64 within 1 of batch_size 32"),
+        ("lr × batch", "lr × batch_size"),
+    ],
+)
+def test_a_level_that_is_called_like_a_setting_of_old_stays(said, now):
+    assert legacy.renamed(said, legacy.SETTINGS) == now

@@ -45,7 +45,7 @@ factors:
   gamma: {levels: [0.0, 2.0]}
 search: {trials: 2, epochs: 2, grace_period: 1, reduction_factor: 2}
 confirm: {design: one-factor, seeds: 2, delta: 1.0}
-hypotheses: [gamma 2 > gamma 0]
+hypotheses: [norm batch > norm group]
 """
 
 
@@ -148,6 +148,7 @@ def test_two_parts_that_share_a_keyword_are_told_apart(tmp_path):
 def test_an_own_model_may_be_a_level_beside_built_in_ones(tmp_path):
     text = STUDY.replace("model: my_net.py:net\n", "").replace("depth: 1, width: 8, ", "model: cnn, ")
     text = text.replace("norm: {levels: [batch, group]}", "model: {levels: [cnn, my_net.py:net]}")
+    text = text.replace("norm batch > norm group", "gamma 2 > gamma 0")
     found = loaded(tmp_path, text)
     assert found.config({"model": "cnn", "gamma": 0.0}, seed=0).width == 32
     mine = found.config({"model": "my_net.py:net", "gamma": 0.0}, seed=0)
@@ -231,6 +232,7 @@ def test_a_network_with_stages_can_be_frozen_and_one_without_says_why_not(study,
         .replace("norm: {levels: [batch, group]}", "frozen: {levels: [0, 1]}")
     )
     text = text.replace("augment: [my_parts.py:cutout]\n", "").replace("size: 0, ", "")
+    text = text.replace("norm batch > norm group", "gamma 2 > gamma 0")
     found = loaded(tmp_path / "a", text, staged=STAGED)
     frozen = trained(found, cache, tmp_path, frozen=1)
     assert frozen.facts.trainable == frozen.facts.parameters - (9 * 8 + 8) and frozen.prefix_cached
@@ -360,6 +362,7 @@ def test_tables_and_report_open_without_the_code(results):
     found = Results.open(results)
     assert set(found.trials["status"]) <= {"complete", "stopped"} and len(found.confirm) == 6
     assert set(found.trials["norm"]) == {"batch", "group"} and found.trials["gamma"].dtype == float
+    assert "batch_size" not in str(found.planned.contrasts)  # `batch` is a level here, not the old name of a setting
     text = build_report(results).read_text()
     assert "my_net.py:net" in text and "gamma" in text
 

@@ -24,7 +24,6 @@ from resnetlab.search.schedulers.asha import Asha
 from resnetlab.storage.layout import checkpoint_names
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
-from resnetlab.study.frozen import digest
 from resnetlab.study.records import EpochRecord, Phase, Status
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.trial_config import TrialConfig
