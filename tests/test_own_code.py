@@ -237,7 +237,9 @@ def test_a_network_with_stages_can_be_frozen_and_one_without_says_why_not(study,
     frozen = trained(found, cache, tmp_path, frozen=1)
     assert frozen.facts.trainable == frozen.facts.parameters - (9 * 8 + 8) and frozen.prefix_cached
     whole = study.config(study.baseline_values(), seed=0).model_copy(update={"frozen": 1})
-    with pytest.raises(BadRequest, match="frozen=1 with model: my_net.py:net: the network has no attributes `stages`"):
+    with pytest.raises(
+        BadRequest, match=r"frozen=1 with model: my_net\.py:net: the network has no attributes `stages`"
+    ):
         own_code.tried(study, [(whole, (8, 8, 1), 10)])
     other = loaded(tmp_path / "b", text.replace("width: 8", "width: 8, twice: true"), staged=STAGED)
     with pytest.raises(BadRequest, match="forward computes something else"):
@@ -288,7 +290,12 @@ BAD = {  # a change of the study, the code beside it, and words of the one messa
     ),
     "no such name": ("my_net.py:net", "my_net.py:nett", "", ["no 'nett' in my_net.py", "did you mean 'net'?"]),
     "not callable": ("my_net.py:net", "my_net.py:ACTIVATIONS", "", ["is a dict", "allowed: a function or a class"]),
-    "raises on import": ("my_net.py:net", "bad.py:net", "1 / 0\ndef net(shape, classes): pass", ["bad.py", "line 1", "ZeroDivisionError"]),
+    "raises on import": (
+        "my_net.py:net",
+        "bad.py:net",
+        "1 / 0\ndef net(shape, classes): pass",
+        ["bad.py", "line 1", "ZeroDivisionError"],
+    ),
     "takes a minute": (
         "my_net.py:net",
         "bad.py:net",
@@ -444,7 +451,7 @@ def test_a_study_with_own_code_is_killed_and_continued(tmp_path):
         str(tmp_path / "r"),
     ]
     elsewhere = {"cwd": tmp_path, "env": env, "text": True}
-    with open(tmp_path / "log", "w") as log:
+    with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **elsewhere)
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "r").rglob("segments/*")):

@@ -79,8 +79,8 @@ def renamed(content: Any, names: Names, say: Callable[[str], object] = lambda no
 
 
 def _words(text: str, names: Names, say: Callable[[str], object], place: str) -> str:
-    """A name of a factor, or a sentence about one: `batch 64 > batch 32`, `batch: 64 - 32`. Levels of that name stay, and
-    so do sentences about named arms."""
+    """A name of a factor, or a sentence about one: `batch 64 > batch 32`, `batch: 64 - 32`. Levels of that name stay,
+    and so do sentences about named arms."""
     if text.startswith(("arm ", "arm:")):
         return text
     for old, new in names.items():
