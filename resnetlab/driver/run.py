@@ -124,7 +124,7 @@ def check_identity(study: Study, folder: ResultsFolder) -> None:
     changed = differences(old, study.identity())
     if changed:
         raise FolderRefused(
-            f"{folder.url}: holds results of another study under this name; use another --name, or undo:\n  "
+            f"{folder.url}: was run with different settings; revert them, or use another --name:\n  "
             + "\n  ".join(changed)
         )
 

@@ -32,7 +32,7 @@ ROOM = SOCKET - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/pla
 
 
 def check_reachable(address: str | None, resources: Resources, contact: bool = True) -> None:
-    """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small.
+    """What can be known before Ray starts: BadRequest where nothing listens at the address, or this machine is too small.
 
     contact: False looks at how `address` is written alone.
     """
@@ -64,7 +64,7 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
-        raise BadRequest(f"--address {address}: nobody listens there: {error.strerror or error}") from None
+        raise BadRequest(f"--address {address}: cannot connect: {error.strerror or error}") from None
 
 
 def _settings(address: str | None) -> dict[str, str]:

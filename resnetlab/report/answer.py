@@ -175,9 +175,7 @@ def _asked(free: Sequence[bool]) -> str:
             else " It was not declared beforehand."
         )
     many = len(free) - sum(free)
-    return (
-        f" {many} {'answers' if many == 1 else 'answer'} a hypothesis declared beforehand; the others are exploratory."
-    )
+    return f" {many} of them {'tests' if many == 1 else 'test'} a hypothesis declared beforehand; the others are exploratory."
 
 
 def _best(findings: Findings) -> str:
