@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path
 from resnetlab.study import Study, load_study
+from resnetlab.study.included import study_file
 from resnetlab.study.yaml_io import parse_value
 from resnetlab.vision.data import check
 
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
 
 
 def requested_study(
-    name: str, studies: Path, overrides: Mapping[str, Any], settings: Sequence[str] | None = None
+    name: str, overrides: Mapping[str, Any], settings: Sequence[str] | None = None
 ) -> Study:
     """Load the study that `--study` names, with the overrides of the command line.
 
     Args:
-        name: of a file in `studies`, without its suffix; or the path of a .yaml or .yml file.
-        studies: folder of the studies that are included.
+        name: of an included study; or the path of a .yaml or .yml file.
         overrides: dotted key: value, from options of their own; None where the option was not given.
         settings: `key=value` of each `--set`; these win.
 
@@ -32,32 +32,13 @@ def requested_study(
         BadRequest: no such study, or not a valid one.
     """
     given = {key: value for key, value in overrides.items() if value is not None}
-    path = _study_file(name, studies)
+    path = study_file(name, "--study")
     study = load_study(path, given | parse_settings(settings))
     try:
         check(study.dataset)
     except BadRequest as error:
         raise BadRequest(f"{path}: {error}") from None
     return study
-
-
-def _study_file(name: str, studies: Path) -> Path:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        user_path(name, "--study")
-        if not path.is_file():
-            raise BadRequest(f"--study {name}: no such file")
-        return path
-    path = studies / f"{name}.yaml"
-    if "/" in name or not path.is_file():
-        known = ", ".join(study_names(studies)) or "none"
-        raise BadRequest(f"--study {name}: no such study in {studies.name}/ (allowed: {known}, or a .yaml file)")
-    return path
-
-
-def study_names(studies: Path) -> list[str]:
-    """Names of the studies in a folder, in alphabetical order."""
-    return sorted(file.stem for file in studies.glob("*.yaml"))
 
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, Any]:
