@@ -79,7 +79,7 @@ def test_images_of_several_sizes_and_kinds_become_alike(tmp_path):
         draw(tmp_path / f"mixed/test/{'ab'[number % 2]}/{number}.png", (40, 40), "L")
     new_study(str(tmp_path / "mixed"), tmp_path / "study.yaml")
     study = load_study(tmp_path / "study.yaml")
-    assert (study.dataset.size, study.dataset.mode) == (32, "rgb")
+    assert (study.dataset.size, study.dataset.mode) == (40, "rgb")
     assert "20 test" in (tmp_path / "study.yaml").read_text()
 
 

@@ -50,6 +50,6 @@ def print_summary(findings: Findings, place: str, as_json: bool, progress: bool 
         console.print_json(summary.as_json())
         return summary
     redirected = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    screen = Console(width=terminal.PLAIN if redirected else None, highlight=False)
+    screen = Console(width=terminal.PLAIN if redirected else None, highlight=False, force_jupyter=False)
     terminal.show(summary, screen, progress)
     return summary
