@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnetlab import console
 from resnetlab.errors import Interrupted
 from resnetlab.study import Study
 
@@ -67,13 +68,11 @@ class Results:
 
     def summary(self) -> str:
         """The progress and the conclusions, as `resnetlab status` prints them."""
-        from rich.console import Console
-
         from resnetlab.commands import short
         from resnetlab.report import terminal
 
         text = io.StringIO()
-        screen = Console(file=text, width=terminal.PLAIN, highlight=False, force_jupyter=False)
+        screen = console.screen(text, width=terminal.PLAIN, highlight=False, force_terminal=False)
         terminal.show(terminal.told(self._findings, short(self.place)), screen, True)
         return text.getvalue()
 

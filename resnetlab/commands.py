@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-
 SCRIPTS = {"sweep": "ablation.py", "fonts": "choose_fonts.py"}  # of sweeps/; other commands have scripts of their name
 
 

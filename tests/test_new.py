@@ -107,7 +107,7 @@ def test_any_name_of_a_folder_gives_a_study_that_can_be_read(photos, tmp_path, n
     [
         ("nowhere", "s.yaml", BadData, "is not a folder"),
         ("my photos", "s.txt", BadRequest, "--output .*need a name that ends in .yaml or .yml"),
-        ("my photos", "my photos/train/class-0/0.png/s.yaml", BadRequest, "--output .*a part of it is a file"),
+        ("my photos", "my photos/train/class-0/0.png/s.yaml", BadRequest, "--output: .*a part of it is a file"),
         ("net.py:build", "s.yaml", BadRequest, "one's own code cannot be written yet"),
         ("package.module:build", "s.yaml", BadRequest, "one's own code cannot be written yet"),
         ("", "s.yaml", BadRequest, "FOLDER: the path is empty"),

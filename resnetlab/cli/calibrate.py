@@ -1,4 +1,4 @@
-"""`resnetlab calibrate`: the error rates of every kind of claim, measured on simulated sweeps whose true effects are known."""
+"""`resnetlab calibrate`: error rates of every kind of claim, on simulated sweeps whose true effects are known."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from resnetlab.cli.exit_codes import report_errors
 from resnetlab.errors import BadRequest, NotSent
 from resnetlab.provenance import without_secrets
 
-
 EXAMPLE = "results/default --optuna study.db"
 
 

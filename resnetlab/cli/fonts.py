@@ -12,7 +12,6 @@ from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path, writable_folder
 from resnetlab.vision.data.fonts import choose, font_files, usable
 
-
 EXAMPLE = "153 fonts"
 
 

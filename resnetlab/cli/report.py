@@ -12,7 +12,6 @@ from resnetlab.cli.exit_codes import report_errors
 from resnetlab.errors import BadRequest, TrialsFailed
 from resnetlab.paths import user_path
 
-
 EXAMPLE = "results/default --figure effects --out fig3.pdf"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnetlab import console
 from resnetlab.cli import options
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.cli.exit_codes import report_errors
@@ -65,12 +66,11 @@ def print_comparison(place: str) -> None:
 
     Prints nothing where the folder's study is not a published one.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from resnetlab.reproduction import verdict_tables
 
-    comparison, screen = _compare(place), Console()
+    comparison, screen = _compare(place), console.screen()
     footnotes: dict[str, int] = {}
     if comparison is None:
         return

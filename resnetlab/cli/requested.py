@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from resnetlab.sweep.state_machine import Stage
 
 
-def requested_study(
-    name: str, overrides: Mapping[str, Any], settings: Sequence[str] | None = None
-) -> Study:
+def requested_study(name: str, overrides: Mapping[str, Any], settings: Sequence[str] | None = None) -> Study:
     """Load the study that `--study` names, with the overrides of the command line.
 
     Args:

@@ -41,8 +41,6 @@ def print_summary(findings: Findings, place: str, as_json: bool, progress: bool 
 
     progress: begin with how far the sweep is; text only.
     """
-    from rich.console import Console
-
     from resnetlab.report import terminal
 
     summary = terminal.told(findings, short(place))
@@ -50,6 +48,6 @@ def print_summary(findings: Findings, place: str, as_json: bool, progress: bool 
         console.print_json(summary.as_json())
         return summary
     redirected = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    screen = Console(width=terminal.PLAIN if redirected else None, highlight=False, force_jupyter=False)
+    screen = console.screen(width=terminal.PLAIN if redirected else None, highlight=False)
     terminal.show(summary, screen, progress)
     return summary

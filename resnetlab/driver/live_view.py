@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -34,16 +33,16 @@ class LiveView:
         self._stage = ""
         self._live: Live | None = None
         self._error, self._terminal = 2, 1
-        self._console = Console(force_jupyter=False)  # a notebook gets plain lines
+        self._console = console.screen()
         self._started_with = sum(n for status, n in sweep.counts().items() if Status(status).ended)
 
     @contextmanager
     def screen(self, folder: ResultsFolder) -> Iterator[None]:
         """Take the terminal; everything else that this process prints goes to `logs/ray.log` meanwhile.
 
-        A notebook shows what is written to its own `sys.stdout`, which is not file descriptor 1.
+        A notebook gets plain lines.
         """
-        notebook = sys.stdout if Console().is_jupyter else None
+        notebook = sys.stdout if console.in_notebook() else None
         sys.stdout.flush()
         sys.stderr.flush()
         terminal, error = os.dup(1), os.dup(2)
@@ -57,7 +56,7 @@ class LiveView:
                     chatter = redirected.enter_context(console.writer(1))
                     redirected.enter_context(redirect_stdout(chatter))
                     redirected.enter_context(redirect_stderr(chatter))
-                self._console = Console(file=notebook or out, force_jupyter=False)
+                self._console = console.screen(notebook or out)
                 self._console.print(f"[bold]{self._sweep.study.name}[/bold]: starting Ray …", highlight=False)
                 if self._console.is_terminal and not self._console.is_dumb_terminal:
                     look = Live(
@@ -75,7 +74,7 @@ class LiveView:
             finally:
                 self._live = None
                 redirected.close()
-                self._console = Console(force_jupyter=False)
+                self._console = console.screen()
                 with suppress(OSError):  # a full disk takes no more chatter
                     sys.stdout.flush()
                     sys.stderr.flush()

@@ -318,7 +318,9 @@ class _Signals:
         handlers = {name: signal.getsignal(name) for name in self.NAMES}
         taken = threading.current_thread() is threading.main_thread()
         self._before = {
-            name: handler for name, handler in handlers.items() if taken and handler is not signal.SIG_IGN  # nohup
+            name: handler
+            for name, handler in handlers.items()
+            if taken and handler is not signal.SIG_IGN  # nohup
         }
         self.listen()
         return self

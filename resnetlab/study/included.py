@@ -1,4 +1,4 @@
-"""The studies that come with the package: YAML files in `resnetlab/studies`, those of published texts in `published`."""
+"""The studies that come with the package: files in `resnetlab/studies`, those of published texts in `published`."""
 
 from __future__ import annotations
 

@@ -45,9 +45,7 @@ class Look:
     def counts(self) -> dict[str, np.ndarray]:
         """Images of each class (n classes,) in each split."""
         seed, data = stream(0, "split"), self.dataset
-        return {
-            split: np.bincount(data.labels[data.split(split, seed)], minlength=data.n_classes) for split in SPLITS
-        }
+        return {split: np.bincount(data.labels[data.split(split, seed)], minlength=data.n_classes) for split in SPLITS}
 
 
 def look(root: Path, cache: Path | None = None) -> Look:
@@ -71,7 +69,7 @@ def look(root: Path, cache: Path | None = None) -> Look:
 
 
 def _head(path: str) -> tuple[tuple[int, int], bool] | None:
-    """(width, height), and whether a file is grey; None for one that is no image, which the reader of the data names."""
+    """(width, height), and whether a file is grey; None for no image, which the data's reader names."""
     try:
         with Image.open(path) as image:
             return image.size, image.mode in GREY
