@@ -1,6 +1,7 @@
 """Run an ablation study, or continue it: `resnetlab sweep`, from a checkout."""
 
-from resnetlab.cli.main import run_app, script
+from resnetlab.cli.exit_codes import run_app
+from resnetlab.cli.main import script
 
 app = script("sweep", "ablation.py")
 

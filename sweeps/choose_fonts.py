@@ -1,6 +1,7 @@
 """Link one font from each of many families into a folder: `resnetlab fonts`, from a checkout."""
 
-from resnetlab.cli.main import run_app, script
+from resnetlab.cli.exit_codes import run_app
+from resnetlab.cli.main import script
 
 app = script("fonts", "choose_fonts.py")
 

@@ -1,6 +1,7 @@
 """Export a results folder to Optuna, TensorBoard, MLflow or Weights & Biases: `resnetlab export`, from a checkout."""
 
-from resnetlab.cli.main import run_app, script
+from resnetlab.cli.exit_codes import run_app
+from resnetlab.cli.main import script
 
 app = script("export", "export.py")
 

@@ -1,6 +1,7 @@
 """Regenerate the report of a results folder, or one figure: `resnetlab report`, from a checkout."""
 
-from resnetlab.cli.main import run_app, script
+from resnetlab.cli.exit_codes import run_app
+from resnetlab.cli.main import script
 
 app = script("report", "report.py")
 

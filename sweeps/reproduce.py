@@ -1,6 +1,7 @@
 """Rerun a published study and compare its results with the published ones: `resnetlab reproduce`, from a checkout."""
 
-from resnetlab.cli.main import run_app, script
+from resnetlab.cli.exit_codes import run_app
+from resnetlab.cli.main import script
 
 app = script("reproduce", "reproduce.py")
 

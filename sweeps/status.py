@@ -1,6 +1,7 @@
 """Show the progress and the conclusions of a sweep: `resnetlab status`, from a checkout."""
 
-from resnetlab.cli.main import run_app, script
+from resnetlab.cli.exit_codes import run_app
+from resnetlab.cli.main import script
 
 app = script("status", "status.py")
 

@@ -1,6 +1,7 @@
 """Rerun one recorded trial: `resnetlab trial`, from a checkout."""
 
-from resnetlab.cli.main import run_app, script
+from resnetlab.cli.exit_codes import run_app
+from resnetlab.cli.main import script
 
 app = script("trial", "trial.py")
 

@@ -1,4 +1,4 @@
-"""resnetlab from Python: what `import resnetlab` gives and loads, and a sweep from its beginning to its end in a notebook."""
+"""resnetlab from Python: what `import resnetlab` gives and loads, and a sweep from beginning to end in a notebook."""
 
 import os
 import subprocess
@@ -31,13 +31,8 @@ def loaded(code: str) -> str:
     """Which of the heavy packages `code` leaves loaded in a fresh process."""
     heavy = "torch torchvision ray optuna pandas pyarrow numpy scipy sklearn matplotlib pydantic typer rich yaml"
     code = f"import sys\n{code}\nprint(*sorted(set('{heavy}'.split()) & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -1,4 +1,4 @@
-"""The commands: the table that lists them, how their help names them, exit codes, and what is imported at their start."""
+"""The commands: the table that lists them, how their help names them, exit codes, what they import at their start."""
 
 import importlib
 import os
