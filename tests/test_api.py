@@ -180,14 +180,14 @@ def test_a_notebook_shows_progress_as_plain_lines_and_then_the_conclusions(said)
     place, shown = said
     lines = shown[1].splitlines()
     assert "tiny: starting Ray …" in lines
-    assert any(line.startswith("tiny: confirm: 4 of 4") for line in lines), shown[1]
-    assert "\x1b" not in shown[1] and "tiny: finished" in shown[1]
+    assert any(line.startswith("confirm: 4 of 4 trials ended") for line in lines), shown[1]
+    assert "\x1b" not in shown[1] and "report: results/tiny/report.html" in lines
     assert (place / "results/tiny/report.html").is_file()
 
 
 @pytest.mark.slow
 def test_a_notebook_gets_tables(said):
-    assert said[1][2] == "{'complete': 4} 4 ['arm b instead of a']\n"
+    assert said[1][2] == "{'complete': 4} 4 ['arm: b - a']\n"
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_stopping_a_cell_ends_the_sweep_in_order(said):
 
 @pytest.mark.slow
 def test_a_sweep_runs_in_another_thread(said):
-    assert said[1][5].endswith("tiny'>: 4 trials>]\n") or ": 4 trials>]" in said[1][5]
+    assert said[1][5].endswith("/results/thread: 4 trials>]\n")
 
 
 @pytest.mark.slow

@@ -266,6 +266,7 @@ def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity:
                 name=Path(scratch).name,
                 storage_path=scratch,
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # else a notebook gets an empty table
                 callbacks=[silence, _Round(round_ended)],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
