@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnetlab import console
 from resnetlab.errors import Interrupted
@@ -107,7 +108,7 @@ def load(place: str | os.PathLike[str]) -> Results:
 
 
 def run(
-    study: Study | str | os.PathLike[str],
+    study: Study | str | os.PathLike[str] | Mapping[str, Any],
     *,
     storage: str | os.PathLike[str] = "results",
     address: str | None = None,

@@ -122,6 +122,21 @@ def test_a_lost_cluster_ends_no_process_that_goes_on(ends_process, monkeypatch):
     assert not thread.is_alive() and ended.is_set() == ends_process
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"phase": "search"}, "phase search: no such phase .*allowed: pilot, explore, plan, confirm, all"),
+        ({"storage": ""}, "storage: is empty"),
+        ({"address": "nowhere"}, "address nowhere: need `auto` or host:port"),
+        ({"weights": "no.safetensors"}, "weights"),
+    ],
+)
+def test_options_of_a_run_that_cannot_be_are_refused(options, words, tmp_path):
+    with pytest.raises(BadRequest, match=words):
+        resnetlab.run(TINY, **{"storage": tmp_path} | options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_process_that_uses_ray_is_told(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
