@@ -25,7 +25,7 @@ class Results:
     """A results folder as it was when it was loaded.
 
     Tables are pandas data frames with the columns of docs/tables.md; each is a copy, which may be changed. Accuracies
-    are fractions, effects are percentage points.
+    and their differences are fractions.
 
     Example:
         >>> results = resnetlab.load("results/default")
@@ -61,7 +61,7 @@ class Results:
 
     @property
     def effects(self) -> pd.DataFrame:
-        """One row per planned comparison: estimate and interval in percentage points, adjusted p-value, verdict.
+        """One row per planned comparison: estimate and interval as fractions, adjusted p-value, verdict.
 
         Empty where the folder has no plan yet. Raises BadData where the rows contradict the plan.
         """
