@@ -128,7 +128,6 @@ def test_a_lost_cluster_ends_no_process_that_goes_on(ends_process, monkeypatch):
         ({"phase": "search"}, "phase search: no such phase .*allowed: pilot, explore, plan, confirm, all"),
         ({"storage": ""}, "storage: is empty"),
         ({"address": "nowhere"}, "address nowhere: need `auto` or host:port"),
-        ({"weights": "no.safetensors"}, "weights"),
     ],
 )
 def test_options_of_a_run_that_cannot_be_are_refused(options, words, tmp_path):
