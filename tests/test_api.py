@@ -180,7 +180,9 @@ def said(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in env.items():
             patch.setenv(name, value)
-        client = NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(place)}})
+        client = NotebookClient(
+            notebook, timeout=500, startup_timeout=300, resources={"metadata": {"path": str(place)}}
+        )
         client.execute()
     shown = []
     for cell in notebook.cells:
