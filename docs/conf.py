@@ -11,7 +11,16 @@ import resnetlab
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENTS = {
-    "Use": ["docs/study", "docs/results", "docs/analyse", "cluster/README", "docs/extending", "docs/versions"],
+    "Use": [
+        "docs/study",
+        "docs/results",
+        "docs/analyse",
+        "docs/command",
+        "docs/python",
+        "cluster/README",
+        "docs/extending",
+        "docs/versions",
+    ],
     "Look up": ["docs/tables", "docs/tables-with-other-tools", "docs/exit-codes", "docs/glossary", "docs/api"],
     "Judge": [
         "docs/statistics",

@@ -1,12 +1,11 @@
-"""`ablation.py --settings`: the studies that are included, and every setting of a study file with its default."""
+"""`sweep --settings`: the studies that are included, and every setting of a study file with its default."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from resnetlab.cli.requested import study_names
 from resnetlab.study import ConfirmSettings, Resources, SearchSettings
+from resnetlab.study.included import study_names
 from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, Frozen, TrialConfig
 
 SECTIONS: dict[str, type[Frozen]] = {
@@ -20,9 +19,9 @@ SET_ELSEWHERE = ("data", "seed", "split_seed", "epochs")  # fields of a trial th
 TYPE_NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}
 
 
-def list_settings(studies: Path) -> None:
-    """Print the names of the studies in `studies`, then each section of a study file."""
-    print("studies:", ", ".join(study_names(studies)))
+def list_settings() -> None:
+    """Print the names of the included studies, then each section of a study file."""
+    print("studies:", ", ".join(study_names()))
     for section, model in SECTIONS.items():
         print(f"\n{section}:")
         for name, field in model.model_fields.items():

@@ -94,6 +94,6 @@ def _shorter(study: Study, plan: Plan, sd: float) -> Iterator[str]:
         found = f"{100 * now:.2f}" if np.isfinite(now) else "nothing"
         yield (
             f"  the same epochs as {more.seeds} seeds of {study.search.epochs // 2} epochs would find {100 * then:.2f} "
-            f"instead of {found} at seed sd {sd:.2f}, of effects visible by that epoch (--set confirm.seeds={more.seeds} "
+            f"instead of {found} at seed sd {sd:.2f}, of effects visible by then (--set confirm.seeds={more.seeds} "
             f"--set search.epochs={study.search.epochs // 2}, under another --name)"
         )
