@@ -13,8 +13,8 @@ diff        checked to be one; tests/test_docs.py applies them
 text        not code
 
 An HTML comment directly above a block changes that: `<!-- not run: REASON -->`, `<!-- dry run -->` and
-`<!-- file: NAME -->`; CONTRIBUTING.md explains them. Of shell commands that are not run, the scripts, their options
-and make targets must exist.
+`<!-- file: NAME -->`; CONTRIBUTING.md explains them. Of shell commands that are not run, the scripts and
+commands, their options and make targets must exist.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", "cluster/README.md", *DOCS]
 COPIED = ("resnetlab", "sweeps", "docs", "cluster", "benchmarks", "tests", "results/reference", "Makefile")
 NOT_CODE = ("text", "{")  # what a terminal shows, and Sphinx's directives
 COMMENT = re.compile(r"<!-- (not run|dry run|file)(?:: (.+?))? -->\s*$", re.DOTALL)
-SWEEPING = ("ablation.py", "reproduce.py")
+SWEEPING = ("ablation.py", "reproduce.py", "resnetlab sweep", "resnetlab reproduce")
 LONG = 600  # seconds in which a block must end
 
 
@@ -175,21 +175,27 @@ def _stale(block: Block, place: Path) -> str:
         if words[:1] == ["python"] and words[1].endswith(".py"):
             if not (place / words[1]).is_file():
                 return f"no such script: {words[1]}"
-            options = {word.split("=")[0] for word in words[2:] if word.startswith("--")}
-            unknown = [option for option in options if option not in _help(place, words[1])]
+            command: tuple[str, ...] = (words[1],)
+        elif words[:1] == ["resnetlab"]:
+            command = ("-m", *words[: 1 if words[1].startswith("--") else 2])
+        else:
+            command = ()
+        if command:
+            options = {word.split("=")[0] for word in words[1:] if word.startswith("--")}
+            unknown = [option for option in options if option not in _help(place, *command)]
             if unknown:
-                return f"{words[1]} has no {', '.join(unknown)}"
+                return f"{' '.join(words[:2])} has no {', '.join(unknown)}"
         elif words and words[0].startswith("cluster/") and not (place / words[0]).is_file():
             return f"no such script: {words[0]}"
     return ""
 
 
 @cache
-def _help(place: Path, script: str) -> frozenset[str]:
-    """The options that a script names in its help."""
+def _help(place: Path, *command: str) -> frozenset[str]:
+    """The options that a script or command names in its help."""
     env = os.environ | {"PYTHONPATH": str(place), "COLUMNS": "200"}
     done = subprocess.run(
-        [sys.executable, script, "--help"], cwd=place, env=env, capture_output=True, encoding="utf-8", timeout=LONG
+        [sys.executable, *command, "--help"], cwd=place, env=env, capture_output=True, encoding="utf-8", timeout=LONG
     )
     return frozenset(re.findall(r"--[a-z][a-z-]*", done.stdout))
 

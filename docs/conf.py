@@ -15,6 +15,8 @@ CONTENTS = {
         "docs/study",
         "docs/results",
         "docs/analyse",
+        "docs/command",
+        "docs/python",
         "cluster/README",
         "docs/own-code",
         "docs/extending",

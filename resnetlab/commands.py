@@ -1,6 +1,7 @@
 """Commands that are printed for people to paste: they run in the folder in which they were printed.
 
-So they name the Python that runs now, the scripts where they lie, and paths as seen from here, quoted for a shell.
+So they name the Python that runs now, the scripts where they lie, and paths as seen from here, quoted for a shell. Who
+called a script of `sweeps/` is told of scripts, who called `resnetlab` of that.
 """
 
 from __future__ import annotations
@@ -13,10 +14,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+SCRIPTS = {"sweep": "ablation.py", "fonts": "choose_fonts.py"}  # of sweeps/; other commands have scripts of their name
 
-def command(script: str, *words: str | os.PathLike[str]) -> str:
-    """The command that runs a script of `sweeps/`, e.g. `trial.py`, with these words."""
-    return shlex.join([python(), _script(script), *(os.fspath(word) for word in words)])
+
+def command(name: str, *words: str | os.PathLike[str]) -> str:
+    """The command that runs `resnetlab NAME`, e.g. `trial`, with these words: as script or as command."""
+    return shlex.join([*_command(name), *(os.fspath(word) for word in words)])
+
+
+def program() -> list[str]:
+    """How this process was started, without its options, as one would type it: `python script.py`, `python -m module`
+    or `resnetlab`. Empty in a notebook and wherever else no file or module was started."""
+    main = sys.modules["__main__"]
+    if (spec := getattr(main, "__spec__", None)) is not None:
+        return [python(), "-m", spec.name.removesuffix(".__main__")]
+    if not getattr(main, "__file__", None):
+        return []
+    start = sys.argv[0]
+    return [_executable(start)] if Path(start).name == "resnetlab" else [python(), short(start)]
+
+
+def _executable(path: str) -> str:
+    """Its name where a shell finds it under that, else its path."""
+    found = shutil.which(Path(path).name)
+    return Path(path).name if found and Path(found).absolute() == Path(path).absolute() else short(path)
 
 
 def python() -> str:
@@ -30,12 +51,16 @@ def python() -> str:
     return short(sys.executable) if sys.executable else "python3"
 
 
-def _script(name: str) -> str:
-    """Beside the script that runs now, else in the checkout that this package is part of."""
+def _command(name: str) -> list[str]:
+    """The script beside the one that runs now; else as this process was called, if that was `resnetlab`; else the
+    script in the checkout that this package is part of; else the command."""
+    script, called = SCRIPTS.get(name, f"{name}.py"), program()
+    if called and Path(called[-1]).name == "resnetlab":
+        return [*called, name]
     for folder in (Path(sys.argv[0]).absolute().parent, Path(__file__).resolve().parents[1] / "sweeps"):
-        if (folder / name).is_file():
-            return short(str(folder / name))
-    return f"sweeps/{name}"
+        if (folder / script).is_file():
+            return [python(), short(str(folder / script))]
+    return [python(), "-m", "resnetlab", name]
 
 
 def short(path: str) -> str:

@@ -17,7 +17,10 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ERRORS = "resnetlab.spelt"  # of codecs: what becomes of a character that an encoding lacks
 SPELT = str.maketrans(
@@ -140,6 +143,21 @@ def _told(out: TextIO) -> None:
     if error is not None and error.errno not in LEFT:
         print(f"error: standard output: {error.strerror}: what was printed is not complete", file=sys.stderr)
         raise SystemExit(1)
+
+
+def in_notebook() -> bool:
+    """True in a Jupyter kernel: it shows what is written to its `sys.stdout`, which is not file descriptor 1."""
+    from rich.console import Console
+
+    return Console().is_jupyter
+
+
+def screen(file: TextIO | None = None, **options: Any) -> Console:
+    """A rich console on `file`, or on standard output. In a notebook it writes plain text: rich would show HTML, piece
+    by piece, or the codes of a terminal, which Jupyter's environment asks for."""
+    from rich.console import Console
+
+    return Console(file=file, force_jupyter=False, **{"force_terminal": False if in_notebook() else None} | options)
 
 
 @contextmanager

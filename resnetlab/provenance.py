@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from resnetlab.commands import python, short
+from resnetlab.commands import program
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow")
 
@@ -78,8 +78,9 @@ def provenance() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command that this process runs, as one would type it."""
-    return shlex.join(map(without_secrets, [python(), short(sys.argv[0]), *sys.argv[1:]]))
+    """The command that this process runs, as one would type it; empty in a notebook."""
+    called = program()
+    return shlex.join(map(without_secrets, [*called, *sys.argv[1:]])) if called else ""
 
 
 _PASSWORD = re.compile(r"(?<=://)[^\s/@]*:\S*@")  # greedy: a password may have / and @ in it

@@ -1,15 +1,9 @@
-"""Compare runs that were made elsewhere: a CSV or Parquet file, or an Optuna storage. Needs neither torch nor Ray."""
+"""Compare runs that were made elsewhere: `resnetlab analyse`, from a checkout."""
 
-from __future__ import annotations
-
-import typer
-
-from resnetlab.cli.analyse import EPILOG, analyse
 from resnetlab.cli.exit_codes import run_app
+from resnetlab.cli.main import script
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-app.command(epilog=EPILOG)(analyse)
-
+app = script("analyse", "analyse.py")
 
 if __name__ == "__main__":
     run_app(app)

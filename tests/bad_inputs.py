@@ -310,7 +310,7 @@ CASES = {
     "unwritable storage (/dev/null)": options(["--storage", "/dev/null/x"], "--storage", "a part of it is a file"),
     "empty storage": options(["--storage", " "], "--storage", "empty", "allowed"),
     "storage that is a file": Case(2, ("--storage mine.txt", "cannot be written"), a_file),
-    "nobody at the cluster's address": options(["--address", "127.0.0.1:1"], "--address 127.0.0.1:1", "nobody listens"),
+    "nobody at the cluster's address": options(["--address", "127.0.0.1:1"], "--address 127.0.0.1:1", "cannot connect"),
     "no address": options(["--address", "nonsense"], "--address nonsense", "host:port"),
     "continue with a changed study": Case(
         4, ("results/made", "another study", "search.trials: 4 in the folder, 2 asked for", "--name"), changed_study

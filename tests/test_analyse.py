@@ -20,7 +20,7 @@ from resnetlab.analysis.foreign.comparison import Comparison
 from resnetlab.analysis.foreign.refusals import Request
 from resnetlab.analysis.foreign.tables import read_runs
 from resnetlab.analysis.results import Results
-from resnetlab.cli.analyse import analyse
+from resnetlab.cli.analyse import main as analyse
 from resnetlab.report.findings import Findings
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table

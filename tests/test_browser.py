@@ -203,7 +203,7 @@ def test_a_row_opens_its_curve_its_settings_and_the_command_that_reruns_it(brows
         said = detail.get_by_role("img").get_attribute("aria-label")
         ran, value = trial["epochs_run"], 100 * trial["val_accuracy"]
         assert said == f"Validation accuracy by epoch; after epoch {ran} of 9 it is {value:.2f} %"
-        assert detail.locator("code").inner_text() == f"{command('trial.py', short(str(made)))} {trial['number']}"
+        assert detail.locator("code").inner_text() == f"{command('trial', short(str(made)))} {trial['number']}"
         for text in (trial["trial_id"], trial["reason"], str(trial["seed"]), f"kernel {trial['kernel']}"):
             assert text in detail.inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]

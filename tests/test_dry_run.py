@@ -11,8 +11,8 @@ from test_sweep import Trainer, drive, start
 from test_sweep import study as swept
 
 import resnetlab.vision.data as data
-from resnetlab.cli.ablation import run
 from resnetlab.cli.dry_run import dry_run
+from resnetlab.cli.run_and_report import run
 from resnetlab.driver import request
 from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs
 from resnetlab.driver.run import Options, accept, run_study

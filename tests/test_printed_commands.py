@@ -186,6 +186,6 @@ def test_python_is_said_as_a_shell_finds_it(tmp_path, monkeypatch):
 
 def test_a_script_is_named_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert shlex.split(commands.command("trial.py", "a b"))[1:] == ["sweeps/trial.py", "a b"]
+    assert shlex.split(commands.command("trial", "a b"))[1:] == ["sweeps/trial.py", "a b"]
     monkeypatch.chdir(tmp_path)
-    assert Path(shlex.split(commands.command("trial.py"))[1]).samefile(ROOT / "sweeps/trial.py")
+    assert Path(shlex.split(commands.command("trial"))[1]).samefile(ROOT / "sweeps/trial.py")

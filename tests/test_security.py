@@ -204,6 +204,7 @@ def test_secrets_in_urls_are_neither_taken_nor_shown(url, shown, monkeypatch):
         ResultsFolder.at(url)
     assert shown in str(caught.value) and "environment" in str(caught.value)
     monkeypatch.setattr(sys, "argv", ["sweeps/ablation.py", "--storage", url, "--set", "seed=1"])
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "sweeps/ablation.py", raising=False)
     assert command_line().endswith(f"--storage '{shown}' --set seed=1")
     assert all(part not in command_line() for part in ("pass", "w@rd", "ss@", "abc"))
 

@@ -52,7 +52,7 @@ def test_a_finished_sweep_says_what_it_found_at_every_width(place, width):
     table = text[text.index("comparison") :]
     assert table.index("blocks 1") < table.index("inconclusive") and "95% interval" in table
     assert ("adjusted p" in table) == (width >= 90)
-    assert f"next: {command('trial.py', short(str(place)), '30', '--export', 'model')}" in lines
+    assert f"next: {command('trial', short(str(place)), '30', '--export', 'model')}" in lines
 
 
 def test_no_color_and_no_terminal(place, monkeypatch):

@@ -274,7 +274,7 @@ def test_a_tool_that_fails_takes_nobody_with_it(results, tmp_path):
     assert len(list(tmp_path.iterdir())) == len(results.trials)
     assert said == [
         "broken: the server is gone; send what is missing with: "
-        + command("export.py", short(results.folder.place), "--broken=a b")
+        + command("export", short(results.folder.place), "--broken=a b")
     ]
 
 

@@ -136,7 +136,9 @@ def test_a_trial_is_found_by_number_id_or_its_beginning(folder):
 
 def test_a_beginning_that_several_trials_share_is_refused_with_their_ids(folder, tmp_path):
     place = copied(folder, tmp_path, trials=lambda row: row | {"trial_id": f"abcd{row['trial_id'][4:]}"})
-    with pytest.raises(BadRequest, match=rf"abcd: is the beginning or number of {len(trials(folder))} trials \(abcd"):
+    with pytest.raises(
+        BadRequest, match=rf"abcd: ambiguous, it matches {len(trials(folder))} trials \(candidates: abcd"
+    ):
         find(place, "abcd")
 
 

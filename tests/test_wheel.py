@@ -15,6 +15,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import images_here
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,12 +48,18 @@ print(json.dumps({
 """
 STUDY = """
 dataset: {name: digits}
-baseline: {model: mlp, batch: 64, lr: 0.1}
+baseline: {model: mlp, batch_size: 64, lr: 0.1}
 factors:
   lr: {levels: [0.1, 0.05]}
 search: {trials: 1, epochs: 1}
 confirm: {design: one-factor, seeds: 2}
 """
+
+
+SMALL = (
+    *("--trials", "2", "--epochs", "1", "--storage", "here", "--name", "small"),
+    *("--set", "confirm.seeds=1", "--set", "baseline.width=4"),
+)
 
 
 def run(*words, **options):
@@ -97,11 +104,21 @@ def elsewhere(wheel, tmp_path_factory):
         run("git", "-C", place, *identity, "commit", "--quiet", "--allow-empty", "--message", "theirs")
     run(sys.executable, "-m", "venv", "--without-pip", place)
     (packages,) = place.glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", place / "bin/python", "install"]
+    run(*pip, "--no-index", "--no-deps", wheel)  # before the dependencies are seen, among which is this checkout
     seen = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
     (packages / "dependencies.pth").write_text("".join(f"{path}\n" for path in sorted(seen)))
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
-    run(*pip, "--no-index", "--no-deps", "--target", packages, wheel)
     return place / "bin/python"
+
+
+@pytest.fixture(scope="module")
+def call(elsewhere, tmp_path_factory):
+    """Runs a command of that environment in a folder that has nothing but images."""
+    place = tmp_path_factory.mktemp("work")
+    images_here.make(place / "photos", seed=0, each=20)
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    own = {"PATH": f"{elsewhere.parent}:{env['PATH']}", "RESNETLAB_CACHE": str(place / "cache"), "COLUMNS": "200"}
+    return lambda *words: run(*words, cwd=place, env=env | own)
 
 
 def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel):
@@ -127,3 +144,26 @@ def test_an_installed_wheel_runs_a_sweep_and_writes_its_report_outside_the_check
     assert (said["trials"], said["states"]) == (5, ["complete"]) and said["accuracy"] > 0.2
     assert said["revisions"] == []  # that of the repository around the environment is not the revision of this code
     assert "<h1" in Path(said["report"]).read_text(encoding="utf-8")
+
+
+def test_the_command_is_the_wheels(call):
+    where = call("python", "-c", "import resnetlab; print(resnetlab.__file__)")
+    assert "/site-packages/" in where and str(ROOT) not in where
+    assert "sweep" in call("resnetlab", "--help")
+
+
+def test_the_included_studies_are_found(call):
+    assert "small-target" in call("resnetlab", "sweep", "--settings").splitlines()[0]
+    assert "font-transfer" in call("resnetlab", "reproduce")
+    assert "4 arms" in call("resnetlab", "sweep", "--dry-run", "--set", "confirm.design=one-factor")
+
+
+@pytest.mark.slow
+def test_a_new_study_is_swept_and_the_printed_commands_name_the_command(call):
+    assert "resnetlab sweep --study study.yaml --dry-run" in call("resnetlab", "new", "photos")
+    said = call("resnetlab", "sweep", "--study", "study.yaml", *SMALL)
+    assert "report: here/small/report.html" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("next: ")]
+    assert line.startswith("next: resnetlab trial here/small ")
+    assert "small: finished" in call("resnetlab", "status", "here/small")
+    assert call("resnetlab", "report", "here/small").strip().endswith("report.html")

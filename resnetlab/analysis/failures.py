@@ -9,7 +9,7 @@ import pandas as pd
 
 from resnetlab.analysis.confirm.effects import NEEDS_ONE
 from resnetlab.analysis.results import Results
-from resnetlab.commands import continued
+from resnetlab.commands import command, continued
 from resnetlab.storage.layout import ERRORS
 from resnetlab.study.records import Phase, Status
 
@@ -78,9 +78,9 @@ def _again(results: Results, trials: pd.DataFrame) -> pd.Series:
 
 def remedy(results: Results, weights: bool = False) -> str:
     """The command that runs failed trials of this folder again."""
-    command = PHASE.sub("", str(results.sweep.get("command") or "")) or "python sweeps/ablation.py …"
-    given = " --weights FILE" if weights and "--weights" not in command else ""
-    return continued(f"{command}{given} --retry-failed", results.folder.path, results.sweep.get("directory"))
+    given = PHASE.sub("", str(results.sweep.get("command") or "")) or f"{command('sweep')} …"
+    file = " --weights FILE" if weights and "--weights" not in given else ""
+    return continued(f"{given}{file} --retry-failed", results.folder.path, results.sweep.get("directory"))
 
 
 def to_go(results: Results) -> int:

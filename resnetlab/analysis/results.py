@@ -93,7 +93,7 @@ class Results:
 
     @property
     def other_confirm(self) -> pd.DataFrame:
-        """Confirm trials of plans that have since been replaced: kept as rows, used in nothing."""
+        """Confirm trials of plans that have since been replaced: kept as rows, not analysed."""
         return self._confirm(ours=False)
 
     def _confirm(self, ours: bool) -> pd.DataFrame:

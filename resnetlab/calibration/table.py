@@ -106,7 +106,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         "power at 7 and at 15, where the effect and the spread are the same. No balanced two-level design of 32 runs "
         "finds 0.5 points at sd 0.74 with "
         "more than 48% (two-sided 5%, even with the sd known), so 480 epochs reach 70% only as more and shorter runs: "
-        "64 of 7 epochs, for effects that show by then and seeds that spread as far. " + _averaged(content["confirm"]),
+        "64 of 7 epochs, for effects visible by that epoch and seeds that spread as far. "
+        + _averaged(content["confirm"]),
         "## Declared hypotheses",
         _claims(content["claims"]),
         "Five hypotheses declared together, each at the very edge of being true (an effect of exactly the margin, or "

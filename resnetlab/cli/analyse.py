@@ -1,4 +1,4 @@
-"""`analyse.py`: the effects of factors in runs that were made elsewhere, or the reason why they carry none."""
+"""`resnetlab analyse`: the effects of factors in runs that were made elsewhere, or the reason why they carry none."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from resnetlab.errors import BadRequest
 if TYPE_CHECKING:
     from resnetlab.analysis.foreign.tables import RunTable
 
-EPILOG = (
-    "Example: python sweeps/analyse.py runs.csv --factors kernel,depth --metric test_acc --seed seed --budget epochs"
-)
+EXAMPLE = "runs.csv --factors kernel,depth --metric test_acc --seed seed --budget epochs"
 
 
-def analyse(
+def main(
     runs: Annotated[
         str,
         typer.Argument(metavar="RUNS", help="CSV or Parquet with one row a run, or an Optuna storage (file or URL)"),

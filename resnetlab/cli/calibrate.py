@@ -1,16 +1,36 @@
-"""`calibrate.py`: the error rates of every kind of claim, measured on simulated sweeps whose true effects are known."""
+"""`resnetlab calibrate`: error rates of every kind of claim, on simulated sweeps whose true effects are known."""
 
 from __future__ import annotations
 
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
+import typer
+
+from resnetlab.cli.exit_codes import report_errors
 from resnetlab.paths import writable_folder
 
 if TYPE_CHECKING:
     from resnetlab.storage.store import Store
+
+
+EXAMPLE = "--repeats 1000 --sweeps 20 --out calibration"
+
+
+def main(
+    repeats: Annotated[int, typer.Option(min=1, help="simulated confirm stages per scenario")] = 10_000,
+    sweeps: Annotated[int, typer.Option(min=1, help="simulated sweeps per search strategy")] = 120,
+    seed: Annotated[int, typer.Option(min=0, help="root seed")] = 0,
+    out: Annotated[Path, typer.Option(help="output folder")] = Path("results/reference"),
+) -> None:
+    """Measure error rates on simulated sweeps: of the confirmed effects and, for comparison, of the usual analyses.
+
+    Writes calibration.json and calibration.md.
+    """
+    with report_errors():
+        calibrate(repeats, sweeps, seed, out)
 
 
 def calibrate(repeats: int, sweeps: int, seed: int, out: Path) -> None:

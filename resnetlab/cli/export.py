@@ -1,12 +1,35 @@
-"""`export.py`: results sent to Optuna, TensorBoard, MLflow or Weights & Biases."""
+"""`resnetlab export`: results sent to Optuna, TensorBoard, MLflow or Weights & Biases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from resnetlab.cli import options
+from resnetlab.cli.exit_codes import report_errors
 from resnetlab.errors import BadRequest, NotSent
 from resnetlab.provenance import without_secrets
+
+EXAMPLE = "results/default --optuna study.db"
+
+
+def main(
+    place: options.Results,
+    optuna: Annotated[
+        str | None, typer.Option(help="write an Optuna study to this file (.db for SQLite, .log or .journal) or URL")
+    ] = None,
+    tensorboard: options.TensorBoard = None,
+    mlflow: options.MLflow = None,
+    wandb: options.Wandb = None,
+) -> None:
+    """Export a results folder to Optuna, TensorBoard, MLflow or Weights & Biases.
+
+    A sweep takes the same options, except --optuna, to send its trials while it runs.
+    """
+    with report_errors():
+        export(place, optuna, {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb})
 
 
 def export(place: str, optuna: str | None, trackers: Mapping[str, Any]) -> None:

@@ -1,12 +1,30 @@
-"""`choose_fonts.py`: one font from each of many families, linked into a folder."""
+"""`resnetlab fonts`: one font from each of many families, linked into a folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from resnetlab.cli.exit_codes import report_errors
 from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path, writable_folder
 from resnetlab.vision.data.fonts import choose, font_files, usable
+
+EXAMPLE = "153 fonts"
+
+
+def main(
+    count: Annotated[
+        int, typer.Argument(metavar="COUNT", help="number of fonts, including those that matplotlib ships", min=1)
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="output folder: empty, or not existing yet")],
+    fonts: Annotated[Path, typer.Option(help="folder to search for fonts")] = Path("/usr/share/fonts"),
+) -> None:
+    """Link one font from each of many families into FOLDER, for a study of glyphs such as font-transfer."""
+    with report_errors():
+        link_fonts(count, folder, fonts)
 
 
 def link_fonts(count: int, folder: Path, fonts: Path) -> None:

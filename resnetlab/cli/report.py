@@ -1,12 +1,37 @@
-"""`report.py`: the report of a results folder, or one of its figures, regenerated from the tables."""
+"""`resnetlab report`: the report of a results folder, or one of its figures, regenerated from the tables."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from resnetlab.cli import status
+import typer
+
+from resnetlab.cli import options, status
+from resnetlab.cli.exit_codes import report_errors
 from resnetlab.errors import BadRequest, TrialsFailed
 from resnetlab.paths import user_path
+
+EXAMPLE = "results/default --figure effects --out fig3.pdf"
+
+
+def main(
+    context: typer.Context,
+    place: options.Results,
+    figure: Annotated[str | None, typer.Option(help="write only this figure, e.g. effects")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file for the figure: .pdf, .svg or .png", show_default="FIGURE.pdf")
+    ] = None,
+    columns: Annotated[
+        int | None, typer.Option(help="width of the figure: 1 column (3.5 inches) or 2 columns (7 inches)")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Regenerate report.html and the figures of a results folder, or one figure. Needs neither torch nor Ray."""
+    with report_errors():
+        if figure is not None:
+            options.refuse_beside(context, "--figure", "json")
+        report(place, figure, out, columns, json)
 
 
 def report(

@@ -1,15 +1,68 @@
-"""`reproduce.py`: the results of a published study beside those of its rerun."""
+"""`resnetlab reproduce`: the results of a published study beside those of its rerun."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from resnetlab import console
+from resnetlab.cli import options
+from resnetlab.cli.dry_run import dry_run
+from resnetlab.cli.exit_codes import report_errors
+from resnetlab.cli.requested import parse_settings, run_options
+from resnetlab.cli.run_and_report import run
 from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path
+from resnetlab.reproduction.studies import listed, study_of
+from resnetlab.study.included import PUBLISHED
 
 if TYPE_CHECKING:
     from resnetlab.reproduction.verdict_tables import Held
+
+
+EXAMPLE = "font-transfer --scale 0.1 --dry-run"
+
+
+def main(
+    context: typer.Context,
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="name of a published study")] = None,
+    seeds: Annotated[int | None, typer.Option(help="number of runs of each arm", show_default="3")] = None,
+    scale: Annotated[
+        float, typer.Option(help="fraction of the epochs and training images to use, for a quick check")
+    ] = 1.0,
+    data: Annotated[
+        str | None, typer.Option(help="data: an archive, a folder of images by class, or a folder of fonts")
+    ] = None,
+    address: options.Address = None,
+    storage: options.Storage = "results",
+    weights: options.Weights = None,
+    retry_failed: options.RetryFailed = False,
+    settings: options.Set = None,
+    table: Annotated[
+        Path | None, typer.Option(help="print a Markdown table of all reruns among the results in this folder")
+    ] = None,
+    json: options.Json = False,
+    only_plan: options.DryRun = False,
+) -> None:
+    """Rerun a published study and compare its results with the published ones. Without STUDY: list the studies."""
+    with report_errors():
+        if table is not None:
+            options.refuse_beside(context, "--table")
+            print(comparison_table(table))
+            return
+        if study is None:
+            options.refuse_beside(context, "without STUDY, the list")
+            print("\n".join(listed(PUBLISHED)))
+            return
+        requested = study_of(PUBLISHED, study, seeds, scale, data, parse_settings(settings))
+        execution = run_options(storage, address, weights=weights, retry_failed=retry_failed)
+        if only_plan:
+            options.refuse_beside(context, "--dry-run", "json")
+            dry_run(requested, execution)
+        else:
+            run(requested, execution, json, then=None if json else print_comparison)
 
 
 def print_comparison(place: str) -> None:
@@ -17,12 +70,11 @@ def print_comparison(place: str) -> None:
 
     Prints nothing where the folder's study is not a published one.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from resnetlab.reproduction import verdict_tables
 
-    comparison, screen = _compare(place), Console()
+    comparison, screen = _compare(place), console.screen()
     footnotes: dict[str, int] = {}
     if comparison is None:
         return

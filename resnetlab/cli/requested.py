@@ -10,6 +10,7 @@ from resnetlab.errors import BadRequest
 from resnetlab.experiment import own
 from resnetlab.paths import user_path
 from resnetlab.study import Study
+from resnetlab.study.included import study_file
 from resnetlab.study.yaml_io import parse_value
 from resnetlab.vision.data import check
 
@@ -18,14 +19,11 @@ if TYPE_CHECKING:
     from resnetlab.sweep.state_machine import Stage
 
 
-def requested_study(
-    name: str, studies: Path, overrides: Mapping[str, Any], settings: Sequence[str] | None = None
-) -> Study:
+def requested_study(name: str, overrides: Mapping[str, Any], settings: Sequence[str] | None = None) -> Study:
     """Load the study that `--study` names, with the overrides of the command line.
 
     Args:
-        name: of a file in `studies`, without its suffix; or the path of a .yaml or .yml file.
-        studies: folder of the studies that are included.
+        name: of an included study; or the path of a .yaml or .yml file.
         overrides: dotted key: value, from options of their own; None where the option was not given.
         settings: `key=value` of each `--set`.
 
@@ -33,7 +31,7 @@ def requested_study(
         BadRequest: no such study, not a valid one, or a setting given twice.
     """
     given = {key: value for key, value in overrides.items() if value is not None}
-    path, set_too = _study_file(name, studies), parse_settings(settings)
+    path, set_too = study_file(name, "--study"), parse_settings(settings)
     if twice := sorted({*given} & {*set_too}):
         raise BadRequest(
             f"--set {twice[0]}={set_too[twice[0]]}: another option gives {given[twice[0]]} (allowed: one of them)"
@@ -46,25 +44,6 @@ def requested_study(
     except BadRequest as error:
         raise BadRequest(f"{path}: {error}") from None
     return study
-
-
-def _study_file(name: str, studies: Path) -> Path:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        user_path(name, "--study")
-        if not path.is_file():
-            raise BadRequest(f"--study {name}: no such file")
-        return path
-    path = studies / f"{name}.yaml"
-    if "/" in name or not path.is_file():
-        known = ", ".join(study_names(studies)) or "none"
-        raise BadRequest(f"--study {name}: no such study in {studies.name}/ (allowed: {known}, or a .yaml file)")
-    return path
-
-
-def study_names(studies: Path) -> list[str]:
-    """Names of the studies in a folder, in alphabetical order."""
-    return sorted(file.stem for file in studies.glob("*.yaml"))
 
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, Any]:

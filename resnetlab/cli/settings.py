@@ -1,14 +1,13 @@
-"""`ablation.py --settings`: the studies that are included, and every setting of a study file with its default."""
+"""`sweep --settings`: the studies that are included, and every setting of a study file with its default."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from resnetlab.cli.requested import study_names
 from resnetlab.study import ConfirmSettings, Resources, SearchSettings
 from resnetlab.study.frozen import Frozen
+from resnetlab.study.included import study_names
 from resnetlab.study.parts import Joined, Part
 from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, TrialConfig, built_in
 
@@ -23,9 +22,9 @@ SET_ELSEWHERE = ("data", "seed", "split_seed", "epochs")  # fields of a trial th
 TYPE_NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}
 
 
-def list_settings(studies: Path, own: Sequence[Part] = ()) -> None:
-    """Print the names of the studies in `studies`, each section of a study file, and the settings of `own` parts."""
-    print("studies:", ", ".join(study_names(studies)))
+def list_settings(own: Sequence[Part] = ()) -> None:
+    """Print the names of the included studies, each section of a study file, and the settings of `own` parts."""
+    print("studies:", ", ".join(study_names()))
     for section, model in SECTIONS.items():
         print(f"\n{section}:")
         for name, field in model.model_fields.items():

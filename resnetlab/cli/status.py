@@ -1,15 +1,29 @@
-"""`status.py`: the progress and the conclusions of a sweep, running or finished, from its results folder."""
+"""`resnetlab status`: the progress and the conclusions of a sweep, running or finished, from its results folder."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from resnetlab import console
+from resnetlab.cli import options
+from resnetlab.cli.exit_codes import report_errors
 from resnetlab.commands import short
 
 if TYPE_CHECKING:
     from resnetlab.report.findings import Findings
     from resnetlab.report.terminal import Told
+
+
+EXAMPLE = "results/default"
+
+
+def main(place: options.Results, json: options.Json = False) -> None:
+    """Show the progress and the conclusions of a sweep, running or finished.
+
+    Works on any machine that can read the results folder, and writes nothing. Needs neither torch nor Ray.
+    """
+    with report_errors():
+        print_status(place, json)
 
 
 def print_status(place: str, as_json: bool = False) -> None:

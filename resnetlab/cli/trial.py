@@ -1,14 +1,19 @@
-"""`trial.py`: one recorded trial run again, compared with its record, and its network exported."""
+"""`resnetlab trial`: one recorded trial run again, compared with its record, and its network exported."""
 
 from __future__ import annotations
 
 import math
 import sys
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from resnetlab import console
+from resnetlab.cli import options
+from resnetlab.cli.exit_codes import report_errors
 from resnetlab.commands import short
 from resnetlab.errors import NotReproduced
 from resnetlab.experiment.metrics import METRICS
@@ -17,6 +22,30 @@ from resnetlab.wording import plural
 
 if TYPE_CHECKING:
     from resnetlab.driver.rerun import Rerun
+
+
+EXAMPLE = "results/default 12 --export model"
+Device = StrEnum("Device", ["cpu", "cuda"])
+
+
+def main(
+    place: options.Results,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="trial_id, the beginning of one, or a trial number")],
+    data: Annotated[
+        str | None, typer.Option(help="folder or archive of the images, or folder of the additional fonts")
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="device to run on", show_default="the trial's own, if available")
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="output folder for the network: safetensors, torch.export program, config, example code"),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Rerun one recorded trial, check that it gives the recorded results, and optionally export the trained network."""
+    with report_errors():
+        rerun_trial(place, trial, data, device.value if device else None, export, json)
 
 
 def rerun_trial(

@@ -7,10 +7,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -34,22 +33,30 @@ class LiveView:
         self._stage = ""
         self._live: Live | None = None
         self._error, self._terminal = 2, 1
-        self._console = Console()
+        self._console = console.screen()
         self._started_with = sum(n for status, n in sweep.counts().items() if Status(status).ended)
 
     @contextmanager
     def screen(self, folder: ResultsFolder) -> Iterator[None]:
-        """Take the terminal; everything else that this process prints goes to `logs/ray.log` meanwhile."""
+        """Take the terminal; everything else that this process prints goes to `logs/ray.log` meanwhile.
+
+        A notebook gets plain lines.
+        """
+        notebook = sys.stdout if console.in_notebook() else None
         sys.stdout.flush()
         sys.stderr.flush()
         terminal, error = os.dup(1), os.dup(2)
         self._error, self._terminal = error, terminal
         log = os.open(_log_path(folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        with console.writer(terminal) as out:
+        with console.writer(terminal) as out, ExitStack() as redirected:
             try:
                 os.dup2(log, 1)
                 os.dup2(log, 2)
-                self._console = Console(file=out)
+                if notebook is not None:
+                    chatter = redirected.enter_context(console.writer(1))
+                    redirected.enter_context(redirect_stdout(chatter))
+                    redirected.enter_context(redirect_stderr(chatter))
+                self._console = console.screen(notebook or out)
                 self._console.print(f"[bold]{self._sweep.study.name}[/bold]: starting Ray …", highlight=False)
                 if self._console.is_terminal and not self._console.is_dumb_terminal:
                     look = Live(
@@ -66,7 +73,8 @@ class LiveView:
                 self._print(self._standing().line())
             finally:
                 self._live = None
-                self._console = Console()
+                redirected.close()
+                self._console = console.screen()
                 with suppress(OSError):  # a full disk takes no more chatter
                     sys.stdout.flush()
                     sys.stderr.flush()

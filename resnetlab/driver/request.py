@@ -37,7 +37,9 @@ PARTS: dict[Stage, frozenset[str]] = {
 
 
 def check_stage(study: Study, stage: Stage) -> None:
-    """BadRequest for a stage that the study does not have."""
+    """BadRequest for a stage that there is not, or that the study does not have."""
+    if stage not in PARTS:
+        raise BadRequest(f"--phase {stage}: no such phase (allowed: {', '.join(PARTS)})")
     if stage == "pilot" and not study.confirm.pilot:
         raise BadRequest("--phase pilot: confirm.pilot is 0 (allowed: 2 to 1000, e.g. --set confirm.pilot=3)")
     if stage == "explore" and study.arms and not study.confirm.pilot:

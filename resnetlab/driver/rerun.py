@@ -1,4 +1,4 @@
-"""One recorded trial run again, from its row alone, and held against what was recorded."""
+"""Run one recorded trial again, from its row alone, and compare it with what was recorded."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from resnetlab.study.records import Phase
 from resnetlab.study.trial_config import DataConfig, TrialConfig, trial_type
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.training.kept_weights import by_name, kept
+from resnetlab.wording import plural
 
 if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
@@ -96,7 +97,7 @@ def find(folder: ResultsFolder, wanted: str) -> dict[str, Any]:
             return found[0]
         if found:
             names = ", ".join(row["trial_id"] for row in found[:5])
-            raise BadRequest(f"{wanted}: is the beginning or number of {len(found)} trials ({names}); say more of it")
+            raise BadRequest(f"{wanted}: ambiguous, it matches {len(found)} trials (candidates: {names})")
     last = max(row["number"] for row in rows)
     raise BadRequest(
         f"{wanted}: no such trial in {folder.url} (allowed: a trial_id, four or more of its first digits, or a number "
@@ -279,5 +280,5 @@ def _changed(row: Mapping[str, Any], training: Training) -> list[str]:
     if row["device"] and cpu != (training.device.type == "cpu"):
         found.append(f"on {row['device']} then, on {training.device.type} now")
     if row["phase"] == Phase.CONFIRM and row["restarts"]:
-        found.append(f"it was gone on with from a checkpoint {row['restarts']} times")
+        found.append(f"it was resumed from a checkpoint {plural(row['restarts'], 'time')}")
     return found

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -64,6 +65,7 @@ class Options:
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
     retry_failed: bool = False  # run trials again that failed or ran out of memory
     accept_changed_code: bool = False  # go on with results that other code of the study's own began
+    ends_process: bool = True  # this process ends with the run; a notebook's goes on
 
 
 def results_folder(study: Study, storage: str) -> ResultsFolder:
@@ -130,7 +132,7 @@ def check_identity(study: Study, folder: ResultsFolder) -> None:
     changed = differences(_without_code(old), _without_code(study.identity()))
     if changed:
         raise FolderRefused(
-            f"{folder.url}: holds results of another study under this name; use another --name, or undo:\n  "
+            f"{folder.url}: was run with different settings; revert them, or use another --name:\n  "
             + "\n  ".join(changed)
         )
 
@@ -247,7 +249,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
     def say(lost: str) -> None:
         watch.last_words(f"error: the cluster was lost: {lost}; {continue_hint()}")
 
-    with watch.screen(folder), Watchdog(say) as lifeline, _Signals() as signals:
+    with watch.screen(folder), Watchdog(say, options.ends_process) as lifeline, _Signals() as signals:
 
         def alive() -> None:
             lifeline.beat()
@@ -315,7 +317,8 @@ def _recorded(sweep: Sweep, session: _Session, capacity: Capacity) -> Iterator[N
 
 
 def continue_hint() -> str:
-    return f"continue with: {command_line().replace(' --retry-failed', '')}"
+    command = command_line().replace(" --retry-failed", "")
+    return f"continue with: {command}" if command else "run the same study again to continue it"
 
 
 class _Signals:
@@ -326,6 +329,8 @@ class _Signals:
 
     When Ray starts it takes SIGTERM for itself: with a Python handler that ends the process, and a compiled one
     under it that has it killed three seconds later by an alarm. So `listen` is called again once Ray runs.
+
+    Python lets only the main thread handle signals: a sweep in another leaves them to whoever runs it.
     """
 
     NAMES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -336,7 +341,12 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         handlers = {name: signal.getsignal(name) for name in self.NAMES}
-        self._before = {name: handler for name, handler in handlers.items() if handler is not signal.SIG_IGN}  # nohup
+        taken = threading.current_thread() is threading.main_thread()
+        self._before = {
+            name: handler
+            for name, handler in handlers.items()
+            if taken and handler is not signal.SIG_IGN  # nohup
+        }
         self.listen()
         return self
 

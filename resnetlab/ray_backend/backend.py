@@ -274,6 +274,7 @@ def _round(
                 name=Path(scratch).name,
                 storage_path=scratch,
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # else a notebook gets an empty table
                 callbacks=[silence, _EachStep(step_ended)],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

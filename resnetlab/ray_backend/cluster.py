@@ -32,7 +32,8 @@ ROOM = SOCKET - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/pla
 
 
 def check_reachable(address: str | None, resources: Resources, contact: bool = True) -> None:
-    """What can be known before Ray starts: BadRequest where nobody listens, or this machine is too small.
+    """BadRequest, before Ray starts, where nothing listens at the address, this machine is too small, or this process
+    uses Ray already.
 
     contact: False looks at how `address` is written alone.
     """
@@ -44,6 +45,9 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
                 f"{text}: is not text in the locale of this command ({locale.getencoding()}), and Ray takes only text; "
                 "run it with LC_ALL=C.UTF-8"
             ) from None
+    ray = sys.modules.get("ray")
+    if contact and ray is not None and ray.is_initialized():
+        raise BadRequest("this process is connected to Ray already (call ray.shutdown() first)")
     if address is None:
         cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
         if resources.cpus > cores:
@@ -64,7 +68,7 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
-        raise BadRequest(f"--address {address}: nobody listens there: {error.strerror or error}") from None
+        raise BadRequest(f"--address {address}: cannot connect: {error.strerror or error}") from None
 
 
 def _settings(address: str | None) -> dict[str, str]:

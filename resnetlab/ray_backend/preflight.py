@@ -3,7 +3,7 @@ compute, devices, memory, the data, the storage.
 
 One task on each node answers. It makes the datasets in the node's cache where they are missing, which the cache's lock
 leaves to one process, and writes and reads the storage. What was found is shown in one table; where a node would alter
-results, or could not keep them, the sweep does not start. Nodes that join later are held against the same by
+results, or could not keep them, the sweep does not start. Nodes that join later are checked in the same way by
 `check_here`, in each trial.
 """
 
@@ -56,7 +56,7 @@ def variables() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the nodes are held against: the driver's folder, versions and environment variables, and each dataset with
+    """What the nodes are compared with: the driver's folder, versions and environment variables, and each dataset with
     its hash, by a name."""
 
     folder: ResultsFolder
@@ -113,7 +113,9 @@ def check(asked: Asked, tick: Callable[[], None], say: Callable[[Any], None]) ->
         kinds = list(dict.fromkeys(kind for kind, _ in found))
         lines = "\n  ".join(line for _, line in found)
         kind = BadData if kinds == ["data"] else BadRequest if kinds == ["storage"] else NodeRefused
-        raise kind("\n  ".join(["preflight: nodes that are not as this one:", lines, *(MENDS[kind] for kind in kinds)]))
+        raise kind(
+            "\n  ".join(["preflight: these nodes differ from the driver:", lines, *(MENDS[kind] for kind in kinds)])
+        )
     return [asdict(node) for node in nodes]
 
 

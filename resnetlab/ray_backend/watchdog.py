@@ -21,10 +21,14 @@ GRACE = 15.0
 
 
 class Watchdog:
-    """`say` prints the last words of a process that is ended; `beat` is called wherever the driver comes round."""
+    """`say` prints the last words of a process that is ended; `beat` is called wherever the driver comes round.
 
-    def __init__(self, say: Callable[[str], None]):
+    ends_process: False leaves a process alone that the driver has told of the loss itself.
+    """
+
+    def __init__(self, say: Callable[[str], None], ends_process: bool = True):
         self._say = say
+        self._ends_process = ends_process
         self._places: dict[str, tuple[str, int]] = {}
         self._beat = time.monotonic()
         self._over = threading.Event()  # the sweep has ended, or says itself why it does
@@ -59,6 +63,8 @@ class Watchdog:
                 self._lost = f"Ray has not answered for {STUCK:.0f} s"
         if self._lost:
             told = self._over.wait(GRACE)
+            if told and not self._ends_process:
+                return
             if told:
                 time.sleep(GRACE)  # for what Ray does when a process ends
             else:

@@ -175,9 +175,8 @@ def _asked(free: Sequence[bool]) -> str:
             else " It was not declared beforehand."
         )
     many = len(free) - sum(free)
-    return (
-        f" {many} {'answers' if many == 1 else 'answer'} a hypothesis declared beforehand; the others are exploratory."
-    )
+    test = "tests" if many == 1 else "test"
+    return f" {many} of them {test} a hypothesis declared beforehand; the others are exploratory."
 
 
 def _best(findings: Findings) -> str:

@@ -151,9 +151,7 @@ def _notes(findings: Findings) -> list[str]:
     if shared := shared_times(results.trials):
         notes.append(f"Times say nothing about speed here, and are no objective: {shared}.")
     if len(results.other_confirm):
-        notes.append(
-            f"{len(results.other_confirm)} runs belong to another plan than plan.json: they are used in nothing."
-        )
+        notes.append(f"{len(results.other_confirm)} runs belong to another plan than plan.json: they are not analysed.")
     if results.missing:
         notes.append(f"Absent tables: {', '.join(results.missing)}. What they would show is left out.")
     if not results.sweep:

@@ -18,4 +18,4 @@ def rerun_command(results: Results, folder: str, *words: str) -> str:
     data = place(results.folder.path, sweep.get("data_place"))
     if data is None and "data_place" not in sweep and study.dataset.name not in FOUND:
         data = "DATA"
-    return command("trial.py", without_secrets(short(folder)), *(["--data", short(data)] if data else []), *words)
+    return command("trial", without_secrets(short(folder)), *(["--data", short(data)] if data else []), *words)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from resnetlab import console as streams
 from resnetlab.analysis import failures
 from resnetlab.analysis.failures import Failure
 from resnetlab.analysis.results import Results
@@ -239,7 +240,7 @@ def failed(said: Told) -> list[str]:
 def screen() -> Console:
     """Standard output, of a fixed width where it is no terminal and none is given."""
     redirected = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=PLAIN if redirected else None, highlight=False)
+    return streams.screen(width=PLAIN if redirected else None, highlight=False)
 
 
 def show(said: Told, console: Console, standing: bool = True) -> None:

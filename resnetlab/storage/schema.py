@@ -66,7 +66,12 @@ _TRIAL_TAIL = [
     _field("weights_hash", _TEXT, "content hash of the weights it started from; null from random values"),
     _field("prefix_cached", _BOOL, "true where the frozen stages ran once for all epochs"),
     _field("prefix_seconds", _FLOAT, "running the frozen stages once; part of train_seconds", "s"),
-    _field("energy", _FLOAT, "of the GPU over all epochs, where it tells; under sharing the whole device's", "J"),
+    _field(
+        "energy",
+        _FLOAT,
+        "of the GPU over all epochs, where the GPU reports it; of the whole GPU where trials share one",
+        "J",
+    ),
     _field("host", _TEXT, "name of the machine"),
     _field("started", _TIME, "when first asked for", "UTC"),
     _field("ended", _TIME, "when its last row came", "UTC"),

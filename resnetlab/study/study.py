@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,7 @@ from resnetlab.study import legacy
 from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
+from resnetlab.study.included import study_file
 from resnetlab.study.parts import OwnCode
 from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import MAX_SEED, stream
@@ -135,6 +138,31 @@ class Study(Frozen):
     given_weights: dict[str, str] = Field(default_factory=dict, description="name: file:<hash> that is taken for it")
     seed: int = Field(0, ge=0, le=MAX_SEED)
     code: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)  # text of `own`, by file
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | Mapping[str, Any], **changes: Any) -> Study:
+        """Read a study, change some of its keys, and check the whole.
+
+        Args:
+            source: a YAML file, the name of an included study such as `default`, or a study as a mapping.
+            changes: other values of its keys. A mapping changes the keys that it names of a section, and no others.
+
+        Raises:
+            BadRequest: no such study, or not a valid one; the message has the key, the value and what is allowed.
+
+        Example:
+            >>> study = resnetlab.Study.load("default", name="short", search={"trials": 4}, confirm={"seeds": 2})
+        """
+        dotted: dict[str, Any] = {}
+        for key, value in changes.items():
+            section = isinstance(value, Mapping)
+            dotted |= {f"{key}.{name}": inner for name, inner in value.items()} if section else {key: value}
+        if not isinstance(source, Mapping):
+            return load_study(study_file(os.fspath(source), "study"), dotted)
+        content = deepcopy(dict(source))
+        for key, value in dotted.items():
+            assign(content, key, value)
+        return build_study(content, "study")
 
     @field_validator("name")
     @classmethod

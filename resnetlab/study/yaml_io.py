@@ -125,6 +125,11 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def quoted(text: str) -> str:
+    """`text` as a YAML scalar on one line, in double quotes."""
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=MAX_BYTES).rstrip("\n")
+
+
 def assign(content: dict[str, Any], key: str, value: Any) -> None:
     """Set the dotted `key` of parsed content. BadRequest where it leads through something that is not a section."""
     *parents, last = key.split(".")

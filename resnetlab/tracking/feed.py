@@ -205,4 +205,4 @@ def live(
         for name, problem in feed.problems.items():
             wanted = [name] if name in tools else list(tools)  # `tables` and `trackers` concern them all
             words = [f"--{option}={without_secrets(str(tools[option]))}" for option in wanted if tools[option]]
-            say(f"{name}: {problem}; send what is missing with: {command('export.py', short(folder.place), *words)}")
+            say(f"{name}: {problem}; send what is missing with: {command('export', short(folder.place), *words)}")

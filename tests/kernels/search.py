@@ -112,6 +112,7 @@ def main() -> None:
     options.add_argument(
         "--elsewhere", action="store_true", help="only the convolutions that are known to be wrong; nothing is written"
     )
+    options.add_argument("--only", choices=instruction_sets(), help="one instruction set; default: all of this CPU")
     chosen = options.parse_args()
     import torch
 
@@ -125,7 +126,7 @@ def main() -> None:
         if table["versions"] != head:
             sys.exit(f"{RESULTS} is of {table['versions']}, this is {head}: remove it to search again")
     bad = 0
-    for isa in instruction_sets():
+    for isa in [chosen.only] if chosen.only else instruction_sets():
         for threads in (1, 2):
             setting = f"{isa} {threads}"
             left = [case for case in cases if setting not in table["cases"].get(name(case), {})]

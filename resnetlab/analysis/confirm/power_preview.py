@@ -30,7 +30,7 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
     if floor is None or not floor.known or not floor.sd > 0:
         where = "" if results is None else f" ({results.folder.url} has no arm with two runs at the full budget)"
         where += f"; --phase pilot{'' if study.confirm.pilot else ' --set confirm.pilot=3'} measures it"
-        yield f"noise floor: not measured yet{where}; the table below takes the spread of seeds to be …"
+        yield f"noise floor: not measured yet{where}; the table below assumes several values of the seed sd"
         spreads: Sequence[float] = PLAUSIBLE
     else:
         yield (
@@ -94,6 +94,6 @@ def _shorter(study: Study, plan: Plan, sd: float) -> Iterator[str]:
         found = f"{100 * now:.2f}" if np.isfinite(now) else "nothing"
         yield (
             f"  the same epochs as {more.seeds} seeds of {study.search.epochs // 2} epochs would find {100 * then:.2f} "
-            f"instead of {found} at seed sd {sd:.2f}, of effects that show by then (--set confirm.seeds={more.seeds} "
+            f"instead of {found} at seed sd {sd:.2f}, of effects visible by then (--set confirm.seeds={more.seeds} "
             f"--set search.epochs={study.search.epochs // 2}, under another --name)"
         )

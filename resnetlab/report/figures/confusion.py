@@ -72,6 +72,6 @@ def draw_confusion(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
     ticks = range(0, n, step)
     for axis, turn in ((ax.xaxis, 90), (ax.yaxis, 0)):
         axis.set_ticks(list(ticks), [names[i] for i in ticks], fontsize=max(size, 4.0), rotation=turn)
-    ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="Taken for", ylabel="Class", aspect="equal")
+    ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="Predicted as", ylabel="Class", aspect="equal")
     ax.tick_params(length=0)
     ax.grid(visible=False)

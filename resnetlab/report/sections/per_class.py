@@ -129,7 +129,7 @@ def _of_arm(findings: Findings, arm: ArmRuns, folded: bool) -> list[Table]:
     if len(wrong):
         columns = wrong[["label", "predicted", "count", "share"]].itertuples(index=False)
         rows = [[label, predicted, f"{count:,}", share] for label, predicted, count, share in columns]
-        headings = ["Class", "Taken for", "Times, all runs", "Share of the class"]
+        headings = ["Class", "Predicted as", "Times, all runs", "Share of the class"]
         tables.insert(
             0,
             Table(headings, ["text", "text", "number", "bar"], rows, f"{whose}, {counts}.",

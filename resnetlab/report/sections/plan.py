@@ -64,7 +64,7 @@ def _replaced(results: Results) -> list[str]:
         seen = int((runs["plan_hash"] == old.get("plan_hash")).sum())
         text.append(
             f"It took the place of plan {old.get('plan_hash')} ({'; '.join(changed) or 'the same questions'}), "
-            f"of which {seen} runs had been started: they are used in nothing, but whoever changed the plan could see "
+            f"of which {seen} runs had been started: they are not analysed, but whoever changed the plan could see "
             "them."
         )
     return text

@@ -20,8 +20,8 @@ def section(findings: Findings) -> Section | None:
     text = [
         f"{found.text.authors}: {found.text.title}.",
         f"Claims: {_counts(found.claims)}. Numbers: {_counts(found.numbers)}.",
-        "A printed number is that of one run, so it is held against the interval in which one further run like these "
-        "would fall with 95% probability, widened by its rounding. A claim is about means: it is held against the 95% "
+        "A printed number is that of one run, so it is compared with the interval in which one further run like these "
+        "would fall with 95% probability, widened by its rounding. A claim is about means: it is compared with the 95% "
         "interval of their difference.",
     ]
     arms = Table(

@@ -25,8 +25,8 @@ def section(findings: Findings) -> Section | None:
         saved = epochs_saved(results.explore)
         text.append(
             f"ASHA with a grace period of {plural(search.grace_period, 'epoch')} and a reduction factor of "
-            f"{search.reduction_factor}; full budget {search.epochs} epochs. {_when(results)} Stopped trials were "
-            f"spared {saved:,} epochs."
+            f"{search.reduction_factor}; full budget {search.epochs} epochs. {_when(results)} Stopping "
+            f"saved {saved:,} epochs."
         )
     rows = [
         [

@@ -79,7 +79,7 @@ class ImageFolder:
     def fingerprint(self) -> Any:
         files = blake2b(digest_size=16)
         # Hashed one by one: every worker does this, and lists of a million files stay with it.
-        for file in self._files():
+        for file in self.files():
             files.update(
                 f"{file.path[len(str(self.root)) :]}\0{file.size}\0{file.mtime}\0".encode("utf-8", "surrogateescape")
             )
@@ -102,7 +102,7 @@ class ImageFolder:
     def write(self, append: Append) -> Contents:
         """Decode with a thread for each core: most of the time is in Pillow's decoders, which run side by side."""
         before = self.fingerprint()
-        files = list(self._files())
+        files = list(self.files())
         paths = [file.path for file in files]
         decoder = Decoder(self.size, self.mode, paths[0], paths)
         broken: list[str] = []
@@ -126,7 +126,7 @@ class ImageFolder:
         notes = {"changes": dict(sorted(decoder.changes.items()))} if decoder.changes else {}
         return Contents({"class": (labels, classes)}, fixed, notes)
 
-    def _files(self) -> Iterator[ImageFile]:
+    def files(self) -> Iterator[ImageFile]:
         """All image files, ordered by split, class and name."""
         for split, classes in self._tree().items():
             for label, folder in classes.items():

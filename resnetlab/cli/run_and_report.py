@@ -1,17 +1,18 @@
-"""`ablation.py`: run a study, or continue it, and write its report."""
+"""Run a study, or continue it, and write its report: what `sweep`, `reproduce` and `resnetlab.run` have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from resnetlab import console
-from resnetlab.cli import reproduce, status
+from resnetlab.cli import status
 from resnetlab.errors import TrialsFailed
 from resnetlab.wording import plural
 
 if TYPE_CHECKING:
     from resnetlab.driver.run import Options
+    from resnetlab.report.findings import Findings
     from resnetlab.report.terminal import Told
     from resnetlab.storage.results_folder import ResultsFolder
     from resnetlab.study import Study
@@ -22,8 +23,8 @@ def run(
     options: Options,
     as_json: bool = False,
     trackers: Mapping[str, Any] | None = None,
-    compare_published: bool = False,
-) -> None:
+    then: Callable[[str], None] | None = None,
+) -> Findings:
     """Run or continue `study`, then write its report and print the conclusions, also where every trial failed.
 
     Args:
@@ -31,7 +32,9 @@ def run(
         options: how to run it.
         as_json: print one JSON object to stdout, and everything else to stderr.
         trackers: the options of the tools that follow the sweep: arguments of `tracking.chosen`.
-        compare_published: also print the published results of this study beside the measured ones.
+        then: called with the place of the results folder once the report is written.
+
+    Returns what the tables say.
 
     Raises:
         TrialsFailed: no trial has a result, or a planned comparison could not be made.
@@ -49,9 +52,9 @@ def run(
             run_study(study, options)
         except TrialsFailed as error:
             failed = error
-    summary = _write_report(folder, as_json)
-    if compare_published:
-        reproduce.print_comparison(folder.place)
+    findings, summary = _write_report(folder, as_json)
+    if then is not None:
+        then(folder.place)
     if failed is not None:
         raise failed
     if summary.unmade:
@@ -59,13 +62,14 @@ def run(
         can_retry = any(failure.remedy for failure in summary.failed)
         advice = "; fix the cause shown above, then run again with --retry-failed" if can_retry else ""
         raise TrialsFailed(f"{study.name}: {comparisons} could not be made: all runs of an arm failed{advice}")
+    return findings
 
 
-def _write_report(folder: ResultsFolder, as_json: bool) -> Told:
+def _write_report(folder: ResultsFolder, as_json: bool) -> tuple[Findings, Told]:
     from resnetlab.analysis.results import Results
     from resnetlab.report.build import build
     from resnetlab.report.findings import Findings
 
     findings = Findings(Results.open(folder.place))
     build(findings)
-    return status.print_summary(findings, folder.place, as_json, progress=False)
+    return findings, status.print_summary(findings, folder.place, as_json, progress=False)

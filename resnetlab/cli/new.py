@@ -1,0 +1,60 @@
+"""`resnetlab new`: a study for one's own images, written as a commented file to begin with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnetlab.cli.exit_codes import report_errors
+from resnetlab.commands import command, short
+from resnetlab.errors import BadRequest
+from resnetlab.paths import user_path, writable_folder
+
+EXAMPLE = "photographs --output study.yaml"
+REFERENCE = re.compile(r"(?:[^:]+\.py|[A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")  # `file.py:name`, `package.module:name`
+
+
+def main(
+    source: Annotated[str, typer.Argument(metavar="FOLDER", help="folder of images: train/<class>/<image>")],
+    output: Annotated[Path, typer.Option(help="file to write the study to")] = Path("study.yaml"),
+) -> None:
+    """Look at a folder of images and write a commented study of it that runs as it is."""
+    with report_errors():
+        new_study(source, output)
+
+
+def new_study(source: str, output: Path) -> None:
+    """Write a study for `source` to the file `output`, and print what to do with it.
+
+    Args:
+        source: path of a folder of images.
+        output: file to write, which must not exist yet.
+
+    Raises:
+        BadRequest: `source` cannot be studied, or `output` exists or cannot be written.
+        BadData: the folder is not `train/<class>/<image>`, or an image in it cannot be read.
+    """
+    file = user_path(output, "--output")
+    if file.suffix not in (".yaml", ".yml"):
+        raise BadRequest(f"--output {output}: need a name that ends in .yaml or .yml")
+    if file.exists():
+        raise BadRequest(f"--output {output}: exists already (allowed: a file that does not)")
+    text = _text_for(source)
+    writable_folder(file.parent, "--output")
+    file.write_text(text, encoding="utf-8")
+    shown = short(str(file))
+    print(f"{shown}: see what it would do: {command('sweep', '--study', shown, '--dry-run')}")
+    print(f"{' ' * len(shown)}  run it:               {command('sweep', '--study', shown)}")
+
+
+def _text_for(source: str) -> str:
+    """The study for what `source` names. Each kind of source has one branch here."""
+    folder = user_path(source, "FOLDER")
+    if REFERENCE.fullmatch(source) and not folder.exists():
+        raise BadRequest(f"{source}: a study of one's own code cannot be written yet (allowed: a folder of images)")
+    from resnetlab.vision import study_template
+
+    return study_template.study_text(study_template.look(folder))

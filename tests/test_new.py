@@ -1,0 +1,128 @@
+"""`resnetlab new`: the study that it writes for a folder of images passes a dry run, and runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import images_here
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from sweeps_here import run_here
+
+from resnetlab.cli.new import new_study
+from resnetlab.errors import BadData, BadRequest
+from resnetlab.study import load_study
+from resnetlab.study.records import Status
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def draw(file, size, mode):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    channels = {"L": (), "RGB": (3,)}[mode]
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], *channels), np.uint8)
+    Image.fromarray(pixels, mode).save(file)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESNETLAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return images_here.make(tmp_path / "my photos", seed=0)
+
+
+def test_the_study_passes_a_dry_run(photos, tmp_path):
+    env = {"PYTHONPATH": str(ROOT), "RESNETLAB_CACHE": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
+
+    def call(*words):
+        command = [sys.executable, "-m", "resnetlab", *words]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    made = call("new", "my photos")
+    assert made.returncode == 0, made.stderr
+    assert "sweep --study study.yaml --dry-run" in made.stdout
+    checked = call("sweep", "--study", "study.yaml", "--dry-run")
+    assert checked.returncode == 0, checked.stderr
+    assert "3 classes, 138 training, 15 validation, 27 test images" in checked.stdout
+    again = call("new", "my photos")
+    assert again.returncode == 2 and "exists already" in again.stderr
+
+
+def test_the_study_runs(photos, tmp_path, cache):
+    new_study(str(photos), tmp_path / "study.yaml")
+    fewer = {"search.trials": 1, "search.epochs": 1, "confirm.seeds": 1, "baseline.width": 4}
+    rows = run_here(load_study(tmp_path / "study.yaml", fewer), tmp_path / "results", cache)
+    assert len(rows) == 1 + 4
+    assert {row["status"] for row in rows} == {Status.COMPLETE}
+
+
+def test_the_comments_say_what_the_folder_holds(photos, tmp_path):
+    for number in range(50):
+        (photos / f"train/class-2/{number}.png").unlink()
+    new_study(str(photos), tmp_path / "study.yaml")
+    text = (tmp_path / "study.yaml").read_text()
+    assert "# 3 classes: class-0, class-1, class-2" in text
+    assert "unbalanced" in text and "training images of class-0" in text
+    assert "24 × 24 pixels, colour" in text and "size:" not in text and "mode:" not in text
+
+
+def test_images_of_several_sizes_and_kinds_become_alike(tmp_path):
+    for number in range(20):
+        draw(tmp_path / f"mixed/train/a/{number}.png", (30 + number, 90), "RGB")
+        draw(tmp_path / f"mixed/train/b/{number}.png", (40, 33), "L")
+        draw(tmp_path / f"mixed/test/{'ab'[number % 2]}/{number}.png", (40, 40), "L")
+    new_study(str(tmp_path / "mixed"), tmp_path / "study.yaml")
+    study = load_study(tmp_path / "study.yaml")
+    assert (study.dataset.size, study.dataset.mode) == (40, "rgb")
+    assert "20 test" in (tmp_path / "study.yaml").read_text()
+
+
+def test_large_images_are_made_smaller(tmp_path):
+    for number in range(24):
+        draw(tmp_path / f"large/train/{'ab'[number % 2]}/{number}.png", (120, 100), "L")
+    new_study(str(tmp_path / "large"), tmp_path / "study.yaml")
+    assert load_study(tmp_path / "study.yaml").dataset.size == 64
+
+
+@pytest.mark.parametrize("name", ['a: "b" # c', "one\ntwo: 3", "tab\tdel\x7f", "été 🙂", "123", "…", "{{x}}", "- x"])
+def test_any_name_of_a_folder_gives_a_study_that_can_be_read(photos, tmp_path, name):
+    place = photos.rename(tmp_path / name)
+    (place / "train/class-0").rename(place / f"train/{name}")
+    new_study(str(place), tmp_path / "study.yaml")
+    study = load_study(tmp_path / "study.yaml")
+    assert study.dataset.root == str(place) and study.title.endswith(name)
+    assert set(yaml.safe_load((tmp_path / "study.yaml").read_text())) == {
+        "name", "title", "question", "dataset", "baseline", "factors", "search", "confirm", "resources"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "error", "words"),
+    [
+        ("nowhere", "s.yaml", BadData, "is not a folder"),
+        ("my photos", "s.txt", BadRequest, "--output .*need a name that ends in .yaml or .yml"),
+        ("my photos", "my photos/train/class-0/0.png/s.yaml", BadRequest, "--output: .*a part of it is a file"),
+        ("net.py:build", "s.yaml", BadRequest, "one's own code cannot be written yet"),
+        ("package.module:build", "s.yaml", BadRequest, "one's own code cannot be written yet"),
+        ("", "s.yaml", BadRequest, "FOLDER: the path is empty"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_leaves_nothing(photos, tmp_path, monkeypatch, source, output, error, words):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*.yaml"))
+    with pytest.raises(error, match=words):
+        new_study(source, Path(output))
+    assert sorted(tmp_path.rglob("*.yaml")) == before
+
+
+def test_an_image_that_is_broken_is_named(photos, tmp_path):
+    (photos / "train/class-1/7.png").write_bytes(b"no image")
+    with pytest.raises(BadData, match=r"class-1/7\.png"):
+        new_study(str(photos), tmp_path / "study.yaml")
+    assert not (tmp_path / "study.yaml").exists()
