@@ -334,7 +334,10 @@ def twice_the_same(folder):
     (lost, "plan.json: is missing, and a plan made anew is not the one"), (not_for_this_study, "cannot be run: kernel"),
     (twice_the_same, "are the same run"),
 ])  # fmt: skip
-def test_a_dry_run_is_refused_as_the_run_is_where_the_plan_is_lost_or_of_another_study(place, spoil, words):
+def test_a_dry_run_is_refused_as_the_run_is_where_the_plan_is_lost_or_of_another_study(
+    place, spoil, words, monkeypatch
+):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # this process may have imported Ray, which reads it then
     one, folder = study(place / "images"), ResultsFolder.at(place / "r/s")
     run_here(one, place / "r/s", place / "cache")
     options = Options(str(place / "r"), cache=place / "cache")
