@@ -87,7 +87,8 @@ def workplace(folder: Path) -> Path:
             shutil.copytree(source, target, ignore=skipped)
         else:
             shutil.copy2(source, target)
-    shutil.copytree(folder / "results/reference/default", folder / "results/default")
+    for name in ("default", "my-study"):  # that the pages ask about
+        shutil.copytree(folder / "results/reference/default", folder / "results" / name)
     activate = folder / ".venv/bin/activate"
     activate.parent.mkdir(parents=True)
     activate.write_text("")  # the interpreter that runs this is first in PATH
