@@ -1,6 +1,6 @@
-"""Ray Tune as the engine of a Sweep: thin adapters from Tune's interfaces to `Sweep.next`, `report` and `ended`.
+"""Runs a Sweep on Ray Tune: thin adapters from Tune's interfaces to `Sweep.next`, `report` and `ended`.
 
-Tune keeps nothing that matters: it runs in rounds, each a fresh experiment in a temporary folder that is never
+Tune stores nothing that is needed later. It runs in rounds, each a new experiment in a temporary folder that is never
 restored. What Tune does in one step of its loop grows with the number of trials that the experiment has seen, so a
 round ends after a bounded number of them. Trials that still train are then stopped at their next report and handed out
 again in the next round, where they go on from their checkpoints.
@@ -50,7 +50,7 @@ DYING = 60.0  # seconds after its time limit in which a trial's process must hav
 
 
 class _Kept:
-    """Tune pickles what it is given beside its experiment; what stands for the sweep leaves nothing in that pickle."""
+    """Base class of the adapters. Tune pickles the objects it is given; these pickle to an empty object."""
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return object, ()
@@ -60,7 +60,8 @@ class _Kept:
 
 
 class _Guard:
-    """Calls into the sweep. Tune would wrap what they raise; it is kept, and `check` raises it."""
+    """Calls the sweep on Tune's behalf. Tune would wrap its exceptions, so the first one is stored and `check` raises
+    it."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
@@ -80,9 +81,9 @@ class _Guard:
 
 
 class _Proposals(_Kept, Searcher):
-    """Tune asks for configs; the sweep hands out tasks: one more than there is room for, so that no worker waits.
+    """Tune's search algorithm: asks the sweep for tasks, one more than there are free slots, so that no worker waits.
 
-    limit: tasks of this round. closed: there is one more, which waits for the next round.
+    closed: whether the round is over, because it had its number of tasks and another one waits.
     """
 
     def __init__(self, sweep: Sweep, guard: _Guard, capacity: Capacity):
@@ -106,7 +107,7 @@ class _Proposals(_Kept, Searcher):
         return {"task": task}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The sweep has heard of it through the scheduler."""
+        """Nothing to do: the scheduler has told the sweep."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the results folder is the memory."""
@@ -116,7 +117,7 @@ class _Proposals(_Kept, Searcher):
 
 
 class _Decisions(_Kept, FIFOScheduler):
-    """Tune reports results; the sweep records them and says whether the trial goes on."""
+    """Tune's scheduler: passes results to the sweep, which decides whether the trial continues."""
 
     def __init__(self, sweep: Sweep, guard: _Guard, silence: _SilenceWatch, proposals: _Proposals):
         super().__init__()  # type: ignore[no-untyped-call]
@@ -158,13 +159,15 @@ def _task(trial: Any) -> Task:
 
 
 def _cause(trial: Any) -> str:
-    """What Tune wrote down of a trial's failure. `trial.get_error` looks for it where it is copied only later."""
+    """The text of a trial's failure as Tune stored it. `trial.get_error` would look in a place to which it is copied
+    later."""
     file = trial.error_file and Path(trial.error_file)
     return file.read_text(encoding="utf-8", errors="replace") if file and file.exists() else ""
 
 
 class _SilenceWatch(_Kept, tune.Callback):
-    """How long trials have said nothing. Their processes end themselves; here it is known why, and that they do."""
+    """Measures for how long each trial has not reported. A trial's process ends itself after its time limit; this class
+    tells why it ended, and notices if it does not."""
 
     def __init__(self, sweep: Sweep, limit: float):
         self._sweep, self.limit = sweep, limit
@@ -193,7 +196,7 @@ class _SilenceWatch(_Kept, tune.Callback):
         return time.monotonic() - self._heard.get(trial_id, time.monotonic()) > self.limit
 
     def check(self) -> None:
-        """Raise ClusterLost where nothing will happen any more."""
+        """Raise ClusterLost if a silent trial cannot be ended, or if no trial can be started."""
         now = time.monotonic()
         for trial_id, heard in self._heard.items():
             if now - heard > self.limit + DYING:
@@ -206,7 +209,7 @@ _NEEDED = {"trial_id", "training_iteration", "done", "node_ip", "pid"}  # of a r
 
 
 class _EachStep(_Kept, tune.Callback):
-    """What happens in every step of Tune's loop."""
+    """Tune's callback: runs `tick` after every step of Tune's loop."""
 
     def __init__(self, tick: Callable[[], None]):
         self._tick = tick
@@ -255,7 +258,8 @@ def _round(
     guard: _Guard,
     silence: _SilenceWatch,
 ) -> RayError | None:
-    """One experiment of Tune. Returns the error of a lost worker that Tune does not know, and for which it ends."""
+    """One experiment of Tune. Returns the error that ended it, if a worker was lost in a way that Tune does not handle;
+    else None."""
     resources = {"CPU": context.cpus} | ({"GPU": context.gpus} if context.gpus else {})
     proposals = _Proposals(sweep, guard, capacity)
     with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch, environment(SETTINGS):
@@ -299,7 +303,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _known(sweep: Sweep, lost: RayError) -> bool:
-    """Tell the sweep which trials Ray's memory monitor has ended; False where that cannot be found out."""
+    """Tell the sweep which trials Ray's memory monitor killed; False if the error does not say which."""
     killed = [trial_id for trial_id in killed_for_memory(str(lost)) if trial_id in sweep.running]
     for trial_id in killed:
         sweep.died(trial_id, OUT_OF_MEMORY, Status.OUT_OF_MEMORY)
