@@ -50,7 +50,7 @@ def test_a_sweep_in_rounds_of_three_finds_the_same_as_one_in_a_single_round(tmp_
     found = {}
     for name, limit in (("rounds", 3), ("whole", 1000)):
         command = [sys.executable, "-c", SWEEP, name, str(limit)]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=540)
         assert done.returncode == 0, done.stderr
         folder = ResultsFolder.at(tmp_path / name / "rounds")
         found[name] = int(done.stdout.splitlines()[-1]), content_hash(folder)

@@ -227,9 +227,11 @@ def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
     try:
         return ray.init(runtime_env={"env_vars": VARIABLES, **more}, **quiet, **options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
-        if "AuthenticationError" in str(error.__cause__):
+        said = [str(found).strip() for found in (error, error.__cause__, error.__context__) if found is not None]
+        if any("AuthenticationError" in text for text in said):
             raise BadRequest(f"{where}: the cluster refuses this client: {TOKEN_RULE}") from None
-        raise ClusterLost(f"{where}: cannot connect: {str(error).splitlines()[0]}") from None
+        first = next((text for text in said if text), type(error).__name__).splitlines()[0]
+        raise ClusterLost(f"{where}: cannot connect: {first}") from None
     except OSError as error:
         place = os.environ.get("RAY_TMPDIR", "its temporary folder")
         raise BadRequest(f"{where}: cannot use {place}: {error.strerror or error} (RAY_TMPDIR names another)") from None
