@@ -44,13 +44,18 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The content of a study file with what it refers to: parts moved into `baseline`, and `own` and `code` where there
     is code of the study's own.
 
-    folder: that the file lies in, where its references begin. BadRequest for a reference that leads nowhere, or to what
+    folder: that the file lies in, where its references begin. From Python, `content` may have a function or class in
+    place of a reference. BadRequest for a reference that leads nowhere, or to what
     cannot be such a part.
     """
-    found = _settled(content)
+    held: dict[tuple[str, str], Reference] = {}
+    found = _settled(_as_text(content, "", held))
     _check_metrics(found)
     references = [
-        reference for key, texts in _named(found).items() for text in texts if (reference := _refer(key, text, folder))
+        reference
+        for key, texts in _named(found).items()
+        for text in texts
+        if (reference := held.get((key, text)) or _refer(key, text, folder))
     ]
     if not references:
         return found
@@ -59,6 +64,22 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     source = Source.collect([reference.trace() for reference in references], folder)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
+
+
+def _as_text(content: Any, key: str, held: dict[tuple[str, str], Reference]) -> Any:
+    """`content` with references in place of functions and classes; held: gets each, by the key and text of its part."""
+    if isinstance(content, Mapping):
+        return {name: _as_text(value, name if name in OF_KEY else key, held) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_as_text(value, key, held) for value in content]
+    if not callable(content):
+        return content
+    if not key:
+        raise BadRequest(f"{content!r}: is no value of a setting (allowed as {', '.join(BUILT_IN)})")
+    reference = refer(key, content, Path(), {})
+    if held.setdefault((key, reference.text), reference) != reference:
+        raise BadRequest(f"{reference}: is the name of two different parts (allowed: files with different names)")
+    return reference.text
 
 
 def _check_metrics(content: Mapping[str, Any]) -> None:
