@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Results", "Study", "errors", "load", "run"]
 __version__ = "0.1.0"
 
+
 def __getattr__(name: str) -> Any:
     if name == "errors":
         return import_module("resnetlab.errors")

@@ -117,7 +117,7 @@ def test_two_files_of_one_name_in_one_study_are_refused(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "net.py").write_text(NET)
         nets.append(imported(tmp_path / folder / "net.py", monkeypatch, f"{folder}_net").net)
-    with pytest.raises(BadRequest, match="model: net.py:net: is the name of two different parts"):
+    with pytest.raises(BadRequest, match=r"model: net\.py:net: is the name of two different parts"):
         resnetlab.Study.load(OWN, model=nets[0], factors={"model": {"levels": nets}})
 
 

@@ -7,9 +7,10 @@ code and calls the parts through `OwnParts`.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -173,6 +174,30 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
         }
         for name, setting in found.items()
     }
+
+
+def recognise(text: str, folder: Path) -> Part:
+    """What a reference leads to: which kind of part, told by the arguments that it takes, and its settings.
+
+    folder: where files are looked for. BadRequest where it leads nowhere, or to no part that a study can name.
+    """
+    reference = refer("reference", text, folder, {})
+    ((key, settings),) = probe([reference], look=f"{__name__}:recognised")
+    if key not in PARTS:
+        raise BadRequest(f"{text}: is a {OF_KEY[key].name} (allowed: {', '.join(OF_KEY[one].name for one in PARTS)})")
+    return _part(replace(reference, key=key), settings, folder)
+
+
+def recognised(reference: Reference, target: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
+    """In the process of `probe`: the key of the part that takes these arguments, a model where none does; its
+    settings."""
+    try:
+        takes = set(inspect.signature(target).parameters)
+    except (ValueError, TypeError):
+        takes = set()
+    fits = (key for key, kind in OF_KEY.items() if kind.given and takes.issuperset(kind.given))
+    key = next(fits, "model")
+    return key, described(replace(reference, key=key), target)
 
 
 def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:

@@ -154,8 +154,8 @@ class Study(Frozen):
             changes: other values of its keys. A mapping changes the keys that it names of a section, and no others.
 
         Where a study names code of your own, such as `model="my_net.py:net"`, a file is looked for beside the YAML
-        file, or for a mapping in the working folder. A mapping, or a change, may also have the function or class itself,
-        if it was imported from a file.
+        file, or for a mapping in the working folder. A mapping, or a change, may also have the function or class
+        itself, if it was imported from a file.
 
         Raises:
             BadRequest: no such study, or not a valid one; the message has the key, the value and what is allowed.
@@ -439,8 +439,8 @@ def _trial_type(info: ValidationInfo) -> type[TrialConfig]:
 def load_study(path: Path, changes: Mapping[str, Any] | None = None, own: Resolve = _nothing_of_its_own) -> Study:
     """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
 
-    own: finds what the study refers to; without it, a study has built-in parts only. Settings may have old names, which a note on stderr tells. Raises BadRequest with file, key, value and what is
-    allowed.
+    own: finds what the study refers to; without it, a study has built-in parts only. Settings may have old names, which
+    a note on stderr tells. Raises BadRequest with file, key, value and what is allowed.
     """
     content = {"name": path.stem} | read_yaml(path)
     said = ", ".join(f"{key}={value}" for key, value in (changes or {}).items())
