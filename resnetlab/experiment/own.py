@@ -16,6 +16,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import ValidationError, create_model
+
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.part_settings import PartSettings
 from resnetlab.experiment.protocol import KINDS, Kind
@@ -23,16 +25,21 @@ from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
 from resnetlab.experiment.source import Source
 from resnetlab.study import Study, legacy, load_study
-from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, Part
-from resnetlab.study.trial_config import CHOICES, TrialConfig, built_in
-from resnetlab.study.yaml_io import suggestion
+from resnetlab.study.frozen import Frozen
+from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, OwnData, Part, Setting
+from resnetlab.study.trial_config import ALWAYS_READ, CHOICES, DataConfig, Dataset, TrialConfig, built_in
+from resnetlab.study.yaml_io import explain, suggestion
 
 BUILT_IN: dict[str, tuple[str, ...]] = {key: get_args(choices) for key, choices in CHOICES.items()} | {
     "augment": (NONE,),
+    "dataset.name": get_args(Dataset),
     "metrics": tuple(SCORES),
 }
 OF_KEY: dict[str, Kind] = {kind.key: kind for kind in KINDS.values()}
-PARTS = tuple(key for key in BUILT_IN if key != "metrics")  # keys at the top of a study that are settings of each trial
+DATA = "dataset.name"
+PARTS = tuple(
+    key for key in BUILT_IN if key not in ("metrics", DATA)
+)  # keys at the top of a study that are settings of each trial
 LOOK = f"{__name__}:described"
 
 
@@ -64,13 +71,17 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
     source = Source.collect([reference.trace() for reference in references], folder)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
+    for part, about in zip(parts, seen, strict=True):
+        if part.key == DATA:
+            found = _with_data(found, part, {name: Setting(**setting) for name, setting in about.items()}, source)
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
 
 
 def _as_text(content: Any, key: str, held: dict[tuple[str, str], Reference]) -> Any:
     """`content` with references in place of functions and classes; held: gets each, by the key and text of its part."""
     if isinstance(content, Mapping):
-        return {name: _as_text(value, name if name in OF_KEY else key, held) for name, value in content.items()}
+        keys = {name: DATA if name == "dataset" else name if name in OF_KEY else key for name in content}
+        return {name: _as_text(value, keys[name], held) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [_as_text(value, key, held) for value in content]
     if not callable(content):
@@ -137,6 +148,7 @@ def _named(content: Mapping[str, Any]) -> dict[str, dict[Any, None]]:
                 if name in PARTS:
                     take(name, branch.get("levels"))
     take("metrics", content.get("metrics"))
+    take(DATA, _mapping(content.get("dataset")).get("name"))
     return found
 
 
@@ -203,8 +215,44 @@ def recognised(reference: Reference, target: Callable[..., Any]) -> tuple[str, d
 def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:
     file = reference.file and os.path.relpath(Path(reference.folder, reference.file).resolve(), folder.resolve())
     place = {"name": reference.name, "module": reference.module, "file": Path(file).as_posix() if file else ""}
-    own = {} if reference.key == "metrics" else settings  # a metric is called with its defaults
+    own = settings if reference.key in PARTS else {}  # a metric is called with its defaults; see _with_data
     return Part(key=reference.key, text=reference.text, settings=dict(own), **place)
+
+
+def _with_data(content: dict[str, Any], part: Part, settings: Mapping[str, Setting], source: Source) -> dict[str, Any]:
+    """With the settings of the function that returns the dataset taken out of `dataset`, and of the `data` of arms, and
+    put with its code into `own` there."""
+    for name in settings.keys() & ALWAYS_READ:
+        raise BadRequest(f"{DATA}: {part.text}: argument {name!r} is a setting of every dataset (rename it)")
+    fields: dict[str, Any] = {
+        name: (one.annotation | None if one.optional else one.annotation, ... if one.required else one.default)
+        for name, one in settings.items()
+    }
+    model = create_model("Settings", __base__=Frozen, **fields)
+    rest = DataConfig.model_fields.keys() - settings.keys()  # of a dataset of any kind
+
+    def taken(data: Mapping[str, Any], where: str, before: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            values = model.model_validate({**before, **{name: data[name] for name in data if name not in rest}})
+        except ValidationError as error:
+            lines = explain(error, model, "").splitlines()
+            raise BadRequest("\n".join(f"{where}.{line}" for line in lines)) from None
+        own = OwnData(
+            **part.model_dump(include={"name", "module", "file"}),
+            settings=tuple(values.model_dump().items()),
+            files=tuple(source.files.items()),
+            folder=source.folder,
+        )
+        return {name: data[name] for name in data if name in rest} | {"own": own.model_dump(mode="json")}
+
+    dataset, arms = content["dataset"], dict(_mapping(content.get("arms")))
+    base = {name: dataset[name] for name in dataset if name in settings}
+    for name, arm in arms.items():
+        data = arm.get("data") if isinstance(arm, Mapping) else None
+        if isinstance(data, Mapping):
+            other = data.get("name", part.text) != part.text
+            arms[name] = {**arm, "data": {**data, "own": None} if other else taken(data, f"arms.{name}.data", base)}
+    return content | {"dataset": taken(dataset, "dataset", {})} | ({"arms": arms} if arms else {})
 
 
 def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:

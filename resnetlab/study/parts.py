@@ -58,6 +58,21 @@ class Part(Frozen):
         return self.name.rpartition(".")[2] if self.key == "augment" else self.key
 
 
+class OwnData(Frozen):
+    """A function of one's own that returns a dataset, with its code: workers make the dataset from this alone.
+
+    name: of the function, in a `module`, or in a `file` of the study. settings: of each keyword. files: the code, by
+    name below `folder`.
+    """
+
+    name: str
+    module: str = ""
+    file: str = ""
+    settings: tuple[tuple[str, Value | None], ...] = ()
+    files: tuple[tuple[str, str], ...] = Field((), repr=False)
+    folder: str = "study"
+
+
 class OwnCode(Frozen):
     """All that a study refers to. source: hash of the code; folder: below which the names of files begin."""
 

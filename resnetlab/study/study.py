@@ -416,6 +416,9 @@ class Study(Frozen):
         file of weights changes the ids of the trials that start from it, and of no other."""
         left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights"}
         content = {name: value for name, value in self.recorded().items() if name not in left_out}
+        for arm in content["arms"].values():  # the code is part of `own`
+            if held := arm.get("data", {}).get("own"):
+                del held["files"]
         return content | {"dataset": self.dataset.identity()}
 
     def recorded(self) -> dict[str, Any]:
@@ -454,6 +457,9 @@ def _resolved(content: dict[str, Any], folder: Path, source: str, own: Resolve) 
         del content["own"]
     for key in content.keys() & {"own", "code"}:
         raise BadRequest(f"{source}: {key}: is written by resnetlab (allowed: take it out)")
+    dataset = content.get("dataset")
+    if isinstance(dataset, Mapping) and dataset.get("own") is not None:
+        raise BadRequest(f"{source}: dataset.own: is written by resnetlab (allowed: take it out)")
     try:
         return build_study(own(content, folder), source)
     except BadRequest as error:
