@@ -58,6 +58,7 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     held: dict[tuple[str, str], Reference] = {}
     found = _settled(_as_text(content, "", held))
+    stages = _stages(found.pop("stages", None))
     _check_metrics(found)
     references = [
         reference
@@ -65,11 +66,14 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         for text in texts
         if (reference := held.get((key, text)) or _refer(key, text, folder))
     ]
+    if stages and not any(reference.key == "model" for reference in references):
+        raise BadRequest("stages: are those of a network of your own, and the study has none (allowed: take it out)")
     if not references:
         return found
     seen = probe(references, look=LOOK)
     parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
     source = Source.collect([reference.trace() for reference in references], folder)
+    parts = tuple(part.model_copy(update={"stages": stages}) if part.key == "model" else part for part in parts)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
     for part, about in zip(parts, seen, strict=True):
         if part.key == DATA:
@@ -92,6 +96,15 @@ def _as_text(content: Any, key: str, held: dict[tuple[str, str], Reference]) -> 
     if held.setdefault((key, reference.text), reference) != reference:
         raise BadRequest(f"{reference}: is the name of two different parts (allowed: files with different names)")
     return reference.text
+
+
+def _stages(given: Any) -> tuple[str, ...]:
+    """BadRequest for stages that are no list of attributes of a network, each once."""
+    names = given if isinstance(given, list) else [given]
+    good = all(isinstance(name, str) and name.isidentifier() for name in names) and len(set(names)) == len(names)
+    if given is None or (good and names):
+        return tuple(names) if given is not None else ()
+    raise BadRequest(f"stages: need names of attributes of the network, each once, got {given!r}")
 
 
 def _check_metrics(content: Mapping[str, Any]) -> None:

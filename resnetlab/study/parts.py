@@ -40,7 +40,10 @@ class Setting(Frozen):
 
 
 class Part(Frozen):
-    """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study."""
+    """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study.
+
+    stages: of a model, the attributes that the study calls its stages, in order.
+    """
 
     key: str
     text: str
@@ -48,6 +51,7 @@ class Part(Frozen):
     module: str = ""
     file: str = ""
     settings: dict[str, Setting] = Field(default_factory=dict)
+    stages: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
