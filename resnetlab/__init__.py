@@ -12,21 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resnetlab import errors
-    from resnetlab.api import Results, load, run
-    from resnetlab.study import Study
+    from resnetlab.api import Results, Study, load, run
 
 __all__ = ["Results", "Study", "errors", "load", "run"]
 __version__ = "0.1.0"
-
-_HOME = {"Results": "api", "load": "api", "run": "api", "Study": "study"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "errors":
         return import_module("resnetlab.errors")
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"resnetlab.{_HOME[name]}"), name)
+    return getattr(import_module("resnetlab.api"), name)
 
 
 def __dir__() -> list[str]:

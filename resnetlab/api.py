@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from resnetlab.report.findings import Findings
     from resnetlab.sweep.state_machine import Stage
 
-__all__ = ["Results", "load", "run"]
+__all__ = ["Results", "Study", "load", "run"]
+
+
+def _resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    from resnetlab.experiment.own import resolve
+
+    return resolve(content, folder)
+
+
+Study.resolve = staticmethod(_resolve)  # the room `study` lies below `experiment`, and may not import it
 
 
 class Results:
@@ -116,6 +125,7 @@ def run(
     phase: Stage = "all",
     weights: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
+    accept_changed_code: bool = False,
 ) -> Results:
     """Run a study, or continue it, write its report, print its conclusions, and return the results.
 
@@ -130,6 +140,7 @@ def run(
         phase: stop after `pilot`, `explore` or `plan`; `confirm` runs that phase alone.
         weights: file to use for the torchvision weights that the study names.
         retry_failed: rerun trials that failed or ran out of memory.
+        accept_changed_code: continue a sweep though the study's own code has changed; the report says so.
 
     Raises:
         BadRequest, BadData, FolderRefused: nothing was run; the message names the cause.
@@ -153,6 +164,7 @@ def run(
         stage=phase,
         weights=None if weights is None else Path(weights),
         retry_failed=retry_failed,
+        accept_changed_code=accept_changed_code,
         ends_process=False,
     )
     try:

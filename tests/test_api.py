@@ -1,6 +1,10 @@
 """resnetlab from Python: what `import resnetlab` gives and loads, and a sweep from beginning to end in a notebook."""
 
+import functools
+import importlib.util
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "name": "tiny",
     "dataset": {"name": "digits", "limit": 200},
-    "baseline": {"blocks": 1, "width": 4, "downsample": 1, "batch": 32},
+    "baseline": {"blocks": 1, "width": 4, "downsample": 1, "batch_size": 32},
     "arms": {"a": {}, "b": {"kernel": 1}},
     "search": {"epochs": 1},
     "confirm": {"design": "arms", "seeds": 2},
@@ -42,7 +46,7 @@ def test_import_resnetlab_loads_no_package():
 
 
 def test_a_study_is_loaded_without_torch_ray_and_pandas():
-    assert loaded("import resnetlab; resnetlab.Study.load('default')") == "pydantic yaml"
+    assert loaded("import resnetlab; resnetlab.Study.load('default')") == "numpy pydantic yaml"
 
 
 def test_results_are_read_without_torch_and_ray():
@@ -70,6 +74,87 @@ def test_a_study_comes_from_a_file_and_from_a_mapping(tmp_path):
     assert resnetlab.Study.load(tmp_path / "tiny.yaml") == resnetlab.Study.load(TINY)
     resnetlab.Study.load(TINY, confirm={"seeds": 5})
     assert TINY["confirm"] == {"design": "arms", "seeds": 2}
+
+
+NET = (ROOT / "tests/own_code/my_net.py").read_text()
+OWN = {
+    "name": "own",
+    "dataset": {"name": "digits", "limit": 200},
+    "model": "my_net.py:net",
+    "baseline": {"depth": 1, "width": 8, "batch_size": 32},
+    "factors": {"norm": {"levels": ["batch", "group"]}},
+    "search": {"trials": 1, "epochs": 1},
+    "confirm": {"seeds": 2},
+}
+
+
+def imported(file, monkeypatch, name):
+    """The module in a file, as a script imports it."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_own_code_is_found_from_a_file_a_mapping_and_a_function(tmp_path, monkeypatch):
+    (tmp_path / "api_net.py").write_text(NET)
+    named = OWN | {"model": "api_net.py:net"}
+    (tmp_path / "own.yaml").write_text(json.dumps(named))
+    file = resnetlab.Study.load(tmp_path / "own.yaml")
+    monkeypatch.chdir(tmp_path)
+    net = imported(tmp_path / "api_net.py", monkeypatch, "api_net").net
+    for study in (resnetlab.Study.load(named), resnetlab.Study.load(OWN, model=net)):
+        assert study == file and study.code == file.code == {"study/api_net.py": NET}
+    both = {"norm": {"levels": ["batch", "group"], "when": {"model": net}}, "model": {"levels": ["cnn", net]}}
+    study = resnetlab.Study.load(OWN | {"model": "cnn"}, factors=both)
+    assert study.config({"model": "api_net.py:net"}, seed=0).depth == 1 and study.code == file.code
+
+
+def test_two_files_of_one_name_in_one_study_are_refused(tmp_path, monkeypatch):
+    nets = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.py").write_text(NET)
+        nets.append(imported(tmp_path / folder / "net.py", monkeypatch, f"{folder}_net").net)
+    with pytest.raises(BadRequest, match=r"model: net\.py:net: is the name of two different parts"):
+        resnetlab.Study.load(OWN, model=nets[0], factors={"model": {"levels": nets}})
+
+
+def here(shape, classes):
+    """As if it were defined in a notebook."""
+
+
+here.__module__, here.__qualname__ = "__main__", "here"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda shape, classes: None, "model: a lambda cannot be found by workers (allowed: a function in a file"),
+        (here, "model: here is defined in this notebook or script, where workers cannot find it"),
+        (here, "`%%writefile file.py` above a notebook's cell makes such a file"),
+        (functools.partial(here, 3), "is defined in no file"),
+        ("__main__:here", "no module '__main__'"),
+    ],
+)
+def test_a_function_that_no_worker_can_find_is_refused_with_what_to_do(model, words):
+    with pytest.raises(BadRequest, match=re.escape(words)):
+        resnetlab.Study.load(OWN, model=model)
+
+
+def test_a_function_that_is_no_part_is_refused():
+    with pytest.raises(BadRequest, match="study: <built-in function print>: is no value of a setting"):
+        resnetlab.Study.load(OWN, search={"trials": print})
+
+
+def test_a_recorded_study_is_loaded_again_and_its_parts_are_not_taken_over(tmp_path, monkeypatch):
+    plain = resnetlab.Study.load(TINY)
+    assert resnetlab.Study.load(plain.model_dump(mode="json")) == plain
+    (tmp_path / "my_net.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadRequest, match="own: is written by resnetlab"):
+        resnetlab.Study.load(resnetlab.Study.load(OWN).model_dump(mode="json"))
 
 
 @pytest.mark.parametrize(
@@ -167,6 +252,10 @@ CELLS = [
     "def work():\n    done.append(resnetlab.run({**TINY, 'name': 'thread'}, storage='results'))\n"
     "thread = threading.Thread(target=work)\nthread.start()\nthread.join()\nprint(done)",
     "print('same:', before == ([signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)], sys.stdout))",
+    f"%%writefile my_net.py\n{NET}",
+    "from my_net import net\n"
+    f"own = resnetlab.run({OWN!r} | {{'model': net}}, storage='results')\n"
+    "print(own.trials[['phase', 'norm']].value_counts(sort=False).to_dict())",
 ]
 
 
@@ -220,3 +309,8 @@ def test_a_sweep_runs_in_another_thread(said):
 @pytest.mark.slow
 def test_signals_and_streams_are_afterwards_as_they_were(said):
     assert said[1][6] == "same: True\n"
+
+
+@pytest.mark.slow
+def test_a_notebook_studies_a_network_that_one_of_its_cells_writes(said):
+    assert "('confirm', 'batch'): 2, ('confirm', 'group'): 2" in said[1][8].splitlines()[-1]

@@ -85,12 +85,20 @@ def test_the_studies_of_the_documentation_are_read(tmp_path):
 
 
 def test_the_study_of_the_readme_is_the_default_study_in_at_most_fifteen_lines(tmp_path):
-    (block,) = blocks("README.md", "yaml")
+    block, _ = blocks("README.md", "yaml")
     (tmp_path / "default.yaml").write_text(block.text)
     study, default = load_study(tmp_path / "default.yaml"), load_study(ROOT / "sweeps/studies/default.yaml")
     assert study.identity() | {"baseline": 0} == default.identity() | {"baseline": 0}
     assert study.baseline_config(0) == default.baseline_config(0) and study.declared == default.declared
     assert block.text.count("\n") <= 15
+
+
+def test_the_own_study_of_the_readme_is_read_with_the_network_of_the_documentation(tmp_path):
+    _, block = blocks("README.md", "yaml")
+    (net,) = [block for block in blocks("docs/own-code.md", "python") if block.argument == "my_net.py"]
+    (tmp_path / "my_net.py").write_text(net.text)
+    (tmp_path / "own.yaml").write_text(block.text)
+    assert own.load(tmp_path / "own.yaml").compared_factors() == ["norm"]
 
 
 def test_the_readme_is_short():

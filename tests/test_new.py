@@ -1,5 +1,6 @@
 """`resnetlab new`: the study that it writes for a folder of images passes a dry run, and runs."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ import yaml
 from PIL import Image
 from sweeps_here import run_here
 
+from resnetlab.cli.dry_run import dry_run
 from resnetlab.cli.new import new_study
+from resnetlab.driver.run import Options
 from resnetlab.errors import BadData, BadRequest
+from resnetlab.experiment import own
 from resnetlab.study import load_study
 from resnetlab.study.records import Status
 
@@ -102,15 +106,70 @@ def test_any_name_of_a_folder_gives_a_study_that_can_be_read(photos, tmp_path, n
     }  # fmt: skip
 
 
+ODD = """
+from typing import Annotated, Literal
+from pydantic import Field
+from torch import nn
+
+def plain(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+
+def odd(
+    shape,
+    classes,
+    *,
+    epochs: Annotated[int, Field(ge=3, le=3)],
+    how: Literal["yes", "no", "a: b # c"],
+    some: int | None = None,
+    deep: Annotated[int, Field(le=4, description="how # deep:\\nor not")] = 3,
+    text: str = "true",
+):
+    return plain(shape, classes)
+
+def switched(shape, classes, *, wide: bool = True, share: float = 0.5):
+    return plain(shape, classes)
+"""
+PARTS = {  # a reference: the factor that is suggested, and its levels
+    "code/my_net.py:net": ("act", ["relu", "gelu", "silu"]),
+    "code/my_parts.py:focal": ("loss", ["cross-entropy", "../code/my_parts.py:focal"]),
+    "code/my_parts.py:cutout": ("size", [4, 8]),
+    "torch.optim:NAdam": ("decoupled_weight_decay", [False, True]),
+    "code/odd.py:plain": ("model", ["cnn", "../code/odd.py:plain"]),
+    "code/odd.py:odd": ("how", ["yes", "no", "a: b # c"]),
+    "code/odd.py:switched": ("wide", [True, False]),
+}
+
+
+@pytest.mark.parametrize("source", PARTS)
+def test_a_study_of_one_s_own_code_compares_one_of_its_settings_and_passes_a_dry_run(
+    source, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(ROOT / "tests/own_code", tmp_path / "code")
+    (tmp_path / "code/odd.py").write_text(ODD)
+    (tmp_path / "studies").mkdir()
+    monkeypatch.chdir(tmp_path)
+    new_study(source, Path("studies/own.yaml"))
+    study = own.load(tmp_path / "studies/own.yaml")
+    factor, levels = PARTS[source]
+    assert list(study.factors) == [factor, "lr"] and list(study.space[factor].branches[0].levels) == levels
+    text = (tmp_path / "studies/own.yaml").read_text()
+    (tmp_path / "studies/own.yaml").write_text(text.replace("# hypotheses:", "hypotheses:").replace("#   - ", "  - "))
+    assert own.load(tmp_path / "studies/own.yaml").declared
+    dry_run(study, Options(storage="results"))
+    assert f"{factor} (compared)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("source", "output", "error", "words"),
     [
         ("nowhere", "s.yaml", BadData, "is not a folder"),
         ("my photos", "s.txt", BadRequest, "--output .*need a name that ends in .yaml or .yml"),
         ("my photos", "my photos/train/class-0/0.png/s.yaml", BadRequest, "--output: .*a part of it is a file"),
-        ("net.py:build", "s.yaml", BadRequest, "one's own code cannot be written yet"),
-        ("package.module:build", "s.yaml", BadRequest, "one's own code cannot be written yet"),
-        ("", "s.yaml", BadRequest, "FOLDER: the path is empty"),
+        ("net.py:build", "s.yaml", BadRequest, "net.py:build: no such file"),
+        ("package.module:build", "s.yaml", BadRequest, "no module 'package.module'"),
+        ("math:pi", "s.yaml", BadRequest, "is a float, which cannot be called"),
+        (f"{ROOT}/tests/own_code/my_parts.py:worst_class", "s.yaml", BadRequest, "is a metric .*allowed: model, loss"),
+        ("", "s.yaml", BadRequest, "SOURCE: the path is empty"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(photos, tmp_path, monkeypatch, source, output, error, words):

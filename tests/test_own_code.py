@@ -246,6 +246,59 @@ def test_a_network_with_stages_can_be_frozen_and_one_without_says_why_not(study,
         own_code.tried(other, [(other.baseline_config(0), (8, 8, 1), 10)])
 
 
+NAMED = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, shape, classes, *, width: int = 8, twice: bool = False):
+        super().__init__()
+        self.stem = nn.Conv2d(shape[2], width, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.layer = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(width, classes)
+        self.twice = twice
+    def forward(self, x):
+        x = self.layer(self.relu(self.stem(x)))
+        return self.fc(torch.flatten(self.pool(2 * x if self.twice else x), 1))
+"""
+
+
+def test_stages_that_the_study_names_can_be_frozen_and_handed_on(cache, tmp_path):
+    text = """
+dataset: {name: digits, limit: 300}
+model: named.py:Net
+stages: [stem, layer]
+baseline: {width: 8, optimizer: adamw, lr: 0.003, batch_size: 64}
+factors: {frozen: {levels: [0, 1, 2]}}
+search: {trials: 1, epochs: 1}
+confirm: {seeds: 2}
+"""
+    found = loaded(tmp_path / "a", text, named=NAMED)
+    assert found.own.parts[0].stages == ("stem", "layer")
+    whole, one, two = (trained(found, cache, tmp_path, frozen=frozen) for frozen in (0, 1, 2))
+    assert whole.facts.trainable - one.facts.trainable == 9 * 8 + 8 and one.prefix_cached
+    assert one.facts.trainable - two.facts.trainable == 8 * 8 * 9 + 8 and two.facts.trainable == 80 + 10
+    unnamed = loaded(tmp_path / "b", text.replace("stages: [stem, layer]\n", ""), named=NAMED)
+    with pytest.raises(BadRequest, match="the study names no `stages`"):
+        trained(unnamed, cache, tmp_path, frozen=1)
+    for old, new, words in [
+        ("[stem, layer]", "[stem, layers]", "stages: 'layers' is no module of .*did you mean 'layer'"),
+        ("[stem, layer]", "[layer, stem]", "stages: layer, stem .allowed: in the order"),
+        ("width: 8", "width: 8, twice: true", "forward computes something else; allowed: other `stages`"),
+    ]:
+        other = loaded(tmp_path / "c", text.replace(old, new), named=NAMED)
+        with pytest.raises(BadRequest, match=words):
+            own_code.tried(other, [(other.baseline_config(0), (20, 20, 1), 10)])
+    for old, new, words in [
+        ("[stem, layer]", "[stem, stem]", "stages: need names of attributes"),
+        ("[stem, layer]", "3", "stages: need names of attributes of the network, each once, got 3"),
+        ("named.py:Net", "cnn", "stages: are those of a network of your own"),
+    ]:
+        with pytest.raises(BadRequest, match=words):
+            loaded(tmp_path / "d", text.replace(old, new), named=NAMED)
+
+
 WRONG = {  # what the parts do: text of wrong.py, the reference, words
     "logits of another shape": (
         "def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(400, 3))",

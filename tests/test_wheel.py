@@ -80,11 +80,18 @@ def files(folder):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT / "resnetlab", source / "resnetlab", ignore=shutil.ignore_patterns("__pycache__"))
+def source(tmp_path_factory):
+    """A copy of what the package is built from."""
+    place = tmp_path_factory.mktemp("source")
+    shutil.copytree(ROOT / "resnetlab", place / "resnetlab", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy2(ROOT / name, source)
+        shutil.copy2(ROOT / name, place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    made = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel"]
     run(*pip, "--no-index", "--no-build-isolation", "--no-deps", "--wheel-dir", made, source)
     (found,) = made.glob("*.whl")
@@ -130,6 +137,17 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel):
 def test_the_tests_ask_for_the_setuptools_that_builds_the_package():
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert set(asked["build-system"]["requires"]) <= set(asked["project"]["optional-dependencies"]["test"])
+
+
+def test_the_package_is_built_without_a_warning(source, tmp_path):
+    """A wheel built where a source archive was: setuptools then knows all files, and warns of folders that it skips."""
+    copy = shutil.copytree(source, tmp_path / "copy", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    for build in ("build_sdist", "build_wheel"):
+        code = f"import sys; from setuptools import build_meta; build_meta.{build}(sys.argv[1])"
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        done = subprocess.run(command, cwd=copy, capture_output=True, encoding="utf-8", timeout=LONG)
+        assert done.returncode == 0 and "_Warning" not in done.stderr, done.stderr
+    assert list(tmp_path.glob("*.tar.gz")) and list(tmp_path.glob("*.whl"))
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
-"""`resnetlab new`: a study for one's own images, written as a commented file to begin with."""
+"""`resnetlab new`: a study for one's own images or code, written as a commented file to begin with."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +19,13 @@ REFERENCE = re.compile(r"(?:[^:]+\.py|[A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")  # 
 
 
 def main(
-    source: Annotated[str, typer.Argument(metavar="FOLDER", help="folder of images: train/<class>/<image>")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="folder of images, train/<class>/<image>; or own network, file.py:name"),
+    ],
     output: Annotated[Path, typer.Option(help="file to write the study to")] = Path("study.yaml"),
 ) -> None:
-    """Look at a folder of images and write a commented study of it that runs as it is."""
+    """Look at a folder of images, or at a network of your own, and write a commented study of it that runs as it is."""
     with report_errors():
         new_study(source, output)
 
@@ -30,7 +34,8 @@ def new_study(source: str, output: Path) -> None:
     """Write a study for `source` to the file `output`, and print what to do with it.
 
     Args:
-        source: path of a folder of images.
+        source: path of a folder of images; or a network, loss, augmentation, optimizer or schedule, as `file.py:name`
+            or `package.module:name`.
         output: file to write, which must not exist yet.
 
     Raises:
@@ -42,7 +47,7 @@ def new_study(source: str, output: Path) -> None:
         raise BadRequest(f"--output {output}: need a name that ends in .yaml or .yml")
     if file.exists():
         raise BadRequest(f"--output {output}: exists already (allowed: a file that does not)")
-    text = _text_for(source)
+    text = _text_for(source, file.parent)
     writable_folder(file.parent, "--output")
     file.write_text(text, encoding="utf-8")
     shown = short(str(file))
@@ -50,11 +55,20 @@ def new_study(source: str, output: Path) -> None:
     print(f"{' ' * len(shown)}  run it:               {command('sweep', '--study', shown)}")
 
 
-def _text_for(source: str) -> str:
-    """The study for what `source` names. Each kind of source has one branch here."""
-    folder = user_path(source, "FOLDER")
+def _text_for(source: str, place: Path) -> str:
+    """The study for what `source` names, to be written into the folder `place`. Each kind of source has one branch."""
+    folder = user_path(source, "SOURCE")
     if REFERENCE.fullmatch(source) and not folder.exists():
-        raise BadRequest(f"{source}: a study of one's own code cannot be written yet (allowed: a folder of images)")
+        from resnetlab.experiment import own
+        from resnetlab.vision import reference_template
+
+        return reference_template.study_text(own.recognise(_seen_from(place, source), place))
     from resnetlab.vision import study_template
 
     return study_template.study_text(study_template.look(folder))
+
+
+def _seen_from(place: Path, source: str) -> str:
+    """A reference to a file, relative to the folder `place`."""
+    file, colon, name = source.rpartition(":")
+    return os.path.relpath(Path(file).absolute(), place) + colon + name if file.endswith(".py") else source

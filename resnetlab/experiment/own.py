@@ -7,13 +7,16 @@ code and calls the parts through `OwnParts`.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_args
+
+from pydantic import ValidationError, create_model
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.part_settings import PartSettings
@@ -22,16 +25,21 @@ from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
 from resnetlab.experiment.source import Source
 from resnetlab.study import Study, legacy, load_study
-from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, Part
-from resnetlab.study.trial_config import CHOICES, TrialConfig, built_in
-from resnetlab.study.yaml_io import suggestion
+from resnetlab.study.frozen import Frozen
+from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, OwnData, Part, Setting
+from resnetlab.study.trial_config import ALWAYS_READ, CHOICES, DataConfig, Dataset, TrialConfig, built_in
+from resnetlab.study.yaml_io import explain, suggestion
 
 BUILT_IN: dict[str, tuple[str, ...]] = {key: get_args(choices) for key, choices in CHOICES.items()} | {
     "augment": (NONE,),
+    "dataset.name": get_args(Dataset),
     "metrics": tuple(SCORES),
 }
 OF_KEY: dict[str, Kind] = {kind.key: kind for kind in KINDS.values()}
-PARTS = tuple(key for key in BUILT_IN if key != "metrics")  # keys at the top of a study that are settings of each trial
+DATA = "dataset.name"
+PARTS = tuple(
+    key for key in BUILT_IN if key not in ("metrics", DATA)
+)  # keys at the top of a study that are settings of each trial
 LOOK = f"{__name__}:described"
 
 
@@ -44,21 +52,59 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The content of a study file with what it refers to: parts moved into `baseline`, and `own` and `code` where there
     is code of the study's own.
 
-    folder: that the file lies in, where its references begin. BadRequest for a reference that leads nowhere, or to what
+    folder: that the file lies in, where its references begin. From Python, `content` may have a function or class in
+    place of a reference. BadRequest for a reference that leads nowhere, or to what
     cannot be such a part.
     """
-    found = _settled(content)
+    held: dict[tuple[str, str], Reference] = {}
+    found = _settled(_as_text(content, "", held))
+    stages = _stages(found.pop("stages", None))
     _check_metrics(found)
     references = [
-        reference for key, texts in _named(found).items() for text in texts if (reference := _refer(key, text, folder))
+        reference
+        for key, texts in _named(found).items()
+        for text in texts
+        if (reference := held.get((key, text)) or _refer(key, text, folder))
     ]
+    if stages and not any(reference.key == "model" for reference in references):
+        raise BadRequest("stages: are those of a network of your own, and the study has none (allowed: take it out)")
     if not references:
         return found
     seen = probe(references, look=LOOK)
     parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
     source = Source.collect([reference.trace() for reference in references], folder)
+    parts = tuple(part.model_copy(update={"stages": stages}) if part.key == "model" else part for part in parts)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
+    for part, about in zip(parts, seen, strict=True):
+        if part.key == DATA:
+            found = _with_data(found, part, {name: Setting(**setting) for name, setting in about.items()}, source)
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
+
+
+def _as_text(content: Any, key: str, held: dict[tuple[str, str], Reference]) -> Any:
+    """`content` with references in place of functions and classes; held: gets each, by the key and text of its part."""
+    if isinstance(content, Mapping):
+        keys = {name: DATA if name == "dataset" else name if name in OF_KEY else key for name in content}
+        return {name: _as_text(value, keys[name], held) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_as_text(value, key, held) for value in content]
+    if not callable(content):
+        return content
+    if not key:
+        raise BadRequest(f"{content!r}: is no value of a setting (allowed as {', '.join(BUILT_IN)})")
+    reference = refer(key, content, Path(), {})
+    if held.setdefault((key, reference.text), reference) != reference:
+        raise BadRequest(f"{reference}: is the name of two different parts (allowed: files with different names)")
+    return reference.text
+
+
+def _stages(given: Any) -> tuple[str, ...]:
+    """BadRequest for stages that are no list of attributes of a network, each once."""
+    names = given if isinstance(given, list) else [given]
+    good = all(isinstance(name, str) and name.isidentifier() for name in names) and len(set(names)) == len(names)
+    if given is None or (good and names):
+        return tuple(names) if given is not None else ()
+    raise BadRequest(f"stages: need names of attributes of the network, each once, got {given!r}")
 
 
 def _check_metrics(content: Mapping[str, Any]) -> None:
@@ -115,6 +161,7 @@ def _named(content: Mapping[str, Any]) -> dict[str, dict[Any, None]]:
                 if name in PARTS:
                     take(name, branch.get("levels"))
     take("metrics", content.get("metrics"))
+    take(DATA, _mapping(content.get("dataset")).get("name"))
     return found
 
 
@@ -154,11 +201,71 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
     }
 
 
+def recognise(text: str, folder: Path) -> Part:
+    """What a reference leads to: which kind of part, told by the arguments that it takes, and its settings.
+
+    folder: where files are looked for. BadRequest where it leads nowhere, or to no part that a study can name.
+    """
+    reference = refer("reference", text, folder, {})
+    ((key, settings),) = probe([reference], look=f"{__name__}:recognised")
+    if key not in PARTS:
+        raise BadRequest(f"{text}: is a {OF_KEY[key].name} (allowed: {', '.join(OF_KEY[one].name for one in PARTS)})")
+    return _part(replace(reference, key=key), settings, folder)
+
+
+def recognised(reference: Reference, target: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
+    """In the process of `probe`: the key of the part that takes these arguments, a model where none does; its
+    settings."""
+    try:
+        takes = set(inspect.signature(target).parameters)
+    except (ValueError, TypeError):
+        takes = set()
+    fits = (key for key, kind in OF_KEY.items() if kind.given and takes.issuperset(kind.given))
+    key = next(fits, "model")
+    return key, described(replace(reference, key=key), target)
+
+
 def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:
     file = reference.file and os.path.relpath(Path(reference.folder, reference.file).resolve(), folder.resolve())
     place = {"name": reference.name, "module": reference.module, "file": Path(file).as_posix() if file else ""}
-    own = {} if reference.key == "metrics" else settings  # a metric is called with its defaults
+    own = settings if reference.key in PARTS else {}  # a metric is called with its defaults; see _with_data
     return Part(key=reference.key, text=reference.text, settings=dict(own), **place)
+
+
+def _with_data(content: dict[str, Any], part: Part, settings: Mapping[str, Setting], source: Source) -> dict[str, Any]:
+    """With the settings of the function that returns the dataset taken out of `dataset`, and of the `data` of arms, and
+    put with its code into `own` there."""
+    for name in settings.keys() & ALWAYS_READ:
+        raise BadRequest(f"{DATA}: {part.text}: argument {name!r} is a setting of every dataset (rename it)")
+    fields: dict[str, Any] = {
+        name: (one.annotation | None if one.optional else one.annotation, ... if one.required else one.default)
+        for name, one in settings.items()
+    }
+    model = create_model("Settings", __base__=Frozen, **fields)
+    rest = DataConfig.model_fields.keys() - settings.keys()  # of a dataset of any kind
+
+    def taken(data: Mapping[str, Any], where: str, before: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            values = model.model_validate({**before, **{name: data[name] for name in data if name not in rest}})
+        except ValidationError as error:
+            lines = explain(error, model, "").splitlines()
+            raise BadRequest("\n".join(f"{where}.{line}" for line in lines)) from None
+        own = OwnData(
+            **part.model_dump(include={"name", "module", "file"}),
+            settings=tuple(values.model_dump().items()),
+            files=tuple(source.files.items()),
+            folder=source.folder,
+        )
+        return {name: data[name] for name in data if name in rest} | {"own": own.model_dump(mode="json")}
+
+    dataset, arms = content["dataset"], dict(_mapping(content.get("arms")))
+    base = {name: dataset[name] for name in dataset if name in settings}
+    for name, arm in arms.items():
+        data = arm.get("data") if isinstance(arm, Mapping) else None
+        if isinstance(data, Mapping):
+            other = data.get("name", part.text) != part.text
+            arms[name] = {**arm, "data": {**data, "own": None} if other else taken(data, f"arms.{name}.data", base)}
+    return content | {"dataset": taken(dataset, "dataset", {})} | ({"arms": arms} if arms else {})
 
 
 def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:

@@ -38,6 +38,9 @@ IMPORT_SECONDS = 2.0  # that a user's own code may take to be imported; the pack
 PACKAGE_SECONDS = 120.0  # that those may take, all together
 TICK = 0.05  # seconds between two looks at what is running
 OWN = "your own: file.py:name, or package.module:name"
+IN_FILE = (
+    "a function in a file, as file.py:name or imported; `%%writefile file.py` above a notebook's cell makes such a file"
+)
 _PROBE = f"""import json, sys
 job = json.load(sys.stdin)
 sys.path[:] = job["path"]
@@ -283,11 +286,11 @@ def _of_object(key: str, given: Any) -> Reference:
     file = getattr(module, "__file__", None)
     here = "this notebook or script" if home == "__main__" else "another function" if "<locals>" in name else ""
     if "<lambda>" in name:
-        raise BadRequest(f"{key}: a lambda cannot be found by workers (allowed: a function in a file, {OWN})")
+        raise BadRequest(f"{key}: a lambda cannot be found by workers (allowed: {IN_FILE})")
     if here or not name or module is None or file is None:
         shown = name.rpartition(".")[2] or repr(given)
         where = f"is defined in {here or 'no file'}, where workers cannot find it"
-        raise BadRequest(f"{key}: {shown} {where} (allowed: a function in a file, {OWN})")
+        raise BadRequest(f"{key}: {shown} {where} (allowed: {IN_FILE})")
     path = Path(file).resolve()
     if "." not in home and not any(path.is_relative_to(site) for site in SITE):
         return Reference(key, f"{path.name}:{name}", name, file=path.name, folder=str(path.parent))

@@ -40,7 +40,10 @@ class Setting(Frozen):
 
 
 class Part(Frozen):
-    """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study."""
+    """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study.
+
+    stages: of a model, the attributes that the study calls its stages, in order.
+    """
 
     key: str
     text: str
@@ -48,6 +51,7 @@ class Part(Frozen):
     module: str = ""
     file: str = ""
     settings: dict[str, Setting] = Field(default_factory=dict)
+    stages: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
@@ -56,6 +60,21 @@ class Part(Frozen):
         Models are alternatives to one another and share their names; augmentations can follow one another.
         """
         return self.name.rpartition(".")[2] if self.key == "augment" else self.key
+
+
+class OwnData(Frozen):
+    """A function of one's own that returns a dataset, with its code: workers make the dataset from this alone.
+
+    name: of the function, in a `module`, or in a `file` of the study. settings: of each keyword. files: the code, by
+    name below `folder`.
+    """
+
+    name: str
+    module: str = ""
+    file: str = ""
+    settings: tuple[tuple[str, Value | None], ...] = ()
+    files: tuple[tuple[str, str], ...] = Field((), repr=False)
+    folder: str = "study"
 
 
 class OwnCode(Frozen):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -38,6 +38,10 @@ from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def _nothing_of_its_own(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    return dict(content)
 
 
 class SearchSettings(Frozen):
@@ -139,6 +143,8 @@ class Study(Frozen):
     seed: int = Field(0, ge=0, le=MAX_SEED)
     code: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)  # text of `own`, by file
 
+    resolve: ClassVar[Resolve] = staticmethod(_nothing_of_its_own)  # for `load`; resnetlab.api gives experiment.own's
+
     @classmethod
     def load(cls, source: str | os.PathLike[str] | Mapping[str, Any], **changes: Any) -> Study:
         """Read a study, change some of its keys, and check the whole.
@@ -146,6 +152,10 @@ class Study(Frozen):
         Args:
             source: a YAML file, the name of an included study such as `default`, or a study as a mapping.
             changes: other values of its keys. A mapping changes the keys that it names of a section, and no others.
+
+        Where a study names code of your own, such as `model="my_net.py:net"`, a file is looked for beside the YAML
+        file, or for a mapping in the working folder. A mapping, or a change, may also have the function or class
+        itself, if it was imported from a file.
 
         Raises:
             BadRequest: no such study, or not a valid one; the message has the key, the value and what is allowed.
@@ -158,11 +168,9 @@ class Study(Frozen):
             section = isinstance(value, Mapping)
             dotted |= {f"{key}.{name}": inner for name, inner in value.items()} if section else {key: value}
         if not isinstance(source, Mapping):
-            return load_study(study_file(os.fspath(source), "study"), dotted)
-        content = deepcopy(dict(source))
-        for key, value in dotted.items():
-            assign(content, key, value)
-        return build_study(content, "study")
+            return load_study(study_file(os.fspath(source), "study"), dotted, cls.resolve)
+        content = with_changes(deepcopy(dict(source)), dotted, "study")
+        return _resolved(content, Path.cwd(), "study", cls.resolve)
 
     @field_validator("name")
     @classmethod
@@ -408,6 +416,9 @@ class Study(Frozen):
         file of weights changes the ids of the trials that start from it, and of no other."""
         left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights"}
         content = {name: value for name, value in self.recorded().items() if name not in left_out}
+        for arm in content["arms"].values():  # the code is part of `own`
+            if held := arm.get("data", {}).get("own"):
+                del held["files"]
         return content | {"dataset": self.dataset.identity()}
 
     def recorded(self) -> dict[str, Any]:
@@ -428,22 +439,29 @@ def _trial_type(info: ValidationInfo) -> type[TrialConfig]:
     return trial_type(info.data["own"].parts if "own" in info.data else ())
 
 
-def load_study(
-    path: Path, changes: Mapping[str, Any] | None = None, own: Resolve = lambda content, place: dict(content)
-) -> Study:
+def load_study(path: Path, changes: Mapping[str, Any] | None = None, own: Resolve = _nothing_of_its_own) -> Study:
     """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
 
-    Settings may have old names, which a note on stderr tells. Raises BadRequest with file, key, value and what is
-    allowed.
+    own: finds what the study refers to; without it, a study has built-in parts only. Settings may have old names, which
+    a note on stderr tells. Raises BadRequest with file, key, value and what is allowed.
     """
     content = {"name": path.stem} | read_yaml(path)
     said = ", ".join(f"{key}={value}" for key, value in (changes or {}).items())
     source = f"{path} with {said}" if said else str(path)
-    content = with_changes(content, changes or {}, source)
+    return _resolved(with_changes(content, changes or {}, source), path.parent, source, own)
+
+
+def _resolved(content: dict[str, Any], folder: Path, source: str, own: Resolve) -> Study:
+    held = content.get("own")
+    if isinstance(held, Mapping) and held and not held.get("parts"):  # of a recorded study that brings nothing
+        del content["own"]
     for key in content.keys() & {"own", "code"}:
         raise BadRequest(f"{source}: {key}: is written by resnetlab (allowed: take it out)")
+    dataset = content.get("dataset")
+    if isinstance(dataset, Mapping) and dataset.get("own") is not None:
+        raise BadRequest(f"{source}: dataset.own: is written by resnetlab (allowed: take it out)")
     try:
-        return build_study(own(content, path.parent), source)
+        return build_study(own(content, folder), source)
     except BadRequest as error:
         raise BadRequest(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
 

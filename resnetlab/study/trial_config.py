@@ -10,11 +10,21 @@ from collections.abc import Mapping
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
 
 from resnetlab.study import legacy
 from resnetlab.study.frozen import Frozen, digest, kinds_of
-from resnetlab.study.parts import NONE, PLUS, Joined, Part
+from resnetlab.study.parts import NONE, PLUS, Joined, OwnData, Part
 from resnetlab.study.yaml_io import broken_rule
 
 Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts", "digits"]
@@ -104,13 +114,20 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+ALWAYS_READ = frozenset({"name", "val_fraction", "test_fraction", "limit"})  # of DataConfig, by every dataset
 PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
+
+
+def _known_name(name: Any, built_in: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Of a function of one's own, any text; else the name of a built-in dataset."""
+    return name if info.data.get("own") and isinstance(name, str) else built_in(name)
 
 
 class DataConfig(Frozen):
     """Which images, which label, which split. `root`, `font_dir` and `download` say only where the bytes lie."""
 
-    name: Dataset
+    own: OwnData | None = Field(None, description="written by resnetlab: what `name` leads to where it is a reference")
+    name: Annotated[Dataset, WrapValidator(_known_name)]
     root: str | None = Field(None, description="folder or archive of the data, where it is read from files")
     label: str | None = Field(
         None, description="glyphs, character-fonts: `character` or `font`; cifar100: `fine` or `coarse`"
@@ -134,7 +151,8 @@ class DataConfig(Frozen):
 
     def identity(self) -> dict[str, Any]:
         """The part that changes the answer; the bytes themselves are named by the dataset's own hash."""
-        return self.model_dump(exclude=set(PLACES))
+        found = self.model_dump(exclude={*PLACES, "own"})
+        return found | {"settings": dict(self.own.settings)} if self.own else found
 
 
 class TrialConfig(Frozen):

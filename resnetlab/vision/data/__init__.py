@@ -5,6 +5,7 @@ Neither imports torch. Augmentation, which needs torch, is `resnetlab.vision.dat
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
 from resnetlab.study.frozen import digest
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.trial_config import ALWAYS_READ, DataConfig
 from resnetlab.vision.data.cache import load
 from resnetlab.vision.data.character_fonts import CharacterFonts
 from resnetlab.vision.data.cifar import Cifar
@@ -20,6 +21,7 @@ from resnetlab.vision.data.dataset import Dataset
 from resnetlab.vision.data.digits import Digits
 from resnetlab.vision.data.glyphs import Glyphs
 from resnetlab.vision.data.image_folder import ImageFolder
+from resnetlab.vision.data.own_dataset import OwnDataset
 from resnetlab.vision.data.remarks import remarks
 from resnetlab.vision.data.source import Append, Contents, Source
 
@@ -33,7 +35,6 @@ SOURCES: dict[str, Callable[[DataConfig, Path], Source]] = {
     "character-fonts": CharacterFonts,
     "digits": Digits,
 }
-ALL_READ = {"name", "val_fraction", "test_fraction", "limit"}
 
 _prepared: dict[tuple[DataConfig, Path], Dataset] = {}
 
@@ -77,7 +78,7 @@ def prepare(config: DataConfig, cache: Path | None = None, whole: bool = False) 
         with _reading(config):
             source.check()
             source.fetch()
-            key = f"{config.name}-{digest(source.fingerprint())[:16]}"
+            key = f"{re.sub(r'[^A-Za-z0-9]+', '-', config.name)}-{digest(source.fingerprint())[:16]}"
         dataset = Dataset(
             load(cache, key, lambda append: _written(source, config, append), whole), source.label, config
         )
@@ -121,8 +122,8 @@ def _reading(config: DataConfig) -> Iterator[None]:
 
 def _source(config: DataConfig, cache: Path) -> Source:
     """The reader for `config`. Settings that it does not read are refused rather than ignored."""
-    source = SOURCES[config.name](config, cache)
-    reads = ALL_READ | source.reads
+    source = OwnDataset(config, cache) if config.own else SOURCES[config.name](config, cache)
+    reads = ALWAYS_READ | source.reads
     for field, info in DataConfig.model_fields.items():
         value = getattr(config, field)
         if field not in reads and value != info.default:

@@ -8,9 +8,13 @@ from torch import nn
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.own import Bound
 from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.yaml_io import suggestion
 from resnetlab.vision.models.blocks import Staged
 
-WHOLE = "the network has no attributes `stages` and `head`, so nothing says which part of it comes first"
+WHOLE = (
+    "the network has no attributes `stages` and `head`, and the study names no `stages`, so nothing says which part of "
+    "it comes first"
+)
 
 
 def build(part: Bound, config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -22,7 +26,11 @@ def build(part: Bound, config: TrialConfig, shape: tuple[int, int, int], classes
     if next(model.parameters(), None) is None:
         raise BadRequest(f"{part.reference}: the network has no parameters to train")
     _check_output(model, part, shape, classes)
-    stages, head = getattr(model, "stages", None), getattr(model, "head", None)
+    if part.part.stages:
+        staged = _by_name(model, part, shape)
+        stages, head = staged.stages, staged.head
+    else:
+        stages, head = getattr(model, "stages", None), getattr(model, "head", None)
     if not isinstance(stages, nn.ModuleList | nn.Sequential) or not isinstance(head, nn.Module):
         wanted = {"frozen": config.frozen, "backbone_lr_ratio": config.backbone_lr_ratio, "weights": config.weights}
         plain = {"frozen": 0, "backbone_lr_ratio": 1.0, "weights": "none"}
@@ -37,6 +45,37 @@ def build(part: Bound, config: TrialConfig, shape: tuple[int, int, int], classes
     whole = head if isinstance(head, nn.Sequential) else nn.Sequential(head)
     _check_stages(model, Staged(stages, whole), part, shape)
     return Staged(stages, whole, config.frozen)
+
+
+def _by_name(model: nn.Module, part: Bound, shape: tuple[int, int, int]) -> Staged:
+    """The network as the study's `stages` divide it.
+
+    A stage is the attribute of that name and what follows it up to the next one; what comes before the first belongs to
+    it, what comes after the last is the head. A network that flattens before its first linear layer may do so without
+    a module.
+    """
+    children = dict(model.named_children())
+    wanted = part.part.stages
+    for name in wanted:
+        if name not in children:
+            raise BadRequest(f"stages: {name!r} is no module of {part.reference}{suggestion(name, children)}")
+    names = list(children)
+    starts = [names.index(name) for name in wanted]
+    if starts != sorted(starts):
+        raise BadRequest(f"stages: {', '.join(wanted)} (allowed: in the order that {part.reference} makes them)")
+    modules, ends = list(children.values()), [*starts[1:], starts[-1] + 1]
+    stages = [nn.Sequential(*modules[start:end]) for start, end in zip([0, *starts[1:]], ends, strict=True)]
+    rest = modules[ends[-1] :]
+    linear = next((number for number, module in enumerate(rest) if isinstance(module, nn.Linear)), len(rest))
+    plain, flat = (
+        Staged(stages, nn.Sequential(*rest[:linear], *between, *rest[linear:])) for between in ([], [nn.Flatten()])
+    )
+    training = model.training
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        model.eval()
+        found = plain if _alike(model, plain, _images(model, shape, 2)) else flat
+    model.train(training)
+    return found
 
 
 def _images(model: nn.Module, shape: tuple[int, int, int], number: int) -> torch.Tensor:
@@ -66,13 +105,13 @@ def _check_stages(model: nn.Module, staged: Staged, part: Bound, shape: tuple[in
         images = _images(model, shape, 2)
         same = _alike(model, staged, images)
     model.train(training)
-    extra = {name for name, _ in model.named_parameters()} - {name for name, _ in staged.named_parameters()}
-    extra = {name for name in extra if not name.startswith("head")}
+    inside = {id(parameter) for parameter in staged.parameters()}
+    extra = {name for name, parameter in model.named_parameters() if id(parameter) not in inside}
     if not same or extra:
         why = f"parameters outside them: {sorted(extra)[0]}" if extra else "forward computes something else"
         raise BadRequest(
             f"{part.reference}: its stages one after the other, and then its head, are not the whole network ({why}; "
-            "allowed: other names than `stages` and `head`)"
+            f"allowed: {'other `stages`' if part.part.stages else 'other names than `stages` and `head`'})"
         )
 
 

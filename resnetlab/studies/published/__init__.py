@@ -1,0 +1,1 @@
+"""Studies of published texts, which `resnetlab reproduce` reruns."""

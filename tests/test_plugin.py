@@ -1,0 +1,77 @@
+"""A package that registers a network under a short name, installed by pip, and studied from the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = """
+dataset: {name: digits, limit: 200}
+model: tiny
+baseline: {width: 4, batch_size: 32}
+factors: {bias: {levels: [true, false]}}
+search: {trials: 1, epochs: 1}
+confirm: {seeds: 2}
+"""
+PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "NAME"
+version = "1.0"
+[project.entry-points."resnetlab.models"]
+tiny = "NAME.nets:tiny"
+"""
+NETS = """
+from torch import nn
+
+def tiny(shape, classes, *, width: int = 8, bias: bool = True):
+    pool, convolution = nn.AdaptiveAvgPool2d(1), nn.Conv2d(shape[2], width, 3, bias=bias)
+    return nn.Sequential(convolution, nn.ReLU(), pool, nn.Flatten(), nn.Linear(width, classes))
+"""
+
+
+def installed(name, place):
+    """The folder into which pip has installed a package that registers the network `tiny`."""
+    source = place / f"source-{name}"
+    (source / name).mkdir(parents=True)
+    (source / "pyproject.toml").write_text(PROJECT.replace("NAME", name))
+    (source / name / "__init__.py").touch()
+    (source / name / "nets.py").write_text(NETS)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
+    target = place / f"site-{name}"
+    command = [*pip, "--no-deps", "--no-build-isolation", "--target", target, source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory):
+    place = tmp_path_factory.mktemp("packages")
+    return [installed(name, place) for name in ("one_nets", "two_nets")]
+
+
+def sweep(place, sites):
+    (place / "mine.yaml").write_text(STUDY)
+    path = os.pathsep.join(map(str, [ROOT, *sites]))
+    env = os.environ | {"PYTHONPATH": path, "RESNETLAB_CACHE": str(place / "cache")}
+    command = [sys.executable, "-m", "resnetlab", "sweep", "--study", "mine.yaml", "--dry-run"]
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
+
+
+def test_a_network_of_an_installed_package_is_studied_by_its_short_name(sites, tmp_path):
+    done = sweep(tmp_path, sites[:1])
+    assert done.returncode == 0, done.stderr
+    assert "bias (compared): True, False" in done.stdout and "90 parameters" in done.stdout
+
+
+def test_a_name_that_two_packages_register_is_refused_with_both(sites, tmp_path):
+    done = sweep(tmp_path, sites)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1
+    words = ["model: 'tiny' is registered by", "one_nets", "two_nets", "allowed: one_nets.nets:tiny or two_nets.nets"]
+    assert all(word in done.stderr for word in words), done.stderr
