@@ -313,7 +313,7 @@ CASES = {
     "nobody at the cluster's address": options(["--address", "127.0.0.1:1"], "--address 127.0.0.1:1", "cannot connect"),
     "no address": options(["--address", "nonsense"], "--address nonsense", "host:port"),
     "continue with a changed study": Case(
-        4, ("results/made", "different settings", "search.trials: 4 in the folder, 2 asked for", "--name"), changed_study
+        4, ("results/made", "different settings", "trials: 4 in the folder, 2 asked for", "--name"), changed_study
     ),
     # data
     "data absent": data(

@@ -150,7 +150,8 @@ def test_a_disk_that_fills_ends_the_sweep_and_loses_nothing(here, monkeypatch, r
             monkeypatch.setattr(durable, "_written_aside", full)
 
     here.at_report = fill
-    with pytest.raises(CannotWrite, match=r"No space left on device.*make room, then (continue with|run the same study again)"):
+    words = r"No space left on device.*make room, then (continue with|run the same study again)"
+    with pytest.raises(CannotWrite, match=words):
         here.run(case)
     here.at_report = lambda number: None
     monkeypatch.setattr(durable, "_written_aside", writes)
