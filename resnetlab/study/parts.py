@@ -40,7 +40,10 @@ class Setting(Frozen):
 
 
 class Part(Frozen):
-    """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study."""
+    """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study.
+
+    directions: of a task's numbers, `min` or `max` by name, as METRICS beside it declares them.
+    """
 
     key: str
     text: str
@@ -48,6 +51,7 @@ class Part(Frozen):
     module: str = ""
     file: str = ""
     settings: dict[str, Setting] = Field(default_factory=dict)
+    directions: dict[str, Literal["min", "max"]] = Field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -64,6 +68,11 @@ class OwnCode(Frozen):
     parts: tuple[Part, ...] = ()
     source: str = ""
     folder: str = "study"
+
+    @property
+    def task(self) -> Part | None:
+        """What the trials run in place of the built-in experiment."""
+        return next((part for part in self.parts if part.key == "experiment"), None)
 
 
 Read = tuple[Part, str, Setting]  # a part, its keyword, and what that takes
