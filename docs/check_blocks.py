@@ -5,7 +5,8 @@ python docs/check_blocks.py docs/study.md       one page
 
 What is done with a block depends on its language:
 
-python      executed, all blocks of a page in one process (in the page's folder where it has a notebook)
+python      executed, all blocks of a page in one process (in the page's folder where it has a notebook); a file is
+            written for the blocks after it
 sh, bash    executed by `bash -e` in the repository's root
 yaml        read as a study, from which a plan is sketched
 diff        checked to be one; tests/test_docs.py applies them
@@ -59,7 +60,7 @@ class Block:
 @dataclass(frozen=True)
 class Outcome:
     block: Block
-    done: str  # executed, planned, dry run, looked at, not run or failed
+    done: str  # executed, planned, written, dry run, looked at, not run or failed
     message: str = ""
 
 
@@ -96,11 +97,14 @@ def workplace(folder: Path) -> Path:
 def check(page: str, text: str, place: Path) -> Iterator[Outcome]:
     """What came of each block of a page. The last outcome of its Python blocks stands for all of them."""
     found = blocks(page, text)
-    python = [block for block in found if block.language == "python" and block.comment != "not run"]
+    python = [block for block in found if block.language == "python" and block.comment not in ("not run", "file")]
     for block in found:
         if block.comment == "not run":
             problem = "give a reason" if not block.argument else _stale(block, place)
             yield Outcome(block, "failed" if problem else "not run", problem or block.argument)
+        elif block.language == "python" and block.comment == "file":
+            (place / block.argument).write_text(block.text, encoding="utf-8")
+            yield Outcome(block, "written")
         elif block.language == "python":
             if block is python[0]:
                 yield from _executed(python, place)

@@ -11,7 +11,15 @@ import resnetlab
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENTS = {
-    "Use": ["docs/study", "docs/results", "docs/analyse", "cluster/README", "docs/extending", "docs/versions"],
+    "Use": [
+        "docs/study",
+        "docs/results",
+        "docs/own-code",
+        "docs/analyse",
+        "cluster/README",
+        "docs/extending",
+        "docs/versions",
+    ],
     "Look up": ["docs/tables", "docs/tables-with-other-tools", "docs/exit-codes", "docs/glossary", "docs/api"],
     "Judge": [
         "docs/statistics",

@@ -47,6 +47,7 @@ def main(
     weights: options.Weights = None,
     settings: options.Set = None,
     retry_failed: options.RetryFailed = False,
+    accept_changed_code: options.AcceptChangedCode = False,
     phase: Annotated[
         Phase, typer.Option(help="stop after pilot, explore or plan; confirm runs that phase alone", metavar="PHASE")
     ] = Phase.all,
@@ -70,11 +71,16 @@ def main(
     }
     with report_errors():
         if show_settings:
-            options.refuse_beside(context, "--settings")
-            list_settings(STUDIES)
+            options.refuse_beside(context, "--settings", *(context.params.keys() - {"study", "settings"}))
+            own = (
+                requested_study(study, STUDIES, overrides, settings).own.parts
+                if study.endswith((".yaml", ".yml"))
+                else ()
+            )
+            list_settings(STUDIES, own)
             return
         requested = requested_study(study, STUDIES, overrides, settings)
-        execution = run_options(storage, address, nodes, phase.value, weights, retry_failed)
+        execution = run_options(storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code)
         if only_plan:
             options.refuse_beside(context, "--dry-run", "json", "tensorboard", "mlflow", "wandb")
             dry_run(requested, execution)

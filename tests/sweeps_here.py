@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from resnetlab.driver import own_code
 from resnetlab.driver.dataset_record import compared, starts
 from resnetlab.experiment.messages import TrialContext
 from resnetlab.ray_backend.worker import TrialWorker
@@ -20,9 +21,9 @@ def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -
     folder = ResultsFolder.at(place)
     datasets = {data_key(config): prepare(config.data, cache) for config in starts(study).values()}
     folder.write_json("data.json", compared(folder, study, datasets))
-    store = Store(folder, study.columns)
+    store = Store(folder, study.columns, own=study.own_columns)
     sweep = Sweep(study, store, FACTS, {key: (found.hash, found.classes) for key, found in datasets.items()})
-    context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600)
+    context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600, code=own_code.source(study))
     ended = 0
     while (until is None or ended < until) and (task := sweep.next()) is not None:
         worker = TrialWorker({"task": task, "context": context})

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from resnetlab.experiment import own
 from resnetlab.study import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,7 @@ TRAIN = """
 import numpy as np, sys
 from pathlib import Path
 from resnetlab.vision.data import prepare
+from resnetlab.experiment import own
 from resnetlab.study import load_study
 from resnetlab.vision.training.loop import Training
 
@@ -74,10 +76,12 @@ def test_the_factor_model_and_dataset_of_the_documentation_work(tmp_path):
 
 def test_the_studies_of_the_documentation_are_read(tmp_path):
     studies = [block for page in check_blocks.PAGES for block in blocks(page, "yaml") if block.comment != "not run"]
+    for block in [block for page in check_blocks.PAGES for block in blocks(page, "python") if block.comment == "file"]:
+        (tmp_path / block.argument).write_text(block.text)
     assert len(studies) >= 3
     for number, block in enumerate(studies):
         (tmp_path / f"study-{number}.yaml").write_text(block.text)
-        assert load_study(tmp_path / f"study-{number}.yaml").declared, block.place
+        assert own.load(tmp_path / f"study-{number}.yaml").declared, block.place
 
 
 def test_the_study_of_the_readme_is_the_default_study_in_at_most_fifteen_lines(tmp_path):

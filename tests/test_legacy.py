@@ -16,7 +16,8 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study, load_study
-from resnetlab.study.trial_config import TrialConfig, digest
+from resnetlab.study.frozen import digest
+from resnetlab.study.trial_config import TrialConfig
 
 STUDIES = Path(__file__).resolve().parents[1] / "sweeps" / "studies"
 OLD = {

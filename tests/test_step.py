@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from test_training import CUDA, OPTIMIZERS, config, made, metrics, run, same_weights
 
 from resnetlab.errors import BadRequest
-from resnetlab.study import build_study, differences
-from resnetlab.study.trial_config import TrialConfig, digest
+from resnetlab.study import build_study, differences, legacy
+from resnetlab.study.frozen import digest
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.training import loop, machine, prefix
 from resnetlab.vision.training.energy import joules
 from resnetlab.vision.training.loop import Training
@@ -37,7 +38,7 @@ def study(**changes):
 def test_precision_is_part_of_a_trial_and_earlier_trials_keep_their_ids():
     plain = config()
     assert plain.trial_id == TrialConfig(**{**plain.model_dump(), "precision": "fp32"}).trial_id
-    earlier = {key: value for key, value in plain.identity().items() if key not in ("precision", "deterministic")}
+    earlier = {key: value for key, value in plain.identity().items() if key not in legacy.LATER}
     assert plain.trial_id == digest({"batch" if key == "batch_size" else key: earlier[key] for key in earlier})[:12]
     others = {config(precision="bf16").trial_id, config(deterministic=True).trial_id, config(precision="tf32").trial_id}
     assert len(others | {plain.trial_id}) == 4

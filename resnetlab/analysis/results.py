@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.planning.plan import Plan
+from resnetlab.storage.layout import CODE
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.schema import factor_type, schema
+from resnetlab.storage.schema import schema
 from resnetlab.storage.store import check_study, read_table
 from resnetlab.study import Study, build_study
 from resnetlab.study.records import Phase, Status
@@ -57,10 +58,12 @@ class Results:
             found = read_table(folder, name)
             if found is None:
                 missing.append(name)
-                found = schema(name, study.columns if name == "trials" else ()).empty_table()
+                found = schema(name, study.columns if name == "trials" else (), study.own_columns).empty_table()
             if name == "trials":
                 check_study(found["study"].unique().to_pylist(), study.name, folder)
             tables[name] = _frame(found, study.columns if name == "trials" else ())
+        if study.own.parts:
+            notes += _changes_of_code(folder)
         tables["trials"] = tables["trials"][tables["trials"]["status"] != Status.REPLACED].reset_index(drop=True)
         return cls(
             folder, study, plan, folder.read_json("sweep.json") or {}, **tables, missing=tuple(missing), notes=notes
@@ -106,6 +109,15 @@ def _study(content: dict[str, Any], place: str) -> Study:
         raise FolderRefused(str(error)) from None
 
 
+def _changes_of_code(folder: ResultsFolder) -> tuple[str, ...]:
+    accepted = (folder.sub(CODE).read_json("accepted.json") or {}).get("changes", ())
+    return tuple(
+        "The study's own code was changed between its trials, which --accept-changed-code allowed: "
+        f"{'; '.join(one['changes'])}. Trials of before and after are compared as if they were alike."
+        for one in accepted
+    )
+
+
 def _plan(folder: ResultsFolder) -> tuple[Plan | None, tuple[str, ...]]:
     content = folder.read_json("plan.json")
     if content is None:
@@ -126,6 +138,6 @@ def _plan(folder: ResultsFolder) -> tuple[Plan | None, tuple[str, ...]]:
 def _frame(table: pa.Table, factors: tuple[str, ...]) -> pd.DataFrame:
     frame = table.to_pandas()
     for name in factors:
-        if name in table.column_names and factor_type(name) != pa.float64():
+        if name in table.column_names and table.schema.field(name).type != pa.float64():
             frame[name] = pd.Series(table[name].to_pylist(), index=frame.index, dtype=object)
     return frame

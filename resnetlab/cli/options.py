@@ -27,6 +27,9 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting of the study; repeatable")
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="rerun trials that failed or ran out of memory")]
+AcceptChangedCode = Annotated[
+    bool, typer.Option("--accept-changed-code", help="continue although the study's own code has changed")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost without running anything")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object to stdout, everything else to stderr")]
 

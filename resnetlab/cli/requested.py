@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from resnetlab.errors import BadRequest
+from resnetlab.experiment import own
 from resnetlab.paths import user_path
-from resnetlab.study import Study, load_study
+from resnetlab.study import Study
 from resnetlab.study.yaml_io import parse_value
 from resnetlab.vision.data import check
 
@@ -37,7 +38,7 @@ def requested_study(
         raise BadRequest(
             f"--set {twice[0]}={set_too[twice[0]]}: another option gives {given[twice[0]]} (allowed: one of them)"
         )
-    study = load_study(path, given | set_too)
+    study = own.load(path, given | set_too)
     if study.arms and "search.trials" in given:
         raise BadRequest(f"--trials {given['search.trials']}: {path} names its arms, so that nothing is explored")
     try:
@@ -86,6 +87,7 @@ def run_options(
     phase: str = "all",
     weights: Path | None = None,
     retry_failed: bool = False,
+    accept_changed_code: bool = False,
 ) -> Options:
     """How to run a study, from the options of the command line. BadRequest where `weights` cannot be a path, or nodes
     are asked for without a cluster."""
@@ -100,4 +102,5 @@ def run_options(
         stage=cast("Stage", phase),
         weights=None if weights is None else user_path(weights, "--weights"),
         retry_failed=retry_failed,
+        accept_changed_code=accept_changed_code,
     )

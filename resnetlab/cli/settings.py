@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from resnetlab.cli.requested import study_names
 from resnetlab.study import ConfirmSettings, Resources, SearchSettings
-from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, Frozen, TrialConfig
+from resnetlab.study.frozen import Frozen
+from resnetlab.study.parts import Joined, Part
+from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, TrialConfig, built_in
 
 SECTIONS: dict[str, type[Frozen]] = {
     "dataset": DataConfig,
@@ -20,8 +23,8 @@ SET_ELSEWHERE = ("data", "seed", "split_seed", "epochs")  # fields of a trial th
 TYPE_NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}
 
 
-def list_settings(studies: Path) -> None:
-    """Print the names of the studies in `studies`, then each section of a study file."""
+def list_settings(studies: Path, own: Sequence[Part] = ()) -> None:
+    """Print the names of the studies in `studies`, then each section of a study file, and the settings of `own` parts."""
     print("studies:", ", ".join(study_names(studies)))
     for section, model in SECTIONS.items():
         print(f"\n{section}:")
@@ -34,6 +37,13 @@ def list_settings(studies: Path) -> None:
             shown = "required" if field.is_required() else f"default {default}"
             description = f": {field.description}" if field.description else ""
             print(f"  {name} ({_type_name(field.annotation)}, {shown}){description}")
+    joined = Joined(tuple(own), built_in())
+    for part in own:
+        print(f"\n{part.key} {part.text}:")
+        for keyword, setting in part.settings.items():
+            shown = "required" if setting.required else f"default {setting.default}"
+            description = f": {setting.description}" if setting.description else ""
+            print(f"  {joined.name(part, keyword)} ({_type_name(setting.annotation)}, {shown}){description}")
 
 
 def _type_name(annotation: Any) -> str:

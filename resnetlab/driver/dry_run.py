@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from resnetlab.driver import precision
+from resnetlab.driver import own_code, precision
 from resnetlab.driver.dataset_record import notes, starts
 from resnetlab.driver.request import PARTS
 from resnetlab.planning.plan import Plan, pilot_trials, sketch
@@ -17,7 +17,7 @@ from resnetlab.study.grid import combinations
 from resnetlab.study.records import ModelFacts, bad_rows_said
 from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import MODEL_SETTINGS, TrialConfig
+from resnetlab.study.trial_config import MODEL_SETTINGS, READS, TrialConfig
 from resnetlab.sweep.state_machine import Stage
 from resnetlab.sweep.task import data_key
 from resnetlab.vision import architecture
@@ -59,7 +59,7 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     if study.arms:
         yield from _arms(study, configs, datasets)
     else:
-        corners = list(_corners(study))
+        corners = list(corners_of(study))
         yield from _explore(study, corners, "" if "explore" in parts else left_out)
     yield from confirm_stage(study, "" if "confirm" in parts else left_out)
     if study.arms:
@@ -82,7 +82,7 @@ def _arms(study: Study, configs: dict[str, TrialConfig], datasets: Mapping[str, 
     yield "arms:"
     for name, config in configs.items():
         dataset = datasets[data_key(config)]
-        facts = _facts(config, dataset)
+        facts = _facts(study, config, dataset)
         trained = f"{facts.trainable:,} of " if facts.trainable < facts.parameters else ""
         source = study.arms[name].get("source")
         start = f"the stages of {source}" if source else f"weights {config.weights}" if config.weights != "none" else ""
@@ -106,7 +106,7 @@ def _cost_of_arms(
 ) -> str:
     def work(config: TrialConfig) -> float:
         dataset = datasets[data_key(config)]
-        return 3.0 * _facts(config, dataset).multiply_adds * _images(study, config, dataset) * config.epochs
+        return 3.0 * _facts(study, config, dataset).multiply_adds * _images(study, config, dataset) * config.epochs
 
     total = 0.0
     if "pilot" in parts and study.confirm.pilot:
@@ -216,38 +216,54 @@ def _configs(study: Study, plan: Plan) -> list[TrialConfig]:
 
 
 def _models(study: Study, dataset: Dataset, corners: list[dict[str, Any]], parts: Collection[str]) -> Iterator[str]:
-    shapes: dict[str, dict[str, Any]] = {}
-    for values in corners:
-        shapes.setdefault(str({name: value for name, value in values.items() if name in _ARCHITECTURE}), values)
-    found = [(_facts(study.config(values, seed=0), dataset), values) for values in shapes.values()]
+    looked_at = _ARCHITECTURE | study.trial_type.own.names.keys()
+    shapes = _shapes(corners, looked_at)
+    configs = [study.config(values, seed=0) for values in shapes.values()]
+    found = list(zip(_all_facts(study, configs, dataset), shapes.values(), strict=True))
     ordered = sorted(found, key=lambda item: item[0].parameters)
     for word, (facts, values) in (("smallest", ordered[0]), ("largest", ordered[-1])):
-        levels = ", ".join(f"{name}={level_text(value)}" for name, value in values.items() if name in _ARCHITECTURE)
+        levels = ", ".join(f"{name}={level_text(value)}" for name, value in values.items() if name in looked_at)
         yield (
             f"{word} model: {facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds an image"
             + (f" ({levels})" if levels else "")
         )
-    baseline = _facts(study.baseline_config(seed=0), dataset)
+    baseline = _facts(study, study.baseline_config(seed=0), dataset)
     train = len(dataset.split("train", stream(study.seed, "split")))
     epochs = epochs_of(study, parts)
     work = 3 * baseline.multiply_adds * train * epochs
     yield f"cost: at most {epochs:,} epochs, about {work:.1e} multiply-adds of training at the baseline's size"
 
 
+def _shapes(corners: Iterable[dict[str, Any]], looked_at: Collection[str]) -> dict[str, dict[str, Any]]:
+    """One point for each combination of the settings `looked_at`."""
+    shapes: dict[str, dict[str, Any]] = {}
+    for values in corners:
+        shapes.setdefault(str({name: value for name, value in values.items() if name in looked_at}), values)
+    return shapes
+
+
+def own_networks(study: Study) -> list[TrialConfig]:
+    """One config for each network with own code among the points that `describe` looks at."""
+    if study.arms:
+        return []
+    points = _shapes(corners_of(study), _ARCHITECTURE | study.trial_type.own.names.keys()).values()
+    return [config for values in points if (config := study.config(values, seed=0)).model not in READS]
+
+
 def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
     """Of the configs that the study may try, one whose step costs most: it holds the most memory, or nearly."""
 
     def cost(config: TrialConfig) -> int:
-        return _facts(config, datasets[data_key(config)]).multiply_adds * config.batch_size
+        return _facts(study, config, datasets[data_key(config)]).multiply_adds * config.batch_size
 
-    corners = [] if study.arms else [study.config(values, seed=0) for values in _corners(study)]
+    corners = [] if study.arms else [study.config(values, seed=0) for values in corners_of(study)]
     return max([*starts(study).values(), *corners], key=cost)
 
 
 _ARCHITECTURE = frozenset({"model", "frozen", "input_size", *MODEL_SETTINGS})
 
 
-def _corners(study: Study, most: int = CORNERS) -> Iterator[dict[str, Any]]:
+def corners_of(study: Study, most: int = CORNERS) -> Iterator[dict[str, Any]]:
     """The baseline, and random feasible points: enough to find the extremes of a space of a few factors."""
     yield study.baseline_values()
     content = study.model_copy(update={"search": study.search.model_copy(update={"sampler": "random"})})
@@ -259,12 +275,22 @@ def _corners(study: Study, most: int = CORNERS) -> Iterator[dict[str, Any]]:
         yield asked[1]
 
 
-def _facts(config: TrialConfig, dataset: Dataset) -> ModelFacts:
-    return _size(config, dataset.shape, len(dataset.classes))
+def _facts(study: Study, config: TrialConfig, dataset: Dataset) -> ModelFacts:
+    return _size(study, config, dataset.shape, len(dataset.classes))
 
 
-def _size(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> ModelFacts:
+def _all_facts(study: Study, configs: list[TrialConfig], dataset: Dataset) -> list[ModelFacts]:
+    """Of several networks: those with code of the study's own are built in one process."""
+    shape, classes = dataset.shape, len(dataset.classes)
+    own = [config for config in configs if config.model not in READS]
+    sizes = iter(own_code.tried(study, [(config, shape, classes) for config in own]) if own else ())
+    return [_size(study, one, shape, classes) if one.model in READS else next(sizes) for one in configs]
+
+
+def _size(study: Study, config: TrialConfig, shape: tuple[int, int, int], classes: int) -> ModelFacts:
     """By arithmetic where that tells; torch takes seconds to import. BadRequest where the network cannot be trained."""
+    if config.model not in READS:
+        return own_code.tried(study, [(config, shape, classes)])[0]
     counted = architecture.facts(config, shape, classes)
     if counted is not None:
         return counted
@@ -281,6 +307,6 @@ def arm_facts(study: Study, shape: tuple[int, int, int], classes: int) -> dict[s
     found: dict[str, dict[str, float]] = {}
     for name in study.arms:
         config = study.arm_config(name, seed=0)
-        counted = _size(config, shape, classes)
+        counted = _size(study, config, shape, classes)
         found[name] = {"parameters": counted.parameters, "trainable": counted.trainable}
     return found

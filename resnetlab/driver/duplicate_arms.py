@@ -16,12 +16,15 @@ from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import Study
+from resnetlab.study.frozen import digest
 from resnetlab.study.space import Factor
-from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, PLACES, READS, DataConfig, TrialConfig, digest
+from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, PLACES, DataConfig, TrialConfig
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import label_of
 
-DECIDE = frozenset({"model", "optimizer", "schedule", "head_depth", "input_size", "frozen", "blocks"})  # who reads what
+DECIDE = frozenset(
+    {"model", "optimizer", "schedule", "head_depth", "input_size", "frozen", "blocks", "loss", "augment"}
+)  # who reads what
 MOST = 500  # combinations of their levels that are looked at
 
 
@@ -90,10 +93,12 @@ def _data_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Itera
 
 def _reason(config: TrialConfig, name: str, value: Any) -> str:
     """Why `value` of a setting makes no difference to `config`."""
+    if name in config.own.names and name not in config.own.read(config.__dict__) and name not in config.reads:
+        return "no part of it that is used reads it"
     if name in APPLIES and getattr(config, name) is None:
         parent, _ = APPLIES[name]
         return f"{parent}={getattr(config, parent)} does not read it"
-    if name in MODEL_SETTINGS and name not in READS[config.model]:
+    if name in MODEL_SETTINGS and name not in config.reads:
         return f"model={config.model} does not read it"
     if name == "head_width" and config.head_depth == 1:
         return "head_depth=1 has no hidden units"

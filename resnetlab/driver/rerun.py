@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnetlab.driver import initial_weights
+from resnetlab.driver import initial_weights, own_code
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.provenance import git_revision, versions
 from resnetlab.storage.layout import WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.study.records import Phase
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import DataConfig, TrialConfig, trial_type
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.training.kept_weights import by_name, kept
 
@@ -160,7 +160,13 @@ def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say
 
     from resnetlab.vision.training.loop import Training
 
-    config = TrialConfig.model_validate_json(row["config"])
+    how = json.loads(row["settings"] or "{}")
+    own = (folder.read_json("study.json") or {}).get("own") or {}
+    kind, code = TrialConfig, None
+    if own.get("parts"):
+        described, source = own_code.kept(folder, how.get("code", own["source"]))
+        kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
+    config = kind.model_validate_json(row["config"])
     dataset = _data(config, row, place)
     device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else "cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -172,13 +178,13 @@ def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say
     known = initial_weights.contents(folder, [row])
     if config.weights != "none" and (mine := known.get(by_name(config.model, config.weights))):
         weights = kept(folder, mine)
-    compile = json.loads(row["settings"] or "{}").get("compile", False)
-    return Training(config, dataset, device, row["threads"] or 1, None, weights, compile=compile), dataset
+    threads, compile = row["threads"] or 1, how.get("compile", False)
+    return Training(config, dataset, device, threads, None, weights, compile=compile, code=code), dataset
 
 
 def _data(config: TrialConfig, row: Mapping[str, Any], place: Place) -> Dataset:
     where = {"font_dir" if config.data.name == "glyphs" else "root": place.data} if place.data else {}
-    data = TrialConfig.model_validate({"data": config.data.model_dump(exclude_unset=True) | where}).data
+    data = DataConfig.model_validate(config.data.model_dump(exclude_unset=True) | where)
     try:
         dataset = prepare(data, place.cache or default_cache())
     except (BadData, BadRequest) as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnetlab.commands import whereabouts
-from resnetlab.driver import duplicate_arms, initial_weights, precision, request
+from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request
 from resnetlab.driver.dataset_record import compared, noted, starts
 from resnetlab.driver.live_view import LiveView
 from resnetlab.errors import (
@@ -63,6 +63,7 @@ class Options:
     stage: Stage = "all"
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
     retry_failed: bool = False  # run trials again that failed or ran out of memory
+    accept_changed_code: bool = False  # go on with results that other code of the study's own began
 
 
 def results_folder(study: Study, storage: str) -> ResultsFolder:
@@ -89,7 +90,7 @@ def results_folder(study: Study, storage: str) -> ResultsFolder:
 
 def _open_store(folder: ResultsFolder, study: Study) -> Store:
     try:
-        return Store(folder, study.columns, lambda line: print(line, file=sys.stderr, flush=True))
+        return Store(folder, study.columns, lambda line: print(line, file=sys.stderr, flush=True), study.own_columns)
     except StorageLost:
         raise
     except OSError as error:
@@ -111,6 +112,11 @@ def _absolute(study: Study) -> Study:
     return study.model_copy(update={"dataset": dataset, "arms": arms})
 
 
+def _without_code(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the study's own code, of which `own_code.accept` says what has changed."""
+    return {key: value for key, value in identity.items() if key != "own"}
+
+
 def check_identity(study: Study, folder: ResultsFolder) -> None:
     """FolderRefused where the folder holds results of another study, naming what differs."""
     held = folder.read_json("study.json")
@@ -121,7 +127,7 @@ def check_identity(study: Study, folder: ResultsFolder) -> None:
         old = build_study(held, place).identity()
     except BadRequest as error:
         raise FolderRefused(f"{error}\nmove the folder away, or use another --name") from None
-    changed = differences(old, study.identity())
+    changed = differences(_without_code(old), _without_code(study.identity()))
     if changed:
         raise FolderRefused(
             f"{folder.url}: holds results of another study under this name; use another --name, or undo:\n  "
@@ -131,13 +137,14 @@ def check_identity(study: Study, folder: ResultsFolder) -> None:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A study that can be run as asked. content: what data.json has to say."""
+    """A study that can be run as asked. content: what data.json has to say; changed: accepted, in the study's code."""
 
     study: Study
     folder: ResultsFolder
     datasets: dict[str, Dataset]
     content: dict[str, Any]
     weights: Weights | None
+    changed: list[str]
 
 
 def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
@@ -152,6 +159,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     folder = results_folder(study, options.storage)
     study = initial_weights.settled(study, folder)
     check_identity(study, folder)
+    changed = own_code.accept(study, folder, options.accept_changed_code)
     cluster.check_reachable(options.address, study.resources, contact=not dry)
     precision.check(study)
     cache = options.cache or default_cache()
@@ -163,7 +171,13 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     request.check_sizes(study, datasets)
     content = compared(folder, study, datasets)
     initial_weights.check(study, datasets, weights, folder)
-    return Accepted(study, folder, datasets, content, weights)
+    if study.own.parts:
+        from resnetlab.driver.dry_run import own_networks
+
+        sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
+        one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
+        own_code.tried(study, one, cache, *others)
+    return Accepted(study, folder, datasets, content, weights, changed)
 
 
 def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView] = LiveView) -> ResultsFolder:
@@ -179,6 +193,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
     try:
         _write_study(store, study, {found.hash for found in datasets.values()})
         folder.write_json("data.json", content)
+        own_code.keep(folder, study, taken.changed)
         kept_weights.keep(folder, taken.weights)
         data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         sweep = Sweep(study, store, _facts(), data, options.stage, code_version(), retry=options.retry_failed)
@@ -216,7 +231,9 @@ def _shared(
     from resnetlab.ray_backend.gpu import packing, probe
 
     cpus = study.resources.cpus
-    wanted = probe.RayRig(dry_run.heaviest(study, datasets), cache.absolute(), cpus, tick=tick)
+    wanted = probe.RayRig(
+        dry_run.heaviest(study, datasets), cache.absolute(), cpus, code=own_code.source(study), tick=tick
+    )
     chosen, seen = packing.measure(wanted, packing.cpus_for(nodes, cpus))
     return chosen.gpus, packing.record(chosen, seen)
 
@@ -275,6 +292,7 @@ def _context(asked: preflight.Asked, sweep: Sweep, gpus: float, shared: bool) ->
         compile=resources.compile,
         every_epoch=shared,
         contents=initial_weights.contents(asked.folder, sweep.store.trials.values()),
+        code=own_code.source(sweep.study),
     )
 
 

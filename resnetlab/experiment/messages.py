@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnetlab.errors import END_THE_SWEEP, ResnetlabError
+from resnetlab.experiment.source import Source
 from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
 from resnetlab.study.trial_config import DataConfig, TrialConfig
 
@@ -47,7 +48,7 @@ class TrialContext:
 
     versions: of the packages that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch
     may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
-    name` of torchvision's weights that the results folder holds.
+    name` of torchvision's weights that the results folder holds. code: the study's own.
     """
 
     folder: str  # path or URL of the results folder
@@ -59,6 +60,11 @@ class TrialContext:
     compile: bool = False
     every_epoch: bool = False
     contents: Mapping[str, str] = field(default_factory=dict)
+    code: Source | None = None
+
+    def own_code(self) -> Path | None:
+        """The folder of the study's own code on this machine, unpacked where it is not there yet."""
+        return self.code.unpack(self.cache / "code") if self.code else None
 
     @property
     def device(self) -> str:
@@ -82,8 +88,12 @@ class Ending:
     ends_sweep: type[ResnetlabError] | None = None
 
     @classmethod
-    def of(cls, error: Exception) -> Ending:
-        """How a trial ends whose epoch raised `error`. Imports nothing: what failed may have been an import."""
+    def of(cls, error: Exception, code: Path | None = None, when: str = "") -> Ending:
+        """How a trial ends whose epoch raised `error`. Imports nothing: what failed may have been an import.
+
+        code: folder below which a study's own code is unpacked; an error in there is shown as its author knows it. when:
+        what the trial was at, in words, for such an error.
+        """
         kind = type(error).__name__
         text = f"{kind}: {error}".splitlines()[0]
         if kind == "Diverged":
@@ -95,10 +105,27 @@ class Ending:
             return cls(Status.OUT_OF_MEMORY, text, trace)
         if isinstance(error, ResnetlabError):
             return cls(Status.FAILED, str(error), trace)
+        if code is not None and (own := _own_frames(error, code)):
+            shown = "".join(["Traceback (most recent call last):\n", *traceback.format_list(own), text])
+            place = f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}"
+            return cls(Status.FAILED, f"{when}{text} ({place})", shown)
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         traceback.print_exception(error)  # into the worker's log
         return cls(Status.FAILED, text + where, trace)
+
+
+def _own_frames(error: BaseException, code: Path) -> list[traceback.FrameSummary]:
+    """The frames in a study's own files, which are named as in the study's folder."""
+    found = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.is_relative_to(code):
+            name = Path(*path.relative_to(code).parts[2:])  # without the version's hash and `study`
+            found.append(
+                traceback.FrameSummary(str(name), frame.lineno, frame.name, lookup_line=False, line=frame.line)
+            )
+    return found
 
 
 @dataclass(frozen=True)

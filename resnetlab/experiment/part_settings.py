@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from resnetlab.errors import BadRequest
-from resnetlab.study.trial_config import Frozen, as_truth
+from resnetlab.study.frozen import Frozen, as_truth
 from resnetlab.study.yaml_io import explain, suggestion
 
 ARROW = {int: "int64", float: "double", bool: "bool", str: "string"}  # names that pyarrow.type_for_alias takes

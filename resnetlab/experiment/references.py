@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.source import SITE, Trace, defined, read_text, trace
-from resnetlab.study.trial_config import digest
+from resnetlab.study.frozen import digest
 from resnetlab.study.yaml_io import suggestion
 
 IMPORT_SECONDS = 2.0  # that a user's own code may take to be imported; the packages that it imports do not count
@@ -192,18 +192,25 @@ def refer(key: str, given: Any, folder: Path, built_in: Mapping[str, str], group
     return Reference(key, text, name, module=place, folder=str(folder))
 
 
-def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS) -> None:
+def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS, look: str = "") -> list[Any]:
     """Import the references in a process of its own. BadRequest with what is wrong with the first that has something.
 
-    seconds: that each may take, without the packages that it imports. Nothing of the process is left when this returns.
+    seconds: that each may take, without the packages that it imports. look: `module:function` of ours that is called
+    there with each reference and what it leads to; what it returns, JSON-like, is returned here. Nothing of the process
+    is left when this returns.
     """
     references = [reference for reference in references if not reference.built_in]
     for reference in references:
         reference.trace()
         reference.check_name()
     if not references:
-        return
-    job = {"path": sys.path, "seconds": seconds, "references": [asdict(reference) for reference in references]}
+        return []
+    job = {
+        "path": sys.path,
+        "seconds": seconds,
+        "references": [asdict(reference) for reference in references],
+        "look": look,
+    }
     child = subprocess.Popen(
         [sys.executable, "-B", "-c", _PROBE],
         stdin=subprocess.PIPE,
@@ -221,14 +228,16 @@ def probe(references: Sequence[Reference], seconds: float = IMPORT_SECONDS) -> N
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     lines = out.decode("utf-8", "replace").splitlines()
-    answer = json.loads(lines[-1]) if lines else {"at": 0}
+    answers = [json.loads(line) for line in lines] or [{"at": 0}]
+    answer = answers[-1]
     if "problem" in answer:
         raise BadRequest(answer["problem"])
     if "done" not in answer:
         last = "\n".join(said.decode("utf-8", "replace").splitlines()[-5:])
         ending = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
-        reference = references[answer["at"]]
+        reference = references[[one["at"] for one in answers if "at" in one][-1]]
         raise BadRequest(f"{reference}: Python ended with {ending} when it was imported\n{last}".rstrip())
+    return [one["seen"] for one in answers if "seen" in one]
 
 
 def user_traceback(error: BaseException, found: Trace) -> str:
@@ -365,8 +374,11 @@ def answer_probe(job: Mapping[str, Any]) -> None:
             ended = threading.Event()
             watch = (reference, job["seconds"], ended, threading.get_ident(), answer)
             threading.Thread(target=_watch, args=watch, daemon=True).start()
-            reference.load()
+            target = reference.load()
             ended.set()
+            if job["look"]:
+                module, _, name = job["look"].partition(":")
+                answer(seen=getattr(importlib.import_module(module), name)(reference, target))
         except BadRequest as error:
             answer(problem=str(error))
             _leave()

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from resnetlab.errors import BadRequest, FolderRefused
-from resnetlab.study.trial_config import digest
+from resnetlab.study.frozen import digest
 
 MOST_FILES = 500  # of an installed package that is recorded file by file; of a larger one the version is
 SITE = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))

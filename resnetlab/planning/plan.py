@@ -12,9 +12,10 @@ from pydantic import Field, ValidationError, model_validator
 from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.planning import designs
 from resnetlab.study import Study, legacy
+from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import Frozen, TrialConfig, digest
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.study.yaml_io import first_problem
 from resnetlab.wording import level_text
 
@@ -125,7 +126,7 @@ class Plan(Layout):
                     config = named or study.config(arm.values, seed=seed)
                 except ValidationError as error:
                     raise FolderRefused(
-                        f"plan {self.plan_hash}: arm {arm.name} cannot be run: {first_problem(error, TrialConfig)}"
+                        f"plan {self.plan_hash}: arm {arm.name} cannot be run: {first_problem(error, study.trial_type)}"
                     ) from None
                 yield row, block, arm, config
 
@@ -369,7 +370,7 @@ def _feasible(study: Study, arm: PlannedArm) -> tuple[str, str | None]:
     try:
         return study.config(arm.values, seed=0).trial_id, None
     except ValidationError as error:
-        return "", first_problem(error, TrialConfig)
+        return "", first_problem(error, study.trial_type)
 
 
 def _companions(

@@ -72,7 +72,7 @@ class TrialWorker(tune.Trainable):
             report = self._report()
         except Exception as error:
             busy = self._run.busy_seconds if self._run is not None else 0.0
-            report = Report(ending=Ending.of(error), busy_seconds=busy)
+            report = Report(ending=self._ending(error), busy_seconds=busy)
             self._run = None
         finally:
             faulthandler.cancel_dump_traceback_later()
@@ -80,6 +80,10 @@ class TrialWorker(tune.Trainable):
         if self._leaving and self._run is not None:
             self._leave()  # what this step would have reported is reported from the checkpoint
         return {"report": report}
+
+    def _ending(self, error: Exception) -> Ending:
+        code = self._context.cache / "code" if self._context.code else None
+        return Ending.of(error, code, f"epoch {self._run.epoch + 1}: " if self._run else "being set up: ")
 
     def _report(self) -> Report:
         """Of one epoch more. Where the data cache changes under it the epoch is thrown away, and trained again."""

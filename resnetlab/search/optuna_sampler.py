@@ -21,7 +21,6 @@ from resnetlab.study import Study
 from resnetlab.study.records import Status
 from resnetlab.study.seeding import stream
 from resnetlab.study.space import Branch, Factor
-from resnetlab.study.trial_config import TrialConfig
 from resnetlab.study.yaml_io import first_problem
 
 MAX_ASKS = 200  # proposals that may be infeasible in a row before the study is called empty
@@ -157,7 +156,7 @@ class OptunaSampler:
         try:
             self.study.config(values, seed=0)
         except ValidationError as error:
-            return first_problem(error, TrialConfig)
+            return first_problem(error, self.study.trial_type)
         return None
 
     # -- telling -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.schema import factors_of, schema
+from resnetlab.storage.schema import like
 from resnetlab.storage.store import WRITTEN, read_table
 
 CIRCUMSTANCES = {"s", "J", "UTC", "images/s", "times"}  # units of what differs from run to run
@@ -33,7 +33,7 @@ def content_hash(folder: ResultsFolder) -> str:
 
 def lasting(rows: pa.Table, table: str) -> pa.Table:
     """The columns that a repeated sweep repeats, factors and all."""
-    fields = schema(table, factors_of(rows.schema) if table == "trials" else ())
+    fields = like(table, rows.schema)
     unit = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in fields}
     return rows.select([name for name in unit if unit[name] not in CIRCUMSTANCES and name not in CIRCUMSTANTIAL])
 

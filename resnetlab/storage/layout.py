@@ -4,6 +4,7 @@ from __future__ import annotations
 
 CHECKPOINTS = "checkpoints"  # a trial's last two states
 WEIGHTS = "weights"  # of trials that others start from, and files that were given with --weights
+CODE = "code"  # the study's own, by version
 ERRORS = "errors"  # a text for each trial that failed
 
 

@@ -157,20 +157,48 @@ def factor_type(name: str) -> pa.DataType:
     return _TEXT
 
 
-def schema(table: str, factors: tuple[str, ...] = ()) -> pa.Schema:
-    """The Arrow schema of `table`; `factors` are the study's factor columns (trials only)."""
+def schema(table: str, factors: tuple[str, ...] = (), own: Mapping[str, str] | None = None) -> pa.Schema:
+    """The Arrow schema of `table`; `factors` are the study's factor columns (trials only). own: of these, the settings
+    of a study's own parts, with the kind of each: bool, int, float or str."""
     if table == "trials":
-        columns = [_field(f, factor_type(f), f"factor {f}; null where inactive") for f in factors]
+        columns = [_factor(name, (own or {}).get(name)) for name in factors]
         fields = _TRIAL_HEAD + columns + _TRIAL_TAIL
     else:
         fields = _TABLES[table]
     return pa.schema(fields, metadata={"resnetlab.table": table, "resnetlab.version": str(SCHEMA_VERSION)})
 
 
+def _factor(name: str, own: str | None) -> pa.Field:
+    meaning = f"factor {name}; null where inactive"
+    if own is None:
+        return _field(name, factor_type(name), meaning)
+    return pa.field(name, _OWN[own], metadata={"meaning": meaning, "unit": "", "own": own})
+
+
+_OWN = {"bool": _BOOL, "int": _INT, "float": _FLOAT, "str": _TEXT}
+
+
+def own_of(trials: pa.Schema) -> dict[str, str]:
+    """The factor columns that are settings of a study's own parts, with their kinds."""
+    kinds = {field.name: (field.metadata or {}).get(b"own", b"").decode() for field in trials}
+    return {name: kind for name, kind in kinds.items() if kind in _OWN}
+
+
 def factors_of(trials: pa.Schema) -> tuple[str, ...]:
     """The factor columns of a trials table."""
     fixed = {field.name for field in _TRIAL_HEAD + _TRIAL_TAIL}
     return tuple(name for name in trials.names if name not in fixed)
+
+
+def like(table: str, found: pa.Schema) -> pa.Schema:
+    """The schema of `table` with the factor columns of `found`. FolderRefused for a column that is no setting."""
+    if table != "trials":
+        return schema(table)
+    own = own_of(found)
+    for name in factors_of(found):
+        if name not in own and name not in TrialConfig.model_fields:
+            raise FolderRefused(f"trials: column {name} is no setting of this version, nor of a part of the study")
+    return schema(table, factors_of(found), own)
 
 
 def current(found: pa.Table, table: str, place: str) -> pa.Table:
@@ -185,7 +213,7 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
         raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {OLDEST} to {SCHEMA_VERSION})")
     if table == "trials" and int(version) < SCHEMA_VERSION:
         found = legacy.table(found)
-    wanted = schema(table, factors_of(found.schema) if table == "trials" else ())
+    wanted = like(table, found.schema)
     if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")
     found = found.select(wanted.names)

@@ -21,7 +21,7 @@ from resnetlab.errors import FolderRefused
 from resnetlab.storage import parquet, segment
 from resnetlab.storage.lease import Lease
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.schema import KEYS, current, factors_of, schema
+from resnetlab.storage.schema import KEYS, current, like, schema
 
 WRITTEN = ("trials", "epochs", "rungs", "classes", "predictions")
 PACK = 256
@@ -33,12 +33,16 @@ class Store:
     """The one writer of a results folder. Raises FolderRefused where another sweep holds it; `say` as of a Lease."""
 
     def __init__(
-        self, folder: ResultsFolder, factors: tuple[str, ...] = (), say: Callable[[str], None] = lambda line: None
+        self,
+        folder: ResultsFolder,
+        factors: tuple[str, ...] = (),
+        say: Callable[[str], None] = lambda line: None,
+        own: Mapping[str, str] | None = None,
     ):
         self.folder = folder
         self.lease = Lease(folder, say)
         folder.tidy("", "segments", "lease", "checkpoints")
-        self._schemas = {table: schema(table, factors if table == "trials" else ()) for table in WRITTEN}
+        self._schemas = {table: schema(table, factors if table == "trials" else (), own) for table in WRITTEN}
         self._pending = {table: _Columns(self._schemas[table]) for table in WRITTEN if table != "trials"}
         self._trials: dict[str, dict[str, Any]] = {}
         self._changed: dict[str, None] = {}  # trials whose row is newer than the last segment, in order
@@ -229,7 +233,7 @@ def _merged(folder: ResultsFolder, table: str, segments: list[tuple[int, dict[st
     if not fresh:
         return published
     fresh = [current(part, table, f"{folder.url}/segments") for part in fresh]
-    wanted = schema(table, factors_of(fresh[0].schema) if table == "trials" else ())
+    wanted = like(table, fresh[0].schema)
     metadata = dict(wanted.metadata) | {_THROUGH: str(through).encode()}
     parts = ([published] if published is not None else []) + fresh
     merged = pa.concat_tables([part.replace_schema_metadata(metadata) for part in parts])
@@ -271,7 +275,7 @@ def through_of(found: pa.Schema) -> int:
 
 def write_table(folder: ResultsFolder, table: str, rows: pa.Table, through: int | None = None) -> None:
     """Write `<table>.parquet` as a whole."""
-    metadata = dict(schema(table, factors_of(rows.schema) if table == "trials" else ()).metadata)
+    metadata = dict(like(table, rows.schema).metadata)
     if through is not None:
         metadata[_THROUGH] = str(through).encode()
     folder.write(f"{table}.parquet", parquet.encode(rows.replace_schema_metadata(metadata)))

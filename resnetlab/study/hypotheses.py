@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+from resnetlab.study.frozen import Frozen
 from resnetlab.study.space import Space
-from resnetlab.study.trial_config import Frozen
 from resnetlab.study.yaml_io import suggestion
 from resnetlab.wording import level_text
 
@@ -17,7 +17,7 @@ FORMS = (
 _NUMBER = r"(?P<margin>\d+(?:\.\d+)?) points?"
 _ABOVE = re.compile(rf"(?P<one>[^<>]+?) ?(?P<sign>[<>]) ?(?P<other>[^<>]+?)(?: by at least {_NUMBER})?")
 _WITHIN = re.compile(rf"(?P<one>.+?) within {_NUMBER} of (?P<other>.+)")
-_SIDE = re.compile(r"(?P<factor>\w+)(?: ?= ?| )(?P<level>.+)")
+_SIDE = re.compile(r"(?P<factor>[\w.]+)(?: ?= ?| )(?P<level>.+)")
 
 
 class Hypothesis(Frozen):

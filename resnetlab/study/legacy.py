@@ -41,6 +41,11 @@ LATER: Mapping[str, tuple[Any, ...]] = {
     "deterministic": (False,),
     "arms": ({}, None),
     "hypotheses": ([],),
+    "loss": ("cross-entropy",),
+    "augment": ("none",),
+    "own": ({"parts": [], "source": "", "folder": "study"},),
+    "metrics": ([],),
+    "objective": ("",),
 }
 
 

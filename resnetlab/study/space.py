@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from resnetlab.study.trial_config import Frozen
+from resnetlab.study.frozen import Frozen
 from resnetlab.study.yaml_io import explain
 
 Level = bool | int | float | str

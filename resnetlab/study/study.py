@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import legacy
+from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
+from resnetlab.study.parts import OwnCode
 from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.settings import check_level, typed_factors, typed_settings
@@ -24,13 +26,13 @@ from resnetlab.study.trial_config import (
     PLACES,
     PRECISION,
     DataConfig,
-    Frozen,
     Precision,
     TrialConfig,
-    digest,
+    trial_type,
 )
-from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
+from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml
 
+Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -116,6 +118,9 @@ class Study(Frozen):
     title: str = ""
     question: str = ""
     dataset: DataConfig
+    own: OwnCode = Field(OwnCode(), description="written by resnetlab: what the references of the study lead to")
+    metrics: tuple[str, ...] = Field((), description="names of metrics, or references to your own")
+    objective: str = Field("", description="which of them is searched for; default: accuracy")
     baseline: dict[str, Any] = Field(default_factory=dict)
     factors: dict[str, Any] = Field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = Field(
@@ -129,6 +134,7 @@ class Study(Frozen):
     resources: Resources = Resources()
     given_weights: dict[str, str] = Field(default_factory=dict, description="name: file:<hash> that is taken for it")
     seed: int = Field(0, ge=0, le=MAX_SEED)
+    code: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)  # text of `own`, by file
 
     @field_validator("name")
     @classmethod
@@ -142,22 +148,24 @@ class Study(Frozen):
 
     @field_validator("factors")
     @classmethod
-    def _known_factors(cls, factors: dict[str, Any]) -> dict[str, Any]:
-        known = TrialConfig.factor_fields()
+    def _known_factors(cls, factors: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        kind = _trial_type(info)
+        known = kind.factor_fields()
         for name in factors:
             if name not in known:
-                raise ValueError(f"{name!r} is not a factor{suggestion(name, known)}")
-        return typed_factors(factors)
+                raise ValueError(f"{name!r} is not a factor{kind.own.unknown(name, known)}")
+        return typed_factors(factors, kind)
 
     @field_validator("baseline")
     @classmethod
-    def _typed_baseline(cls, baseline: dict[str, Any]) -> dict[str, Any]:
-        return typed_settings(baseline)
+    def _typed_baseline(cls, baseline: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return typed_settings(baseline, _trial_type(info))
 
     @field_validator("arms")
     @classmethod
-    def _typed_arms(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {name: typed_settings(changes) for name, changes in arms.items()}
+    def _typed_arms(cls, arms: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        kind = _trial_type(info)
+        return {name: typed_settings(changes, kind) for name, changes in arms.items()}
 
     @model_validator(mode="after")
     def _device(self) -> Study:
@@ -177,22 +185,22 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
-        known = TrialConfig.factor_fields()
+        known, own = self.trial_type.factor_fields(), self.trial_type.own
         for name in self.baseline:
             if name not in known:
-                raise ValueError(f"baseline.{name}: not a setting{suggestion(name, known)}")
+                raise ValueError(f"baseline.{name}: not a setting{own.unknown(name, known)}")
         if self.arms or not self.factors:
             self._check_arms()
             return self
         try:
             self.config({}, seed=0)
         except ValidationError as error:
-            raise ValueError(f"baseline: {first_problem(error, TrialConfig)}") from None
+            raise ValueError(f"baseline: {first_problem(error, self.trial_type)}") from None
         space = self.space
         for factor in space.factors:
             for branch in factor.branches:
                 for value in branch.levels or (branch.low, branch.high):
-                    check_level(factor.name, value)
+                    check_level(factor.name, value, self.trial_type)
                 for parent, levels in branch.when.items():
                     for level in levels:
                         if not any(other.contains(level) for other in space[parent].branches):
@@ -222,13 +230,13 @@ class Study(Frozen):
             raise ValueError("need factors (at least one), or arms (at least two)")
         if self.factors or len(self.arms) < 2 or self.confirm.design != "arms":
             raise ValueError("arms: need at least two, without factors, and confirm.design: arms")
-        known = TrialConfig.factor_fields() | ARM_KEYS
+        known = self.trial_type.factor_fields() | ARM_KEYS
         for name, changes in self.arms.items():
             if not NAME.fullmatch(name):
                 raise ValueError(f"arms: {name!r} is not a name (allowed: letters, digits, '.', '_', '-')")
             for key in changes:
                 if key not in known:
-                    raise ValueError(f"arms.{name}.{key}: not a setting{suggestion(key, known)}")
+                    raise ValueError(f"arms.{name}.{key}: not a setting{self.trial_type.own.unknown(key, known)}")
             source = changes.get("source")
             if source is not None and (source not in self.arms or "source" in self.arms[source]):
                 allowed = ", ".join(arm for arm, other in self.arms.items() if "source" not in other and arm != name)
@@ -236,7 +244,7 @@ class Study(Frozen):
             try:
                 self.arm_config(name, seed=0)
             except ValidationError as error:
-                raise ValueError(f"arms.{name}: {first_problem(error, TrialConfig)}") from None
+                raise ValueError(f"arms.{name}: {first_problem(error, self.trial_type)}") from None
         self._check_hypotheses()
 
     def _check_design(self) -> None:
@@ -268,6 +276,17 @@ class Study(Frozen):
                 raise ValueError(f"hypotheses: {found.text!r} says the same as {seen[key]!r}")
             seen[key] = found.text
 
+    @cached_property
+    def trial_type(self) -> type[TrialConfig]:
+        """The type of its trials' configs, with the settings of its own parts."""
+        return trial_type(self.own.parts)
+
+    @property
+    def own_columns(self) -> dict[str, str]:
+        """Of `columns`, the settings of own parts, with the kind of each: bool, int, float or str."""
+        names = self.trial_type.own.names
+        return {name: names[name][0][2].kind for name in self.columns if name in names}
+
     @property
     def space(self) -> Space:
         return Space.of(self.factors)
@@ -280,19 +299,19 @@ class Study(Frozen):
 
     def baseline_values(self) -> dict[str, Any]:
         """The factor values of the baseline: what it sets, else TrialConfig's default."""
-        config = TrialConfig(data=self.dataset, **self.baseline)
+        config = self.trial_type(data=self.dataset, **self.baseline)
         values = {name: getattr(config, name) for name in self.space.names}
         return self.space.active(values)
 
     def config(self, values: Mapping[str, Any], *, seed: int) -> TrialConfig:
         """The full config of a trial at `values`; ValidationError where the combination is infeasible."""
-        return self._from_file(TrialConfig(**self._common(seed) | self.baseline | dict(values)))
+        return self._from_file(self.trial_type(**self._common(seed) | self.baseline | dict(values)))
 
     def _from_file(self, config: TrialConfig) -> TrialConfig:
         """With the file that was given in place of the weights' name: what a trial starts from is part of its id."""
         if config.weights not in self.given_weights:
             return config
-        return TrialConfig.model_validate(config.model_dump() | {"weights": self.given_weights[config.weights]})
+        return self.trial_type.model_validate(config.model_dump() | {"weights": self.given_weights[config.weights]})
 
     def arm_config(self, name: str, *, seed: int) -> TrialConfig:
         """The full config of a named arm; one with a `source` starts from what that arm's run with this seed learned.
@@ -305,7 +324,7 @@ class Study(Frozen):
         source = changes.pop("source", None)
         if source is not None:
             changes["weights"] = f"trial:{self.arm_config(source, seed=seed).trial_id}"
-        return self._from_file(TrialConfig(**self._common(seed) | self.baseline | changes))
+        return self._from_file(self.trial_type(**self._common(seed) | self.baseline | changes))
 
     def baseline_config(self, seed: int) -> TrialConfig:
         """The full config of the baseline; of named arms the first that starts from no other."""
@@ -329,7 +348,7 @@ class Study(Frozen):
         """The settings that differ between trials, each a column of the trials table."""
         if not self.arms:
             return self.space.names
-        known = TrialConfig.factor_fields()
+        known = self.trial_type.factor_fields()
         return tuple(dict.fromkeys(key for changes in self.arms.values() for key in changes if key in known))
 
     @property
@@ -376,7 +395,14 @@ class Study(Frozen):
         return digest(legacy.recorded(self.identity(), legacy.STUDY))
 
 
-def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
+def _trial_type(info: ValidationInfo) -> type[TrialConfig]:
+    """Of a study whose fields are being validated; the parts come first."""
+    return trial_type(info.data["own"].parts if "own" in info.data else ())
+
+
+def load_study(
+    path: Path, changes: Mapping[str, Any] | None = None, own: Resolve = lambda content, place: dict(content)
+) -> Study:
     """Read a YAML study, apply `changes` (dotted key: value, as `--set` gives them), validate the whole.
 
     Settings may have old names, which a note on stderr tells. Raises BadRequest with file, key, value and what is
@@ -385,7 +411,13 @@ def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     content = {"name": path.stem} | read_yaml(path)
     said = ", ".join(f"{key}={value}" for key, value in (changes or {}).items())
     source = f"{path} with {said}" if said else str(path)
-    return build_study(with_changes(content, changes or {}, source), source)
+    content = with_changes(content, changes or {}, source)
+    for key in content.keys() & {"own", "code"}:
+        raise BadRequest(f"{source}: {key}: is written by resnetlab (allowed: take it out)")
+    try:
+        return build_study(own(content, path.parent), source)
+    except BadRequest as error:
+        raise BadRequest(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
 
 
 def with_changes(content: Mapping[str, Any], changes: Mapping[str, Any], source: str) -> dict[str, Any]:

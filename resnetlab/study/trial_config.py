@@ -8,21 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache, cached_property
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, create_model, model_validator
 
 from resnetlab.study import legacy
+from resnetlab.study.frozen import Frozen, digest, kinds_of
+from resnetlab.study.parts import NONE, PLUS, Joined, Part
+from resnetlab.study.yaml_io import broken_rule
 
 Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts", "digits"]
 Model = Literal[
@@ -30,6 +23,8 @@ Model = Literal[
 ]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step", "constant-exponential"]
+Loss = Literal["cross-entropy"]
+CHOICES: dict[str, Any] = {"model": Model, "loss": Loss, "optimizer": Optimizer, "schedule": Schedule}  # of parts
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISION = (
     "of matrix products and convolutions; fp32 is what its name says on a GPU too, tf32 needs one, bf16 is autocast"
@@ -97,6 +92,7 @@ APPLIES: dict[str, tuple[str, frozenset[Any]]] = {
     "constant_part": ("schedule", frozenset({"constant-exponential"})),
     "warmup_part": ("schedule", frozenset({"one-cycle"})),
 }
+ALWAYS = {"weight_decay": "optimizer", "label_smoothing": "loss"}  # that every built-in one reads; 0 where one does not
 DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "nesterov": False,
@@ -106,51 +102,6 @@ DEFAULTS: dict[str, Any] = {
     "constant_part": 0.5,
     "warmup_part": 0.3,
 }
-
-
-TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # how YAML 1.1 also spells them
-
-
-def as_truth(value: Any) -> Any:
-    """`value` of a setting that is true or false, where it is spelt yes, no, on, off, 1 or 0; any other as it is."""
-    if isinstance(value, str):
-        return TRUTH.get(value.lower(), value)
-    return bool(value) if type(value) is int and value in (0, 1) else value
-
-
-class Frozen(BaseModel):
-    """A validated value: no unknown keys, no changes afterwards, no infinities, no text or truth value for a number, no
-    number for a text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _number(cls, value: Any, info: ValidationInfo) -> Any:
-        """pydantic would take '30' for 30, true for 1, and 't' for true."""
-        annotation: Any = cls.model_fields[str(info.field_name)].annotation
-        kinds = _kinds(annotation)
-        if kinds == {bool}:
-            value = as_truth(value)
-        if isinstance(value, (str, bool)) and kinds & {int, float, bool} and type(value) not in kinds:
-            need = "a number" if float in kinds else "a whole number" if int in kinds else "true or false"
-            said = f"the text {value!r}" if isinstance(value, str) else str(value).lower()
-            raise ValueError(f"need {need}, got {said}")
-        if isinstance(value, (int, float)) and annotation in (str, str | None):
-            said = str(value).lower() if isinstance(value, bool) else f"the number {value}"
-            raise ValueError(f"need text, got {said}: put it in quotes")
-        return value
-
-
-@cache
-def _kinds(annotation: Any) -> frozenset[Any]:
-    """The plain types that stand anywhere in an annotation."""
-    if get_origin(annotation) is Literal:
-        return frozenset(map(type, get_args(annotation)))
-    if get_origin(annotation) is Annotated:
-        return _kinds(get_args(annotation)[0])
-    inner = (_kinds(part) for part in get_args(annotation))
-    return frozenset({annotation} & {bool, int, float, str}).union(*inner)
 
 
 PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
@@ -187,7 +138,12 @@ class DataConfig(Frozen):
 
 
 class TrialConfig(Frozen):
-    """One training run in full. Every factor of a study is one of these fields; `factor_fields()` lists them."""
+    """One training run in full. Every factor of a study is one of these fields; `factor_fields()` lists them.
+
+    A study that brings parts of its own has a type of its own, with their settings: see `trial_type`.
+    """
+
+    own: ClassVar[Joined] = Joined()
 
     data: DataConfig
 
@@ -231,6 +187,7 @@ class TrialConfig(Frozen):
     )
     data_fraction: float = Field(1.0, gt=0.0, le=1.0, description="of the training split that is trained on")
 
+    loss: Loss = "cross-entropy"
     optimizer: Optimizer = "sgd"
     lr: float = Field(0.1, gt=0.0, le=100.0, description="peak learning rate")
     momentum: Conditional[Fraction] = None
@@ -255,6 +212,7 @@ class TrialConfig(Frozen):
     flip: bool = Field(False, description="mirror half of the images left to right")
     flip_vertical: bool = Field(False, description="mirror half of the images top to bottom")
     rotation: float = Field(0.0, ge=0.0, le=180.0, description="rotate by up to so many degrees either way")
+    augment: str = Field(NONE, description="of your own, after crop, flip and rotation; several joined by ` + `")
 
     seed: int = Field(0, ge=0, description="root of the streams init, order, augment, dropout")
     split_seed: int = Field(0, ge=0, description="root of the splits")
@@ -268,14 +226,15 @@ class TrialConfig(Frozen):
         if not isinstance(values, dict):
             return values
         values = dict(values)
+        if isinstance(values.get("augment"), list | tuple) and all(isinstance(one, str) for one in values["augment"]):
+            values["augment"] = PLUS.join(values["augment"]) or NONE
+        own = cls.own.filled(values)
         for name, (parent, where) in APPLIES.items():
             if values.get(parent, cls.model_fields[parent].default) not in where:
                 values[name] = None
             elif values.get(name) is None:
                 values[name] = DEFAULTS[name]
-        reads = READS.get(str(values.get("model", "resnet")))
-        if reads is None:
-            return values  # an unknown model, which its own field refuses
+        reads = READS.get(str(values.get("model", "resnet")), {})
         for name in MODEL_SETTINGS:
             if name not in reads:
                 values[name] = None
@@ -286,7 +245,7 @@ class TrialConfig(Frozen):
         values["resize"] = (values["resize"] or "bilinear") if values["input_size"] is not None else None
         if _nothing_to_train(values):
             values["backbone_lr_ratio"] = 1.0
-        return values
+        return values | own
 
     @model_validator(mode="after")
     def _feasible(self) -> TrialConfig:
@@ -307,14 +266,52 @@ class TrialConfig(Frozen):
         if self.model not in LIBRARY:
             names = " or ".join(sorted(LIBRARY))
             need(not self.weights.isupper(), f"model {names} where weights are torchvision's", "weights", "model")
-        need(self.frozen <= self.stages, f"frozen <= {self.stages} (the stages of {self.model})", "frozen")
+        if self.stages is not None:
+            need(self.frozen <= self.stages, f"frozen <= {self.stages} (the stages of {self.model})", "frozen")
         need(not self.nesterov or bool(self.momentum), "momentum > 0 where nesterov is true", "momentum")
+        self._check_own()
         return self
 
+    def _check_own(self) -> None:
+        """ValueError where a setting of an own part is missing or out of its bounds, or where none reads one."""
+        augments = self.augment.split(PLUS)
+        known = [part.text for part in self.own.parts if part.key == "augment"]
+        if self.augment != NONE and (not set(augments) <= set(known) or len(set(augments)) < len(augments)):
+            allowed = ", ".join([NONE, *known, "your own: [file.py:name]"])
+            raise ValueError(f"augment: need names, each once, got {self.augment!r} (allowed: {allowed})")
+        read = self.own.read(self.__dict__)
+        for name, setting in read.items():
+            if getattr(self, name) is None:
+                if setting.required:
+                    reader = next(part for part in self.own.chosen(self.__dict__) if name in self.own.read_by(part))
+                    raise ValueError(f"{name}: is missing: {reader.key} {reader.text} has no default for it")
+                continue
+            _check_type(name, setting.annotation, getattr(self, name))
+        for name, parent in ALWAYS.items():
+            if (
+                getattr(self, parent) in {part.text for part in self.own.parts}
+                and name not in read
+                and getattr(self, name)
+            ):
+                raise ValueError(f"need {name} = 0 where {parent}={getattr(self, parent)}, which has no such setting")
+        for name in self.own.names.keys() & TrialConfig.model_fields.keys() - read.keys():
+            if getattr(self, name) is not None:
+                info = TrialConfig.model_fields[name]
+                _check_type(name, Annotated[info.annotation, "field", *info.metadata], getattr(self, name))
+
     @property
-    def stages(self) -> int:
-        """Stages before the head: the most that can be frozen."""
-        return int(_stages(self.__dict__))
+    def stages(self) -> int | None:
+        """Stages before the head: the most that can be frozen. None of an own model, which must be built to know it."""
+        found: int | None = _stages(self.__dict__)
+        return found
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The settings that the model reads."""
+        own = [
+            name for part in self.own.chosen(self.__dict__) if part.key == "model" for name in self.own.read_by(part)
+        ]
+        return frozenset(READS.get(self.model, own))
 
     @classmethod
     def factor_fields(cls) -> frozenset[str]:
@@ -325,14 +322,22 @@ class TrialConfig(Frozen):
     def kinds(cls, name: str) -> frozenset[Any]:
         """The plain types of the field `name`; none where there is no such field."""
         annotation: Any = cls.model_fields[name].annotation if name in cls.model_fields else None
-        return _kinds(annotation)
+        return kinds_of(annotation)
 
     @classmethod
     def check_level(cls, name: str, value: Any) -> None:
         """ValidationError or ValueError where `value` alone cannot be a level of the field `name`."""
-        info = cls.model_fields[name]
-        kind: Any = Annotated[info.annotation, "field", *info.metadata]
-        taken: Any = TypeAdapter(kind).validate_python(value)
+        kinds: list[Any] = [setting.annotation for _, _, setting in cls.own.names.get(name, ())]
+        if name in TrialConfig.model_fields or not kinds:
+            info = (cls if name in CHOICES else TrialConfig).model_fields[name]
+            kinds.append(Annotated[info.annotation, "field", *info.metadata])
+        for number, kind in enumerate(kinds, start=1):
+            try:
+                taken: Any = TypeAdapter(kind).validate_python(value)
+                break
+            except ValidationError:
+                if number == len(kinds):
+                    raise
         if taken != value or isinstance(taken, bool) != isinstance(value, bool):
             raise ValueError(f"need {type(taken).__name__}, got {value!r}")
 
@@ -355,8 +360,8 @@ def _stages(values: Mapping[str, Any]) -> Any:
             return 2
         case "mlp":
             return values["head_depth"] - 1
-        case _:
-            return 5
+        case model:
+            return 5 if model in LIBRARY else None
 
 
 def _nothing_to_train(values: Mapping[str, Any]) -> bool:
@@ -367,7 +372,64 @@ def _nothing_to_train(values: Mapping[str, Any]) -> bool:
         return False
 
 
-def digest(value: Any) -> str:
-    """A stable hash (32 hexadecimal digits) of a JSON-like value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+def _check_type(name: str, annotation: Any, value: Any) -> None:
+    try:
+        TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{name}: {broken_rule(error)}, got {value!r}") from None
+
+
+def trial_type(parts: tuple[Part, ...]) -> type[TrialConfig]:
+    """The type of a trial's config in a study that brings these parts: TrialConfig with the settings of each.
+
+    The same parts have the same type in each process, and its instances can be pickled. ValueError where the parts do
+    not go together.
+    """
+    return _type_of(json.dumps([part.model_dump(mode="json") for part in parts])) if parts else TrialConfig
+
+
+@cache
+def _type_of(described: str) -> type[TrialConfig]:
+    parts = tuple(Part(**content) for content in json.loads(described))
+    own = Joined(parts, built_in())
+    fields: dict[str, Any] = {}
+    for key, choices in CHOICES.items():
+        if texts := [part.text for part in parts if part.key == key]:
+            info = TrialConfig.model_fields[key]
+            fields[key] = (Literal[choices, *texts], Field(info.default, description=info.description))
+    for name, readers in own.names.items():
+        (part, _, setting), *others = readers
+        kind: Any = setting.annotation
+        if others or name in TrialConfig.model_fields:
+            kind = _KINDS[setting.kind]  # each reader has bounds of its own, which `_check_own` knows
+        said = setting.description or f"of {part.key} {part.text}"
+        default = TrialConfig.model_fields[name].default if name in TrialConfig.model_fields else None
+        fields[name] = (kind | None, Field(default, description=said))
+    made = create_model("OwnTrialConfig", __base__=_OwnTrial, **fields)
+    made.own, made.described = own, described
+    return made
+
+
+class _OwnTrial(TrialConfig):
+    """What the types of `trial_type` have in common."""
+
+    described: ClassVar[str] = "[]"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revived, (self.described, self.__getstate__())
+
+
+def _revived(described: str, state: dict[Any, Any]) -> TrialConfig:
+    kind = _type_of(described)
+    made = kind.__new__(kind)
+    made.__setstate__(state)
+    return made
+
+
+_KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
+
+
+def built_in() -> dict[str, str]:
+    """Each built-in setting, with the key of the part that reads it; also names that settings once had."""
+    every = dict.fromkeys([*TrialConfig.model_fields, *legacy.SETTINGS], "")
+    return every | dict.fromkeys(MODEL_SETTINGS, "model") | {name: key for name, (key, _) in APPLIES.items()} | ALWAYS

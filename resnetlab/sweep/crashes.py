@@ -194,14 +194,15 @@ def judged(text: str, place: str, killed: int | None) -> Crash | None:
 
 def differing(config: TrialConfig, baseline: TrialConfig) -> list[str]:
     """The settings in which a trial differs from the baseline."""
-    names = [name for name in TrialConfig.model_fields if name in TrialConfig.factor_fields()]
+    names = [name for name in type(config).model_fields if name in config.factor_fields()]
     return [name for name in names if getattr(config, name) != getattr(baseline, name)]
 
 
 def settings(config: TrialConfig, baseline: TrialConfig) -> str:
     """`model resnet, batch_size 32, width 4 (baseline 8)`"""
     names = differing(config, baseline)
-    said = [f"{name} {level_text(getattr(config, name))}" for name in ("model", "batch_size") if name not in names]
+    always = ("model", "batch_size", *config.own.read(config.__dict__))
+    said = [f"{name} {level_text(getattr(config, name))}" for name in always if name not in names]
     said += [
         f"{name} {level_text(getattr(config, name))} (baseline {level_text(getattr(baseline, name))})" for name in names
     ]

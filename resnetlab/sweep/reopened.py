@@ -58,7 +58,7 @@ def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[Tri
         by = "the same run, from the weights that were given"
         if phase.searched:
             content["weights"] = study.given_weights[content["weights"]]
-            config = TrialConfig.model_validate(content | {"data": study.dataset})
+            config = study.trial_type.model_validate(content | {"data": study.dataset})
             by, mark["number"] = f"trial {config.trial_id}", top  # the number is that of the proposal
             top += 1
             columns = {name: row[name] for name in ("number", "stop_probability", *study.columns)}

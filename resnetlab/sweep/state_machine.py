@@ -138,7 +138,8 @@ class Sweep:
 
     def _task(self, row: Mapping[str, Any]) -> Task:
         """A proposed trial that goes on; where its data lies is said by the study, not by the row."""
-        config = TrialConfig.model_validate_json(row["config"]).model_copy(update={"data": self.study.dataset})
+        config = self.study.trial_type.model_validate_json(row["config"])
+        config = config.model_copy(update={"data": self.study.dataset})
         phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
         return Task(row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"])
 
@@ -330,6 +331,8 @@ class Sweep:
         if self._fuse.blown(status, self.progress.epochs):
             self.finished = True
             said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
+            if self.study.own.parts and detail:
+                said += f"\ntrial {trial_id}, settings: {crashes.settings(task.config, self._baseline(task))}\n{detail}"
             self.error = TrialsFailed(f"{self.study.name}: {said}")
         if task.phase.searched:
             second = self.study.search.second_objective

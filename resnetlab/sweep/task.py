@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from resnetlab.experiment.messages import Cell, Task
 from resnetlab.study import Study
+from resnetlab.study.frozen import digest
 from resnetlab.study.records import Status
-from resnetlab.study.trial_config import PLACES, TrialConfig, digest
+from resnetlab.study.trial_config import PLACES, TrialConfig
 
 
 def first_row(task: Task, study: str) -> dict[str, Cell | datetime]:

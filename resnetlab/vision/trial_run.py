@@ -73,13 +73,13 @@ class TrialRun:
     def _trained(self, config: TrialConfig) -> Training:
         """As far as the newest checkpoint that can be used, else from the beginning."""
         device, threads, compile = self._context.device, self._context.threads, self._context.compile
-        weights = self._weights(config)
+        weights, code = self._weights(config), self._context.own_code()
         for state in self._checkpoints.states:
             try:
-                return Training(config, self._dataset, device, threads, state, weights, compile=compile)
+                return Training(config, self._dataset, device, threads, state, weights, compile=compile, code=code)
             except CheckpointDamaged as error:
                 self._checkpoints.problems.append(str(error))
-        return Training(config, self._dataset, device, threads, None, weights, compile=compile)
+        return Training(config, self._dataset, device, threads, None, weights, compile=compile, code=code)
 
     def _how_it_went_on(self) -> str:
         """What people must hear of it; empty where there is nothing to say."""
@@ -143,6 +143,11 @@ class TrialRun:
             test = self._timed(training.test)
         return Report(epochs, columns, note, restarted, self.busy_seconds, test=test)
 
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self._training.epoch
+
     def _timed(self, work: Callable[[], Work]) -> Work:
         """Do what a slot is there for."""
         began = time.perf_counter()
@@ -151,11 +156,15 @@ class TrialRun:
         finally:
             self.busy_seconds += time.perf_counter() - began
 
+    def _code(self) -> dict[str, str]:
+        """Which version of the study's own code ran, by its hash."""
+        return {"code": self._context.code.hash} if self._context.code else {}
+
     def _cost(self) -> dict[str, Cell]:
         """Columns that grow, or are known only once an epoch was trained."""
         columns: dict[str, Cell] = {
             "checkpoint_seconds": self._checkpoint_seconds,
-            "settings": json.dumps(self._training.settings | {"checkpoints": self._writes}),
+            "settings": json.dumps(self._training.settings | {"checkpoints": self._writes} | self._code()),
             "energy": self._training.energy,
         }
         if self._training.config.frozen and self._training.prefix_cached is not None:

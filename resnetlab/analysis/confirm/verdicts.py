@@ -22,8 +22,8 @@ from resnetlab.analysis.confirm.effects import Analysis, Sides, analyse, caution
 from resnetlab.analysis.confirm.estimands import CUBE, Estimand, between, estimands
 from resnetlab.planning.plan import Plan
 from resnetlab.study import Study
+from resnetlab.study.frozen import digest
 from resnetlab.study.hypotheses import Hypothesis
-from resnetlab.study.trial_config import digest
 from resnetlab.wording import level_text
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from resnetlab.errors import BadRequest
+from resnetlab.experiment.source import Source
 from resnetlab.ray_backend.gpu.packing import Seen
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.parts import Part
+from resnetlab.study.trial_config import TrialConfig, trial_type
 from resnetlab.vision.training.nvml import Gpu, NvmlError
 
 SECONDS = 5.0  # of steps that are measured, after the first ones, which load kernels and capture the step
@@ -115,6 +117,7 @@ class RayRig:
         cache: Path,
         cpus: float,
         device: str = "cuda",
+        code: Source | None = None,
         tick: Callable[[], None] = lambda: None,
         **how: Any,
     ):
@@ -124,6 +127,8 @@ class RayRig:
             "cache": str(cache),
             "device": device,
             "threads": max(1, int(cpus)),
+            "parts": [part.model_dump(mode="json") for part in config.own.parts],
+            "code": None if code is None else {"files": dict(code.files), "folder": code.folder},
         }
         self._tick, self._how = tick, how
 
@@ -151,8 +156,11 @@ def main() -> None:
     from resnetlab.vision.training.loop import Training
 
     message = json.loads(sys.stdin.readline())
-    config = TrialConfig.model_validate(message["config"])
-    training = Training(config, prepare(config.data, Path(message["cache"])), message["device"], message["threads"])
+    cache, code = Path(message["cache"]), message.get("code")
+    folder = Source(**code).unpack(cache / "code") if code else None
+    parts = tuple(Part(**part) for part in message.get("parts", ()))
+    config = trial_type(parts).model_validate(message["config"])
+    training = Training(config, prepare(config.data, cache), message["device"], message["threads"], code=folder)
     training.rehearse(WARM)
     print(json.dumps({"ready": True}), flush=True)
     seconds = json.loads(sys.stdin.readline())["seconds"]

@@ -9,7 +9,6 @@ from resnetlab.report.formatting import level, settings
 from resnetlab.report.layout import FOLDED, Section, Table
 from resnetlab.study import differences, legacy
 from resnetlab.study.space import Branch
-from resnetlab.study.trial_config import TrialConfig
 
 
 def section(findings: Findings) -> Section:
@@ -20,7 +19,7 @@ def section(findings: Findings) -> Section:
     rows = [
         [
             factor.name,
-            TrialConfig.model_fields[factor.name].description or "",
+            study.trial_type.model_fields[factor.name].description or "",
             "; ".join(map(_branch, factor.branches)),
             level(base.get(factor.name)),
         ]

@@ -12,7 +12,8 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from resnetlab.errors import BadData
-from resnetlab.study.trial_config import Dataset, Frozen
+from resnetlab.study.frozen import Frozen
+from resnetlab.study.trial_config import Dataset
 from resnetlab.study.yaml_io import explain
 
 Metric = Literal[

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
-from resnetlab.study.trial_config import DataConfig, digest
+from resnetlab.study.frozen import digest
+from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data.cache import load
 from resnetlab.vision.data.character_fonts import CharacterFonts
 from resnetlab.vision.data.cifar import Cifar

@@ -20,9 +20,12 @@ import copy
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from resnetlab.errors import BadRequest
+from resnetlab.experiment.own import OwnParts
 from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.models import own_model
 from resnetlab.vision.models.blocks import Staged
 from resnetlab.vision.models.cnn import cnn, conv2, mlp, scratch_cnn
 from resnetlab.vision.models.cost import facts
@@ -45,13 +48,15 @@ FAMILIES: dict[str, Callable[[TrialConfig, tuple[int, int, int], int], Staged]] 
 }
 
 
-def build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Staged:
+def build(config: TrialConfig, shape: tuple[int, int, int], classes: int, own: OwnParts | None = None) -> nn.Module:
     """The network of a trial for images of `shape` (H, W, C), initialised from torch's global generator.
 
     `config.weights` is not read here: `training.transfer` loads what a trial starts from. Under
     `torch.device("meta")` it takes no memory and no time, for a dry run. Raises BadRequest where the network cannot be
-    trained on such images.
+    trained on such images. own: the parts of the study's own, where it brings some.
     """
+    if own is not None and (part := own.one("model")):
+        return own_model.build(part, config, shape, classes)
     model = FAMILIES[config.model](config, shape, classes)
     if config.batch_size == 1:
         _check_single(model, config, shape)

@@ -7,9 +7,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from resnetlab.study.records import ModelFacts
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import READS, TrialConfig
 
 
 def facts(model: nn.Module, config: TrialConfig, shape: tuple[int, int, int]) -> ModelFacts:
@@ -18,7 +19,7 @@ def facts(model: nn.Module, config: TrialConfig, shape: tuple[int, int, int]) ->
     return ModelFacts(
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        multiply_adds=multiply_adds(model, shape),
+        multiply_adds=multiply_adds(model, shape) if config.model in READS else counted(model, shape),
     )
 
 
@@ -48,6 +49,19 @@ def keras_count(model: nn.Module) -> KerasCount:
     statistics = sum(2 * m.num_features for m in modules if isinstance(m, nn.BatchNorm2d))
     trainable = sum(p.numel() for p in model.parameters()) + biases
     return KerasCount(trainable + statistics, trainable, biases, statistics)
+
+
+def counted(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """The multiply-adds of one image in any network, as torch counts them: of products of matrices and convolutions,
+    attention included."""
+    height, width, channels = shape
+    training, device = model.training, next(model.parameters()).device
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(torch.zeros(1, channels, height, width, device=device))
+    finally:
+        model.train(training)
+    return int(counter.get_total_flops()) // 2
 
 
 def multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:

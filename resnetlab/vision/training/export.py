@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from resnetlab import __version__
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.study.trial_config import PLACES, TrialConfig
-from resnetlab.vision.models import Staged, build
+from resnetlab.study.trial_config import PLACES, READS, TrialConfig
+from resnetlab.vision.models import build
 
 if TYPE_CHECKING:
     from resnetlab.vision.training.loop import Training
@@ -35,7 +35,7 @@ class Deployed(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: Staged, mean: Any, std: Any):
+    def __init__(self, model: nn.Module, mean: Any, std: Any):
         super().__init__()
         self.model = model
         centre, spread = (torch.as_tensor(values, dtype=torch.float64) for values in (mean, std))
@@ -88,6 +88,10 @@ def load(place: str | Path) -> tuple[Deployed, dict[str, Any]]:
     place = Path(place)
     try:
         about = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        if (name := about["config"]["model"]) not in READS:
+            raise BadData(
+                f"{place}: its network is of the study's own code, {name} (allowed: torch.export.load of model.pt2)"
+            )
         config = TrialConfig.model_validate(about["config"])
         height, width, channels = about["shape"]
         model = build(config, (height, width, channels), len(about["classes"]))

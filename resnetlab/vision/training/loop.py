@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
+from resnetlab.experiment.own import OwnParts
 from resnetlab.study.records import EpochRecord, TestResult
 from resnetlab.study.seeding import stream
 from resnetlab.study.trial_config import TrialConfig
-from resnetlab.vision.data.augment import Augment
+from resnetlab.vision.data.augment import Augment, laid
 from resnetlab.vision.data.split import thinned
 from resnetlab.vision.models import build, facts
 from resnetlab.vision.models.pretrained import Weights
@@ -24,6 +26,7 @@ from resnetlab.vision.training import machine, prefix, transfer
 from resnetlab.vision.training.checkpoint import CheckpointDamaged
 from resnetlab.vision.training.energy import joules
 from resnetlab.vision.training.optim import make_optimizer, multiplier, set_lr
+from resnetlab.vision.training.own_calls import Checked
 from resnetlab.vision.training.step import GraphedStep, Step
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ class Training:
     process had the same prefix. `weights_hash` is what it started from (Weights.digest; None from random values),
     `shape` (H, W, C) of the images, `normalisation` the mean and deviation that their channels are normalised by.
     graph: on a GPU, capture the training step as a CUDA graph where that can be. compile: torch.compile the network.
+    code: folder of the study's own code, where the config names some (`experiment.own`).
     Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
     state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
     """
@@ -67,11 +71,14 @@ class Training:
         cache_prefix: bool = True,
         graph: bool = True,
         compile: bool = False,
+        code: Path | None = None,
     ):
         self.config = config
         self.device = torch.device(device)
         self.history: list[EpochRecord] = []
         self.energy: float | None = None  # joules of the epochs so far
+        self._own = OwnParts(config, code)
+        graph = graph and self._own.one("optimizer") is None  # which need not be capturable
         self._threads, self._graph, self._compile = threads, graph and self.device.type == "cuda", compile
         self._data_hash = dataset.hash
         machine.check_precision(config.precision, self.device)
@@ -91,7 +98,7 @@ class Training:
         self.shape = dataset.shape
         self.normalisation = _normalisation(dataset, config)
         with machine.seeded(stream(config.seed, "init"), torch.device("cpu")):
-            model = build(config, dataset.shape, dataset.n_classes)
+            model = build(config, dataset.shape, dataset.n_classes, self._own)
         self.weights_hash = None
         if state is None and (start := transfer.starting_weights(config, weights)):
             transfer.load_backbone(model, start)
@@ -108,12 +115,14 @@ class Training:
             flip_vertical=config.flip_vertical,
             layout=self._layout,
         )
+        self._own_augment = [Checked(part) for part in self._own.augments(config.augment)]
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.facts = facts(self.model, config, dataset.shape)
-        self._optimizer = make_optimizer(config, self.model, self._graph)
+        self._optimizer = make_optimizer(config, self.model, self._graph, self._own)
         self._step: Step | None = None
-        self.prefix_cached = None if cache_prefix and config.frozen and not self._augment.moves else False
+        moves = self._augment.moves or bool(self._own_augment)
+        self.prefix_cached = None if cache_prefix and config.frozen and not moves else False
         self.prefix_seconds = 0.0
         self._features: prefix.Features | None = None
         self._at_a_time = machine.evaluation_batch(self.device, _seen(self._images.shape, config))
@@ -172,6 +181,21 @@ class Training:
         if energy is not None:
             self.energy = (self.energy or 0.0) + (joules(self.device) or energy) - energy
         return record
+
+    def one_batch(self) -> None:
+        """Train on the first batch alone. Leaves the gradients; spoils the network as `rehearse` does."""
+        self._prepare()
+        step = self._step = self._step or self._make_step()
+        self.model.train()
+        with machine.seeded(stream(self.config.seed, "dropout", 1), self.device):
+            set_lr(self._optimizer, multiplier(self.config, 0.0, self._own))
+            step(*next(self._batches(1)))
+
+    def sums(self) -> tuple[float, int]:
+        """Sums over the images of the steps since the last call: loss, and correct predictions."""
+        assert self._step is not None
+        loss, correct = self._step.take_sums()
+        return float(loss), int(correct)
 
     def rehearse(self, seconds: float) -> float:
         """Training images/s over so many seconds of steps that nothing records. They spoil the network."""
@@ -243,7 +267,7 @@ class Training:
         self.model.train()
         for number, (inputs, labels) in enumerate(self._batches(epoch)):
             done = ((epoch - 1) * self._steps + number) / (config.epochs * self._steps)
-            lr = set_lr(optimizer, multiplier(config, done))
+            lr = set_lr(optimizer, multiplier(config, done, self._own))
             step(inputs, labels)
         optimizer.zero_grad()
         return *_means(*step.take_sums(), self._used), lr
@@ -253,7 +277,10 @@ class Training:
         if self._compile:
             torch.compiler.reset()  # all trials share their code, and torch compiles a function only so many times
             forward = torch.compile(forward)
-        return (GraphedStep if self._graph else Step)(forward, self._optimizer, self.config, self.device)
+        part = self._own.one("loss")
+        loss = Checked(part) if part else None
+        kind = GraphedStep if self._graph else Step
+        return kind(forward, self._optimizer, self.config, self.device, loss=loss)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented images (B, C, H, W), or what the frozen stages made of them, and labels (B,).
@@ -266,6 +293,8 @@ class Training:
         for rows in self._order(epoch).split(ahead):
             if self._features is None:
                 inputs = self._augment(self._images.index_select(0, rows), augment)
+                for own in self._own_augment:
+                    inputs = laid(own(inputs, augment), self._layout)
             else:
                 inputs = self._features(rows)
             yield from zip(inputs.split(batch), self._labels.index_select(0, rows).split(batch), strict=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from resnetlab.experiment.own import Bound, OwnParts
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.training.torch_private import spare_the_compiler
 
@@ -22,7 +23,9 @@ EXPONENTIAL_END = 0.01  # what constant-exponential falls to by the end of the r
 spare_the_compiler()
 
 
-def make_optimizer(config: TrialConfig, model: nn.Module, graph: bool = False) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: TrialConfig, model: nn.Module, graph: bool = False, own: OwnParts | None = None
+) -> torch.optim.Optimizer:
     """The optimizer over what is trained: the head, and the stages at `backbone_lr_ratio` times its learning rate.
 
     Weight decay is torch's own: it applies to every trained parameter, biases and batch norm included; as an L2 term of
@@ -30,11 +33,22 @@ def make_optimizer(config: TrialConfig, model: nn.Module, graph: bool = False) -
     scales. Fused kernels wherever torch has them (not RMSprop): on a CPU a large linear layer's Adam step is about ten
     times faster. graph: for steps that are captured as a CUDA graph, which reads learning rates from the device.
     """
+    if own is not None and (part := own.one("optimizer")):
+        return _own(part, config, _groups(config, model))
     optimizer = _make(config, _groups(config, model), graph)
     if graph:
         warnings.filterwarnings("ignore", UNCAPTURED)  # a few steps are not captured
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
+    return optimizer
+
+
+def _own(part: Bound, config: TrialConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """A user's optimizer, over plain parameters where there is one group of them; `lr` is what each group peaks at."""
+    params = groups[0]["params"] if len(groups) == 1 else groups
+    optimizer: torch.optim.Optimizer = part.first(params=params, lr=config.lr)
+    for group in optimizer.param_groups:
+        group.setdefault("peak_lr", float(group["lr"]))
     return optimizer
 
 
@@ -89,7 +103,7 @@ def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> float:
     return float(optimizer.param_groups[0]["peak_lr"]) * multiplier
 
 
-def multiplier(config: TrialConfig, done: float) -> float:
+def multiplier(config: TrialConfig, done: float, own: OwnParts | None = None) -> float:
     """What the peak learning rate is multiplied by in the step that begins when the part `done` in [0, 1] is over.
 
     - constant: 1.
@@ -99,6 +113,8 @@ def multiplier(config: TrialConfig, done: float) -> float:
     - step: 1, times `step_factor` after each `step_at` of the run.
     - constant-exponential: 1 for `constant_part`, then exponentially down to 1/100.
     """
+    if own is not None and (part := own.one("schedule")):
+        return float(part.first(done=done))
     match config.schedule:
         case "constant":
             return 1.0

@@ -14,7 +14,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from resnetlab.study.trial_config import READS, TrialConfig
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.data.augment import laid
 from resnetlab.vision.models import Staged
 from resnetlab.vision.training import machine
@@ -94,7 +94,7 @@ def _stored(output: Tensor) -> Tensor:
 
 def _key(model: Staged, config: TrialConfig, rows: Tensor, data: str) -> str:
     """A hash over all that the output depends on: the prefix's kind, weights and buffers, images, preprocessing."""
-    settings = {name: getattr(config, name) for name in READS[config.model] if name not in HEAD}
+    settings = {name: getattr(config, name) for name in sorted(config.reads) if name not in HEAD}
     state = blake2b(repr((config.model, config.frozen, settings, data)).encode(), digest_size=16)
     tensors = [rows] + [tensor for part in model.frozen_parts for tensor in part.state_dict().values()]
     for tensor in tensors:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,20 +18,30 @@ from resnetlab.vision.training import machine
 from resnetlab.vision.training.optim import step_of
 
 Forward = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits (B, classes), labels (B,) -> ()
 WARM = 3  # steps before a capture: kernels are loaded and the optimizer's state is made in the first ones
 
 
 class Step:
     """Called with a batch, changes the network once.
 
-    forward: inputs (B, …) -> logits (B, classes). `how` says how steps run, in words for the trial's record.
+    forward: inputs (B, …) -> logits (B, classes). loss: by default cross entropy. `how` says how steps run, in words for
+    the trial's record.
     """
 
     how = "eager"
 
-    def __init__(self, forward: Forward, optimizer: torch.optim.Optimizer, config: TrialConfig, device: torch.device):
+    def __init__(
+        self,
+        forward: Forward,
+        optimizer: torch.optim.Optimizer,
+        config: TrialConfig,
+        device: torch.device,
+        loss: Loss | None = None,
+    ):
+        self._loss_of = loss or partial(F.cross_entropy, label_smoothing=config.label_smoothing)
         self._forward, self._optimizer, self._update = forward, optimizer, step_of(optimizer)
-        self._precision, self._smoothing, self._device = config.precision, config.label_smoothing, device
+        self._precision, self._device = config.precision, device
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -41,7 +52,7 @@ class Step:
     def _run(self, inputs: Tensor, labels: Tensor) -> None:
         with machine.autocast(self._precision, self._device):
             logits = self._forward(inputs)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self._smoothing)
+        loss = self._loss_of(logits.float(), labels)
         self._optimizer.zero_grad()
         loss.backward()
         self._update()
@@ -74,8 +85,9 @@ class GraphedStep(Step):
         config: TrialConfig,
         device: torch.device,
         capture: Callable[[Callable[[], None]], Callable[[], None]] | None = None,
+        loss: Loss | None = None,
     ):
-        super().__init__(forward, optimizer, config, device)
+        super().__init__(forward, optimizer, config, device, loss)
         self.how = "graph"
         self._capture = capture or _captured
         self._warm = 0

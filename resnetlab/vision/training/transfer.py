@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.data.dataset import changes, some
-from resnetlab.vision.models import Staged
 from resnetlab.vision.models.imagenet import ours
 from resnetlab.vision.models.pretrained import Weights, named
 
@@ -74,7 +74,7 @@ def check_source(weights: Weights, dataset: Dataset) -> None:
         )
 
 
-def load_backbone(model: Staged, weights: Weights) -> None:
+def load_backbone(model: nn.Module, weights: Weights) -> None:
     """Put `weights` into the stages of `model`, whose head stays as it is; the weights' own head is not looked at.
 
     Keys are ours (`stages.0.…`), or torchvision's for its networks. Raises BadData that names what does not fit; the

@@ -1,0 +1,238 @@
+"""A study's own parts: found and described when the study is loaded, and called in the workers.
+
+`resolve` follows each reference of a study file once, in a process of its own, and returns what `Study.own` holds: the
+parts with their settings, and the text of all code that they need. From then on the study is data. A worker unpacks the
+code and calls the parts through `OwnParts`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_args
+
+from resnetlab.errors import BadRequest
+from resnetlab.experiment.part_settings import PartSettings
+from resnetlab.experiment.protocol import KINDS, Kind
+from resnetlab.experiment.references import Reference, probe, refer
+from resnetlab.experiment.scores import BUILT_IN as SCORES
+from resnetlab.experiment.source import Source
+from resnetlab.study import Study, legacy, load_study
+from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, Part
+from resnetlab.study.trial_config import CHOICES, TrialConfig, built_in
+from resnetlab.study.yaml_io import suggestion
+
+BUILT_IN: dict[str, tuple[str, ...]] = {key: get_args(choices) for key, choices in CHOICES.items()} | {
+    "augment": (NONE,),
+    "metrics": tuple(SCORES),
+}
+OF_KEY: dict[str, Kind] = {kind.key: kind for kind in KINDS.values()}
+PARTS = tuple(key for key in BUILT_IN if key != "metrics")  # keys at the top of a study that are settings of each trial
+LOOK = f"{__name__}:described"
+
+
+def load(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
+    """Read a study file, with what it refers to. Arguments and errors are those of `study.load_study`."""
+    return load_study(path, changes, resolve)
+
+
+def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of a study file with what it refers to: parts moved into `baseline`, and `own` and `code` where there
+    is code of the study's own.
+
+    folder: that the file lies in, where its references begin. BadRequest for a reference that leads nowhere, or to what
+    cannot be such a part.
+    """
+    found = _settled(content)
+    _check_metrics(found)
+    references = [
+        reference for key, texts in _named(found).items() for text in texts if (reference := _refer(key, text, folder))
+    ]
+    if not references:
+        return found
+    seen = probe(references, look=LOOK)
+    parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
+    source = Source.collect([reference.trace() for reference in references], folder)
+    own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
+    return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
+
+
+def _check_metrics(content: Mapping[str, Any]) -> None:
+    """BadRequest for metrics that are no list of names, or an objective that is none of them."""
+    metrics, objective = content.get("metrics", []), content.get("objective", "")
+    if not isinstance(metrics, list | tuple) or not all(isinstance(name, str) for name in metrics):
+        raise BadRequest(f"metrics: need a list of names, got {metrics!r} (allowed: {', '.join(SCORES)}; or your own)")
+    if len(set(metrics)) < len(metrics):
+        raise BadRequest(f"metrics: need each once, got {', '.join(metrics)}")
+    known = [*SCORES, *metrics]
+    if objective and objective not in known:
+        raise BadRequest(f"objective: {objective!r} is no metric of this study{suggestion(str(objective), known)}")
+    if objective not in ("", "accuracy"):
+        raise BadRequest(f"objective: {objective} cannot be searched for yet (allowed: accuracy)")
+
+
+def _settled(content: Mapping[str, Any]) -> dict[str, Any]:
+    """With `model: …` at the top as `baseline: {model: …}`: the two say the same."""
+    found = {key: value for key, value in content.items() if key not in PARTS}
+    at_top = {key: content[key] for key in PARTS if key in content}
+    baseline = found.get("baseline") or {}
+    if not isinstance(baseline, Mapping):
+        return found
+    for key in at_top:
+        if key in baseline:
+            raise BadRequest(f"{key} and baseline.{key} are one setting: give one")
+    baseline = {**at_top, **baseline}
+    if isinstance(baseline.get("augment"), list) and all(isinstance(one, str) for one in baseline["augment"]):
+        baseline["augment"] = PLUS.join(baseline["augment"]) or NONE
+    return found | ({"baseline": baseline} if at_top else {})
+
+
+def _named(content: Mapping[str, Any]) -> dict[str, dict[Any, None]]:
+    """What the study names, by the key of the part: in its baseline, factors and their conditions, arms and metrics."""
+    found: dict[str, dict[Any, None]] = {key: {} for key in BUILT_IN}
+
+    def take(key: str, values: Any) -> None:
+        for value in values if isinstance(values, list | tuple) else [values]:
+            if isinstance(value, str):
+                found[key] |= dict.fromkeys(value.split(PLUS) if key == "augment" else [value])
+
+    def take_all(settings: Any) -> None:
+        if isinstance(settings, Mapping):
+            for key in PARTS:
+                take(key, settings.get(key))
+
+    take_all(content.get("baseline"))
+    for arm in _mapping(content.get("arms")).values():
+        take_all(arm)
+    for name, branches in _mapping(content.get("factors")).items():
+        for branch in branches if isinstance(branches, list | tuple) else [branches]:
+            if isinstance(branch, Mapping):
+                take_all(branch.get("when"))
+                if name in PARTS:
+                    take(name, branch.get("levels"))
+    take("metrics", content.get("metrics"))
+    return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _refer(key: str, text: str, folder: Path) -> Reference | None:
+    """None for a built-in name, and for a word that no package registers: validation knows what is allowed there."""
+    group = OF_KEY[key].group
+    if text in BUILT_IN[key]:
+        return None
+    if ":" not in text and not text.endswith(".py") and not entry_points(group=group, name=text):
+        if key == "metrics":
+            raise BadRequest(
+                f"metrics: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name"
+            )
+        return None
+    return refer(key, text, folder, dict.fromkeys(BUILT_IN[key], ""), group)
+
+
+def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any]:
+    """In the process of `probe`: the settings of what a reference leads to, JSON-like."""
+    kind = OF_KEY[reference.key]
+    found = PartSettings.of(target, str(reference), kind.given, kind.offered).settings
+    return {
+        name: {
+            "kind": setting.kind.__name__,
+            "optional": setting.optional,
+            "required": setting.required,
+            "default": None if setting.required else setting.default,
+            "choices": list(setting.choices),
+            "bounds": dict(setting.bounds),
+            "description": setting.description,
+        }
+        for name, setting in found.items()
+    }
+
+
+def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:
+    file = reference.file and os.path.relpath(Path(reference.folder, reference.file).resolve(), folder.resolve())
+    place = {"name": reference.name, "module": reference.module, "file": Path(file).as_posix() if file else ""}
+    own = {} if reference.key == "metrics" else settings  # a metric is called with its defaults
+    return Part(key=reference.key, text=reference.text, settings=dict(own), **place)
+
+
+def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:
+    """Settings under the one name that each has: `loss.gamma` is `gamma` where that is said of nothing else."""
+    try:
+        long = Joined(own.parts, built_in()).long_names()
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    names = {name: short for name, short in long.items() if name != short}
+    tree: dict[str, Any] = {key: names for key in ("baseline", "hypotheses")} | {
+        "factors": {**names, "*": {"when": names}},
+        "arms": {"*": names},
+        "confirm": {"factors": names},
+    }
+    try:
+        found: dict[str, Any] = legacy.renamed(content, tree)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    return found
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A part with its settings, ready to be called with what its kind is given. folder: of the study's files."""
+
+    part: Part
+    values: Mapping[str, Any]
+    folder: Path
+
+    @cached_property
+    def reference(self) -> Reference:
+        part = self.part
+        folder = str(self.folder) if part.file else ""
+        return Reference(part.key, part.text, part.name, part.module, part.file, folder)
+
+    @cached_property
+    def _target(self) -> Callable[..., Any]:
+        found: Callable[..., Any] = self.reference.load()
+        return found
+
+    @cached_property
+    def _settings(self) -> PartSettings:
+        kind = OF_KEY[self.part.key]
+        return PartSettings.of(self._target, str(self.reference), kind.given, kind.offered)
+
+    def __call__(self, **given: Any) -> Any:
+        """What the part returns. given: by the names of its kind, e.g. `logits` and `labels`."""
+        return self._settings.call(self._target, self.values, **given)
+
+    def first(self, **given: Any) -> Any:
+        """The same, with BadRequest where that is not what such a part returns."""
+        found = self(**given)
+        OF_KEY[self.part.key].check(found, str(self.reference))
+        return found
+
+
+class OwnParts:
+    """The own parts that one trial uses. folder: of the study's files, as `Source.unpack` returns it."""
+
+    def __init__(self, config: TrialConfig, folder: Path | None):
+        self._bound = [
+            Bound(part, config.own.keywords(part, config), folder or Path())
+            for part in config.own.chosen(config.__dict__)
+        ]
+
+    def one(self, key: str) -> Bound | None:
+        """The model, loss, optimizer or schedule; None where that is a built-in one."""
+        return next(self.all(key), None)
+
+    def all(self, key: str) -> Iterator[Bound]:
+        """In the order of the study's parts; augmentations in the order in which the trial names them: see `augments`."""
+        return (bound for bound in self._bound if bound.part.key == key)
+
+    def augments(self, names: str) -> list[Bound]:
+        """The augmentations of a trial whose `augment` is `names`, in that order."""
+        by_text = {bound.part.text: bound for bound in self.all("augment")}
+        return [by_text[name] for name in names.split(PLUS) if name in by_text]

@@ -1,0 +1,60 @@
+"""Validated values of a study: strict about types, and hashed by content."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from hashlib import blake2b
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # how YAML 1.1 also spells them
+
+
+def as_truth(value: Any) -> Any:
+    """`value` of a setting that is true or false, where it is spelt yes, no, on, off, 1 or 0; any other as it is."""
+    if isinstance(value, str):
+        return TRUTH.get(value.lower(), value)
+    return bool(value) if type(value) is int and value in (0, 1) else value
+
+
+class Frozen(BaseModel):
+    """A validated value: no unknown keys, no changes afterwards, no infinities, no text or truth value for a number, no
+    number for a text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic would take '30' for 30, true for 1, and 't' for true."""
+        annotation: Any = cls.model_fields[str(info.field_name)].annotation
+        kinds = kinds_of(annotation)
+        if kinds == {bool}:
+            value = as_truth(value)
+        if isinstance(value, (str, bool)) and kinds & {int, float, bool} and type(value) not in kinds:
+            need = "a number" if float in kinds else "a whole number" if int in kinds else "true or false"
+            said = f"the text {value!r}" if isinstance(value, str) else str(value).lower()
+            raise ValueError(f"need {need}, got {said}")
+        if isinstance(value, (int, float)) and annotation in (str, str | None):
+            said = str(value).lower() if isinstance(value, bool) else f"the number {value}"
+            raise ValueError(f"need text, got {said}: put it in quotes")
+        return value
+
+
+@cache
+def kinds_of(annotation: Any) -> frozenset[Any]:
+    """The plain types that stand anywhere in an annotation."""
+    if get_origin(annotation) is Literal:
+        return frozenset(map(type, get_args(annotation)))
+    if get_origin(annotation) is Annotated:
+        return kinds_of(get_args(annotation)[0])
+    inner = (kinds_of(part) for part in get_args(annotation))
+    return frozenset({annotation} & {bool, int, float, str}).union(*inner)
+
+
+def digest(value: Any) -> str:
+    """A stable hash (32 hexadecimal digits) of a JSON-like value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return blake2b(text.encode(), digest_size=16).hexdigest()

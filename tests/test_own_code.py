@@ -1,0 +1,461 @@
+"""A user's own network, loss, augmentation, optimizer and schedule, by reference: from the study file to the report."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from doors import Door, tree
+from sweeps_here import run_here
+
+from resnetlab.analysis.results import Results
+from resnetlab.driver import own_code
+from resnetlab.driver.run import check_identity
+from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
+from resnetlab.experiment import own
+from resnetlab.experiment.messages import Ending
+from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.source import Source
+from resnetlab.report.build import build_report
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.study import build_study
+from resnetlab.study.frozen import digest
+from resnetlab.study.trial_config import TrialConfig
+from resnetlab.vision.data import prepare
+from resnetlab.vision.models import build, facts
+from resnetlab.vision.training.loop import Training
+
+ROOT = Path(__file__).resolve().parents[1]
+OWN = Path(__file__).with_name("own_code")
+STUDY = """
+dataset: {name: digits, limit: 300}
+model: my_net.py:net
+loss: my_parts.py:focal
+augment: [my_parts.py:cutout]
+baseline: {depth: 1, width: 8, gamma: 0.0, size: 0, optimizer: adamw, lr: 0.003, batch_size: 64}
+factors:
+  norm: {levels: [batch, group]}
+  gamma: {levels: [0.0, 2.0]}
+search: {trials: 2, epochs: 2, grace_period: 1, reduction_factor: 2}
+confirm: {design: one-factor, seeds: 2, delta: 1.0}
+hypotheses: [gamma 2 > gamma 0]
+"""
+
+
+def written(place, text=STUDY, **files):
+    """The study file and the code beside it, in a folder; files: name of a module and its text."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("my_net.py", "my_parts.py"):
+        shutil.copy(OWN / name, place / name)
+    for name, content in files.items():
+        (place / f"{name}.py").write_text(content)
+    (place / "mine.yaml").write_text(text)
+    return place / "mine.yaml"
+
+
+def loaded(place, text=STUDY, changes=None, **files):
+    return own.load(written(place, text, **files), changes)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return loaded(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def trained(study, cache, place, epochs=1, code=True, **values):
+    config = study.config(study.baseline_values() | values, seed=1)
+    folder = Source(study.code, study.own.folder).unpack(place)
+    training = Training(config, prepare(config.data, cache), code=folder)
+    for _ in range(epochs):
+        training.run_epoch()
+    return training
+
+
+def test_the_keywords_of_the_parts_are_settings_of_the_study(study):
+    config = study.baseline_config(seed=0)
+    assert (config.depth, config.width, config.act, config.norm, config.gamma, config.size) == (
+        1,
+        8,
+        "relu",
+        "batch",
+        0.0,
+        0,
+    )
+    assert config.blocks is None and config.kernel is None
+    assert study.columns == ("norm", "gamma") and study.own_columns == {"norm": "str", "gamma": "float"}
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert pickle.loads(pickle.dumps(config)).trial_id == config.trial_id
+
+
+def test_a_study_is_data_and_is_read_without_its_code(study):
+    content = json.loads(study.model_dump_json())
+    assert "code" not in content
+    again = build_study(content, "study.json")
+    assert again.identity() == study.identity() and again.baseline_config(0) == study.baseline_config(0)
+    assert again.study_hash == study.study_hash
+
+
+def test_studies_without_own_code_keep_their_hashes():
+    content = {"name": "x", "dataset": {"name": "digits"}, "factors": {"kernel": {"levels": [3, 5]}}}
+    plain = build_study(content, "x")
+    new = {"own", "metrics", "objective"}
+    old = {key: value for key, value in plain.identity().items() if key not in new}
+    assert new <= set(plain.identity()) and plain.study_hash == _hash(old)
+    config = plain.baseline_config(0)
+    assert type(config) is TrialConfig
+    identity = {
+        k: v for k, v in config.identity().items() if k not in ("loss", "augment", "precision", "deterministic")
+    }
+    assert config.trial_id == digest({"batch" if k == "batch_size" else k: v for k, v in identity.items()})[:12]
+
+
+def _hash(identity):
+    from resnetlab.study import legacy
+
+    return digest(legacy.recorded(identity, legacy.STUDY))
+
+
+def test_the_same_parts_at_the_top_and_in_the_baseline_are_one_study(tmp_path, study):
+    text = STUDY.replace("model: my_net.py:net\n", "").replace("{depth: 1", "{model: my_net.py:net, depth: 1")
+    assert loaded(tmp_path, text).study_hash == loaded(tmp_path / "b", STUDY).study_hash
+
+
+SHARED = "def soft(logits, labels, *, gamma: float = 1.0, size: int = 2):\n    raise NotImplementedError\n"
+
+
+def test_two_parts_that_share_a_keyword_are_told_apart(tmp_path):
+    text = STUDY.replace("my_parts.py:focal", "soft.py:soft").replace("size: 0,", "loss.size: 5, cutout.size: 0,")
+    found = loaded(tmp_path, text.replace("gamma: 0.0,", "loss.gamma: 2.0,"), soft=SHARED)
+    config = found.baseline_config(0)
+    assert (getattr(config, "loss.size"), getattr(config, "cutout.size"), config.gamma) == (5, 0, 2.0)
+    text = text.replace("loss.size: 5, cutout.size: 0,", "size: 0,")
+    with pytest.raises(BadRequest, match=r"baseline.size: not a setting: could be cutout.size or loss.size, say which"):
+        loaded(tmp_path, text, soft=SHARED)
+
+
+def test_an_own_model_may_be_a_level_beside_built_in_ones(tmp_path):
+    text = STUDY.replace("model: my_net.py:net\n", "").replace("depth: 1, width: 8, ", "model: cnn, ")
+    text = text.replace("norm: {levels: [batch, group]}", "model: {levels: [cnn, my_net.py:net]}")
+    found = loaded(tmp_path, text)
+    assert found.config({"model": "cnn", "gamma": 0.0}, seed=0).width == 32
+    mine = found.config({"model": "my_net.py:net", "gamma": 0.0}, seed=0)
+    assert (mine.width, mine.depth, mine.norm) == (16, 2, "batch")
+    assert found.config({"model": "cnn", "gamma": 0.0}, seed=0).depth is None
+
+
+def test_the_network_is_the_user_s_and_its_sizes_are_counted(study, tmp_path):
+    config = study.baseline_config(0)
+    parts = OwnParts(config, Source(study.code, study.own.folder).unpack(tmp_path))
+    model = build(config, (8, 8, 1), 10, parts)
+    found = facts(model, config, (8, 8, 1))
+    assert found.parameters == found.trainable == 8 * 9 + 2 * 8 + 8 * 10 + 10
+    assert found.multiply_adds == 64 * 8 * 9 + 80
+    assert own_code.tried(study, [(config, (8, 8, 1), 10)]) == [found]
+
+
+def test_loss_and_augmentation_are_used_and_an_epoch_repeats(study, cache, tmp_path):
+    plain, focal = (trained(study, cache, tmp_path, gamma=gamma) for gamma in (0.0, 2.0))
+    assert focal.history[0].train_loss < plain.history[0].train_loss
+    again = trained(study, cache, tmp_path, gamma=2.0)
+    assert again.history[0].train_loss == focal.history[0].train_loss
+    builtin = build_study(json.loads(study.model_dump_json()), "x").baseline_config(1)
+    assert builtin.gamma == 0.0
+    moved = loaded(tmp_path / "s", STUDY.replace("size: 0", "size: 3"))
+    assert trained(moved, cache, tmp_path, gamma=0.0).history[0].train_loss != plain.history[0].train_loss
+
+
+OPTIMIZER = """
+import torch
+def plain(params, lr, *, momentum: float = 0.0):
+    return torch.optim.SGD(params, lr=lr, momentum=momentum)
+def linear(done, *, end: float = 0.5):
+    return 1 - (1 - end) * done
+"""
+
+
+def test_an_own_optimizer_and_schedule_do_what_the_built_in_ones_do(cache, tmp_path):
+    text = STUDY.replace(
+        "optimizer: adamw", "optimizer: opt.py:plain, schedule: opt.py:linear, end: 1.0, momentum: 0.9"
+    )
+    mine = trained(loaded(tmp_path / "a", text, opt=OPTIMIZER), cache, tmp_path, epochs=2)
+    theirs = trained(loaded(tmp_path / "b", STUDY.replace("adamw", "sgd")), cache, tmp_path, epochs=2)
+    assert [row.train_loss for row in mine.history] == pytest.approx(
+        [row.train_loss for row in theirs.history], rel=1e-5
+    )
+    assert mine.history[0].lr == 0.003
+    falling = loaded(tmp_path / "c", text.replace("end: 1.0", "end: 0.0"), opt=OPTIMIZER)
+    assert trained(falling, cache, tmp_path, epochs=2).history[1].lr < 0.001
+
+
+def test_an_optimizer_of_torch_needs_no_file(cache, tmp_path):
+    found = loaded(
+        tmp_path / "a", STUDY.replace("optimizer: adamw", "optimizer: torch.optim:NAdam, momentum_decay: 0.01")
+    )
+    assert found.baseline_config(0).momentum_decay == 0.01
+    assert trained(found, cache, tmp_path).history[0].lr == 0.003
+
+
+STAGED = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, shape, classes, *, width: int = 8, twice: bool = False):
+        super().__init__()
+        first = nn.Sequential(nn.Conv2d(shape[2], width, 3, padding=1), nn.ReLU())
+        second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
+        self.stages = nn.ModuleList([first, second])
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+        self.twice = twice
+    def forward(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(2 * x if self.twice else x)
+"""
+
+
+def test_a_network_with_stages_can_be_frozen_and_one_without_says_why_not(study, cache, tmp_path):
+    text = (
+        STUDY.replace("my_net.py:net", "staged.py:Net")
+        .replace("depth: 1, ", "")
+        .replace("norm: {levels: [batch, group]}", "frozen: {levels: [0, 1]}")
+    )
+    text = text.replace("augment: [my_parts.py:cutout]\n", "").replace("size: 0, ", "")
+    found = loaded(tmp_path / "a", text, staged=STAGED)
+    frozen = trained(found, cache, tmp_path, frozen=1)
+    assert frozen.facts.trainable == frozen.facts.parameters - (9 * 8 + 8) and frozen.prefix_cached
+    whole = study.config(study.baseline_values(), seed=0).model_copy(update={"frozen": 1})
+    with pytest.raises(BadRequest, match="frozen=1 with model: my_net.py:net: the network has no attributes `stages`"):
+        own_code.tried(study, [(whole, (8, 8, 1), 10)])
+    other = loaded(tmp_path / "b", text.replace("width: 8", "width: 8, twice: true"), staged=STAGED)
+    with pytest.raises(BadRequest, match="forward computes something else"):
+        own_code.tried(other, [(other.baseline_config(0), (8, 8, 1), 10)])
+
+
+WRONG = {  # what the parts do: text of wrong.py, the reference, words
+    "logits of another shape": (
+        "def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(400, 3))",
+        "model",
+        "(2, 3) for 2 images (allowed: logits of shape (2, 10))",
+    ),
+    "no module": ("def net(shape, classes): return 3", "model", "returned int"),
+    "nothing to train": ("def net(shape, classes): return nn.Flatten()", "model", "no parameters to train"),
+    "an error": ("def net(shape, classes):\n    return shape.nosuch", "model", 'File "wrong.py", line 4, in net'),
+    "no gradient": ("def net(logits, labels): return logits.detach().mean()", "loss", "the loss has no gradient"),
+    "no scalar": ("def net(logits, labels): return logits", "loss", "returned Tensor of shape"),
+    "other images": (
+        "def net(images, generator): return images[:, :, 1:]",
+        "augment",
+        "allowed: the same shape and type",
+    ),
+    "not the same twice": (
+        "import random\ndef net(logits, labels): return logits.mean() * random.SystemRandom().random()",
+        "loss",
+        "when it is run again with the same seed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_part_does_wrong_is_said_before_the_first_trial(case, cache, tmp_path):
+    text, key, words = WRONG[case]
+    plain = "dataset: {name: digits, limit: 300}\nfactors: {lr: {low: 0.01, high: 0.1}}\nconfirm: {design: none}\n"
+    found = loaded(tmp_path, f"{plain}{key}: wrong.py:net\n", wrong=f"import torch\nfrom torch import nn\n{text}\n")
+    config = found.baseline_config(0)
+    prepare(config.data, cache)
+    with pytest.raises(BadRequest, match=re.escape(words)):
+        own_code.tried(found, [(config, (20, 20, 1), 10)], cache)
+
+
+BAD = {  # a change of the study, the code beside it, and words of the one message
+    "no such file": (
+        "model: my_net.py:net",
+        "model: my_nett.py:net",
+        "",
+        ["model: my_nett.py:net", "did you mean 'my_net.py'?"],
+    ),
+    "no such name": ("my_net.py:net", "my_net.py:nett", "", ["no 'nett' in my_net.py", "did you mean 'net'?"]),
+    "not callable": ("my_net.py:net", "my_net.py:ACTIVATIONS", "", ["is a dict", "allowed: a function or a class"]),
+    "raises on import": ("my_net.py:net", "bad.py:net", "1 / 0", ["bad.py", "line 1", "ZeroDivisionError"]),
+    "takes a minute": (
+        "my_net.py:net",
+        "bad.py:net",
+        "import time; time.sleep(60)",
+        ["not imported after 3 s", "line 1"],
+    ),
+    "takes other arguments": ("my_net.py:net", "bad.py:net", "def net(): pass", ["allowed: (shape, classes) first"]),
+    "an untyped argument": (
+        "my_net.py:net",
+        "bad.py:net",
+        "def net(shape, classes, *, n): pass",
+        ["'n' has neither annotation nor default", "`n: int = 1`"],
+    ),
+    "an unknown setting": ("depth: 1", "dept: 1", "", ["baseline.dept: not a setting", "did you mean 'depth'?"]),
+    "a wrong value": ("depth: 1", "depth: x", "", ["depth: need a whole number, got the text 'x'"]),
+    "a wrong level": ("[batch, group]", "[batch, layer]", "", ["factors.norm: level 'layer'", "'batch' or 'group'"]),
+    "an unknown metric": (
+        "hypotheses",
+        "metrics: [f1]\nhypotheses",
+        "",
+        ["metrics: 'f1' is not known", "file.py:name"],
+    ),
+    "an objective that is none": ("hypotheses", "objective: f1\nhypotheses", "", ["objective: 'f1' is no metric"]),
+    "a part twice": (
+        "optimizer: adamw",
+        "model: cnn, optimizer: adamw",
+        "",
+        ["model and baseline.model are one setting"],
+    ),
+    "a section of ours": ("hypotheses", "own: {}\nhypotheses", "", ["own: is written by resnetlab"]),
+}
+
+
+@pytest.fixture(scope="module")
+def door():
+    with Door("ablation") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_references_end_with_one_message_and_leave_nothing(case, door, tmp_path):
+    old, new, code, words = BAD[case]
+    place = tmp_path / "p"
+    assert old in STUDY
+    written(place, STUDY.replace(old, new), **({"bad": code} if code else {}))
+    (place / "home").mkdir()
+    (place / "tmp").mkdir()
+    before = tree(place)
+    ended = door.call(place, "--study", "mine.yaml", RESNETLAB_CACHE=str(place / "cache"))
+    assert ended.code == 2 and ended.err.startswith("error: ") and ended.err.count("error: ") == 1, ended
+    assert all(word in ended.err for word in words) and "mine.yaml" in ended.err, ended.err
+    assert tree(place) == before and ended.alone
+
+
+def test_what_an_import_prints_does_not_spoil_the_study(tmp_path):
+    text = "print('{}')\n" + (OWN / "my_net.py").read_text()
+    assert loaded(tmp_path, STUDY.replace("my_net.py", "loud.py"), loud=text).own.parts[0].text == "loud.py:net"
+
+
+@pytest.fixture(scope="module")
+def results(study, cache, tmp_path_factory):
+    """A whole sweep with the workers of this process, whose code is then deleted."""
+    place = tmp_path_factory.mktemp("results") / study.name
+    folder = ResultsFolder.at(place)
+    own_code.keep(folder, study, [])
+    folder.write_json("study.json", study.model_dump(mode="json"))
+    run_here(study, place, cache)
+    return place
+
+
+def test_tables_and_report_open_without_the_code(results):
+    found = Results.open(results)
+    assert set(found.trials["status"]) <= {"complete", "stopped"} and len(found.confirm) == 6
+    assert set(found.trials["norm"]) == {"batch", "group"} and found.trials["gamma"].dtype == float
+    text = build_report(results).read_text()
+    assert "my_net.py:net" in text and "gamma" in text
+
+
+def test_the_code_is_in_the_folder_and_a_trial_runs_again_from_it(results, cache):
+    from resnetlab.driver import rerun
+
+    folder = ResultsFolder.at(results)
+    row = rerun.find(folder, "0")
+    assert json.loads(row["settings"])["code"] == folder.read_json("study.json")["own"]["source"]
+    outcome = rerun.rerun(folder, row, rerun.Place(cache=cache), lambda line: None)
+    assert outcome.identical and outcome.compared
+
+
+def test_changed_code_is_refused_with_file_and_definition_unless_accepted(results, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(results, copy)
+    folder = ResultsFolder.at(copy)
+    layout = loaded(tmp_path / "a", my_net="# a remark\n" + (OWN / "my_net.py").read_text())
+    assert own_code.accept(layout, folder, False) == []
+    other = loaded(
+        tmp_path / "b", my_net=(OWN / "my_net.py").read_text().replace("width, 2 * width", "width, 3 * width")
+    )
+    check_identity(other.model_copy(update={"name": "mine"}), folder)
+    with pytest.raises(FolderRefused, match=r"study/my_net.py: net changed\n.*--accept-changed-code"):
+        own_code.accept(other, folder, False)
+    lines = own_code.accept(other, folder, True)
+    assert lines == ["study/my_net.py: net changed"]
+    own_code.keep(folder, other, lines)
+    assert any("study/my_net.py: net changed" in note for note in Results.open(copy).notes)
+    grown = loaded(tmp_path / "c", my_net=(OWN / "my_net.py").read_text().replace("depth: int = 2", "depth: int = 3"))
+    with pytest.raises(FolderRefused, match=r"depth.default: 2 then, 3 now"):
+        own_code.accept(grown, folder, True)
+    (copy / "code" / other.own.source[:12] / "study/my_net.py").write_text("edited")
+    with pytest.raises(FolderRefused, match="not as it was written"):
+        own_code.kept(folder, other.own.source)
+
+
+RAISES = """
+def loss(logits, labels, *, gamma: float = 0.0):
+    return helper(logits)
+def helper(logits):
+    return logits.nosuch
+"""
+
+
+def test_an_error_in_own_code_is_the_user_s_traceback_and_four_of_them_end_the_sweep(cache, tmp_path):
+    found = loaded(
+        tmp_path / "s", STUDY.replace("my_parts.py:focal", "bad.py:loss").replace("trials: 2", "trials: 9"), bad=RAISES
+    )
+    with pytest.raises(TrialsFailed) as caught:
+        run_here(found, tmp_path / "r", cache)
+    message = str(caught.value)
+    assert "the first 4 trials failed" in message and "epoch 1: AttributeError" in message
+    assert '  File "bad.py", line 3, in loss\n' in message and '  File "bad.py", line 5, in helper\n' in message
+    assert "gamma" in message and "resnetlab/vision" not in message
+    (first, *_) = sorted((tmp_path / "r" / "errors").iterdir())
+    assert "settings: model my_net.py:net" in first.read_text() and "loop.py" not in first.read_text()
+
+
+def test_errors_elsewhere_are_told_as_before():
+    try:
+        torch.zeros(2) @ torch.zeros(3)
+    except RuntimeError as error:
+        assert "test_own_code.py" in Ending.of(error, Path("/nowhere")).reason
+
+
+@pytest.mark.slow
+def test_a_study_with_own_code_is_killed_and_continued(tmp_path):
+    text = STUDY.replace("trials: 2, epochs: 2", "trials: 3, epochs: 3")
+    written(tmp_path, text)
+    env = os.environ | {"RESNETLAB_CACHE": str(tmp_path / "cache"), "RAY_TMPDIR": "/tmp"}
+    command = [
+        sys.executable,
+        str(ROOT / "sweeps/ablation.py"),
+        "--study",
+        "mine.yaml",
+        "--storage",
+        str(tmp_path / "r"),
+    ]
+    elsewhere = {"cwd": tmp_path, "env": env, "text": True}
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **elsewhere)
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "r").rglob("segments/*")):
+        time.sleep(0.1)
+    time.sleep(2)
+    process.kill()
+    process.wait()
+    done = subprocess.run(command, capture_output=True, timeout=580, **elsewhere)
+    assert done.returncode == 0, done.stderr
+    for name in ("mine.yaml", "my_net.py", "my_parts.py"):
+        (tmp_path / name).unlink()
+    found = Results.open(tmp_path / "r/mine")
+    assert set(found.confirm["status"]) == {"complete"} and len(found.confirm) == 6
+    again = [sys.executable, str(ROOT / "sweeps/trial.py"), str(tmp_path / "r/mine"), "0"]
+    done = subprocess.run(again, capture_output=True, timeout=300, **elsewhere)
+    assert done.returncode == 0 and "identical" in done.stdout, done.stdout + done.stderr
