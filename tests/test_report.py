@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadData
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.answer import answer
 from resnetlab.report.build import build_report
 from resnetlab.report.figures import arm_costs, arm_curves, class_accuracy, confusion
@@ -30,6 +29,7 @@ from resnetlab.report.formatting import asked, compact, duration, p_value, perce
 from resnetlab.report.page import page
 from resnetlab.report.rendering import PALETTE, inline, render
 from resnetlab.storage.schema import schema
+from resnetlab.study.metrics import METRICS
 
 OTHERS = (
     "interactions",

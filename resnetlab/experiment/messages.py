@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnetlab.errors import END_THE_SWEEP, ResnetlabError
+from resnetlab.study.parts import Part
 from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
 from resnetlab.study.trial_config import DataConfig, TrialConfig
 
@@ -47,8 +48,8 @@ class TrialContext:
 
     versions: of the packages that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch
     may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
-    name` of torchvision's weights that the results folder holds. code: hash of
-    the study's own, which the results folder holds.
+    name` of torchvision's weights that the results folder holds. code: hash of the study's own, which the results
+    folder holds. metrics: that an evaluation computes besides accuracy and loss, a built-in one by its name.
     """
 
     folder: str  # path or URL of the results folder
@@ -61,6 +62,7 @@ class TrialContext:
     every_epoch: bool = False
     contents: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
+    metrics: tuple[str | Part, ...] = ()
 
     @property
     def code_place(self) -> Path:
