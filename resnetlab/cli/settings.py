@@ -36,7 +36,7 @@ def list_settings(own: Sequence[Part] = ()) -> None:
             shown = "required" if field.is_required() else f"default {default}"
             description = f": {field.description}" if field.description else ""
             print(f"  {name} ({_type_name(field.annotation)}, {shown}){description}")
-    joined = Joined(tuple(own), built_in())
+    joined = Joined(tuple(own), built_in(tuple(own)))
     for part in own:
         print(f"\n{part.key} {part.text}:")
         for keyword, setting in part.settings.items():

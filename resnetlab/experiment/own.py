@@ -15,6 +15,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import ValidationError
+
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.part_settings import PartSettings
 from resnetlab.experiment.protocol import KINDS, Kind
@@ -23,16 +25,18 @@ from resnetlab.experiment.scores import BUILT_IN as SCORES
 from resnetlab.experiment.scores import Score, own_score
 from resnetlab.experiment.source import Source
 from resnetlab.study import Study, legacy, load_study
+from resnetlab.study.numbers import Number
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, Part
-from resnetlab.study.trial_config import CHOICES, TrialConfig, built_in
-from resnetlab.study.yaml_io import suggestion
+from resnetlab.study.trial_config import CHOICES, RunConfig, TaskConfig, built_in
+from resnetlab.study.yaml_io import first_problem, suggestion
 
 BUILT_IN: dict[str, tuple[str, ...]] = {key: get_args(choices) for key, choices in CHOICES.items()} | {
     "augment": (NONE,),
     "metrics": tuple(SCORES),
+    "experiment": (),
 }
 OF_KEY: dict[str, Kind] = {kind.key: kind for kind in KINDS.values()}
-PARTS = tuple(key for key in BUILT_IN if key != "metrics")  # keys at the top of a study that are settings of each trial
+PARTS = tuple(key for key in BUILT_IN if key not in ("metrics", "experiment"))  # keys at the top of a study that are settings of each trial
 LOOK = f"{__name__}:described"
 
 
@@ -48,17 +52,21 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     folder: that the file lies in, where its references begin. BadRequest for a reference that leads nowhere, or to what
     cannot be such a part.
     """
-    found = _settled(content)
-    _check_metrics(found)
+    task = bool(content.get("experiment"))
+    found = dict(content) if task else _settled(content)
+    if not task:
+        _check_metrics(found)
     references = [
         reference for key, texts in _named(found).items() for text in texts if (reference := _refer(key, text, folder))
     ]
     if not references:
         return found
     seen = probe(references, look=LOOK)
-    parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
+    parts = tuple(_part(reference, about["settings"], folder) for reference, about in zip(references, seen, strict=True))
     source = Source.collect([reference.trace() for reference in references], folder)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
+    if own.task is not None:
+        found["numbers"] = _numbers(own.task.text, seen[0]["metrics"], found.pop("metrics", {}))
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
 
 
@@ -69,6 +77,28 @@ def _check_metrics(content: Mapping[str, Any]) -> None:
         raise BadRequest(f"metrics: need a list of names, got {metrics!r} (allowed: {', '.join(SCORES)}; or your own)")
     if len(set(metrics)) < len(metrics):
         raise BadRequest(f"metrics: need each once, got {', '.join(metrics)}")
+
+
+def _numbers(task: str, declared: Mapping[str, Any], given: Any) -> dict[str, Any]:
+    """The numbers of a task: as METRICS beside it declares them, with what the study says of them."""
+    like = "allowed: names with min, max, or a mapping of direction, unit, scale and digits, e.g. {val_loss: min}"
+    if not isinstance(given, Mapping):
+        raise BadRequest(f"metrics: need a mapping beside experiment, got {given!r} ({like})")
+    found: dict[str, Any] = {}
+    for place, names in ((f"METRICS beside {task}", declared), ("metrics", given)):
+        for name, said in names.items():
+            more = dict(said) if isinstance(said, Mapping) else {"direction": said}
+            found[name] = found.get(name, {}) | more
+            try:
+                Number(**found[name])
+            except ValidationError as error:
+                raise BadRequest(f"{place}: {name}: {first_problem(error, Number)} ({like})") from None
+    if not found:
+        raise BadRequest(
+            f"experiment: {task}: no numbers are declared (allowed: METRICS = {{'val_loss': 'min'}} beside it, or "
+            "metrics: {val_loss: min} in the study)"
+        )
+    return found
 
 
 def _settled(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +131,9 @@ def _named(content: Mapping[str, Any]) -> dict[str, dict[Any, None]]:
             for key in PARTS:
                 take(key, settings.get(key))
 
+    if content.get("experiment"):
+        take("experiment", content["experiment"])
+        return found
     take_all(content.get("baseline"))
     for arm in _mapping(content.get("arms")).values():
         take_all(arm)
@@ -133,10 +166,13 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
 
 
 def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any]:
-    """In the process of `probe`: the settings of what a reference leads to, JSON-like."""
+    """In the process of `probe`: the settings of what a reference leads to, and a task's METRICS, JSON-like."""
     kind = OF_KEY[reference.key]
     found = PartSettings.of(target, str(reference), kind.given, kind.offered).settings
-    return {
+    declared = reference.beside("METRICS", {}) if reference.key == "experiment" else {}
+    if not isinstance(declared, Mapping) or not all(isinstance(name, str) for name in declared):
+        raise BadRequest(f"{reference}: METRICS beside it: need a dict, got {declared!r} (allowed: {{'val_loss': 'min'}})")
+    settings = {
         name: {
             "kind": setting.kind.__name__,
             "optional": setting.optional,
@@ -148,6 +184,7 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
         }
         for name, setting in found.items()
     }
+    return {"settings": settings, "metrics": dict(declared)}
 
 
 def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:
@@ -166,10 +203,14 @@ def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Pa
 def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:
     """Settings under the one name that each has: `loss.gamma` is `gamma` where that is said of nothing else."""
     try:
-        long = Joined(own.parts, built_in()).long_names()
+        joined = Joined(own.parts, built_in(own.parts))
+        long = joined.long_names()
     except ValueError as error:
         raise BadRequest(str(error)) from None
     names = {name: short for name, short in long.items() if name != short}
+    if own.task is not None:  # with no other part, a keyword that is also the name of a column can be written as it is
+        keywords = own.task.settings.keys() - TaskConfig.model_fields.keys()
+        names |= {key: joined.name(own.task, key) for key in sorted(keywords) if joined.name(own.task, key) != key}
     tree: dict[str, Any] = {key: names for key in ("baseline", "hypotheses")} | {
         "factors": {**names, "*": {"when": names}},
         "arms": {"*": names},
@@ -228,7 +269,7 @@ class Bound:
 class OwnParts:
     """The own parts that one trial uses. folder: of the study's files, as `Source.unpack` returns it."""
 
-    def __init__(self, config: TrialConfig, folder: Path | None):
+    def __init__(self, config: RunConfig, folder: Path | None):
         self._bound = [
             Bound(part, config.own.keywords(part, config), folder or Path())
             for part in config.own.chosen(config.__dict__)

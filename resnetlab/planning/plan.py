@@ -17,7 +17,7 @@ from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import RunConfig
 from resnetlab.study.yaml_io import first_problem
 from resnetlab.wording import level_text
 
@@ -122,7 +122,7 @@ class Plan(Layout):
         study the same ones with other code and on other machines."""
         return digest(legacy.seeding(legacy.recorded(self.content(), legacy.PLAN), EVIDENCE))[:16]
 
-    def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, TrialConfig]]:
+    def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, RunConfig]]:
         """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced.
 
         FolderRefused where the study cannot run an arm: plan and study were not made for each other.
@@ -140,7 +140,7 @@ class Plan(Layout):
                 yield row, block, arm, config
 
 
-def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], TrialConfig]]:
+def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], RunConfig]]:
     """The runs of the baseline that come before all else, as (columns of the trials table, config)."""
     for block in range(study.confirm.pilot):
         config = study.baseline_config(stream(study.seed, "pilot", block))

@@ -40,10 +40,7 @@ class Setting(Frozen):
 
 
 class Part(Frozen):
-    """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study.
-
-    directions: of a task's numbers, `min` or `max` by name, as METRICS beside it declares them.
-    """
+    """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study."""
 
     key: str
     text: str
@@ -51,7 +48,6 @@ class Part(Frozen):
     module: str = ""
     file: str = ""
     settings: dict[str, Setting] = Field(default_factory=dict)
-    directions: dict[str, Literal["min", "max"]] = Field(default_factory=dict)
 
     @property
     def short(self) -> str:

@@ -66,6 +66,29 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
+class TaskEpoch:
+    """One epoch of a study's own task. metrics: what it yielded, by column. train_seconds: all of its time."""
+
+    epoch: int
+    train_seconds: float
+    metrics: Mapping[str, float]
+    eval_seconds: float = 0.0
+    images_per_second: float = 0.0
+
+    def as_row(self) -> dict[str, Any]:
+        """By column."""
+        times = {"train_seconds": self.train_seconds, "eval_seconds": self.eval_seconds}
+        return {"epoch": self.epoch, **times, **self.metrics}
+
+
+@dataclass(frozen=True)
+class TaskTest:
+    """What a study's own task returned at its end, on the test split, by column."""
+
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What a model costs, whatever it learns."""
 

@@ -137,6 +137,14 @@ class DataConfig(Frozen):
         return self.model_dump(exclude=set(PLACES))
 
 
+# Of the trials table, besides its factors: a setting of an own part that has such a name is called by its part too.
+COLUMNS = frozenset(
+    "trial_id study number phase status reason arm plan_hash design_row seed_block config seed split_seed "
+    "stop_probability epochs_run epochs_allowed val_accuracy val_accuracy_best val_loss test_accuracy test_loss "
+    "parameters trainable multiply_adds train_seconds eval_seconds setup_seconds checkpoint_seconds restarts device "
+    "device_share threads settings weights_hash prefix_cached prefix_seconds energy host started ended data_hash "
+    "git_revision versions".split()
+)
 FIXED = frozenset({"data", "seed", "split_seed", "epochs", "precision", "deterministic", "experiment"})  # no factors
 
 
@@ -149,6 +157,7 @@ class RunConfig(Frozen):
 
     own: ClassVar[Joined] = Joined()
     base: ClassVar[type[RunConfig]]
+    described: ClassVar[str] = "[]"  # the parts, as JSON
 
     epochs: int = Field(10, ge=1, le=100_000, description="the full budget; schedules end here")
     seed: int = Field(0, ge=0, description="root of the streams init, order, augment, dropout")
@@ -397,6 +406,17 @@ class TaskConfig(RunConfig):
 TrialConfig.base, TaskConfig.base = TrialConfig, TaskConfig
 
 
+def starts_from(config: RunConfig) -> str:
+    """What the trial's weights are before it begins, as `weights` says it."""
+    return config.weights if isinstance(config, TrialConfig) else "none"
+
+
+def of_images(config: RunConfig) -> TrialConfig:
+    """The same, in code that only studies of images reach."""
+    assert isinstance(config, TrialConfig), config.trial_id
+    return config
+
+
 def _stages(values: Mapping[str, Any]) -> Any:
     match values.get("model", "resnet"):
         case "resnet" | "flat-resnet":
@@ -454,27 +474,24 @@ def _type_of(described: str) -> type[RunConfig]:
         said = setting.description or f"of {part.key} {part.text}"
         default = base.model_fields[name].default if name in base.model_fields else None
         fields[name] = (kind | None, Field(default, description=said))
-    made: Any = create_model("OwnTrialConfig", __base__=_OwnTask if base is TaskConfig else _OwnTrial, **fields)
+    create: Any = create_model
+    made: type[RunConfig] = create("OwnConfig", __base__=_OwnTask if base is TaskConfig else _OwnTrial, **fields)
     made.own, made.described = own, described
-    found: type[RunConfig] = made
-    return found
+    return made
 
 
-class _Described:
-    """What the types of `trial_type` have in common."""
-
-    described: ClassVar[str] = "[]"
+class _OwnTrial(TrialConfig):
+    """Pickled by the description of the parts."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revived, (self.described, self.__getstate__())  # type: ignore[misc]
+        return _revived, (self.described, self.__getstate__())
 
 
-class _OwnTrial(_Described, TrialConfig):
-    pass
+class _OwnTask(TaskConfig):
+    """Pickled by the description of the parts."""
 
-
-class _OwnTask(_Described, TaskConfig):
-    pass
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revived, (self.described, self.__getstate__())
 
 
 def _revived(described: str, state: dict[Any, Any]) -> RunConfig:
@@ -496,7 +513,8 @@ def built_in(parts: tuple[Part, ...] = ()) -> dict[str, str]:
 
     parts: of the study; where one is a task, few settings are left.
     """
-    if _base(parts) is TaskConfig:
-        return dict.fromkeys(TaskConfig.model_fields, "")
-    every = dict.fromkeys([*TrialConfig.model_fields, *legacy.SETTINGS], "")
+    plain = _base(parts)
+    every = dict.fromkeys([*COLUMNS, *plain.model_fields, *legacy.SETTINGS], "")
+    if plain is TaskConfig:
+        return every
     return every | dict.fromkeys(MODEL_SETTINGS, "model") | {name: key for name, (key, _) in APPLIES.items()} | ALWAYS

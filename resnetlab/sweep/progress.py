@@ -12,7 +12,7 @@ from resnetlab.experiment.messages import Report
 from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.storage.store import Store
 from resnetlab.study.metrics import Metric
-from resnetlab.study.records import EpochRecord, Status
+from resnetlab.study.records import EpochRecord, Status, TaskEpoch
 
 Take = Callable[[Any, str, Report], bool]  # `Sweep.report`
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
@@ -36,7 +36,7 @@ class SweepProgress:
         """Trials that are planned as yet."""
         return self.pilot_planned + self.explore_planned + self.confirm_planned
 
-    def trained(self, epoch: EpochRecord, trials: int) -> None:
+    def trained(self, epoch: EpochRecord | TaskEpoch, trials: int) -> None:
         """One epoch more, while `trials` trials were under way."""
         self.epochs += 1
         seconds = max(epoch.train_seconds + epoch.eval_seconds, 1e-9)
