@@ -15,7 +15,7 @@ from resnetlab import console
 from resnetlab.cli import options
 from resnetlab.cli.exit_codes import report_errors
 from resnetlab.commands import short
-from resnetlab.errors import NotReproduced
+from resnetlab.errors import BadRequest, NotReproduced
 from resnetlab.paths import user_path, writable_folder
 from resnetlab.study.metrics import METRICS
 from resnetlab.wording import plural
@@ -83,8 +83,10 @@ def rerun_trial(
     if export_to is not None:
         from resnetlab.vision.training.export import export
 
+        if outcome.training is None or outcome.dataset is None:
+            raise BadRequest("--export: exports networks of the built-in experiment (allowed: none for a task of your own)")
         known = {outcome.metric.name: outcome.measured} if outcome.metric else {"": outcome.measured}
-        about = {"study": row["study"], "epochs": outcome.training.epoch} | known
+        about = {"study": row["study"], "epochs": outcome.epochs} | known
         files = export(outcome.training, outcome.dataset.classes, export_to, about)
         say(f"exported: {', '.join(file.name for file in files)} in {short(str(export_to))}")
     if as_json:
@@ -100,7 +102,7 @@ def judge(place: str, outcome: Rerun) -> tuple[str, bool]:
     the difference that two seeds show in 95% of cases in this folder.
     """
     if outcome.identical:
-        predictions = " and every test prediction" if outcome.tested else ""
+        predictions = " and every test prediction" if outcome.tested and outcome.training is not None else ""
         epochs = plural(outcome.compared, "epoch")
         return f"identical: every recorded number of {epochs}{predictions}, to the last bit", True
     if not outcome.compared and not outcome.differences:
@@ -124,7 +126,7 @@ def _against_seed_noise(place: str, outcome: Rerun) -> tuple[str, bool]:
     metric = outcome.metric
     assert metric is not None
     difference = outcome.measured - outcome.recorded
-    epoch = None if outcome.tested else outcome.training.epoch
+    epoch = None if outcome.tested else outcome.epochs
     noise = seed_noise(Results.open(place), metric.name, epoch, without=outcome.row["trial_id"])
 
     def size(value: float, sign: str = "") -> str:

@@ -20,7 +20,7 @@ from resnetlab.storage.store import read_table
 from resnetlab.study import Study, build_study
 from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase
-from resnetlab.study.trial_config import DataConfig, TrialConfig, trial_type
+from resnetlab.study.trial_config import DataConfig, RunConfig, TrialConfig, of_images, trial_type
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.training.kept_weights import by_name, kept
 from resnetlab.wording import plural
@@ -48,11 +48,14 @@ class Place:
 class Rerun:
     """A trial run again. ending: why it ended early, in words. compared: epochs that were recorded; differences: values
     that are not those recorded, in the order of training; changed: what is no longer as it was (versions, code, …).
-    metric: the number that the trial is known by, `recorded` and `measured` its values."""
+    metric: the number that the trial is known by, `recorded` and `measured` its values. epochs: that were run now;
+    device: `cpu` or `cuda`. training, dataset: None where the trial was a study's own task."""
 
     row: Mapping[str, Any]
-    training: Training
-    dataset: Dataset
+    training: Training | None
+    dataset: Dataset | None
+    epochs: int
+    device: str
     ending: str = ""
     compared: int = 0
     differences: list[str] = field(default_factory=list)
@@ -74,7 +77,7 @@ class Rerun:
     @property
     def must_be_identical(self) -> bool:
         """On a CPU the same versions give the same bits; where nothing has changed, seeds explain no difference."""
-        return self.training.device.type == "cpu" and not self.changed
+        return self.device == "cpu" and not self.changed
 
     def as_json(self) -> dict[str, Any]:
         """For scripts: what came out, and what was recorded, as in the tables."""
@@ -122,17 +125,22 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
     """
     from resnetlab.vision.training.loop import Diverged
 
-    training, dataset, study = _start(folder, row, place, say)
+    study = _study(folder, row)
+    if study.experiment:
+        from resnetlab.driver.rerun_task import rerun_task
+
+        return rerun_task(folder, row, study, place, say)
+    training, dataset = _start(folder, row, study, place, say)
     metric, columns = study.searched, [*COMPARED, *(f"val_{score}" for score in training.measured)]
     epochs = row["epochs_run"] or 0
-    recorded = _epochs(folder, row["trial_id"])
+    recorded = recorded_epochs(folder, row["trial_id"])
     differences, ending = [], ""
     again = epochs + (row["status"] == "diverged")  # the epoch in which it diverged left no row
     try:
         for epoch in range(1, again + 1):
             now = training.run_epoch().as_row()
             then = recorded.get(epoch)
-            differences += _differences(epoch, then, now, columns)
+            differences += differences_of(epoch, then, now, columns)
             beside = f" (recorded: {metric.show(then[metric.name])})" if then else ""
             say(f"epoch {epoch} of {again}: {metric.words} {metric.show(now[metric.name])}{beside}")
     except Diverged as error:
@@ -140,14 +148,16 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
         say(ending)
     if (row["status"] == "diverged") != bool(ending):
         differences.append(f"recorded as {row['status']}, {'diverged' if ending else 'did not diverge'} now")
-    found = Rerun(row, training, dataset, ending, len(recorded), differences, _changed(row, training))
-    return _with_result(folder, found, study, say)
+    device = training.device.type
+    changed = changes(row, device)
+    found = Rerun(row, training, dataset, training.epoch, device, ending, len(recorded), differences, changed)
+    return _with_result(folder, found, training, study, say)
 
 
-def _with_result(folder: ResultsFolder, found: Rerun, study: Study, say: Say) -> Rerun:
+def _with_result(folder: ResultsFolder, found: Rerun, training: Training, study: Study, say: Say) -> Rerun:
     """With the number that the trial is known by: on the test split, where it has one, else its last on the
     validation split."""
-    row, training = found.row, found.training
+    row = found.row
     if found.ending or training.epoch == 0:
         return found
     metric = study.searched
@@ -166,19 +176,21 @@ def _with_result(folder: ResultsFolder, found: Rerun, study: Study, say: Say) ->
     return replace(found, differences=differences, metric=metric, recorded=recorded, measured=now)
 
 
-def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say) -> tuple[Training, Dataset, Study]:
+def _start(
+    folder: ResultsFolder, row: Mapping[str, Any], study: Study, place: Place, say: Say
+) -> tuple[Training, Dataset]:
     import torch
 
     from resnetlab.vision.training.loop import Training
 
     how = json.loads(row["settings"] or "{}")
-    study = _study(folder, row)
-    kind, code = TrialConfig, None
+    kind: type[RunConfig] = TrialConfig
+    code = None
     if study.own.parts:
         described, source = own_code.kept(folder, how.get("code", study.own.source))
         say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
         kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
-    config = kind.model_validate_json(row["config"])
+    config = of_images(kind.model_validate_json(row["config"]))
     dataset = _data(config, row, place)
     device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else "cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -193,7 +205,7 @@ def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say
     threads, compile = row["threads"] or 1, how.get("compile", False)
     asked = scores(study.scored, code)
     training = Training(config, dataset, device, threads, None, weights, compile=compile, code=code, scores=asked)
-    return training, dataset, study
+    return training, dataset
 
 
 def _study(folder: ResultsFolder, row: Mapping[str, Any]) -> Study:
@@ -240,7 +252,7 @@ def _weights(folder: ResultsFolder, config: TrialConfig, place: Place, say: Say)
         ) from None
     say(f"it starts from trial {wanted}, whose weights are not in the folder: that is run again first")
     source = rerun(folder, row, place, say)
-    if source.ending or source.training.epoch < source.training.config.epochs:
+    if source.training is None or source.dataset is None or source.epochs < source.training.config.epochs:
         raise BadRequest(f"trial {wanted}, from which it starts, did not reach its full budget: {source.ending}")
     from resnetlab.vision.training.transfer import backbone
 
@@ -249,7 +261,7 @@ def _weights(folder: ResultsFolder, config: TrialConfig, place: Place, say: Say)
     return left
 
 
-def _epochs(folder: ResultsFolder, trial_id: str) -> dict[int, dict[str, Any]]:
+def recorded_epochs(folder: ResultsFolder, trial_id: str) -> dict[int, dict[str, Any]]:
     table = read_table(folder, "epochs")
     rows = [] if table is None else table.filter(_equal(table, trial_id)).to_pylist()
     return {row["epoch"]: row for row in rows}
@@ -261,7 +273,7 @@ def _equal(table: Any, trial_id: str) -> Any:
     return pc.equal(table["trial_id"], trial_id)
 
 
-def _differences(
+def differences_of(
     epoch: int, then: Mapping[str, Any] | None, now: Mapping[str, Any], columns: Iterable[str]
 ) -> list[str]:
     if then is None:
@@ -284,7 +296,7 @@ def _other_predictions(folder: ResultsFolder, trial_id: str, result: Any) -> lis
     return [f"{other:,} of {len(then):,} test images get another class"] if other else []
 
 
-def _changed(row: Mapping[str, Any], training: Training) -> list[str]:
+def changes(row: Mapping[str, Any], device: str) -> list[str]:
     """What is not as it was when the trial was recorded and may move its numbers."""
     then, now = json.loads(row["versions"] or "{}"), versions()
     found = [
@@ -298,8 +310,8 @@ def _changed(row: Mapping[str, Any], training: Training) -> list[str]:
     if row["git_revision"] and code and row["git_revision"] != code:
         found.append(f"code {row['git_revision']} then, {code} now")
     cpu = str(row["device"] or "").startswith("cpu")
-    if row["device"] and cpu != (training.device.type == "cpu"):
-        found.append(f"on {row['device']} then, on {training.device.type} now")
+    if row["device"] and cpu != (device == "cpu"):
+        found.append(f"on {row['device']} then, on {device} now")
     if row["phase"] == Phase.CONFIRM and row["restarts"]:
         found.append(f"it was resumed from a checkpoint {plural(row['restarts'], 'time')}")
     return found

@@ -83,7 +83,7 @@ class TaskRun:
         task: Task,
         context: TrialContext,
         code: Path | None,
-        checkpoints: Callable[[], Checkpoints],
+        checkpoints: Callable[[], Checkpoints | None],
         before: Callable[[int], None] = lambda threads: None,
     ):
         began = time.perf_counter()
@@ -121,12 +121,12 @@ class TaskRun:
             "setup_seconds": time.perf_counter() - began,
         }
 
-    def _restored(self, open_checkpoints: Callable[[], Checkpoints]) -> Checkpoints | None:
+    def _restored(self, open_checkpoints: Callable[[], Checkpoints | None]) -> Checkpoints | None:
         """The checkpoints of an object that can use them, after it has taken the newest."""
         if not all(callable(getattr(self._object, name, None)) for name in ("state", "load")):
             return None
         found = open_checkpoints()
-        if found.states:
+        if found is not None and found.states:
             newest = found.states[0]
             self._object.load(newest["task"])
             self.history = [TaskEpoch(**epoch) for epoch in newest["history"]]

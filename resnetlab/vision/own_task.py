@@ -22,10 +22,14 @@ ARRAY = "resnetlab array"  # key of a NumPy array, which is kept as a tensor
 KEPT = "tensors, NumPy arrays of numbers, numbers, text, bytes, None, and lists, tuples and dicts of these"
 
 
-def begin(task: Task, context: TrialContext) -> TaskRun:
-    """The trial in this process, from its newest checkpoint on where the task has a state."""
+def begin(task: Task, context: TrialContext, keep: bool = True) -> TaskRun:
+    """The trial in this process, from its newest checkpoint on where the task has a state. keep: checkpoints at all."""
     folder = ResultsFolder.at(context.folder)
-    return TaskRun(task, context, unpacked(folder, context), lambda: TaskCheckpoints(folder, task.trial_id), _take)
+
+    def opened() -> TaskCheckpoints | None:
+        return TaskCheckpoints(folder, task.trial_id) if keep else None
+
+    return TaskRun(task, context, unpacked(folder, context), opened, _take)
 
 
 def _take(threads: int) -> None:
