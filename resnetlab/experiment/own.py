@@ -156,7 +156,7 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
     group = OF_KEY[key].group
     if text in BUILT_IN[key]:
         return None
-    if ":" not in text and not text.endswith(".py") and not entry_points(group=group, name=text):
+    if key != "experiment" and ":" not in text and not text.endswith(".py") and not entry_points(group=group, name=text):
         if key == "metrics":
             raise BadRequest(
                 f"metrics: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name"

@@ -49,12 +49,14 @@ class TaskCheckpoints:
 
         self._held = TrialCheckpoints(folder, trial_id)
         self.problems = self._held.problems
-        self.states: Sequence[Mapping[str, Any]] = [unpack(state) for state in self._held.states]
+        self.states: Sequence[Mapping[str, Any]] = [
+            state | {"task": unpack(state["task"])} for state in self._held.states
+        ]
         self._tried = False
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write over the older one. BadRequest for a state that could not be read again."""
-        content = pack(state, "state()")
+        content = {"history": state["history"], "task": pack(state["task"], "state()")}
         if not self._tried:
             self._try(content)
         self._held.save(content)
