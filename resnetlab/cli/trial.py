@@ -12,7 +12,6 @@ from resnetlab import console
 from resnetlab.commands import short
 from resnetlab.errors import NotReproduced
 from resnetlab.paths import user_path, writable_folder
-from resnetlab.study.metrics import METRICS
 from resnetlab.wording import plural
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def rerun_trial(
     if export_to is not None:
         from resnetlab.vision.training.export import export
 
-        known = {outcome.metric.name: outcome.measured} if outcome.metric else {"": outcome.measured}
+        known = {outcome.metric.name: outcome.measured} if outcome.metric else {}
         about = {"study": row["study"], "epochs": outcome.training.epoch} | known
         files = export(outcome.training, outcome.dataset.classes, export_to, about)
         say(f"exported: {', '.join(file.name for file in files)} in {short(str(export_to))}")
