@@ -17,7 +17,6 @@ from resnetlab.cli.exit_codes import report_errors
 from resnetlab.commands import short
 from resnetlab.errors import BadRequest, NotReproduced
 from resnetlab.paths import user_path, writable_folder
-from resnetlab.study.metrics import METRICS
 from resnetlab.wording import plural
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def rerun_trial(
 
         if outcome.training is None or outcome.dataset is None:
             raise BadRequest("--export: exports networks of the built-in experiment (allowed: none for a task of your own)")
-        known = {outcome.metric.name: outcome.measured} if outcome.metric else {"": outcome.measured}
+        known = {outcome.metric.name: outcome.measured} if outcome.metric else {}
         about = {"study": row["study"], "epochs": outcome.epochs} | known
         files = export(outcome.training, outcome.dataset.classes, export_to, about)
         say(f"exported: {', '.join(file.name for file in files)} in {short(str(export_to))}")

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
     from resnetlab.vision.training.loop import Training
 
-COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")  # of an epoch, with the study's metrics;
-# times never repeat
+COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")  # of an epoch; times never repeat
 Say = Callable[[str], None]
 
 
@@ -211,7 +210,9 @@ def _start(
 def _study(folder: ResultsFolder, row: Mapping[str, Any]) -> Study:
     content = folder.read_json("study.json")
     if content is None:
-        raise FolderRefused(f"{folder.url}: has no study.json, which says what trial {row['trial_id']} was to be judged by")
+        raise FolderRefused(
+            f"{folder.url}: has no study.json, which says what trial {row['trial_id']} was to be judged by"
+        )
     return build_study(content, f"{folder.url}/study.json")
 
 

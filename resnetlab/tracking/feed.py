@@ -32,7 +32,8 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of the trials table as tools want it. factors: names of its factor columns. measures: of further numbers."""
+    """A row of the trials table as tools want it. factors: names of its factor columns. measures: of further
+    numbers."""
 
     row: Row
     factors: tuple[str, ...]
@@ -55,6 +56,11 @@ class Trial:
     def levels(self) -> dict[str, Any]:
         """The factors that apply, with their values."""
         return {name: self.row[name] for name in self.factors if self.row[name] is not None}
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The numbers of each epoch."""
+        return *MEASURED, *(name for name in self.measures if not name.startswith("test_"))
 
     @property
     def results(self) -> dict[str, float]:
