@@ -20,10 +20,10 @@ from resnetlab.analysis.results import Results
 from resnetlab.driver import rerun
 from resnetlab.driver.dry_run import describe
 from resnetlab.driver.run import check_identity
-from resnetlab.errors import BadRequest, TrialsFailed
+from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.experiment import own
 from resnetlab.experiment.messages import Ending, Task, TrialContext
-from resnetlab.experiment.task_run import Diverged, TaskRun
+from resnetlab.experiment.task_run import Diverged
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
@@ -169,7 +169,7 @@ def test_the_report_speaks_of_the_task_and_of_no_images(results):
     found = Results.open(results)
     assert {"layers", "huber"} <= set(found.planned.compared)
     text = build_report(results).read_text()
-    shown = re.sub(r"<(style|script)\b.*?</\1>|<g id=.*?>|href=.*?>", "", text, flags=re.S)
+    shown = re.sub(r"<(style|script)\b.*?</\1>|<[^>]+>", " ", text, flags=re.S)
     assert "my_task.py:train" in shown and "Test rmse" in shown and "Lower rmse is better" in shown
     for word in ("accuracy", "Accuracy", "images", "confusion", "Parameters", "multiply-adds", "--export"):
         assert word not in shown, f"{word}: {shown[shown.index(word) - 80 : shown.index(word) + 80]}"
@@ -288,7 +288,9 @@ def test_the_test_split_is_read_only_where_the_trial_may(cache, tmp_path):
 
 
 def test_seeds_fit_numpy_and_differ_by_purpose_and_trial(cache, tmp_path):
-    code = TASK.replace("    for epoch", "    np.random.seed(trial.seed('a')); np.random.seed(trial.split_seed)\n    for epoch")
+    code = TASK.replace(
+        "    for epoch", "    np.random.seed(trial.seed('a')); np.random.seed(trial.split_seed)\n    for epoch"
+    )
     code = "import numpy as np\n" + code
     study = loaded(tmp_path / "s", code=code)
     one, other = (run_of(study, tmp_path / "r", cache, seed=seed) for seed in (1, 2))
@@ -302,6 +304,17 @@ def test_an_estimator_without_epochs_is_a_task_of_one_epoch(cache, tmp_path):
     rows = swept(study, tmp_path / "r/study", cache)
     assert {row["status"] for row in rows} == {"complete"} and all(row["epochs_run"] == 1 for row in rows)
     assert Results.open(tmp_path / "r/study").planned.metric.better == "higher"
+
+
+def test_the_example_of_the_docs_is_swept(cache, tmp_path):
+    page = (ROOT / "docs/own-code.md").read_text()
+    for name in ("forest.py", "forest.yaml"):
+        block = re.search(rf"<!-- file: {re.escape(name)} -->\n```\w+\n(.*?)```", page, re.S)
+        (tmp_path / name).write_text(block[1])
+    study = own.load(tmp_path / "forest.yaml")
+    rows = swept(study, tmp_path / "r/forest", cache)
+    assert {row["status"] for row in rows} == {"complete"} and len(rows) == 6 + 2 * 4
+    assert build_report(tmp_path / "r/forest").exists()
 
 
 def test_metrics_of_the_study_add_unit_and_scale(tmp_path):
@@ -363,8 +376,14 @@ WRONG = {  # the code of a task, and words of the message with which its first t
         TASK.replace('yield {"val_loss"', 'yield {"lr": 1, "val_loss"'),
         "epoch 1: yielded 'lr', which METRICS does not declare (allowed here: val_loss)",
     ),
-    "yields text": (TASK.replace("(trial.seed", "'a' or (trial.seed"), "epoch 1: val_loss: need a number, got str ('a')"),
-    "never yields": (TASK.replace("range(trial.epochs)", "()"), "epoch 1: yielded nothing (allowed: one yield for each"),
+    "yields text": (
+        TASK.replace("(trial.seed", "'a' or (trial.seed"),
+        "epoch 1: val_loss: need a number, got str ('a')",
+    ),
+    "never yields": (
+        TASK.replace("range(trial.epochs)", "()"),
+        "epoch 1: yielded nothing (allowed: one yield for each",
+    ),
     "yields too few": (TASK.replace("range(trial.epochs)", "range(2)"), "epoch 3: ended after 2 epochs (allowed: one"),
     "yields too many": (
         TASK.replace("range(trial.epochs)", "range(9)"),
@@ -374,12 +393,15 @@ WRONG = {  # the code of a task, and words of the message with which its first t
         TASK.replace(" if trial.may_test else None", " if False else None"),
         "on the test split: returned NoneType (None) (allowed: a mapping of names to numbers: test_loss)",
     ),
-    "is no generator": (TASK.replace("yield ", "found = "), "returned dict (allowed: a generator, or an object with epoch()"),
+    "is no generator": (
+        TASK.replace("yield ", "found = "),
+        "returned dict (allowed: a generator, or an object with epoch()",
+    ),
     "keeps what cannot be kept": (
         STATEFUL.replace("Walk", "train").replace('"place": self.place,', '"place": self,'),
         "state()['place']: holds a train, which cannot be kept (allowed: tensors, NumPy arrays",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -405,12 +427,17 @@ def test_a_number_that_is_not_finite_ends_the_trial_as_diverged(cache, tmp_path)
 
 
 def test_an_error_of_the_task_is_its_author_s_traceback_and_four_end_the_sweep(cache, tmp_path):
-    code = TASK.replace("    for epoch", "    helper(depth)\n    for epoch") + "\ndef helper(depth):\n    return depth.nosuch\n"
+    code = (
+        TASK.replace("    for epoch", "    helper(depth)\n    for epoch")
+        + "\ndef helper(depth):\n    return depth.nosuch\n"
+    )
     study = loaded(tmp_path / "s", STUDY.replace("trials: 2", "trials: 9"), code)
     with pytest.raises(TrialsFailed) as caught:
         swept(study, tmp_path / "r/study", cache)
     message = str(caught.value)
-    assert "the first 4 trials failed" in message and "epoch 1: AttributeError" in message and "settings: depth" in message
+    assert (
+        "the first 4 trials failed" in message and "epoch 1: AttributeError" in message and "settings: depth" in message
+    )
     assert '  File "mine.py", line 5, in train\n' in message and "in helper\n" in message
     assert "task_run.py" not in message and "model" not in message
     (first, *_) = sorted((tmp_path / "r/study/errors").iterdir())
@@ -419,10 +446,30 @@ def test_an_error_of_the_task_is_its_author_s_traceback_and_four_end_the_sweep(c
 
 BAD = {  # a change of the study, a change of the code, and words of the one message
     "an undeclared direction": ("", ("", ""), ('"min", "test', '"", "test'), ["objective: val_loss has no direction"]),
-    "a direction that is none": ("", ("", ""), ('"min", "test', '"low", "test'), ["METRICS beside mine.py:train", "val_loss"]),
-    "no numbers": ("", ("", ""), ('METRICS = {"val_loss": "min", "test_loss": "min"}', ""), ["no numbers are declared"]),
-    "no objective": ("", ("objective: val_loss", "objective: val_los"), ("", ""), ["objective", "did you mean 'val_loss'?"]),
-    "the test split as objective": ("", ("objective: val_loss", "objective: test_loss"), ("", ""), ["a number that each epoch"]),
+    "a direction that is none": (
+        "",
+        ("", ""),
+        ('"min", "test', '"low", "test'),
+        ["METRICS beside mine.py:train", "val_loss"],
+    ),
+    "no numbers": (
+        "",
+        ("", ""),
+        ('METRICS = {"val_loss": "min", "test_loss": "min"}', ""),
+        ["no numbers are declared"],
+    ),
+    "no objective": (
+        "",
+        ("objective: val_loss", "objective: val_los"),
+        ("", ""),
+        ["objective", "did you mean 'val_loss'?"],
+    ),
+    "the test split as objective": (
+        "",
+        ("objective: val_loss", "objective: test_loss"),
+        ("", ""),
+        ["a number that each epoch"],
+    ),
     "nothing to confirm": ("", ("", ""), (', "test_loss": "min"', ""), ["confirm.metric", "test_"]),
     "metrics as a list": ("metrics: [accuracy]\n", ("", ""), ("", ""), ["metrics: need a mapping beside experiment"]),
     "a dataset": ("dataset: {name: digits}\n", ("", ""), ("", ""), ["dataset: is for images"]),
@@ -430,14 +477,21 @@ BAD = {  # a change of the study, a change of the code, and words of the one mes
     "a model": ("model: cnn\n", ("", ""), ("", ""), ["model: unknown key"]),
     "precision": ("precision: bf16\n", ("", ""), ("", ""), ["precision: is for the built-in experiment"]),
     "a wrong value": ("baseline: {depth: x}\n", ("", ""), ("", ""), ["depth: need a whole number, got the text 'x'"]),
-    "no such name": ("", ("mine.py:train", "mine.py:trainn"), ("", ""), ["no 'trainn' in mine.py", "did you mean 'train'?"]),
+    "no such name": (
+        "",
+        ("mine.py:train", "mine.py:trainn"),
+        ("", ""),
+        ["no 'trainn' in mine.py", "did you mean 'train'?"],
+    ),
     "a word": ("", ("mine.py:train", "classify"), ("", ""), ["experiment: 'classify' is not known", "file.py:name"]),
     "numbers of our own": ("numbers: {}\n", ("", ""), ("", ""), ["numbers: is written by resnetlab"]),
     "its size as an objective": (
-        "", ("reduction_factor: 2", "reduction_factor: 2, second_objective: parameters"), ("", ""),
+        "",
+        ("reduction_factor: 2", "reduction_factor: 2, second_objective: parameters"),
+        ("", ""),
         ["second_objective: parameters is for the built-in experiment"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -463,7 +517,7 @@ def test_a_bad_study_of_a_task_ends_with_one_message_and_leaves_nothing(case, do
 def test_results_of_another_task_are_not_continued(results, study):
     folder = ResultsFolder.at(results)
     check_identity(study, folder)
-    with pytest.raises(Exception, match="experiment: 'my_task.py:train' in the folder, 'other.py:train' asked for"):
+    with pytest.raises(FolderRefused, match=r"experiment: 'my_task.py:train' in the folder, 'other.py:train' asked"):
         check_identity(study.model_copy(update={"experiment": "other.py:train"}), folder)
 
 

@@ -83,7 +83,9 @@ def rerun_trial(
         from resnetlab.vision.training.export import export
 
         if outcome.training is None or outcome.dataset is None:
-            raise BadRequest("--export: exports networks of the built-in experiment (allowed: none for a task of your own)")
+            raise BadRequest(
+                "--export: exports networks of the built-in experiment (allowed: none for a task of your own)"
+            )
         known = {outcome.metric.name: outcome.measured} if outcome.metric else {}
         about = {"study": row["study"], "epochs": outcome.epochs} | known
         files = export(outcome.training, outcome.dataset.classes, export_to, about)

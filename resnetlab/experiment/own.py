@@ -36,7 +36,9 @@ BUILT_IN: dict[str, tuple[str, ...]] = {key: get_args(choices) for key, choices 
     "experiment": (),
 }
 OF_KEY: dict[str, Kind] = {kind.key: kind for kind in KINDS.values()}
-PARTS = tuple(key for key in BUILT_IN if key not in ("metrics", "experiment"))  # keys at the top of a study that are settings of each trial
+PARTS = tuple(
+    key for key in BUILT_IN if key not in ("metrics", "experiment")
+)  # keys at the top of a study that are settings of each trial
 LOOK = f"{__name__}:described"
 
 
@@ -62,7 +64,9 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if not references:
         return found
     seen = probe(references, look=LOOK)
-    parts = tuple(_part(reference, about["settings"], folder) for reference, about in zip(references, seen, strict=True))
+    parts = tuple(
+        _part(reference, about["settings"], folder) for reference, about in zip(references, seen, strict=True)
+    )
     source = Source.collect([reference.trace() for reference in references], folder)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
     if own.task is not None:
@@ -156,7 +160,12 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
     group = OF_KEY[key].group
     if text in BUILT_IN[key]:
         return None
-    if key != "experiment" and ":" not in text and not text.endswith(".py") and not entry_points(group=group, name=text):
+    if (
+        key != "experiment"
+        and ":" not in text
+        and not text.endswith(".py")
+        and not entry_points(group=group, name=text)
+    ):
         if key == "metrics":
             raise BadRequest(
                 f"metrics: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name"
@@ -171,7 +180,9 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
     found = PartSettings.of(target, str(reference), kind.given, kind.offered).settings
     declared = reference.beside("METRICS", {}) if reference.key == "experiment" else {}
     if not isinstance(declared, Mapping) or not all(isinstance(name, str) for name in declared):
-        raise BadRequest(f"{reference}: METRICS beside it: need a dict, got {declared!r} (allowed: {{'val_loss': 'min'}})")
+        raise BadRequest(
+            f"{reference}: METRICS beside it: need a dict, got {declared!r} (allowed: {{'val_loss': 'min'}})"
+        )
     settings = {
         name: {
             "kind": setting.kind.__name__,

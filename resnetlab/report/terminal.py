@@ -189,7 +189,8 @@ def _next(results: Results, state: str, place: str) -> str:
     if len(arms):
         runs = runs[runs["arm"] == ("incumbent" if "incumbent" in arms else arms.idxmax())]
     chosen = runs["number"].min() if len(arms) else runs.loc[values.idxmax(), "number"]
-    return rerun_command(results, place, str(chosen), "--export", "model")
+    export = [] if results.study.experiment else ["--export", "model"]
+    return rerun_command(results, place, str(chosen), *export)
 
 
 def conclusions(found: pd.DataFrame, marks: Sequence[str], width: int, metric: Metric = EFFECT) -> Table | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.metrics import SPLITS, Metric
@@ -21,8 +21,17 @@ class Number(Frozen):
 
     direction: Literal["min", "max", ""] = Field(description="which way is better; empty: neither")
     unit: str = Field("", description="% is shown in percent, and its differences in points")
-    scale: float = Field(1.0, gt=0.0)
+    scale: float = Field(1.0, gt=0.0, description="100 where the unit is %, of which a task gives fractions")
     digits: int = Field(3, ge=0, le=12, description="after the point")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _percent(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("unit") != "%":
+            return values
+        if values.get("scale", 100) != 100:
+            raise ValueError(f"scale: need 100 where unit is %, got {values['scale']!r}")
+        return values | {"scale": 100}
 
     def metric(self, name: str) -> Metric:
         """As all tables and figures know it."""

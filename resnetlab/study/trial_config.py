@@ -139,11 +139,51 @@ class DataConfig(Frozen):
 
 # Of the trials table, besides its factors: a setting of an own part that has such a name is called by its part too.
 COLUMNS = frozenset(
-    "trial_id study number phase status reason arm plan_hash design_row seed_block config seed split_seed "
-    "stop_probability epochs_run epochs_allowed val_accuracy val_accuracy_best val_loss test_accuracy test_loss "
-    "parameters trainable multiply_adds train_seconds eval_seconds setup_seconds checkpoint_seconds restarts device "
-    "device_share threads settings weights_hash prefix_cached prefix_seconds energy host started ended data_hash "
-    "git_revision versions".split()
+    [
+        "trial_id",
+        "study",
+        "number",
+        "phase",
+        "status",
+        "reason",
+        "arm",
+        "plan_hash",
+        "design_row",
+        "seed_block",
+        "config",
+        "seed",
+        "split_seed",
+        "stop_probability",
+        "epochs_run",
+        "epochs_allowed",
+        "val_accuracy",
+        "val_accuracy_best",
+        "val_loss",
+        "test_accuracy",
+        "test_loss",
+        "parameters",
+        "trainable",
+        "multiply_adds",
+        "train_seconds",
+        "eval_seconds",
+        "setup_seconds",
+        "checkpoint_seconds",
+        "restarts",
+        "device",
+        "device_share",
+        "threads",
+        "settings",
+        "weights_hash",
+        "prefix_cached",
+        "prefix_seconds",
+        "energy",
+        "host",
+        "started",
+        "ended",
+        "data_hash",
+        "git_revision",
+        "versions",
+    ]
 )
 FIXED = frozenset({"data", "seed", "split_seed", "epochs", "precision", "deterministic", "experiment"})  # no factors
 

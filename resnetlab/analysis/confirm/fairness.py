@@ -45,7 +45,7 @@ def fairness(study: Study, plan: Plan | None, trials: pd.DataFrame, runs: Confir
         confirm = trials[(trials["phase"] == Phase.CONFIRM) & (trials["plan_hash"] == plan.plan_hash)]
         found.append(_epochs(plan, confirm))
         runs = runs or ConfirmRuns.of(plan, confirm)
-        for by in SIZES:
+        for by in (name for name in SIZES if not study.experiment or name != "parameters"):
             found += _sizes(matched(runs, confirm, by), plan.metric.effect)
     return sorted(found, key=lambda finding: {False: 0, None: 1, True: 2}[finding.fair])
 

@@ -27,8 +27,10 @@ def drawings(findings: Findings) -> list[Drawing]:
     results = findings.results
     if results.explore.empty:
         return []
-    costs = ("parameters", "train_seconds")
-    return [_drawing(results, findings.searched, name, cost) for name, cost in zip(NAMES, costs, strict=True)]
+    costs = dict(zip(NAMES, ("parameters", "train_seconds"), strict=True))
+    if results.study.experiment:
+        del costs["accuracy-parameters"]  # whatever the task has, it is not told
+    return [_drawing(results, findings.searched, name, cost) for name, cost in costs.items()]
 
 
 def _drawing(results: Results, metric: Metric, name: str, cost: str) -> Drawing:

@@ -104,7 +104,7 @@ def _arms(findings: Findings) -> Table:
             shown(row.mean, findings.metric),
             span(row.low, row.high, findings.metric),
             amount(row.sd, findings.effect),
-            compact(size.get(row.arm)),
+            "" if findings.results.study.experiment else compact(size.get(row.arm)),
             duration(epoch.get(row.arm)),
             duration(seconds.get(row.arm)),
             row.note,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from resnetlab.analysis.explore.search_progress import levels_tried
 from resnetlab.analysis.trial_outcomes import Counts, full_budget
 from resnetlab.report.findings import Findings
@@ -28,8 +30,12 @@ def section(findings: Findings) -> Section | None:
         "Levels tried",
     )  # fmt: skip
     full = full_budget(explore).sort_values([searched.name, "number"], ascending=[searched.sign < 0, True])
+
+    def size(row: pd.Series) -> str:
+        return "" if results.study.experiment else compact(row["parameters"])
+
     top = [
-        [row["number"], shown(row[searched.name], searched), compact(row["parameters"]), duration(row["train_seconds"]),
+        [row["number"], shown(row[searched.name], searched), size(row), duration(row["train_seconds"]),
          settings({name: row[name] for name in results.factors})]
         for _, row in full.head(5).iterrows()
     ]  # fmt: skip
@@ -39,7 +45,7 @@ def section(findings: Findings) -> Section | None:
         top,
         f"{len(full)} at the full budget, of {counts}. One seed each, and the {searched.most} of many: optimistic.",
         "Best full-budget trials",
-    )
+    ).without_empty()
     stopped = Counts.of(explore).by_status[Status.STOPPED]
     text = [
         f"Trials were proposed by a sampler ({results.study.search.sampler}), and ASHA "
