@@ -24,8 +24,8 @@ _SIDE = re.compile(r"(?P<factor>[\w.]+)(?: ?= ?| )(?P<level>.+)")
 class Hypothesis(Frozen):
     """`level` against `reference` of one factor, in the metric that is confirmed.
 
-    above: level's value is higher by at least `margin` (0: at all), whichever way is better. within: the two are at most
-    `margin` apart. margin: as people read the metric: points where it is in percent.
+    above: level's value is higher by at least `margin` (0: at all), whichever way is better. within: the two are at
+    most `margin` apart. margin: as people read the metric: points where it is in percent.
     """
 
     text: str
@@ -54,6 +54,8 @@ def _read(text: str, space: Space, metric: Metric) -> Hypothesis:
         raise ValueError(f"not understood (allowed: {FORMS})")
     margin = float(found["margin"] or 0.0)
     unit = metric.effect.unit
+    if metric.fraction and found["margin"] and found["unit"] is None:
+        raise ValueError(f"need a margin in points, got {margin:g}")
     if found["unit"] not in (None, unit, unit.removesuffix("s")):
         raise ValueError(f"{metric.words} has differences in {unit or 'no unit'}, got {found['unit']}")
     if (metric.fraction and margin > 100) or (within and margin == 0):

@@ -37,8 +37,8 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
     else:
         spreads = low, sd, high = [metric.scale * sd for sd in (floor.low, floor.sd, floor.high)]
         yield (
-            f"noise floor: seeds alone spread by {_size(sd, metric, True)} (standard deviation over {floor.runs} runs of "
-            f"{floor.arms} arms, 95% interval {_size(low, metric)} … {_size(high, metric)})"
+            f"noise floor: seeds alone spread by {_size(sd, metric, True)} (standard deviation over {floor.runs} "
+            f"runs of {floor.arms} arms, 95% interval {_size(low, metric)} … {_size(high, metric)})"
         )
     yield from _table(study, plan, spreads)
     yield f"seeds are fixed by the plan ({plan.seeds}): another number makes a new plan, with fresh runs of every arm"
@@ -105,6 +105,7 @@ def _shorter(study: Study, plan: Plan, sd: float) -> Iterator[str]:
         found = _size(metric.scale * now, metric) if np.isfinite(now) else "nothing"
         yield (
             f"  the same epochs as {more.seeds} seeds of {study.search.epochs // 2} epochs would find "
-            f"{_size(metric.scale * then, metric)} instead of {found} at seed sd {_size(sd, metric)}, of effects visible "
-            f"by then (--set confirm.seeds={more.seeds} --set search.epochs={study.search.epochs // 2}, under another --name)"
+            f"{_size(metric.scale * then, metric)} instead of {found} at seed sd {_size(sd, metric)}, of effects "
+            f"visible by then (--set confirm.seeds={more.seeds} --set search.epochs={study.search.epochs // 2}, under "
+            "another --name)"
         )

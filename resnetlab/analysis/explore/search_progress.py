@@ -28,8 +28,8 @@ class SearchCurve:
 
 
 def search_progress(explore: pd.DataFrame, metric: Metric = METRICS["val_accuracy"]) -> SearchCurve:
-    """By `metric`, which was searched for. Epochs of stopped, diverged and failed trials count as spent; only full-budget
-    trials can be best."""
+    """By `metric`, which was searched for. Epochs of stopped, diverged and failed trials count as spent; only
+    full-budget trials can be best."""
     ended = explore[[Status(status).ended for status in explore["status"]]]
     ended = ended.sort_values(["ended", "number"], kind="stable")
     points = pd.DataFrame(
