@@ -21,9 +21,11 @@ def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -
     folder = ResultsFolder.at(place)
     datasets = {data_key(config): prepare(config.data, cache) for config in starts(study).values()}
     folder.write_json("data.json", compared(folder, study, datasets))
-    store = Store(folder, study.columns, own=study.own_columns)
+    store = Store(folder, study.columns, own=study.own_columns, measures=study.measures)
     sweep = Sweep(study, store, FACTS, {key: (found.hash, found.classes) for key, found in datasets.items()})
-    context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600, code=own_code.source(study))
+    context = TrialContext(
+        folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600, code=own_code.source(study), metrics=study.scored
+    )
     ended = 0
     while (until is None or ended < until) and (task := sweep.next()) is not None:
         worker = TrialWorker({"task": task, "context": context})

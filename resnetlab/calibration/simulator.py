@@ -145,7 +145,7 @@ def confirm_rows(plan: Any, values: np.ndarray, epochs: int = 15) -> list[dict[s
                 "seed_block": block,
                 "epochs_run": epochs - 1 if lost else epochs,
                 "epochs_allowed": epochs,
-                plan.metric: None if lost else float(value),
+                plan.metric.name: None if lost else float(value),
             }
         )
     return rows

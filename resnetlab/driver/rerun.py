@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnetlab.driver import initial_weights, own_code
-from resnetlab.errors import BadData, BadRequest
+from resnetlab.errors import BadData, BadRequest, FolderRefused
+from resnetlab.experiment.own import scores
 from resnetlab.provenance import git_revision, versions
 from resnetlab.storage.layout import WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
+from resnetlab.study import Study, build_study
+from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase
 from resnetlab.study.trial_config import DataConfig, TrialConfig, trial_type
 from resnetlab.vision.data import Dataset, default_cache, prepare
@@ -43,7 +46,7 @@ class Place:
 class Rerun:
     """A trial run again. ending: why it ended early, in words. compared: epochs that were recorded; differences: values
     that are not those recorded, in the order of training; changed: what is no longer as it was (versions, code, …).
-    metric: the number that the trial is known by, `recorded` and `measured` its values, fractions."""
+    metric: the number that the trial is known by, `recorded` and `measured` its values."""
 
     row: Mapping[str, Any]
     training: Training
@@ -52,9 +55,14 @@ class Rerun:
     compared: int = 0
     differences: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    metric: str = ""
+    metric: Metric | None = None
     recorded: float = math.nan
     measured: float = math.nan
+
+    @property
+    def tested(self) -> bool:
+        """The number is of the test split."""
+        return self.metric is not None and self.metric.name.startswith("test_")
 
     @property
     def identical(self) -> bool:
@@ -67,7 +75,7 @@ class Rerun:
         return self.training.device.type == "cpu" and not self.changed
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts: what came out, and what was recorded. Accuracies are fractions."""
+        """For scripts: what came out, and what was recorded, as in the tables."""
         return {
             "trial_id": self.row["trial_id"],
             "number": self.row["number"],
@@ -75,7 +83,7 @@ class Rerun:
             "epochs_compared": self.compared,
             "differences": self.differences,
             "changed": self.changed,
-            "metric": self.metric or None,
+            "metric": self.metric.name if self.metric else None,
             "recorded": None if math.isnan(self.recorded) else self.recorded,
             "measured": None if math.isnan(self.measured) else self.measured,
         }
@@ -112,7 +120,8 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
     """
     from resnetlab.vision.training.loop import Diverged
 
-    training, dataset = _start(folder, row, place, say)
+    training, dataset, study = _start(folder, row, place, say)
+    metric, columns = study.searched, [*COMPARED, *(f"val_{score}" for score in training.measured)]
     epochs = row["epochs_run"] or 0
     recorded = _epochs(folder, row["trial_id"])
     differences, ending = [], ""
@@ -121,50 +130,50 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
         for epoch in range(1, again + 1):
             now = training.run_epoch().as_row()
             then = recorded.get(epoch)
-            differences += _differences(epoch, then, now)
-            beside = f" (recorded: {100 * then['val_accuracy']:.2f} %)" if then else ""
-            say(f"epoch {epoch} of {again}: validation accuracy {100 * now['val_accuracy']:.2f} %{beside}")
+            differences += _differences(epoch, then, now, columns)
+            beside = f" (recorded: {metric.show(then[metric.name])})" if then else ""
+            say(f"epoch {epoch} of {again}: {metric.words} {metric.show(now[metric.name])}{beside}")
     except Diverged as error:
         ending = str(error)
         say(ending)
     if (row["status"] == "diverged") != bool(ending):
         differences.append(f"recorded as {row['status']}, {'diverged' if ending else 'did not diverge'} now")
     found = Rerun(row, training, dataset, ending, len(recorded), differences, _changed(row, training))
-    return _with_result(folder, found, say)
+    return _with_result(folder, found, study, say)
 
 
-def _with_result(folder: ResultsFolder, found: Rerun, say: Say) -> Rerun:
-    """With the number that the trial is known by: its test accuracy, where it has one, else its last validation
-    accuracy."""
+def _with_result(folder: ResultsFolder, found: Rerun, study: Study, say: Say) -> Rerun:
+    """With the number that the trial is known by: on the test split, where it has one, else its last on the
+    validation split."""
     row, training = found.row, found.training
     if found.ending or training.epoch == 0:
         return found
-    metric, then, now = "val_accuracy", row["val_accuracy"], training.history[-1].val_accuracy
+    metric = study.searched
+    then, now = row[metric.name], training.history[-1].as_row()[metric.name]
     differences = list(found.differences)
     if row["test_accuracy"] is not None and training.epoch == training.config.epochs:
         result = training.test()
-        metric, then, now = "test_accuracy", row["test_accuracy"], result.accuracy
-        say(f"test accuracy {100 * now:.2f} % (recorded: {100 * then:.2f} %)")
+        metric, values = study.confirmed, {"test_accuracy": result.accuracy, "test_loss": result.loss, **result.metrics}
+        then, now = row[metric.name], values[metric.name]
+        say(f"{metric.words} {metric.show(now)} (recorded: {metric.show(then)})")
         differences += [
-            f"{name}: {was!r} recorded, {is_!r} now"
-            for name, was, is_ in (("test_accuracy", then, now), ("test_loss", row["test_loss"], result.loss))
-            if was != is_
+            f"{name}: {row[name]!r} recorded, {value!r} now" for name, value in values.items() if row[name] != value
         ]
         differences += _other_predictions(folder, row["trial_id"], result)
     recorded = math.nan if then is None else then
     return replace(found, differences=differences, metric=metric, recorded=recorded, measured=now)
 
 
-def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say) -> tuple[Training, Dataset]:
+def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say) -> tuple[Training, Dataset, Study]:
     import torch
 
     from resnetlab.vision.training.loop import Training
 
     how = json.loads(row["settings"] or "{}")
-    own = (folder.read_json("study.json") or {}).get("own") or {}
+    study = _study(folder, row)
     kind, code = TrialConfig, None
-    if own.get("parts"):
-        described, source = own_code.kept(folder, how.get("code", own["source"]))
+    if study.own.parts:
+        described, source = own_code.kept(folder, how.get("code", study.own.source))
         kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
     config = kind.model_validate_json(row["config"])
     dataset = _data(config, row, place)
@@ -179,7 +188,18 @@ def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say
     if config.weights != "none" and (mine := known.get(by_name(config.model, config.weights))):
         weights = kept(folder, mine)
     threads, compile = row["threads"] or 1, how.get("compile", False)
-    return Training(config, dataset, device, threads, None, weights, compile=compile, code=code), dataset
+    asked = scores(study.scored, code)
+    training = Training(config, dataset, device, threads, None, weights, compile=compile, code=code, scores=asked)
+    return training, dataset, study
+
+
+def _study(folder: ResultsFolder, row: Mapping[str, Any]) -> Study:
+    content = folder.read_json("study.json")
+    if content is None:
+        raise FolderRefused(
+            f"{folder.url}: has no study.json, which says what trial {row['trial_id']} is judged by"
+        )
+    return build_study(content, f"{folder.url}/study.json")
 
 
 def _data(config: TrialConfig, row: Mapping[str, Any], place: Place) -> Dataset:
@@ -240,12 +260,14 @@ def _equal(table: Any, trial_id: str) -> Any:
     return pc.equal(table["trial_id"], trial_id)
 
 
-def _differences(epoch: int, then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+def _differences(
+    epoch: int, then: Mapping[str, Any] | None, now: Mapping[str, Any], columns: Iterable[str]
+) -> list[str]:
     if then is None:
         return []
     return [
         f"epoch {epoch}, {name}: {then[name]!r} recorded, {now[name]!r} now"
-        for name in COMPARED
+        for name in columns
         if then[name] != now[name]
     ]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,8 @@ def results_folder(study: Study, storage: str) -> ResultsFolder:
 
 def _open_store(folder: ResultsFolder, study: Study) -> Store:
     try:
-        return Store(folder, study.columns, lambda line: print(line, file=sys.stderr, flush=True), study.own_columns)
+        say = partial(print, file=sys.stderr, flush=True)
+        return Store(folder, study.columns, say, study.own_columns, study.measures)
     except StorageLost:
         raise
     except OSError as error:
@@ -293,6 +295,7 @@ def _context(asked: preflight.Asked, sweep: Sweep, gpus: float, shared: bool) ->
         every_epoch=shared,
         contents=initial_weights.contents(asked.folder, sweep.store.trials.values()),
         code=own_code.source(sweep.study),
+        metrics=sweep.study.scored,
     )
 
 

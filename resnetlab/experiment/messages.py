@@ -12,6 +12,7 @@ from pathlib import Path
 
 from resnetlab.errors import END_THE_SWEEP, ResnetlabError
 from resnetlab.experiment.source import Source
+from resnetlab.study.parts import Part
 from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
 from resnetlab.study.trial_config import DataConfig, TrialConfig
 
@@ -48,7 +49,8 @@ class TrialContext:
 
     versions: of the packages that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch
     may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
-    name` of torchvision's weights that the results folder holds. code: the study's own.
+    name` of torchvision's weights that the results folder holds. code: the study's own. metrics: that an evaluation
+    computes besides accuracy and loss, a built-in one by its name.
     """
 
     folder: str  # path or URL of the results folder
@@ -61,6 +63,7 @@ class TrialContext:
     every_epoch: bool = False
     contents: Mapping[str, str] = field(default_factory=dict)
     code: Source | None = None
+    metrics: tuple[str | Part, ...] = ()
 
     def own_code(self) -> Path | None:
         """The folder of the study's own code on this machine, unpacked where it is not there yet."""

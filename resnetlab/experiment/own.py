@@ -8,8 +8,8 @@ code and calls the parts through `OwnParts`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,6 +20,7 @@ from resnetlab.experiment.part_settings import PartSettings
 from resnetlab.experiment.protocol import KINDS, Kind
 from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
+from resnetlab.experiment.scores import Score, own_score
 from resnetlab.experiment.source import Source
 from resnetlab.study import Study, legacy, load_study
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, Part
@@ -62,17 +63,12 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _check_metrics(content: Mapping[str, Any]) -> None:
-    """BadRequest for metrics that are no list of names, or an objective that is none of them."""
-    metrics, objective = content.get("metrics", []), content.get("objective", "")
+    """BadRequest for metrics that are no list of names."""
+    metrics = content.get("metrics", [])
     if not isinstance(metrics, list | tuple) or not all(isinstance(name, str) for name in metrics):
         raise BadRequest(f"metrics: need a list of names, got {metrics!r} (allowed: {', '.join(SCORES)}; or your own)")
     if len(set(metrics)) < len(metrics):
         raise BadRequest(f"metrics: need each once, got {', '.join(metrics)}")
-    known = [*SCORES, *metrics]
-    if objective and objective not in known:
-        raise BadRequest(f"objective: {objective!r} is no metric of this study{suggestion(str(objective), known)}")
-    if objective not in ("", "accuracy"):
-        raise BadRequest(f"objective: {objective} cannot be searched for yet (allowed: accuracy)")
 
 
 def _settled(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,8 +153,14 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
 def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:
     file = reference.file and os.path.relpath(Path(reference.folder, reference.file).resolve(), folder.resolve())
     place = {"name": reference.name, "module": reference.module, "file": Path(file).as_posix() if file else ""}
-    own = {} if reference.key == "metrics" else settings  # a metric is called with its defaults
-    return Part(key=reference.key, text=reference.text, settings=dict(own), **place)
+    if reference.key == "metrics":
+        for name, setting in settings.items():
+            if setting["required"]:
+                raise BadRequest(
+                    f"metrics: {reference.text}: {name} has no default (allowed: one, which is what it gets)"
+                )
+        settings = {}
+    return Part(key=reference.key, text=reference.text, settings=dict(settings), **place)
 
 
 def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:
@@ -204,9 +206,17 @@ class Bound:
         kind = OF_KEY[self.part.key]
         return PartSettings.of(self._target, str(self.reference), kind.given, kind.offered)
 
+    def by_default(self) -> Bound:
+        """The same with its defaults for all settings."""
+        return replace(self, values={name: setting.default for name, setting in self._settings.settings.items()})
+
     def __call__(self, **given: Any) -> Any:
         """What the part returns. given: by the names of its kind, e.g. `logits` and `labels`."""
         return self._settings.call(self._target, self.values, **given)
+
+    def of_scores(self, labels: Any, scores: Any) -> Any:
+        """What a metric returns."""
+        return self(labels=labels, scores=scores)
 
     def first(self, **given: Any) -> Any:
         """The same, with BadRequest where that is not what such a part returns."""
@@ -236,3 +246,14 @@ class OwnParts:
         """The augmentations of a trial whose `augment` is `names`, in that order."""
         by_text = {bound.part.text: bound for bound in self.all("augment")}
         return [by_text[name] for name in names.split(PLUS) if name in by_text]
+
+
+def scores(metrics: Iterable[str | Part], folder: Path | None) -> list[Score]:
+    """The metrics of `Study.scored`, ready to be computed. folder: of the study's files."""
+    found = []
+    for metric in metrics:
+        if isinstance(metric, str):
+            found.append(SCORES[metric])
+            continue
+        found.append(own_score(metric.short, Bound(metric, {}, folder or Path()).by_default().of_scores))
+    return found

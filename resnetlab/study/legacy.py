@@ -46,6 +46,9 @@ LATER: Mapping[str, tuple[Any, ...]] = {
     "own": ({"parts": [], "source": "", "folder": "study"},),
     "metrics": ([],),
     "objective": ("",),
+    "metric": ("",),
+    "class_weights": ("none",),
+    "sampling": ("shuffled",),
 }
 
 

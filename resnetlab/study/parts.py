@@ -50,12 +50,17 @@ class Part(Frozen):
     settings: dict[str, Setting] = Field(default_factory=dict)
 
     @property
+    def short(self) -> str:
+        """The name of the object alone."""
+        return self.name.rpartition(".")[2]
+
+    @property
     def group(self) -> str:
         """What its settings are called by where another part has one of the same name: `loss.gamma`.
 
         Models are alternatives to one another and share their names; augmentations can follow one another.
         """
-        return self.name.rpartition(".")[2] if self.key == "augment" else self.key
+        return self.short if self.key == "augment" else self.key
 
 
 class OwnCode(Frozen):

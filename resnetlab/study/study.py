@@ -16,7 +16,8 @@ from resnetlab.study import legacy
 from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
-from resnetlab.study.parts import OwnCode
+from resnetlab.study.metrics import ALWAYS, CLASSIFIER, Metric, own
+from resnetlab.study.parts import OwnCode, Part
 from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.settings import check_level, typed_factors, typed_settings
@@ -30,7 +31,7 @@ from resnetlab.study.trial_config import (
     TrialConfig,
     trial_type,
 )
-from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml
+from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
 
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
@@ -71,7 +72,10 @@ class ConfirmSettings(Frozen):
     arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
     factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
     alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
-    delta: float = Field(0.5, gt=0.0, le=100.0, description="smallest effect of interest, percentage points")
+    metric: str = Field("", description="what is confirmed, on the test split; default: the study's objective")
+    delta: float = Field(
+        0.5, gt=0.0, description="smallest effect of interest: points of a metric in percent, else its own unit"
+    )
 
     @field_validator("pilot")
     @classmethod
@@ -119,8 +123,10 @@ class Study(Frozen):
     question: str = ""
     dataset: DataConfig
     own: OwnCode = Field(OwnCode(), description="written by resnetlab: what the references of the study lead to")
-    metrics: tuple[str, ...] = Field((), description="names of metrics, or references to your own")
-    objective: str = Field("", description="which of them is searched for; default: accuracy")
+    metrics: tuple[str, ...] = Field(
+        (), description=f"computed besides accuracy and loss: {', '.join(CLASSIFIER)}, or references to your own"
+    )
+    objective: str = Field("", description="which of them the search and ASHA go by; default: accuracy")
     baseline: dict[str, Any] = Field(default_factory=dict)
     factors: dict[str, Any] = Field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = Field(
@@ -181,6 +187,24 @@ class Study(Frozen):
                 "other down (allowed: parameters, multiply_adds; or whole devices: resources.gpus: 1, "
                 "resources.cpus: 1)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics(self) -> Study:
+        called: dict[str, str] = dict.fromkeys(("loss", "accuracy_best"), "a number that is always there")
+        for text in self.metrics:
+            name = self._metric_name(text)
+            if name == text and text not in CLASSIFIER:
+                known = suggestion(text, CLASSIFIER)
+                raise ValueError(f"metrics: {text!r} is not known{known}; or your own: file.py:name")
+            other = called.setdefault(name, text) if name == text or name not in CLASSIFIER else "a built-in metric"
+            if other != text:
+                raise ValueError(f"metrics: {text} and {other} are both called {name} (allowed: different names)")
+        for column in {metric.name for metric in self.measures} & set(self.columns):
+            raise ValueError(f"metrics: {column} is also a setting that differs between trials (allowed: other names)")
+        self._on("objective", self.objective or "accuracy", "val")
+        if self.confirmed.fraction and self.confirm.delta > 100:
+            raise ValueError(f"confirm.delta: need at most 100 points, got {self.confirm.delta:g}")
         return self
 
     @model_validator(mode="after")
@@ -276,6 +300,48 @@ class Study(Frozen):
                 raise ValueError(f"hypotheses: {found.text!r} says the same as {seen[key]!r}")
             seen[key] = found.text
 
+    def _metric_name(self, text: str) -> str:
+        """What a metric is called in columns: a user's function by its own name."""
+        return next(
+            (part.short for part in self.own.parts if (part.key, part.text) == ("metrics", text)),
+            text,
+        )
+
+    @property
+    def scored(self) -> tuple[str | Part, ...]:
+        """What workers compute besides accuracy and loss: names of built-in metrics, and parts of its own."""
+        parts = {part.text: part for part in self.own.parts if part.key == "metrics"}
+        return tuple(parts.get(text, text) for text in self.metrics if text not in ALWAYS)
+
+    @cached_property
+    def measured(self) -> dict[str, Metric]:
+        """What is computed from a network's scores, by name: accuracy and loss always, and what `metrics` asks for."""
+        asked_for = {self._metric_name(text): text for text in self.metrics}
+        return ALWAYS | {name: CLASSIFIER.get(text) or own(name) for name, text in asked_for.items()}
+
+    @property
+    def measures(self) -> tuple[Metric, ...]:
+        """The columns of the tables that the study adds, each on its split: `val_macro_f1`, `test_macro_f1`."""
+        more = [metric for name, metric in self.measured.items() if name not in ALWAYS]
+        return tuple(metric.on(split) for metric in more for split in ("val", "test"))
+
+    @cached_property
+    def searched(self) -> Metric:
+        """The column that the sampler, ASHA and the choice of the incumbent go by."""
+        return self._on("objective", self.objective or "accuracy", "val")
+
+    @cached_property
+    def confirmed(self) -> Metric:
+        """The column whose effects are confirmed."""
+        return self._on("confirm.metric", self.confirm.metric or self.searched.name.removeprefix("val_"), "test")
+
+    def _on(self, key: str, text: str, split: str) -> Metric:
+        name = self._metric_name(text).removeprefix(f"{split}_")
+        if name not in self.measured:
+            add = "; add it to metrics" if name in CLASSIFIER else suggestion(text, self.measured)
+            raise ValueError(f"{key}: {text!r} is no metric of this study{add}")
+        return self.measured[name].on(split)
+
     @cached_property
     def trial_type(self) -> type[TrialConfig]:
         """The type of its trials' configs, with the settings of its own parts."""
@@ -295,7 +361,7 @@ class Study(Frozen):
     def declared(self) -> tuple[Hypothesis, ...]:
         """The hypotheses, read. Named arms are the levels of a factor called `arm`."""
         space = Space.of({"arm": {"levels": list(self.arms)}}) if self.arms else self.space
-        return tuple(read_hypothesis(line, space) for line in self.hypotheses)
+        return tuple(read_hypothesis(line, space, self.confirmed) for line in self.hypotheses)
 
     def baseline_values(self) -> dict[str, Any]:
         """The factor values of the baseline: what it sets, else TrialConfig's default."""

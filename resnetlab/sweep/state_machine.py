@@ -57,7 +57,9 @@ class Sweep:
         self.study, self.store = study, store
         self._code = code or facts["git_revision"] or "unknown"
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
-        self._asha = Asha(study.search.grace_period, study.search.reduction_factor, study.search.epochs)
+        self._asha = Asha(
+            study.search.grace_period, study.search.reduction_factor, study.search.epochs, study.searched.sign
+        )
         self._search = OptunaSampler(study)
         self._proposed, self._exhausted = 0, False
         self._again: deque[Task] = deque()
@@ -75,7 +77,7 @@ class Sweep:
         self.clock = Clock(self._search, store)
         self.finished = False
         self.error: ResnetlabError | None = None
-        self.progress = SweepProgress(study.explore_trials)
+        self.progress = SweepProgress(study.explore_trials, study.searched)
         self._reopen(retry)
         self._replay()
 
@@ -90,7 +92,7 @@ class Sweep:
     def _replay(self) -> None:
         values: dict[str, list[tuple[int, float]]] = {}
         epochs = self.store.read("epochs")
-        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", "val_accuracy"))
+        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", self.study.searched.name))
         for trial_id, epoch, value in zip(*columns, strict=True):
             values.setdefault(trial_id, []).append((epoch, value))
         self.progress.epochs = len(epochs)
@@ -293,16 +295,18 @@ class Sweep:
 
     def _take_epoch(self, task: Task, record: EpochRecord) -> bool:
         """Record one epoch; False where ASHA stops the trial."""
-        trial_id, epoch, value = task.trial_id, record.epoch, record.val_accuracy
-        if self.store.add("epochs", {"trial_id": trial_id, **record.as_row()}):
+        trial_id, epoch, row = task.trial_id, record.epoch, record.as_row()
+        value = row[self.study.searched.name]
+        if self.store.add("epochs", {"trial_id": trial_id, **row}):
             self._deaths.forget(trial_id)
             known = self.store.trials[trial_id]
             totals = {
                 "train_seconds": (known.get("train_seconds") or 0.0) + record.train_seconds,
                 "eval_seconds": (known.get("eval_seconds") or 0.0) + record.eval_seconds,
             }
-            best = max(value, known.get("val_accuracy_best") or 0.0)
-            last = {"epochs_run": epoch, "val_accuracy": value, "val_loss": record.val_loss, "val_accuracy_best": best}
+            best = max(record.val_accuracy, known.get("val_accuracy_best") or 0.0)
+            last = {"epochs_run": epoch, "val_accuracy": record.val_accuracy, "val_loss": record.val_loss}
+            totals |= {"val_accuracy_best": best, **record.metrics}
             self.store.add("trials", {"trial_id": trial_id, **last, **totals})
             if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)

@@ -33,8 +33,9 @@ def classes(test: TestResult, names: Sequence[str]) -> dict[str, list[str] | lis
 
 
 def record(store: Store, task: Task, test: TestResult, names: Sequence[str]) -> None:
-    """Record what a trial did on the test split; of the pilot its accuracy alone. names: of the classes."""
-    store.add("trials", {"trial_id": task.trial_id, "test_accuracy": test.accuracy, "test_loss": test.loss})
+    """Record what a trial did on the test split; of the pilot its metrics alone. names: of the classes."""
+    found = {"test_accuracy": test.accuracy, "test_loss": test.loss, **test.metrics}
+    store.add("trials", {"trial_id": task.trial_id, **found})
     if task.phase is Phase.CONFIRM:
         store.add_all("predictions", task.trial_id, predictions(test))
         store.add_all("classes", task.trial_id, classes(test, names))

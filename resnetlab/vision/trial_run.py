@@ -8,12 +8,13 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from resnetlab.errors import BadData, OtherData
 from resnetlab.experiment.messages import Cell, Report, Task, TrialContext
+from resnetlab.experiment.own import scores
 from resnetlab.storage.layout import WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study.records import TestResult
@@ -74,12 +75,13 @@ class TrialRun:
         """As far as the newest checkpoint that can be used, else from the beginning."""
         device, threads, compile = self._context.device, self._context.threads, self._context.compile
         weights, code = self._weights(config), self._context.own_code()
+        how: Any = {"compile": compile, "code": code, "scores": scores(self._context.metrics, code)}
         for state in self._checkpoints.states:
             try:
-                return Training(config, self._dataset, device, threads, state, weights, compile=compile, code=code)
+                return Training(config, self._dataset, device, threads, state, weights, **how)
             except CheckpointDamaged as error:
                 self._checkpoints.problems.append(str(error))
-        return Training(config, self._dataset, device, threads, None, weights, compile=compile, code=code)
+        return Training(config, self._dataset, device, threads, None, weights, **how)
 
     def _how_it_went_on(self) -> str:
         """What people must hear of it; empty where there is nothing to say."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from resnetlab.analysis.results import Results
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import level, settings
 from resnetlab.report.layout import FOLDED, Section, Table
@@ -35,8 +34,8 @@ def section(findings: Findings) -> Section:
     text = [
         f"Written down and hashed before the first of its own confirm runs (plan {found.plan_hash}): design "
         f"{found.design}, {len(found.arms)} arms on {found.seeds} seeds each, compared on "
-        f"{METRICS[found.metric].label.lower()}, family-wise error rate {found.alpha:g}, smallest effect of interest "
-        f"{found.delta:g} points. Code {found.code}, data {found.data_hash}.",
+        f"{found.metric.words}, family-wise error rate {found.alpha:g}, smallest effect of interest "
+        f"{found.delta_text}. Code {found.code}, data {found.data_hash}.",
         *_replaced(results),
     ]
     rows = [

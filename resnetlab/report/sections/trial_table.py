@@ -10,11 +10,11 @@ import pandas as pd
 from resnetlab.analysis.learning_curves import learning_curves
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import WORDS
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.formatting import missing
 from resnetlab.report.rerun_command import rerun_command
+from resnetlab.study.metrics import METRICS
 
-SHOWN = ("val_accuracy", "test_accuracy", "parameters", "train_seconds")  # metrics in the table of all trials
+COSTS = ("parameters", "train_seconds")
 
 
 def trial_data(results: Results) -> dict[str, Any]:
@@ -26,11 +26,12 @@ def trial_data(results: Results) -> dict[str, Any]:
     trials = results.trials
     columns = [["number", "Trial", "number"], ["phase", "Phase", "text"], ["status", "Status", "status"]]
     columns.append(["epochs_run", "Epochs", "number"])
-    for name in SHOWN:
-        metric = METRICS[name]
-        columns.append(
-            [name, metric.axis, "percent" if metric.unit == "%" else "compact" if not metric.unit else "seconds"]
-        )
+    accuracies = [METRICS["val_accuracy"], METRICS["test_accuracy"]]
+    for metric in dict.fromkeys(
+        [*accuracies, results.study.searched, results.study.confirmed, *results.study.measures]
+    ):
+        columns.append([metric.name, metric.axis, "percent" if metric.fraction else "number"])
+    columns += [[name, METRICS[name].axis, kind] for name, kind in zip(COSTS, ("compact", "seconds"), strict=True)]
     columns += [[name, name, "level"] for name in results.factors]
     if trials["arm"].notna().any():
         columns.append(["arm", "Arm", "text"])
