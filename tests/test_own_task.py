@@ -21,7 +21,7 @@ from resnetlab.driver import rerun
 from resnetlab.driver.dry_run import describe
 from resnetlab.driver.run import check_identity
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
-from resnetlab.experiment import own
+from resnetlab.experiment import own, task_run
 from resnetlab.experiment.messages import Ending, Task, TrialContext
 from resnetlab.experiment.task_run import Diverged
 from resnetlab.report.build import build_report
@@ -112,6 +112,12 @@ def swept(study, place, cache, until=None):
     folder = ResultsFolder.at(place)
     folder.write_json("study.json", study.recorded())
     return run_here(study, place, cache, until)
+
+
+@pytest.fixture(autouse=True)
+def _one_epoch_a_step(request, monkeypatch):
+    if "short" not in request.node.name:
+        monkeypatch.setattr(task_run, "SHORT", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +283,25 @@ def test_a_generator_is_replayed_from_the_beginning(cache, tmp_path):
     first, second = (run_of(study, tmp_path / "r", cache) for _ in range(2))
     assert first.step().epochs[0].metrics == second.step().epochs[0].metrics
     assert not list((tmp_path / "r").rglob("*.ckpt*")) and second.epoch == 1
+
+
+def test_short_epochs_are_reported_together_and_an_error_after_them(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(task_run, "SHORT", 60.0)
+    whole = run_of(loaded(tmp_path / "a"), tmp_path / "r", cache, test=True).step()
+    assert [epoch.epoch for epoch in whole.epochs] == [1, 2, 3] and whole.test is not None
+    code = TASK.replace("        yield", "        1 / (2 - epoch)\n        yield")
+    run = run_of(loaded(tmp_path / "b", code=code), tmp_path / "s", cache)
+    assert [epoch.epoch for epoch in run.step().epochs] == [1, 2] and run.epoch == 2
+    with pytest.raises(ZeroDivisionError):
+        run.step()
+
+
+def test_the_rows_are_the_same_however_many_short_epochs_a_report_has(cache, tmp_path, monkeypatch):
+    study, found = loaded(tmp_path / "s"), []
+    for seconds in (0.0, 60.0):
+        monkeypatch.setattr(task_run, "SHORT", seconds)
+        found.append(_numbers(swept(study, tmp_path / str(seconds) / "study", cache)))
+    assert found[0] == found[1]
 
 
 def test_the_test_split_is_read_only_where_the_trial_may(cache, tmp_path):

@@ -1,4 +1,4 @@
-"""One trial of a study's own task, one epoch a step. Imports neither torch nor what the task needs.
+"""One trial of a study's own task, an epoch or a few short ones a step. Imports neither torch nor what the task needs.
 
 A task that is a generator has no state that could be kept: after a kill it is run from the beginning, and what it
 yields for epochs that are recorded already is not recorded again. An object with `state` and `load` goes on from its
@@ -27,6 +27,7 @@ from resnetlab.study.seeding import stream
 from resnetlab.wording import plural
 
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
+SHORT = 0.05  # seconds: shorter epochs are reported several at a time, so that reports cost little beside them
 SEEDS = 2**32  # NumPy's and scikit-learn's are below
 
 
@@ -109,6 +110,7 @@ class TaskRun:
         self.history: list[TaskEpoch] = []
         self._checkpoints = None if self._whole else self._restored(checkpoints)
         self._reported, self._writes = 0, 0
+        self._failed: Exception | None = None
         self._restarted = bool(self.history or task.recorded)
         self._saved, self._written = self.epoch, time.perf_counter()
         self._checkpoint_seconds = self._last_seconds = 0.0
@@ -138,11 +140,9 @@ class TaskRun:
         return len(self.history)
 
     def step(self) -> Report:
-        """Run one epoch, or none where the checkpoint was complete, and report what is new."""
+        """Run one epoch, several where they are short, none where the checkpoint was complete; report what is new."""
         self.busy_seconds = 0.0
-        if self.epoch < self._epochs:
-            self._run_epoch()
-            self._checkpoint(wanted=self.epoch == self._epochs or self._context.every_epoch)
+        self._run_epochs()
         done = self.epoch == self._epochs
         test = TaskTest(self._tested()) if done and self._task.test else None
         if done and self._whole:
@@ -159,6 +159,21 @@ class TaskRun:
         }
         self._reported, self._columns, self._restarted = self.epoch, {}, False
         return Report(epochs, columns, note, restarted, self.busy_seconds, test=test)
+
+    def _run_epochs(self) -> None:
+        """An error in an epoch is raised by the next step, where there are others before it to be reported."""
+        if self._failed is not None:
+            raise self._failed
+        began, before = time.perf_counter(), self.epoch
+        while self.epoch < self._epochs and (self.epoch == before or time.perf_counter() - began < SHORT):
+            try:
+                self._run_epoch()
+            except Exception as error:
+                if self.epoch == self._reported:
+                    raise
+                self._failed = error
+                return
+            self._checkpoint(wanted=self.epoch == self._epochs or self._context.every_epoch)
 
     def _run_epoch(self) -> None:
         at, began = f"epoch {self.epoch + 1}", time.perf_counter()
