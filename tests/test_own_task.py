@@ -187,9 +187,12 @@ def test_the_dry_run_names_the_task_and_no_network(study):
     assert not any(word in lines for word in ("image", "parameters", "multiply-adds", "data:", "accuracy"))
 
 
-def test_a_trial_runs_again_from_the_code_in_the_folder(results, cache):
+@pytest.mark.parametrize("short", [0.0, 60.0], ids=["an epoch a report", "short epochs"])
+def test_a_trial_runs_again_from_the_code_in_the_folder(short, results, cache, monkeypatch):
+    monkeypatch.setattr(task_run, "SHORT", short)
     folder = ResultsFolder.at(results)
-    for number in ("0", "5"):
+    stopped = [row["number"] for row in Results.open(results).trials.to_dict("records") if row["status"] == "stopped"]
+    for number in ("0", *map(str, stopped), "5"):
         row = rerun.find(folder, number)
         outcome = rerun.rerun(folder, row, rerun.Place(cache=cache), lambda line: None)
         assert outcome.identical and outcome.compared == row["epochs_run"], outcome.differences

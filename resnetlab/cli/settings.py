@@ -25,7 +25,10 @@ TYPE_NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "
 def list_settings(own: Sequence[Part] = ()) -> None:
     """Print the names of the included studies, each section of a study file, and the settings of `own` parts."""
     print("studies:", ", ".join(study_names()))
+    task = any(part.key == "experiment" for part in own)
     for section, model in SECTIONS.items():
+        if task and model in (DataConfig, TrialConfig):
+            continue  # all its settings are those of the task
         print(f"\n{section}:")
         for name, field in model.model_fields.items():
             default = field.default

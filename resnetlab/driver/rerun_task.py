@@ -29,32 +29,46 @@ def rerun_task(folder: ResultsFolder, row: Mapping[str, Any], study: Study, plac
     searched, recorded = study.searched, recorded_epochs(folder, row["trial_id"])
     again = (row["epochs_run"] or 0) + (row["status"] == "diverged")  # the epoch in which it diverged left no row
     differences, ending, report = [], "", Report()
-    for epoch in range(1, again + 1):
+    while run.epoch < again:
         try:
             report = run.step()
         except Exception as error:
-            ended = Ending.of(error, context.code_place, f"epoch {epoch}: ")
+            ended = Ending.of(error, context.code_place, f"epoch {run.epoch + 1}: ")
             if type(error).__name__ != "Diverged":
                 raise BadRequest(f"{ended.reason}\n{ended.traceback}".rstrip()) from None
             ending = ended.reason
             say(ending)
             break
-        now, then = report.epochs[-1].as_row(), recorded.get(epoch)
-        differences += differences_of(epoch, then, now, list(report.epochs[-1].metrics))
-        beside = f" (recorded: {searched.show(then[searched.name])})" if then else ""
-        say(f"epoch {epoch} of {again}: {searched.words} {searched.show(now[searched.name])}{beside}")
+        for done in report.epochs:
+            now, then = done.as_row(), recorded.get(done.epoch)
+            if done.epoch <= again:
+                differences += differences_of(done.epoch, then, now, list(done.metrics))
+                beside = f" (recorded: {searched.show(then[searched.name])})" if then else ""
+                say(f"epoch {done.epoch} of {again}: {searched.words} {searched.show(now[searched.name])}{beside}")
     if (row["status"] == "diverged") != bool(ending):
         differences.append(f"recorded as {row['status']}, {'diverged' if ending else 'did not diverge'} now")
-    tested = dict(report.test.metrics) if report.test is not None else {}
+    whole = again == row["epochs_allowed"]  # short epochs come several at a time, perhaps more than were recorded
+    tested = dict(report.test.metrics) if report.test is not None and whole else {}
     differences += [f"{name}: {row[name]!r} recorded, {now!r} now" for name, now in tested.items() if row[name] != now]
     metric = study.confirmed if tested else searched
-    values = tested or (dict(report.epochs[-1].metrics) if report.epochs and not ending else {})
+    last = run.history[again - 1].metrics if 0 < again <= run.epoch and not ending else {}
+    values = tested or dict(last)
     if tested:
         say(f"{metric.words} {metric.show(tested[metric.name])} (recorded: {metric.show(row[metric.name])})")
     return Rerun(
-        row, None, None, run.epoch, context.device, ending, len(recorded), differences, changes(row, context.device),
-        metric if values else None, _number(row.get(metric.name)), _number(values.get(metric.name)),
-    )  # fmt: skip
+        row=row,
+        training=None,
+        dataset=None,
+        epochs=min(run.epoch, again),
+        device=context.device,
+        ending=ending,
+        compared=len(recorded),
+        differences=differences,
+        changed=changes(row, context.device),
+        metric=metric if values else None,
+        recorded=_number(row.get(metric.name)),
+        measured=_number(values.get(metric.name)),
+    )
 
 
 def _start(
