@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from resnetlab.driver import own_code
-from resnetlab.driver.dataset_record import compared, starts
+from resnetlab.driver.dataset_record import compared, known, starts
 from resnetlab.experiment.messages import TrialContext
 from resnetlab.ray_backend.worker import TrialWorker
 from resnetlab.storage.results_folder import ResultsFolder
@@ -22,9 +22,10 @@ def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -
     datasets = {data_key(config): prepare(config.data, cache) for config in starts(study).values()}
     folder.write_json("data.json", compared(folder, study, datasets))
     own_code.keep(folder, study, [])
-    store = Store(folder, study.columns, own=study.own_columns)
-    sweep = Sweep(study, store, FACTS, {key: (found.hash, found.classes) for key, found in datasets.items()})
-    context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600, code=own_code.version(study))
+    store = Store(folder, study.columns, own=study.own_columns, measures=study.measures)
+    sweep = Sweep(study, store, FACTS, known(datasets))
+    more = {"code": own_code.version(study), "metrics": study.scored, "numbers": tuple(study.numbers)}
+    context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600, **more)
     ended = 0
     while (until is None or ended < until) and (task := sweep.next()) is not None:
         worker = TrialWorker({"task": task, "context": context})

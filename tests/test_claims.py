@@ -77,7 +77,7 @@ def test_lines_are_read(line, expected):
         ("kernel 5 > kernel 5", ["with itself"]),
         ("kernel 5 is better", ["not understood", "by at least 0.5 points"]),
         ("kernel 5 > 3", ["'3' does not name a factor and a level"]),
-        ("kernel 5 > kernel 3 by at least 0.5", ["kernel has no level '3 by at least 0.5'"]),
+        ("kernel 5 > kernel 3 by at least 0.5", ["need a margin in points, got 0.5"]),
         ("kernel 5 > kernel 3 by at least 500 points", ["points <= 100, got 500"]),
         ("kernel 5 within 0 points of kernel 3", ["0 < points <= 100, got 0"]),
         ("kernel 5 within -1 points of kernel 3", ["not understood"]),

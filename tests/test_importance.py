@@ -100,7 +100,7 @@ def test_trials_that_are_all_alike_have_no_importance():
     same = trials.assign(kernel=3, se=True, optimizer="sgd", lr=0.1, momentum=0.9, val_accuracy=0.5)
     found = importance(STUDY, same, epochs.assign(val_accuracy=0.5))
     assert found.table.empty
-    assert f"{FULL} (epoch 9): not computed: all 12 trials have the same accuracy" in found.notes
+    assert f"{FULL} (epoch 9): not computed: all 12 trials have the same validation accuracy" in found.notes
 
 
 def test_without_optuna_or_scikit_learn_the_absence_is_named(monkeypatch):

@@ -19,17 +19,17 @@ from matplotlib.figure import Figure
 
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadData
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.answer import answer
 from resnetlab.report.build import build_report
 from resnetlab.report.figures import arm_costs, arm_curves, class_accuracy, confusion
 from resnetlab.report.figures.catalog import NAMES, gallery
 from resnetlab.report.figures.effects import draw_effects
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import asked, compact, duration, p_value, percents, settings, signed
+from resnetlab.report.formatting import EFFECT, asked, compact, duration, p_value, percents, settings, signed
 from resnetlab.report.page import page
 from resnetlab.report.rendering import PALETTE, inline, render
 from resnetlab.storage.schema import schema
+from resnetlab.study.metrics import METRICS
 
 OTHERS = (
     "interactions",
@@ -403,7 +403,7 @@ def test_the_effects_figure_cuts_intervals_that_would_hide_the_others():
     )
     effects = effects.assign(verdict="inconclusive", n=3, n_reference=3)
     ax = Figure().subplots()
-    draw_effects(ax, effects, delta=0.5)
+    draw_effects(ax, effects, delta=0.5, metric=EFFECT)
     left, right = ax.get_xlim()
     assert right < 10 and left > -10  # not ±54 points
     assert [line.get_marker() for line in ax.lines if line.get_marker() in "<>"] == ["<", ">"]

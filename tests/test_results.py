@@ -112,8 +112,8 @@ def test_the_pareto_front_is_of_full_budget_trials_only(results):
         points = pareto(results.explore, name)
         full = points[points["full"]]
         dominated = [
-            ((full["cost"] <= p.cost) & (full["accuracy"] >= p.accuracy)
-             & ((full["cost"] < p.cost) | (full["accuracy"] > p.accuracy))).any()
+            ((full["cost"] <= p.cost) & (full["value"] >= p.value)
+             & ((full["cost"] < p.cost) | (full["value"] > p.value))).any()
             for p in full.itertuples()
         ]  # fmt: skip
         assert (full["front"].to_numpy() == ~np.array(dominated)).all()

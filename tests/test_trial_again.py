@@ -117,7 +117,7 @@ def test_every_trial_comes_out_to_the_last_bit(folder, cache):
         found = rerun(folder, row, Place(cache=cache), said.append)
         assert found.identical, (row["number"], found.differences)
         assert found.compared == row["epochs_run"] == found.training.epoch
-        assert found.metric == ("test_accuracy" if row["phase"] == "confirm" else "val_accuracy")
+        assert found.metric.name == ("test_accuracy" if row["phase"] == "confirm" else "val_accuracy")
         assert found.changed == [] or all(text.startswith("code ") for text in found.changed)
         assert sum(line.startswith("epoch ") for line in said) == row["epochs_run"]
 

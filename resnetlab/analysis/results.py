@@ -58,7 +58,7 @@ class Results:
             found = read_table(folder, name)
             if found is None:
                 missing.append(name)
-                found = schema(name, study.columns if name == "trials" else (), study.own_columns).empty_table()
+                found = schema(name, study.columns, study.own_columns, study.measures).empty_table()
             if name == "trials":
                 check_study(found["study"].unique().to_pylist(), study.name, folder)
             tables[name] = _frame(found, study.columns if name == "trials" else ())

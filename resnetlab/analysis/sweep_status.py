@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from resnetlab.experiment.metrics import METRICS
+from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Status
 from resnetlab.wording import duration
 
@@ -28,8 +28,8 @@ def time_left(elapsed: float | None, done: int, to_go: int) -> float | None:
 class SweepStatus:
     """phase: `explore` or `confirm`. planned: trials, confirm runs only once there is a plan. counts: trials by status.
     working, starting, waiting: trials that have reported, that have not, and that have no worker, because of
-    `waits_for`. images_per_second: of all trials together. best: the highest validation accuracy of an explore trial at
-    the full budget, a fraction. elapsed, left: seconds."""
+    `waits_for`. images_per_second: of all trials together. best: the best value of `searched` of an explore trial at
+    the full budget. elapsed, left: seconds."""
 
     study: str
     phase: str
@@ -40,6 +40,7 @@ class SweepStatus:
     waiting: int
     epochs: int
     images_per_second: float = 0.0
+    searched: Metric = METRICS["val_accuracy"]
     best: float | None = None
     best_trial: str = ""
     waits_for: str = ""
@@ -63,7 +64,7 @@ class SweepStatus:
             *([f"{failed} failed"] if failed else []),
             f"{self.epochs} epochs",
             *([self._speed()] if self.images_per_second else []),
-            *([f"best {METRICS['val_accuracy'].show(self.best)}"] if self.best is not None else []),
+            *([f"best {self.searched.show(self.best)}"] if self.best is not None else []),
             *([self._left()] if self.left is not None else []),
         ]
         return " · ".join(parts)
@@ -78,8 +79,8 @@ class SweepStatus:
         grid.add_row(told, ProgressBar(total=max(self.planned, 1), completed=self.ended, width=bar))
         grid.add_row("phase", STAGES[self.phase])
         grid.add_row("trials", self._trials())
-        best = METRICS["val_accuracy"].show(self.best)
-        grid.add_row("best", f"{best} validation, trial {self.best_trial}" if self.best is not None else "–")
+        best = f"{self.searched.show(self.best)} validation" + f" {self.searched.short}".removesuffix(" accuracy")
+        grid.add_row("best", f"{best}, trial {self.best_trial}" if self.best is not None else "–")
         grid.add_row("speed", f"{self.epochs} epochs, {self._speed() if self.images_per_second else '–'}")
         times = [duration(self.elapsed)] if self.elapsed is not None else []
         grid.add_row("time", ", ".join(times + ([self._left()] if self.left is not None else [])) or "–")

@@ -114,7 +114,7 @@ def repeats(scenario: Scenario, n: int, seed: int, asked: Estimands | None = Non
     rng = np.random.default_rng(stream(seed, "calibrate", scenario.world, scenario.design, scenario.seeds))
     for start in range(0, n, CHUNK):
         values = confirm_values(scenario.truth, arms, plan.seeds, min(CHUNK, n - start), rng)
-        lost = collapsed(values, plan.collapse * plan.chosen_val_accuracy)
+        lost = collapsed(values, plan.floor)
         yield analyse(asked, np.where(lost, np.nan, values), plan.alpha, plan.least_effect)
 
 

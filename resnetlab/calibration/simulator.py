@@ -21,6 +21,7 @@ from resnetlab.experiment.messages import Ending, Report, Task
 from resnetlab.storage.schema import KEYS, schema
 from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
 from resnetlab.study.seeding import stream
+from resnetlab.study.trial_config import of_images
 
 if TYPE_CHECKING:
     from resnetlab.sweep.state_machine import Sweep
@@ -145,7 +146,7 @@ def confirm_rows(plan: Any, values: np.ndarray, epochs: int = 15) -> list[dict[s
                 "seed_block": block,
                 "epochs_run": epochs - 1 if lost else epochs,
                 "epochs_allowed": epochs,
-                plan.metric: None if lost else float(value),
+                plan.metric.name: None if lost else float(value),
             }
         )
     return rows
@@ -250,7 +251,7 @@ def _report(trial: _Running) -> Report:
     value = float(played.val[epoch - 1])
     record = EpochRecord(
         epoch=epoch, train_loss=3 * (1 - value), train_accuracy=value, val_loss=3 * (1 - value), val_accuracy=value,
-        lr=float(task.config.lr), train_seconds=_pace(task), eval_seconds=0.1, images_per_second=1000.0,
+        lr=float(of_images(task.config).lr), train_seconds=_pace(task), eval_seconds=0.1, images_per_second=1000.0,
         peak_memory=2**28,
     )  # fmt: skip
     test = _test(played.test) if epoch == task.config.epochs and task.test else None

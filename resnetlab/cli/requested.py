@@ -40,7 +40,8 @@ def requested_study(name: str, overrides: Mapping[str, Any], settings: Sequence[
     if study.arms and "search.trials" in given:
         raise BadRequest(f"--trials {given['search.trials']}: {path} names its arms, so that nothing is explored")
     try:
-        check(study.dataset)
+        if study.dataset is not None:
+            check(study.dataset)
     except BadRequest as error:
         raise BadRequest(f"{path}: {error}") from None
     return study

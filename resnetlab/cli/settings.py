@@ -25,7 +25,10 @@ TYPE_NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "
 def list_settings(own: Sequence[Part] = ()) -> None:
     """Print the names of the included studies, each section of a study file, and the settings of `own` parts."""
     print("studies:", ", ".join(study_names()))
+    task = any(part.key == "experiment" for part in own)
     for section, model in SECTIONS.items():
+        if task and model in (DataConfig, TrialConfig):
+            continue  # all its settings are those of the task
         print(f"\n{section}:")
         for name, field in model.model_fields.items():
             default = field.default
@@ -36,7 +39,7 @@ def list_settings(own: Sequence[Part] = ()) -> None:
             shown = "required" if field.is_required() else f"default {default}"
             description = f": {field.description}" if field.description else ""
             print(f"  {name} ({_type_name(field.annotation)}, {shown}){description}")
-    joined = Joined(tuple(own), built_in())
+    joined = Joined(tuple(own), built_in(tuple(own)))
     for part in own:
         print(f"\n{part.key} {part.text}:")
         for keyword, setting in part.settings.items():

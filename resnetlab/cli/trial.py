@@ -15,8 +15,7 @@ from resnetlab import console
 from resnetlab.cli import options
 from resnetlab.cli.exit_codes import report_errors
 from resnetlab.commands import short
-from resnetlab.errors import NotReproduced
-from resnetlab.experiment.metrics import METRICS
+from resnetlab.errors import BadRequest, NotReproduced
 from resnetlab.paths import user_path, writable_folder
 from resnetlab.wording import plural
 
@@ -83,7 +82,12 @@ def rerun_trial(
     if export_to is not None:
         from resnetlab.vision.training.export import export
 
-        about = {"study": row["study"], "epochs": outcome.training.epoch, outcome.metric: outcome.measured}
+        if outcome.training is None or outcome.dataset is None:
+            raise BadRequest(
+                "--export: exports networks of the built-in experiment (allowed: none for a task of your own)"
+            )
+        known = {outcome.metric.name: outcome.measured} if outcome.metric else {}
+        about = {"study": row["study"], "epochs": outcome.epochs} | known
         files = export(outcome.training, outcome.dataset.classes, export_to, about)
         say(f"exported: {', '.join(file.name for file in files)} in {short(str(export_to))}")
     if as_json:
@@ -99,7 +103,7 @@ def judge(place: str, outcome: Rerun) -> tuple[str, bool]:
     the difference that two seeds show in 95% of cases in this folder.
     """
     if outcome.identical:
-        predictions = " and every test prediction" if outcome.metric == "test_accuracy" else ""
+        predictions = " and every test prediction" if outcome.tested and outcome.training is not None else ""
         epochs = plural(outcome.compared, "epoch")
         return f"identical: every recorded number of {epochs}{predictions}, to the last bit", True
     if not outcome.compared and not outcome.differences:
@@ -110,21 +114,26 @@ def judge(place: str, outcome: Rerun) -> tuple[str, bool]:
         return "\n".join(lines), False
     lines.append(f"changed since: {'; '.join(outcome.changed) or 'nothing that is recorded'}")
     if math.isnan(outcome.measured - outcome.recorded):
-        return "\n".join([*lines, "no accuracy to compare"]), False
+        return "\n".join([*lines, "no result to compare"]), False
     line, reproduced = _against_seed_noise(place, outcome)
     return "\n".join([*lines, line]), reproduced
 
 
 def _against_seed_noise(place: str, outcome: Rerun) -> tuple[str, bool]:
-    """The accuracy's difference from the record beside the spread of seeds, and whether it is within it."""
+    """The result's difference from the record beside the spread of seeds, and whether it is within it."""
     from resnetlab.analysis.confirm.power import seed_noise
     from resnetlab.analysis.results import Results
 
+    metric = outcome.metric
+    assert metric is not None
     difference = outcome.measured - outcome.recorded
-    epoch = None if outcome.metric == "test_accuracy" else outcome.training.epoch
-    noise = seed_noise(Results.open(place), outcome.metric, epoch, without=outcome.row["trial_id"])
-    label = METRICS[outcome.metric].label.lower()
-    found = f"{label} differs by {METRICS['effect'].scale * difference:+.2f} points from the recorded one"
+    epoch = None if outcome.tested else outcome.epochs
+    noise = seed_noise(Results.open(place), metric.name, epoch, without=outcome.row["trial_id"])
+
+    def size(value: float, sign: str = "") -> str:
+        return f"{metric.scale * value:{sign}.{metric.digits}f} {metric.effect.unit}".rstrip()
+
+    found = f"{metric.words} differs by {size(difference, '+')} from the recorded one"
     if not noise.known:
         return f"{found}; seed noise was not measured in this folder, so it cannot be judged", False
     limit = noise.between_two()
@@ -132,5 +141,5 @@ def _against_seed_noise(place: str, outcome: Rerun) -> tuple[str, bool]:
     runs = f"{noise.runs} runs of {plural(noise.arms, 'arm')}"
     return (
         f"{'within' if reproduced else 'beyond'} the measured seed noise: {found}; "
-        f"two seeds differ by up to {100 * limit:.2f} points in 95% of cases ({runs})"
+        f"two seeds differ by up to {size(limit)} in 95% of cases ({runs})"
     ), reproduced

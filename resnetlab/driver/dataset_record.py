@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnetlab.errors import BadData
@@ -18,9 +18,16 @@ from resnetlab.vision.data.dataset import changes
 
 
 def starts(study: Study) -> dict[str, TrialConfig]:
-    """Configs that between them name every dataset of the study: of each named arm, or of the baseline as ``."""
+    """Configs that between them name every dataset of the study: of each named arm, or of the baseline as ``. None of a
+    task's."""
     names = tuple(study.arms) or ("",)
-    return {name: study.arm_config(name, seed=0) if name else study.baseline_config(seed=0) for name in names}
+    configs = {name: study.arm_config(name, seed=0) if name else study.baseline_config(seed=0) for name in names}
+    return {name: config for name, config in configs.items() if isinstance(config, TrialConfig)}
+
+
+def known(datasets: Mapping[str, Dataset]) -> dict[str, tuple[str, Sequence[str]]]:
+    """Content hash and classes of each dataset; both are empty for a task, which has data of its own."""
+    return {key: (found.hash, found.classes) for key, found in datasets.items()} or {"": ("", ())}
 
 
 def compared(folder: ResultsFolder, study: Study, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
@@ -28,6 +35,8 @@ def compared(folder: ResultsFolder, study: Study, datasets: Mapping[str, Dataset
 
     Raises BadData where the folder's rows are of data that has changed since, naming the classes that came and went.
     """
+    if study.experiment:
+        return {}
     configs = {data_key(config): config for config in starts(study).values()}
     first, *others = configs
     content = _facts(study, configs[first], datasets[first])

@@ -17,7 +17,7 @@ from resnetlab.study.grid import combinations
 from resnetlab.study.records import ModelFacts, bad_rows_said
 from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import MODEL_SETTINGS, READS, TrialConfig
+from resnetlab.study.trial_config import MODEL_SETTINGS, READS, RunConfig, TrialConfig, of_images
 from resnetlab.sweep.state_machine import Stage
 from resnetlab.sweep.task import data_key
 from resnetlab.vision import architecture
@@ -37,11 +37,14 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     yield f"{study.name}: {study.title}"
     if study.question:
         yield f"  {study.question}"
+    if study.experiment:
+        yield f"task: {study.experiment}, searched for: {study.searched.words}, confirmed: {study.confirmed.words}"
     for config in {data_key(config): config for config in configs.values()}.values():
         yield _data(study, config, datasets[data_key(config)])
         for line in notes(study, config, datasets[data_key(config)]):
             yield f"  {line}"
-    if bad := datasets[data_key(next(iter(configs.values())))].notes.get("bad rows"):
+    first = next(iter(datasets.values()), None)
+    if first is not None and (bad := first.notes.get("bad rows")):
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
     yield f"each trial gets {asked(study.resources)}, and {plural(threads, 'thread')}"
@@ -56,13 +59,17 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     if study.confirm.pilot:
         said = f"{study.confirm.pilot} runs of the baseline: {pilot_epochs(study)} epochs"
         yield f"pilot: {'' if 'pilot' in parts else left_out}{said}"
-    if study.arms:
+    if study.arms and study.experiment:
+        yield f"arms: {', '.join(study.arms)}"
+    elif study.arms:
         yield from _arms(study, configs, datasets)
     else:
         corners = list(corners_of(study))
         yield from _explore(study, corners, "" if "explore" in parts else left_out)
     yield from confirm_stage(study, "" if "confirm" in parts else left_out)
-    if study.arms:
+    if study.experiment:
+        yield f"cost: at most {epochs_of(study, parts):,} epochs"
+    elif study.arms:
         yield _cost_of_arms(study, configs, datasets, parts)
     else:
         yield from _models(study, datasets[data_key(configs[""])], corners, parts)
@@ -110,7 +117,7 @@ def _cost_of_arms(
 
     total = 0.0
     if "pilot" in parts and study.confirm.pilot:
-        total += study.confirm.pilot * work(study.baseline_config(seed=0))
+        total += study.confirm.pilot * work(of_images(study.baseline_config(seed=0)))
     if "confirm" in parts:
         total += study.confirm.seeds * sum(map(work, configs.values()))
     return (
@@ -210,7 +217,7 @@ def confirm_epochs(study: Study) -> int:
     return study.confirm.seeds * sum(config.epochs for config in _configs(study, sketch(study)))
 
 
-def _configs(study: Study, plan: Plan) -> list[TrialConfig]:
+def _configs(study: Study, plan: Plan) -> list[RunConfig]:
     """One config for each arm."""
     return [config for *_, config in islice(plan.trials(study), len(plan.arms))]
 
@@ -218,7 +225,7 @@ def _configs(study: Study, plan: Plan) -> list[TrialConfig]:
 def _models(study: Study, dataset: Dataset, corners: list[dict[str, Any]], parts: Collection[str]) -> Iterator[str]:
     looked_at = _ARCHITECTURE | study.trial_type.own.names.keys()
     shapes = _shapes(corners, looked_at)
-    configs = [study.config(values, seed=0) for values in shapes.values()]
+    configs = [of_images(study.config(values, seed=0)) for values in shapes.values()]
     found = list(zip(_all_facts(study, configs, dataset), shapes.values(), strict=True))
     ordered = sorted(found, key=lambda item: item[0].parameters)
     for word, (facts, values) in (("smallest", ordered[0]), ("largest", ordered[-1])):
@@ -227,7 +234,7 @@ def _models(study: Study, dataset: Dataset, corners: list[dict[str, Any]], parts
             f"{word} model: {facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds an image"
             + (f" ({levels})" if levels else "")
         )
-    baseline = _facts(study, study.baseline_config(seed=0), dataset)
+    baseline = _facts(study, of_images(study.baseline_config(seed=0)), dataset)
     train = len(dataset.split("train", stream(study.seed, "split")))
     epochs = epochs_of(study, parts)
     work = 3 * baseline.multiply_adds * train * epochs
@@ -247,7 +254,7 @@ def own_networks(study: Study) -> list[TrialConfig]:
     if study.arms:
         return []
     points = _shapes(corners_of(study), _ARCHITECTURE | study.trial_type.own.names.keys()).values()
-    return [config for values in points if (config := study.config(values, seed=0)).model not in READS]
+    return [config for values in points if (config := of_images(study.config(values, seed=0))).model not in READS]
 
 
 def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
@@ -256,7 +263,7 @@ def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
     def cost(config: TrialConfig) -> int:
         return _facts(study, config, datasets[data_key(config)]).multiply_adds * config.batch_size
 
-    corners = [] if study.arms else [study.config(values, seed=0) for values in corners_of(study)]
+    corners = [] if study.arms else [of_images(study.config(values, seed=0)) for values in corners_of(study)]
     return max([*starts(study).values(), *corners], key=cost)
 
 
@@ -306,7 +313,7 @@ def arm_facts(study: Study, shape: tuple[int, int, int], classes: int) -> dict[s
     """Parameters of each named arm's network for images of `shape` (H, W, C) and so many classes."""
     found: dict[str, dict[str, float]] = {}
     for name in study.arms:
-        config = study.arm_config(name, seed=0)
+        config = of_images(study.arm_config(name, seed=0))
         counted = _size(study, config, shape, classes)
         found[name] = {"parameters": counted.parameters, "trainable": counted.trainable}
     return found

@@ -18,7 +18,7 @@ from resnetlab.errors import BadRequest
 from resnetlab.study import Study
 from resnetlab.study.frozen import digest
 from resnetlab.study.space import Factor
-from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, PLACES, DataConfig, TrialConfig
+from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, PLACES, DataConfig, RunConfig, TrialConfig, of_images
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import label_of
 
@@ -32,7 +32,8 @@ def check(study: Study) -> None:
     """BadRequest where two arms of the study train alike, or a factor changes nothing at any levels of the others."""
     if study.arms:
         _check_arms(study)
-        _check_places(study)
+        if not study.experiment:
+            _check_places(study)
     else:
         for factor in study.space.factors:
             _check_factor(study, factor)
@@ -52,7 +53,7 @@ def _check_places(study: Study) -> None:
     """BadRequest where two arms ask for the same data at two places: data is known by its settings and its bytes."""
     seen: dict[str, tuple[str, DataConfig]] = {}
     for name in study.arms:
-        config = study.arm_config(name, seed=0)
+        config = of_images(study.arm_config(name, seed=0))
         first, data = seen.setdefault(data_key(config), (name, config.data))
         for key in ("root", "font_dir"):
             here, there = getattr(config.data, key), getattr(data, key)
@@ -63,8 +64,10 @@ def _check_places(study: Study) -> None:
                 )
 
 
-def _key(config: TrialConfig) -> str:
+def _key(config: RunConfig) -> str:
     """What a trial trains: its config with the label that is learned, also where that is the dataset's default."""
+    if not isinstance(config, TrialConfig):
+        return config.trial_id
     return digest(config.identity() | {"data": config.data.identity() | {"label": label_of(config.data)}})
 
 
@@ -91,8 +94,10 @@ def _data_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Itera
             yield f"data.{key}={other.get(key, one.get(key))} has no effect ({why})"
 
 
-def _reason(config: TrialConfig, name: str, value: Any) -> str:
+def _reason(config: RunConfig, name: str, value: Any) -> str:
     """Why `value` of a setting makes no difference to `config`."""
+    if not isinstance(config, TrialConfig):
+        return "it is so without being said" if getattr(config, name) == value else "nothing reads it here"
     if name in config.own.names and name not in config.own.read(config.__dict__) and name not in config.reads:
         return "no part of it that is used reads it"
     if name in APPLIES and getattr(config, name) is None:
@@ -111,7 +116,7 @@ def _reason(config: TrialConfig, name: str, value: Any) -> str:
 
 def _check_factor(study: Study, factor: Factor) -> None:
     """BadRequest where some values of the factor can be compared, and wherever they can they train alike."""
-    alike: list[TrialConfig] = []
+    alike: list[RunConfig] = []
     for values in _surroundings(study, factor):
         index = factor.branch(values)
         if index is None:
@@ -152,7 +157,7 @@ def _drawn(choices: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
     return [tuple(rng.choice(levels) for levels in choices) for _ in range(MOST)]
 
 
-def _configs(study: Study, values: Mapping[str, Any], name: str, levels: Sequence[Any]) -> Iterator[TrialConfig]:
+def _configs(study: Study, values: Mapping[str, Any], name: str, levels: Sequence[Any]) -> Iterator[RunConfig]:
     for level in levels:
         try:
             yield study.config(study.space.active({**values, name: level}), seed=0)

@@ -16,7 +16,7 @@ from resnetlab.storage.layout import WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.study import Study
-from resnetlab.study.trial_config import MODEL_SETTINGS, TrialConfig
+from resnetlab.study.trial_config import MODEL_SETTINGS, RunConfig, TrialConfig
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import Dataset
 from resnetlab.vision.training.kept_weights import by_name, kept
@@ -128,15 +128,16 @@ def _names(study: Study) -> set[str]:
 def _starting(study: Study) -> Iterator[tuple[str, TrialConfig]]:
     """Name and config of every network that starts from a file: the arms', or all combinations of the levels that a
     network depends on."""
-    found: Iterable[tuple[str, TrialConfig]]
+    found: Iterable[tuple[str, RunConfig]]
     if study.arms:
         found = ((f"arm {name}", study.arm_config(name, seed=0)) for name in study.arms)
     else:
         found = _combinations(study)
-    return ((name, config) for name, config in found if config.weights.startswith("file:"))
+    images = ((name, config) for name, config in found if isinstance(config, TrialConfig))
+    return ((name, config) for name, config in images if config.weights.startswith("file:"))
 
 
-def _combinations(study: Study) -> Iterator[tuple[str, TrialConfig]]:
+def _combinations(study: Study) -> Iterator[tuple[str, RunConfig]]:
     factors = [f for f in study.space.factors if f.compared and f.name in {"weights", "model", *MODEL_SETTINGS}]
     for levels in islice(product(*(factor.levels for factor in factors)), MOST):
         values = dict(zip((factor.name for factor in factors), levels, strict=True))

@@ -139,6 +139,7 @@ class LiveView:
             waits_for=sweep.waits_for,
             epochs=progress.epochs,
             images_per_second=progress.images_per_second,
+            searched=progress.searched,
             best=progress.best,
             best_trial=progress.best_trial,
             elapsed=elapsed,

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnetlab.driver import initial_weights, own_code
-from resnetlab.errors import BadData, BadRequest
+from resnetlab.errors import BadData, BadRequest, FolderRefused
+from resnetlab.experiment.own import scores
 from resnetlab.provenance import git_revision, versions
 from resnetlab.storage.layout import WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
+from resnetlab.study import Study, build_study
+from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase
-from resnetlab.study.trial_config import DataConfig, TrialConfig, trial_type
+from resnetlab.study.trial_config import DataConfig, RunConfig, TrialConfig, of_images, trial_type
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.training.kept_weights import by_name, kept
 from resnetlab.wording import plural
@@ -44,18 +47,26 @@ class Place:
 class Rerun:
     """A trial run again. ending: why it ended early, in words. compared: epochs that were recorded; differences: values
     that are not those recorded, in the order of training; changed: what is no longer as it was (versions, code, …).
-    metric: the number that the trial is known by, `recorded` and `measured` its values, fractions."""
+    metric: the number that the trial is known by, `recorded` and `measured` its values. epochs: that were run now;
+    device: `cpu` or `cuda`. training, dataset: None where the trial was a study's own task."""
 
     row: Mapping[str, Any]
-    training: Training
-    dataset: Dataset
+    training: Training | None
+    dataset: Dataset | None
+    epochs: int
+    device: str
     ending: str = ""
     compared: int = 0
     differences: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    metric: str = ""
+    metric: Metric | None = None
     recorded: float = math.nan
     measured: float = math.nan
+
+    @property
+    def tested(self) -> bool:
+        """The number is of the test split."""
+        return self.metric is not None and self.metric.name.startswith("test_")
 
     @property
     def identical(self) -> bool:
@@ -65,10 +76,10 @@ class Rerun:
     @property
     def must_be_identical(self) -> bool:
         """On a CPU the same versions give the same bits; where nothing has changed, seeds explain no difference."""
-        return self.training.device.type == "cpu" and not self.changed
+        return self.device == "cpu" and not self.changed
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts: what came out, and what was recorded. Accuracies are fractions."""
+        """For scripts: what came out, and what was recorded, as in the tables."""
         return {
             "trial_id": self.row["trial_id"],
             "number": self.row["number"],
@@ -76,7 +87,7 @@ class Rerun:
             "epochs_compared": self.compared,
             "differences": self.differences,
             "changed": self.changed,
-            "metric": self.metric or None,
+            "metric": self.metric.name if self.metric else None,
             "recorded": None if math.isnan(self.recorded) else self.recorded,
             "measured": None if math.isnan(self.measured) else self.measured,
         }
@@ -113,62 +124,72 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
     """
     from resnetlab.vision.training.loop import Diverged
 
-    training, dataset = _start(folder, row, place, say)
+    study = _study(folder, row)
+    if study.experiment:
+        from resnetlab.driver.rerun_task import rerun_task
+
+        return rerun_task(folder, row, study, place, say)
+    training, dataset = _start(folder, row, study, place, say)
+    metric, columns = study.searched, [*COMPARED, *(f"val_{score}" for score in training.measured)]
     epochs = row["epochs_run"] or 0
-    recorded = _epochs(folder, row["trial_id"])
+    recorded = recorded_epochs(folder, row["trial_id"])
     differences, ending = [], ""
     again = epochs + (row["status"] == "diverged")  # the epoch in which it diverged left no row
     try:
         for epoch in range(1, again + 1):
             now = training.run_epoch().as_row()
             then = recorded.get(epoch)
-            differences += _differences(epoch, then, now)
-            beside = f" (recorded: {100 * then['val_accuracy']:.2f} %)" if then else ""
-            say(f"epoch {epoch} of {again}: validation accuracy {100 * now['val_accuracy']:.2f} %{beside}")
+            differences += differences_of(epoch, then, now, columns)
+            beside = f" (recorded: {metric.show(then[metric.name])})" if then else ""
+            say(f"epoch {epoch} of {again}: {metric.words} {metric.show(now[metric.name])}{beside}")
     except Diverged as error:
         ending = str(error)
         say(ending)
     if (row["status"] == "diverged") != bool(ending):
         differences.append(f"recorded as {row['status']}, {'diverged' if ending else 'did not diverge'} now")
-    found = Rerun(row, training, dataset, ending, len(recorded), differences, _changed(row, training))
-    return _with_result(folder, found, say)
+    device = training.device.type
+    changed = changes(row, device)
+    found = Rerun(row, training, dataset, training.epoch, device, ending, len(recorded), differences, changed)
+    return _with_result(folder, found, training, study, say)
 
 
-def _with_result(folder: ResultsFolder, found: Rerun, say: Say) -> Rerun:
-    """With the number that the trial is known by: its test accuracy, where it has one, else its last validation
-    accuracy."""
-    row, training = found.row, found.training
+def _with_result(folder: ResultsFolder, found: Rerun, training: Training, study: Study, say: Say) -> Rerun:
+    """With the number that the trial is known by: on the test split, where it has one, else its last on the
+    validation split."""
+    row = found.row
     if found.ending or training.epoch == 0:
         return found
-    metric, then, now = "val_accuracy", row["val_accuracy"], training.history[-1].val_accuracy
+    metric = study.searched
+    then, now = row[metric.name], training.history[-1].as_row()[metric.name]
     differences = list(found.differences)
     if row["test_accuracy"] is not None and training.epoch == training.config.epochs:
         result = training.test()
-        metric, then, now = "test_accuracy", row["test_accuracy"], result.accuracy
-        say(f"test accuracy {100 * now:.2f} % (recorded: {100 * then:.2f} %)")
+        metric, values = study.confirmed, {"test_accuracy": result.accuracy, "test_loss": result.loss, **result.metrics}
+        then, now = row[metric.name], values[metric.name]
+        say(f"{metric.words} {metric.show(now)} (recorded: {metric.show(then)})")
         differences += [
-            f"{name}: {was!r} recorded, {is_!r} now"
-            for name, was, is_ in (("test_accuracy", then, now), ("test_loss", row["test_loss"], result.loss))
-            if was != is_
+            f"{name}: {row[name]!r} recorded, {value!r} now" for name, value in values.items() if row[name] != value
         ]
         differences += _other_predictions(folder, row["trial_id"], result)
     recorded = math.nan if then is None else then
     return replace(found, differences=differences, metric=metric, recorded=recorded, measured=now)
 
 
-def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say) -> tuple[Training, Dataset]:
+def _start(
+    folder: ResultsFolder, row: Mapping[str, Any], study: Study, place: Place, say: Say
+) -> tuple[Training, Dataset]:
     import torch
 
     from resnetlab.vision.training.loop import Training
 
     how = json.loads(row["settings"] or "{}")
-    own = (folder.read_json("study.json") or {}).get("own") or {}
-    kind, code = TrialConfig, None
-    if own.get("parts"):
-        described, source = own_code.kept(folder, how.get("code", own["source"]))
+    kind: type[RunConfig] = TrialConfig
+    code = None
+    if study.own.parts:
+        described, source = own_code.kept(folder, how.get("code", study.own.source))
         say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
         kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
-    config = kind.model_validate_json(row["config"])
+    config = of_images(kind.model_validate_json(row["config"]))
     dataset = _data(config, row, place)
     device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else "cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -181,7 +202,16 @@ def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say
     if config.weights != "none" and (mine := known.get(by_name(config.model, config.weights))):
         weights = kept(folder, mine)
     threads, compile = row["threads"] or 1, how.get("compile", False)
-    return Training(config, dataset, device, threads, None, weights, compile=compile, code=code), dataset
+    asked = scores(study.scored, code)
+    training = Training(config, dataset, device, threads, None, weights, compile=compile, code=code, scores=asked)
+    return training, dataset
+
+
+def _study(folder: ResultsFolder, row: Mapping[str, Any]) -> Study:
+    content = folder.read_json("study.json")
+    if content is None:
+        raise FolderRefused(f"{folder.url}: has no study.json, which says what trial {row['trial_id']} is judged by")
+    return build_study(content, f"{folder.url}/study.json")
 
 
 def _data(config: TrialConfig, row: Mapping[str, Any], place: Place) -> Dataset:
@@ -221,7 +251,7 @@ def _weights(folder: ResultsFolder, config: TrialConfig, place: Place, say: Say)
         ) from None
     say(f"it starts from trial {wanted}, whose weights are not in the folder: that is run again first")
     source = rerun(folder, row, place, say)
-    if source.ending or source.training.epoch < source.training.config.epochs:
+    if source.training is None or source.dataset is None or source.epochs < source.training.config.epochs:
         raise BadRequest(f"trial {wanted}, from which it starts, did not reach its full budget: {source.ending}")
     from resnetlab.vision.training.transfer import backbone
 
@@ -230,7 +260,7 @@ def _weights(folder: ResultsFolder, config: TrialConfig, place: Place, say: Say)
     return left
 
 
-def _epochs(folder: ResultsFolder, trial_id: str) -> dict[int, dict[str, Any]]:
+def recorded_epochs(folder: ResultsFolder, trial_id: str) -> dict[int, dict[str, Any]]:
     table = read_table(folder, "epochs")
     rows = [] if table is None else table.filter(_equal(table, trial_id)).to_pylist()
     return {row["epoch"]: row for row in rows}
@@ -242,12 +272,14 @@ def _equal(table: Any, trial_id: str) -> Any:
     return pc.equal(table["trial_id"], trial_id)
 
 
-def _differences(epoch: int, then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+def differences_of(
+    epoch: int, then: Mapping[str, Any] | None, now: Mapping[str, Any], columns: Iterable[str]
+) -> list[str]:
     if then is None:
         return []
     return [
         f"epoch {epoch}, {name}: {then[name]!r} recorded, {now[name]!r} now"
-        for name in COMPARED
+        for name in columns
         if then[name] != now[name]
     ]
 
@@ -263,7 +295,7 @@ def _other_predictions(folder: ResultsFolder, trial_id: str, result: Any) -> lis
     return [f"{other:,} of {len(then):,} test images get another class"] if other else []
 
 
-def _changed(row: Mapping[str, Any], training: Training) -> list[str]:
+def changes(row: Mapping[str, Any], device: str) -> list[str]:
     """What is not as it was when the trial was recorded and may move its numbers."""
     then, now = json.loads(row["versions"] or "{}"), versions()
     found = [
@@ -277,8 +309,8 @@ def _changed(row: Mapping[str, Any], training: Training) -> list[str]:
     if row["git_revision"] and code and row["git_revision"] != code:
         found.append(f"code {row['git_revision']} then, {code} now")
     cpu = str(row["device"] or "").startswith("cpu")
-    if row["device"] and cpu != (training.device.type == "cpu"):
-        found.append(f"on {row['device']} then, on {training.device.type} now")
+    if row["device"] and cpu != (device == "cpu"):
+        found.append(f"on {row['device']} then, on {device} now")
     if row["phase"] == Phase.CONFIRM and row["restarts"]:
         found.append(f"it was resumed from a checkpoint {plural(row['restarts'], 'time')}")
     return found

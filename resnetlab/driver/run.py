@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnetlab.commands import whereabouts
 from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request
-from resnetlab.driver.dataset_record import compared, noted, starts
+from resnetlab.driver.dataset_record import compared, known, noted, starts
 from resnetlab.driver.live_view import LiveView
 from resnetlab.errors import (
     BadRequest,
@@ -92,7 +93,8 @@ def results_folder(study: Study, storage: str) -> ResultsFolder:
 
 def _open_store(folder: ResultsFolder, study: Study) -> Store:
     try:
-        return Store(folder, study.columns, lambda line: print(line, file=sys.stderr, flush=True), study.own_columns)
+        say = partial(print, file=sys.stderr, flush=True)
+        return Store(folder, study.columns, say, study.own_columns, study.measures)
     except StorageLost:
         raise
     except OSError as error:
@@ -106,6 +108,8 @@ def _absolute(study: Study) -> Study:
         given = {name: data[name] for name in ("root", "font_dir") if data.get(name) is not None}
         return {name: str(user_path(place, f"{option}.{name}")) for name, place in given.items()}
 
+    if study.dataset is None:
+        return study
     dataset = study.dataset.model_copy(update=places(study.dataset.model_dump(), "dataset"))
     arms = {
         name: arm | ({"data": arm["data"] | places(arm["data"], f"arms.{name}.data")} if "data" in arm else {})
@@ -173,7 +177,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     request.check_sizes(study, datasets)
     content = compared(folder, study, datasets)
     initial_weights.check(study, datasets, weights, folder)
-    if study.own.parts:
+    if study.own.parts and not study.experiment:
         from resnetlab.driver.dry_run import own_networks
 
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
@@ -193,11 +197,11 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
     fresh = not folder.exists()
     store = _open_store(folder, study)
     try:
-        _write_study(store, study, {found.hash for found in datasets.values()})
+        data = known(datasets)
+        _write_study(store, study, {content_hash for content_hash, _ in data.values()})
         folder.write_json("data.json", content)
         own_code.keep(folder, study, taken.changed)
         kept_weights.keep(folder, taken.weights)
-        data = {key: (found.hash, found.classes) for key, found in datasets.items()}
         sweep = Sweep(study, store, _facts(), data, options.stage, code_version(), retry=options.retry_failed)
         shown = watch(sweep)
         for line in noted(content):
@@ -295,6 +299,8 @@ def _context(asked: preflight.Asked, sweep: Sweep, gpus: float, shared: bool) ->
         every_epoch=shared,
         contents=initial_weights.contents(asked.folder, sweep.store.trials.values()),
         code=own_code.version(sweep.study),
+        metrics=sweep.study.scored,
+        numbers=tuple(sweep.study.numbers),
     )
 
 
@@ -396,7 +402,8 @@ class _Session:
         self._folder = folder
         self._began = self._written = time.monotonic()
         self._earlier = (folder.read_json("sweep.json") or {}).get("sessions", [])
-        here = whereabouts(folder.path, study.dataset.root or study.dataset.font_dir)
+        data = study.dataset
+        here = whereabouts(folder.path, None if data is None else data.root or data.font_dir)
         self._content: dict[str, Any] = provenance() | here | {"started": datetime.now(UTC).isoformat(), "ended": None}
 
     def note(self, more: Mapping[str, Any]) -> None:

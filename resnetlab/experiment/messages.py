@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resnetlab.errors import END_THE_SWEEP, ResnetlabError
-from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
-from resnetlab.study.trial_config import DataConfig, TrialConfig
+from resnetlab.errors import END_THE_SWEEP, BadRequest, ResnetlabError
+from resnetlab.study.parts import Part
+from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch, TaskTest, TestResult
+from resnetlab.study.trial_config import DataConfig, RunConfig, starts_from
 
 Cell = str | int | float | bool | None  # of a table
 MOST_TRACEBACK = 20_000  # characters of it that are kept
@@ -26,7 +27,7 @@ class Task:
     """
 
     trial_id: str
-    config: TrialConfig
+    config: RunConfig
     phase: Phase
     test: bool
     data_hash: str = ""
@@ -37,7 +38,7 @@ class Task:
     @property
     def source(self) -> str | None:
         """The trial whose weights it starts from."""
-        kind, _, trial_id = self.config.weights.partition(":")
+        kind, _, trial_id = starts_from(self.config).partition(":")
         return trial_id if kind == "trial" else None
 
 
@@ -47,8 +48,9 @@ class TrialContext:
 
     versions: of the packages that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch
     may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
-    name` of torchvision's weights that the results folder holds. code: hash of
-    the study's own, which the results folder holds.
+    name` of torchvision's weights that the results folder holds. code: hash of the study's own, which the results
+    folder holds. metrics: that an evaluation computes besides accuracy and loss, a built-in one by its name.
+    numbers: that the study's own task has declared.
     """
 
     folder: str  # path or URL of the results folder
@@ -61,6 +63,8 @@ class TrialContext:
     every_epoch: bool = False
     contents: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
+    metrics: tuple[str | Part, ...] = ()
+    numbers: tuple[str, ...] = ()
 
     @property
     def code_place(self) -> Path:
@@ -105,7 +109,7 @@ class Ending:
         if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
             return cls(Status.OUT_OF_MEMORY, text, trace)
         if isinstance(error, ResnetlabError):
-            return cls(Status.FAILED, str(error), trace)
+            return cls(Status.FAILED, str(error), "" if isinstance(error, BadRequest) and code else trace)
         if code is not None and (own := _own_frames(error, code)):
             shown = "".join(["Traceback (most recent call last):\n", *traceback.format_list(own), text])
             place = f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}"
@@ -138,10 +142,10 @@ class Report:
     spent in the epoch and on the test split. test: at the full budget, where the task asks for it.
     """
 
-    epochs: tuple[EpochRecord, ...] = ()
+    epochs: tuple[EpochRecord | TaskEpoch, ...] = ()
     columns: Mapping[str, Cell] = field(default_factory=dict)
     note: str = ""
     restarted: bool = False
     busy_seconds: float = 0.0
     ending: Ending | None = None
-    test: TestResult | None = None
+    test: TestResult | TaskTest | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -23,22 +23,33 @@ from resnetlab.experiment.part_settings import PartSettings
 from resnetlab.experiment.protocol import KINDS, Kind
 from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
+from resnetlab.experiment.scores import Score, own_score
 from resnetlab.experiment.source import Source
 from resnetlab.study import Study, legacy, load_study
 from resnetlab.study.frozen import Frozen
+from resnetlab.study.numbers import Number
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, OwnData, Part, Setting
-from resnetlab.study.trial_config import ALWAYS_READ, CHOICES, DataConfig, Dataset, TrialConfig, built_in
-from resnetlab.study.yaml_io import explain, suggestion
+from resnetlab.study.trial_config import (
+    ALWAYS_READ,
+    CHOICES,
+    DataConfig,
+    Dataset,
+    RunConfig,
+    TaskConfig,
+    built_in,
+)
+from resnetlab.study.yaml_io import explain, first_problem, suggestion
 
 BUILT_IN: dict[str, tuple[str, ...]] = {key: get_args(choices) for key, choices in CHOICES.items()} | {
     "augment": (NONE,),
     "dataset.name": get_args(Dataset),
     "metrics": tuple(SCORES),
+    "experiment": (),
 }
 OF_KEY: dict[str, Kind] = {kind.key: kind for kind in KINDS.values()}
 DATA = "dataset.name"
 PARTS = tuple(
-    key for key in BUILT_IN if key not in ("metrics", DATA)
+    key for key in BUILT_IN if key not in ("metrics", "experiment", DATA)
 )  # keys at the top of a study that are settings of each trial
 LOOK = f"{__name__}:described"
 
@@ -57,9 +68,11 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     cannot be such a part.
     """
     held: dict[tuple[str, str], Reference] = {}
-    found = _settled(_as_text(content, "", held))
+    found: dict[str, Any] = _as_text(content, "", held)
     stages = _stages(found.pop("stages", None))
-    _check_metrics(found)
+    if not found.get("experiment"):
+        found = _settled(found)
+        _check_metrics(found)
     references = [
         reference
         for key, texts in _named(found).items()
@@ -71,13 +84,18 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if not references:
         return found
     seen = probe(references, look=LOOK)
-    parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
+    parts = tuple(
+        _part(reference, about["settings"], folder) for reference, about in zip(references, seen, strict=True)
+    )
     source = Source.collect([reference.trace() for reference in references], folder)
     parts = tuple(part.model_copy(update={"stages": stages}) if part.key == "model" else part for part in parts)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
     for part, about in zip(parts, seen, strict=True):
         if part.key == DATA:
-            found = _with_data(found, part, {name: Setting(**setting) for name, setting in about.items()}, source)
+            settings = {name: Setting(**setting) for name, setting in about["settings"].items()}
+            found = _with_data(found, part, settings, source)
+    if own.task is not None:
+        found["numbers"] = _numbers(own.task.text, seen[0]["metrics"], found.pop("metrics", {}))
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
 
 
@@ -108,17 +126,34 @@ def _stages(given: Any) -> tuple[str, ...]:
 
 
 def _check_metrics(content: Mapping[str, Any]) -> None:
-    """BadRequest for metrics that are no list of names, or an objective that is none of them."""
-    metrics, objective = content.get("metrics", []), content.get("objective", "")
+    """BadRequest for metrics that are no list of names."""
+    metrics = content.get("metrics", [])
     if not isinstance(metrics, list | tuple) or not all(isinstance(name, str) for name in metrics):
         raise BadRequest(f"metrics: need a list of names, got {metrics!r} (allowed: {', '.join(SCORES)}; or your own)")
     if len(set(metrics)) < len(metrics):
         raise BadRequest(f"metrics: need each once, got {', '.join(metrics)}")
-    known = [*SCORES, *metrics]
-    if objective and objective not in known:
-        raise BadRequest(f"objective: {objective!r} is no metric of this study{suggestion(str(objective), known)}")
-    if objective not in ("", "accuracy"):
-        raise BadRequest(f"objective: {objective} cannot be searched for yet (allowed: accuracy)")
+
+
+def _numbers(task: str, declared: Mapping[str, Any], given: Any) -> dict[str, Any]:
+    """The numbers of a task: as METRICS beside it declares them, with what the study says of them."""
+    like = "allowed: names with min, max, or a mapping of direction, unit, scale and digits, e.g. {val_loss: min}"
+    if not isinstance(given, Mapping):
+        raise BadRequest(f"metrics: need a mapping beside experiment, got {given!r} ({like})")
+    found: dict[str, Any] = {}
+    for place, names in ((f"METRICS beside {task}", declared), ("metrics", given)):
+        for name, said in names.items():
+            more = dict(said) if isinstance(said, Mapping) else {"direction": said}
+            found[name] = found.get(name, {}) | more
+            try:
+                Number(**found[name])
+            except ValidationError as error:
+                raise BadRequest(f"{place}: {name}: {first_problem(error, Number)} ({like})") from None
+    if not found:
+        raise BadRequest(
+            f"experiment: {task}: no numbers are declared (allowed: METRICS = {{'val_loss': 'min'}} beside it, or "
+            "metrics: {val_loss: min} in the study)"
+        )
+    return found
 
 
 def _settled(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +186,9 @@ def _named(content: Mapping[str, Any]) -> dict[str, dict[Any, None]]:
             for key in PARTS:
                 take(key, settings.get(key))
 
+    if content.get("experiment"):
+        take("experiment", content["experiment"])
+        return found
     take_all(content.get("baseline"))
     for arm in _mapping(content.get("arms")).values():
         take_all(arm)
@@ -174,7 +212,12 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
     group = OF_KEY[key].group
     if text in BUILT_IN[key]:
         return None
-    if ":" not in text and not text.endswith(".py") and not entry_points(group=group, name=text):
+    if (
+        key != "experiment"
+        and ":" not in text
+        and not text.endswith(".py")
+        and not entry_points(group=group, name=text)
+    ):
         if key == "metrics":
             raise BadRequest(
                 f"metrics: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name"
@@ -184,10 +227,15 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
 
 
 def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any]:
-    """In the process of `probe`: the settings of what a reference leads to, JSON-like."""
+    """In the process of `probe`: the settings of what a reference leads to, and a task's METRICS, JSON-like."""
     kind = OF_KEY[reference.key]
     found = PartSettings.of(target, str(reference), kind.given, kind.offered).settings
-    return {
+    declared = reference.beside("METRICS", {}) if reference.key == "experiment" else {}
+    if not isinstance(declared, Mapping) or not all(isinstance(name, str) for name in declared):
+        raise BadRequest(
+            f"{reference}: METRICS beside it: need a dict, got {declared!r} (allowed: {{'val_loss': 'min'}})"
+        )
+    settings = {
         name: {
             "kind": setting.kind.__name__,
             "optional": setting.optional,
@@ -199,6 +247,7 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
         }
         for name, setting in found.items()
     }
+    return {"settings": settings, "metrics": dict(declared)}
 
 
 def recognise(text: str, folder: Path) -> Part:
@@ -222,14 +271,22 @@ def recognised(reference: Reference, target: Callable[..., Any]) -> tuple[str, d
         takes = set()
     fits = (key for key, kind in OF_KEY.items() if kind.given and takes.issuperset(kind.given))
     key = next(fits, "model")
-    return key, described(replace(reference, key=key), target)
+    return key, described(replace(reference, key=key), target)["settings"]
 
 
 def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:
     file = reference.file and os.path.relpath(Path(reference.folder, reference.file).resolve(), folder.resolve())
     place = {"name": reference.name, "module": reference.module, "file": Path(file).as_posix() if file else ""}
-    own = settings if reference.key in PARTS else {}  # a metric is called with its defaults; see _with_data
-    return Part(key=reference.key, text=reference.text, settings=dict(own), **place)
+    if reference.key == "metrics":
+        for name, setting in settings.items():
+            if setting["required"]:
+                raise BadRequest(
+                    f"metrics: {reference.text}: {name} has no default (allowed: one, which is what it gets)"
+                )
+        settings = {}
+    if reference.key == DATA:
+        settings = {}  # see _with_data
+    return Part(key=reference.key, text=reference.text, settings=dict(settings), **place)
 
 
 def _with_data(content: dict[str, Any], part: Part, settings: Mapping[str, Setting], source: Source) -> dict[str, Any]:
@@ -271,10 +328,14 @@ def _with_data(content: dict[str, Any], part: Part, settings: Mapping[str, Setti
 def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:
     """Settings under the one name that each has: `loss.gamma` is `gamma` where that is said of nothing else."""
     try:
-        long = Joined(own.parts, built_in()).long_names()
+        joined = Joined(own.parts, built_in(own.parts))
+        long = joined.long_names()
     except ValueError as error:
         raise BadRequest(str(error)) from None
     names = {name: short for name, short in long.items() if name != short}
+    if own.task is not None:  # with no other part, a keyword that is also the name of a column can be written as it is
+        keywords = own.task.settings.keys() - TaskConfig.model_fields.keys()
+        names |= {key: joined.name(own.task, key) for key in sorted(keywords) if joined.name(own.task, key) != key}
     tree: dict[str, Any] = {key: names for key in ("baseline", "hypotheses")} | {
         "factors": {**names, "*": {"when": names}},
         "arms": {"*": names},
@@ -311,9 +372,17 @@ class Bound:
         kind = OF_KEY[self.part.key]
         return PartSettings.of(self._target, str(self.reference), kind.given, kind.offered)
 
+    def by_default(self) -> Bound:
+        """The same with its defaults for all settings."""
+        return replace(self, values={name: setting.default for name, setting in self._settings.settings.items()})
+
     def __call__(self, **given: Any) -> Any:
         """What the part returns. given: by the names of its kind, e.g. `logits` and `labels`."""
         return self._settings.call(self._target, self.values, **given)
+
+    def of_scores(self, labels: Any, scores: Any) -> Any:
+        """What a metric returns."""
+        return self(labels=labels, scores=scores)
 
     def first(self, **given: Any) -> Any:
         """The same, with BadRequest where that is not what such a part returns."""
@@ -325,7 +394,7 @@ class Bound:
 class OwnParts:
     """The own parts that one trial uses. folder: of the study's files, as `Source.unpack` returns it."""
 
-    def __init__(self, config: TrialConfig, folder: Path | None):
+    def __init__(self, config: RunConfig, folder: Path | None):
         self._bound = [
             Bound(part, config.own.keywords(part, config), folder or Path())
             for part in config.own.chosen(config.__dict__)
@@ -343,3 +412,14 @@ class OwnParts:
         """The augmentations of a trial whose `augment` is `names`, in that order."""
         by_text = {bound.part.text: bound for bound in self.all("augment")}
         return [by_text[name] for name in names.split(PLUS) if name in by_text]
+
+
+def scores(metrics: Iterable[str | Part], folder: Path | None) -> list[Score]:
+    """The metrics of `Study.scored`, ready to be computed. folder: of the study's files."""
+    found = []
+    for metric in metrics:
+        if isinstance(metric, str):
+            found.append(SCORES[metric])
+            continue
+        found.append(own_score(metric.short, Bound(metric, {}, folder or Path()).by_default().of_scores))
+    return found

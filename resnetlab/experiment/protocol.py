@@ -12,11 +12,14 @@ import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from resnetlab.errors import BadRequest
+
+if TYPE_CHECKING:
+    from resnetlab.experiment.messages import Report
 
 
 class Trial(Protocol):
@@ -36,6 +39,29 @@ class Trial(Protocol):
 
     def seed(self, purpose: str) -> int:
         """A seed below 2**32, of its own for each purpose, e.g. `init` or `order`; equal for equal trials."""
+        ...
+
+
+class Run(Protocol):
+    """One trial in a worker: `vision.trial_run.TrialRun` of an image classifier, `task_run.TaskRun` of an own task.
+
+    busy_seconds: that the last step spent in an epoch and on the test split.
+    """
+
+    busy_seconds: float
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        ...
+
+    def step(self) -> Report | None:
+        """One epoch more, or none where all were done before; what is new. None where the step has to be repeated by
+        a new run, because the data changed meanwhile."""
+        ...
+
+    def save(self) -> None:
+        """Write a checkpoint, where the newest is older."""
         ...
 
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.experiment.metrics import Metric
+from resnetlab.study.metrics import CLASSIFIER, Metric, own
 from resnetlab.study.yaml_io import suggestion
 
 BINS = 15  # of confidence, for the expected calibration error
-SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 DIRECTIONS = {"max": "higher", "min": "lower", "maximize": "higher", "minimize": "lower"}
 FAMILIAR = {"direction", "unit", "scale", "digits", "label"}  # what a declared metric may say
 
@@ -62,14 +61,10 @@ class Score(Metric):
             raise BadRequest(f"{self.name}: returned {found!r} (allowed: a finite number)")
         return value
 
-    def on(self, split: str) -> Score:
-        """The same on one split: `macro_f1` as `val_macro_f1`, "Validation macro F1"."""
-        return replace(self, name=f"{split}_{self.name}", label=f"{SPLITS[split]} {self.label}")
-
 
 def own_score(name: str, function: Compute) -> Score:
     """A user's function: a fraction, higher is better, shown in percent."""
-    return Score(name, name.replace("_", " "), "%", 100, "higher", compute=function)
+    return Score(**vars(own(name)), compute=function)
 
 
 def declared(metrics: Any, where: str) -> dict[str, Metric]:
@@ -193,34 +188,18 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return np.asarray(np.sort(counts[counts > 0])[::-1] / counts.sum())
 
 
+# What can be computed, and the level that guessing reaches.
+_COMPUTED: dict[str, tuple[Compute, Callable[[np.ndarray], float] | None]] = {
+    "accuracy": (_accuracy, lambda counts: float(_shares(counts)[0])),
+    "balanced_accuracy": (_balanced_accuracy, lambda counts: 1 / len(_shares(counts))),
+    # Guessing in proportion to the classes, F1 = share for each; no other way of guessing has a higher mean.
+    "macro_f1": (_macro_f1, lambda counts: 1 / len(_shares(counts))),
+    "top5": (_top5, lambda counts: float(_shares(counts)[:5].sum())),
+    "cross_entropy": (_cross_entropy, lambda counts: float(-(_shares(counts) * np.log(_shares(counts))).sum())),
+    "calibration_error": (_calibration_error, None),
+    "auroc": (_auroc, lambda counts: 0.5),
+}
 BUILT_IN = {
-    score.name: score
-    for score in [
-        Score("accuracy", "accuracy", "%", 100, "higher", 2, _accuracy, lambda counts: float(_shares(counts)[0])),
-        Score(
-            "balanced_accuracy",
-            "balanced accuracy",
-            "%",
-            100,
-            "higher",
-            2,
-            _balanced_accuracy,
-            lambda counts: 1 / len(_shares(counts)),
-        ),
-        # Guessing in proportion to the classes, F1 = share for each; no other way of guessing has a higher mean.
-        Score("macro_f1", "macro F1", "%", 100, "higher", 2, _macro_f1, lambda counts: 1 / len(_shares(counts))),
-        Score("top5", "top-5 accuracy", "%", 100, "higher", 2, _top5, lambda counts: float(_shares(counts)[:5].sum())),
-        Score(
-            "cross_entropy",
-            "cross-entropy",
-            "nats",
-            1,
-            "lower",
-            3,
-            _cross_entropy,
-            lambda counts: float(-(_shares(counts) * np.log(_shares(counts))).sum()),
-        ),
-        Score("calibration_error", "expected calibration error", "%", 100, "lower", 2, _calibration_error),
-        Score("auroc", "AUROC", "%", 100, "higher", 2, _auroc, lambda counts: 0.5),
-    ]
+    name: Score(**vars(CLASSIFIER[name]), compute=compute, chance=chance)
+    for name, (compute, chance) in _COMPUTED.items()
 }

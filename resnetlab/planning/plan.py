@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from statistics import stdev
@@ -13,9 +14,10 @@ from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.planning import designs
 from resnetlab.study import Study, legacy
 from resnetlab.study.frozen import Frozen, digest
+from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import RunConfig
 from resnetlab.study.yaml_io import first_problem
 from resnetlab.wording import level_text
 
@@ -44,8 +46,8 @@ class Layout(Frozen):
     infeasible: list[str] = Field(default_factory=list)  # arm: why it cannot be run
     seeds: int
     alpha: float  # familywise error rate
-    delta: float  # smallest effect of interest, percentage points
-    metric: str = "test_accuracy"
+    delta: float  # smallest effect of interest, as people read the metric: points where it is a fraction
+    metric: Metric = METRICS["test_accuracy"]
 
     @model_validator(mode="after")
     def _arms_fit(self) -> Self:
@@ -66,13 +68,13 @@ class Layout(Frozen):
 
     @property
     def least_effect(self) -> float:
-        """The smallest effect of interest on the scale of the runs' values: fractions of accuracy."""
-        return self.delta / 100
+        """The smallest effect of interest on the scale of the runs' values."""
+        return self.delta / self.metric.scale
 
     @property
     def delta_text(self) -> str:
         """The same as people read it."""
-        return f"{self.delta:g} points"
+        return f"{self.delta:g} {self.metric.effect.unit}".rstrip()
 
 
 EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency")  # fields of a plan that are not asked for or run
@@ -89,15 +91,22 @@ class Plan(Layout):
     chosen_trial: str
     chosen_val_accuracy: float
     contrasts: list[str] = Field(default_factory=list)  # the comparisons that the report will make, by name
-    pilot: dict[str, float] | None = None  # runs and sd (points) of the baseline's seeds, as known when planning
+    pilot: dict[str, float] | None = (
+        None  # runs and sd (in the unit of delta) of the baseline's seeds, as known when planning
+    )
     asked: dict[str, Any] = Field(default_factory=dict)  # the study's confirm section, from which this was made
     efficiency: float | None = None  # d-optimal: D-efficiency against running every combination that can be run
-    collapse: float = 0.5  # a run below this share of the incumbent's explored accuracy counts as collapsed
+    collapse: float = 0.5  # a run below this share of the incumbent's explored value counts as collapsed; 0: none does
 
     @model_validator(mode="before")
     @classmethod
     def _old_names(cls, content: Any) -> Any:
         return legacy.renamed(content, legacy.PLAN)
+
+    @property
+    def floor(self) -> float:
+        """Runs with less have collapsed."""
+        return self.collapse * self.chosen_val_accuracy if self.collapse else -math.inf
 
     @property
     def plan_hash(self) -> str:
@@ -113,7 +122,7 @@ class Plan(Layout):
         study the same ones with other code and on other machines."""
         return digest(legacy.seeding(legacy.recorded(self.content(), legacy.PLAN), EVIDENCE))[:16]
 
-    def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, TrialConfig]]:
+    def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, RunConfig]]:
         """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced.
 
         FolderRefused where the study cannot run an arm: plan and study were not made for each other.
@@ -131,7 +140,7 @@ class Plan(Layout):
                 yield row, block, arm, config
 
 
-def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], TrialConfig]]:
+def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], RunConfig]]:
     """The runs of the baseline that come before all else, as (columns of the trials table, config)."""
     for block in range(study.confirm.pilot):
         config = study.baseline_config(stream(study.seed, "pilot", block))
@@ -142,11 +151,12 @@ def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], TrialConfig]]:
 def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str, code: str) -> Plan:
     """Choose the incumbent among the full-budget explore trials and lay the design around it.
 
-    `trials` are rows of the trials table. The choice uses validation accuracy only. TrialsFailed where no trial
-    reached the full budget.
+    `trials` are rows of the trials table. The choice uses the metric that was searched for only. TrialsFailed where no
+    trial reached the full budget.
     """
     trials = list(trials)
-    known = _pilot(trials)
+    searched = study.searched
+    known = _pilot(study, trials)
     if study.arms:
         return _of_arms(study, data_hash, code, known)
     rows = [row for row in trials if row["phase"] in (Phase.EXPLORE, Phase.AUDIT)]
@@ -156,7 +166,7 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
             f"{study.name}: none of {len(rows)} explore trials reached the full budget of {study.search.epochs} "
             "epochs, so there is nothing to confirm; the reasons are in trials.parquet, column `reason`"
         )
-    best = max(finished, key=lambda row: (row["val_accuracy"], -row["number"]))
+    best = max(finished, key=lambda row: (searched.sign * row[searched.name], -row["number"]))
     incumbent = study.space.active({name: best[name] for name in study.space.names if best[name] is not None})
     kind, alternatives, not_compared = _alternatives(study, incumbent, finished, study.confirm.design)
     found = known
@@ -176,7 +186,7 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
         **_of_study(study, data_hash, code),
         incumbent=incumbent,
         chosen_trial=best["trial_id"],
-        chosen_val_accuracy=best["val_accuracy"],
+        chosen_val_accuracy=best[searched.name],
         design=kind,
         compared=alternatives,
         not_compared=not_compared,
@@ -189,7 +199,12 @@ def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str,
 
 def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
     """The fields of a plan that follow from the study alone, whatever its design."""
-    return {
+    known: dict[str, Any] = {}
+    if study.confirmed != METRICS["test_accuracy"]:
+        known["metric"] = study.confirmed
+    if not _can_collapse(study):
+        known["collapse"] = 0.0
+    return known | {
         "version": 2,
         "study": study.name,
         "study_hash": study.study_hash,
@@ -202,12 +217,21 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
     }
 
 
-def _pilot(trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _can_collapse(study: Study) -> bool:
+    """Whether less than half of what the incumbent reached in exploration means that a run did not train: of a fraction
+    that is to be high, and was searched for."""
+    searched, confirmed = study.searched, study.confirmed
+    same = searched.name.removeprefix("val_") == confirmed.name.removeprefix("test_")
+    return same and confirmed.fraction and confirmed.sign > 0
+
+
+def _pilot(study: Study, trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The field `pilot` of a plan; nothing where fewer than two runs of the baseline ended."""
     ended = [row for row in trials if row["phase"] == Phase.PILOT and row["status"] == Status.COMPLETE]
     if len(ended) < 2:
         return {}
-    return {"pilot": {"runs": len(ended), "sd": 100 * stdev(row["test_accuracy"] for row in ended)}}
+    metric = study.confirmed
+    return {"pilot": {"runs": len(ended), "sd": metric.scale * stdev(row[metric.name] for row in ended)}}
 
 
 def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) -> Plan:
@@ -256,7 +280,8 @@ def sketch(study: Study) -> Plan:
     """The plan as it would be if the baseline were chosen: what the confirm stage costs and can find, said before
     anything runs. Its hash names nothing."""
     row: dict[str, Any] = dict.fromkeys(study.space.names) | study.baseline_values()
-    row |= {"trial_id": "baseline", "number": 0, "phase": Phase.EXPLORE, "status": Status.COMPLETE, "val_accuracy": 0.0}
+    row |= {"trial_id": "baseline", "number": 0, "phase": Phase.EXPLORE, "status": Status.COMPLETE}
+    row[study.searched.name] = 0.0
     return make_plan(study, [row | {"epochs_run": study.search.epochs}], data_hash="", code="")
 
 
@@ -379,11 +404,12 @@ def _companions(
     """Settings that the changed levels switch on, or whose range they change, taken from the search.
 
     Comparing AdamW at SGD's learning rate would compare learning rates. So a factor whose branch changes takes its
-    value from the best explore trial with the arm's levels (at the most epochs, then by accuracy), or the baseline's,
-    or the middle of its range.
+    value from the best explore trial with the arm's levels (at the most epochs, then by what was searched for), or the
+    baseline's, or the middle of its range.
     """
     values: dict[str, Any] = {}
     companions: dict[str, Any] = {}
+    searched = study.searched
     for factor in study.space.factors:
         index = factor.branch(values)
         if index is None:
@@ -392,8 +418,9 @@ def _companions(
         value = arm.values.get(factor.name)
         moved = factor.name not in arm.changed and factor.branch(incumbent) != index
         if value is None or moved or not branch.contains(value):
-            like = [row for row in rows if _matches(row, arm.changed, factor.name, branch)]
-            best = max(like, key=lambda row: (row["epochs_run"], row["val_accuracy"]), default=None)
+            tried = [row for row in rows if row[searched.name] is not None]
+            like = [row for row in tried if _matches(row, arm.changed, factor.name, branch)]
+            best = max(like, key=lambda row: (row["epochs_run"], searched.sign * row[searched.name]), default=None)
             value = best[factor.name] if best is not None else _middle(branch)
             companions[factor.name] = value
         values[factor.name] = value
@@ -401,7 +428,7 @@ def _companions(
 
 
 def _matches(row: Mapping[str, Any], levels: Mapping[str, Any], name: str, branch: Any) -> bool:
-    tried = row["val_accuracy"] is not None and row[name] is not None and branch.contains(row[name])
+    tried = row[name] is not None and branch.contains(row[name])
     return tried and all(row[factor] == level for factor, level in levels.items() if factor in branch.when)
 
 

@@ -20,10 +20,11 @@ from ray import tune
 from resnetlab.errors import BadData
 from resnetlab.experiment.messages import Ending, Report, Task, TrialContext
 from resnetlab.ray_backend.preflight import check_here
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.sweep.crashes import LEAVES, begins
 
 if TYPE_CHECKING:
-    from resnetlab.vision.trial_run import TrialRun
+    from resnetlab.experiment.protocol import Run
 
 UNSETTLED = 3  # times in a row that an epoch is thrown away because the data cache changed under it
 
@@ -36,7 +37,7 @@ class TrialWorker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._busy = self._leaving = False
-        self._run: TrialRun | None = None
+        self._run: Run | None = None
         self.reset_config(config)
         if self.is_actor():  # type: ignore[no-untyped-call]
             signal.signal(signal.SIGTERM, self._notice)
@@ -83,7 +84,9 @@ class TrialWorker(tune.Trainable):
 
     def _ending(self, error: Exception) -> Ending:
         code = self._context.code_place if self._context.code else None
-        return Ending.of(error, code, f"epoch {self._run.epoch + 1}: " if self._run else "being set up: ")
+        last = self._run is not None and self._run.epoch == self._task.config.epochs
+        at = "on the test split" if last else f"epoch {self._run.epoch + 1}" if self._run else "being set up"
+        return Ending.of(error, code, f"{at}: ")
 
     def _report(self) -> Report:
         """Of one epoch more. Where the data cache changes under it the epoch is thrown away, and trained again."""
@@ -97,7 +100,11 @@ class TrialWorker(tune.Trainable):
             self._run = self._new_run(altered=True)
         raise BadData(f"{self._context.cache}: the data cache changes all the time")
 
-    def _new_run(self, altered: bool = False) -> TrialRun:
+    def _new_run(self, altered: bool = False) -> Run:
+        if not isinstance(self._task.config, TrialConfig):
+            from resnetlab.vision.own_task import begin
+
+            return begin(self._task, self._context)
         from resnetlab.vision.trial_run import TrialRun  # torch, which the driver's process can do without
 
         return TrialRun(self._task, self._context, altered)

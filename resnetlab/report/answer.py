@@ -12,9 +12,9 @@ from resnetlab.analysis.confirm.estimands import INTERACTION
 from resnetlab.analysis.failures import to_go
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import Counts, full_budget
-from resnetlab.experiment.metrics import Metric
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import EFFECT, asked, listed, missing, percent, percents, sentence, signed
+from resnetlab.report.formatting import EFFECT, asked, listed, missing, sentence, shown, signed, span
+from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 from resnetlab.wording import plural
 
@@ -73,12 +73,13 @@ def answer(findings: Findings) -> Answer:
     ]
     rows = list(ranked(effects.assign(note=labelled if not all(free) else own)).itertuples(index=False))
     delta = results.plan.delta_text if results.plan else ""
-    found = statements(rows, delta)
+    found = statements(rows, delta, findings.effect)
     return Answer(in_words(effects, delta), _lead(results, effects, free), _best(findings), common, *found)
 
 
 def statements(rows: Sequence[Any], delta: str, metric: Metric = EFFECT) -> tuple[list[Statement], ...]:
-    """The rows of the effects table by verdict: effect, equivalent, inconclusive, not estimable. delta: with unit."""
+    """The rows of the effects table by verdict: effect, equivalent, inconclusive, not estimable. delta: with unit.
+    metric: of their differences; where it says which way is better, each effect is called better or worse."""
 
     def of(verdict: str) -> list[Statement]:
         return [_statement(row, delta, metric) for row in rows if row.verdict == verdict]
@@ -125,8 +126,11 @@ def _some(names: list[str]) -> str:
 
 def _statement(row: Any, delta: str, metric: Metric) -> Statement:
     size = signed(row.estimate, unit=True, metric=metric)
+    better = ""
+    if metric.better and row.estimand != INTERACTION:
+        better = ", better" if metric.sign * row.estimate > 0 else ", worse"
     said = {
-        "effect": f"{asked(row)}: {size}",
+        "effect": f"{asked(row)}: {size}{better}",
         "equivalent": f"{asked(row)}: no effect beyond ±{delta} (estimate {size})",
         "inconclusive": f"{asked(row)}: {size}",
     }
@@ -181,34 +185,39 @@ def _asked(free: Sequence[bool]) -> str:
 
 def _best(findings: Findings) -> str:
     """The incumbent on fresh seeds, or, marked as optimistic, the best that exploration saw."""
-    results = findings.results
+    results, metric = findings.results, findings.metric
     if results.plan is not None and results.plan.design == "arms":
         arms = findings.performance.dropna(subset="mean")
-        ordered = arms.sort_values("mean", kind="stable").itertuples(index=False)
-        said = [f"{row.arm} {percent(row.mean)} (n = {row.n})" for row in ordered]
+        ordered = arms.sort_values("mean", kind="stable", ascending=metric.sign > 0).itertuples(index=False)
+        said = [f"{row.arm} {shown(row.mean, metric)} (n = {row.n})" for row in ordered]
         if len(said) > NAMED_ARMS:
-            return f"Mean test accuracy on fresh seeds: from {said[0]} to {said[-1]}."
+            return f"Mean {metric.words} on fresh seeds: from {said[0]} to {said[-1]}."
         if not said:
             return f"No arm has a result{' yet' * bool(to_go(results))}."
-        return f"Mean test accuracy on fresh seeds: {', '.join(said)}."
+        return f"Mean {metric.words} on fresh seeds: {', '.join(said)}."
     if results.plan is not None:
         mean, low, high, n = tested(findings)
         if n:
-            sure = f"95% interval {percents(low, high)}, " if n > 1 else "no interval from one run, "
-            return f"The incumbent reaches {percent(mean)} on the test split ({sure}n = {plural(n, 'fresh seed')})."
+            sure = f"95% interval {span(low, high, metric)}, " if n > 1 else "no interval from one run, "
+            of = "" if metric.short == "accuracy" else f" {metric.short}"
+            seeds = plural(n, "fresh seed")
+            return f"The incumbent reaches {shown(mean, metric)}{of} on the test split ({sure}n = {seeds})."
     full = full_budget(results.explore)
     if full.empty:
         return "No explore trial reached the full budget, so none can be called best."
-    best = full.loc[full["val_accuracy"].astype(float).idxmax()]
+    searched = findings.searched
+    best = full.loc[(searched.sign * full[searched.name].astype(float)).idxmax()]
     which = (
         f"The best of {len(full)} full-budget explore trials" if len(full) > 1 else "The one full-budget explore trial"
     )
-    why = "the highest of many, so optimistic, and not confirmed" if len(full) > 1 else "one seed, not confirmed"
-    return f"{which} is trial {best['number']} with {percent(best['val_accuracy'])} validation accuracy: {why}."
+    most = f"the {searched.most} of many, so optimistic, and not confirmed"
+    why = most if len(full) > 1 else "one seed, not confirmed"
+    value = shown(best[searched.name], searched)
+    return f"{which} is trial {best['number']} with {value} {searched.words}: {why}."
 
 
 def tested(findings: Findings) -> tuple[float, float, float, int]:
-    """The incumbent's test accuracy on fresh seeds: mean, 95% interval, runs. Collapsed runs are not in it."""
+    """The incumbent's metric on fresh seeds: mean, 95% interval, runs. Collapsed runs are not in it."""
     arms = findings.performance
     mine = arms[arms["arm"] == "incumbent"]
     if mine.empty:

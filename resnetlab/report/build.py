@@ -13,7 +13,7 @@ from resnetlab import console
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest
 from resnetlab.report.findings import Findings
-from resnetlab.storage.schema import schema
+from resnetlab.storage.schema import effects_schema
 from resnetlab.storage.store import write_table
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def build(findings: Findings) -> Path | str:
     folder = results.folder
     try:
         if results.plan is not None:
-            table = pa.Table.from_pandas(findings.effects, schema("effects"), preserve_index=False)
+            metric = findings.metric
+            kind = effects_schema(metric.words, "fraction" if metric.fraction else metric.unit)
+            table = pa.Table.from_pandas(findings.effects, kind, preserve_index=False)
             write_table(folder, "effects", table)
         for name in NAMES:
             if name not in figures:  # drawn from tables that are no longer there

@@ -17,6 +17,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import Counts
 from resnetlab.reproduction import verdict_tables
 from resnetlab.storage.schema import schema
+from resnetlab.study.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,22 @@ class Findings:
     """
 
     results: Results
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What is confirmed: the plan's, or what a plan of the study would have."""
+        plan = self.results.plan
+        return self.results.study.confirmed if plan is None else plan.metric
+
+    @cached_property
+    def effect(self) -> Metric:
+        """How its differences are shown."""
+        return self.metric.effect
+
+    @property
+    def searched(self) -> Metric:
+        """What the search went by."""
+        return self.results.study.searched
 
     @cached_property
     def runs(self) -> ConfirmRuns:
@@ -43,7 +60,7 @@ class Findings:
 
     @cached_property
     def performance(self) -> pd.DataFrame:
-        """Test accuracy of each arm, as `effects.performance`; ValueError where the folder has no plan."""
+        """The metric of each arm, as `effects.performance`; ValueError where the folder has no plan."""
         return effects.performance(self.runs)
 
     @cached_property

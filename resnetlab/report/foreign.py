@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from resnetlab.report.formatting import asked, level, missing, signed
 from resnetlab.report.layout import FOLDED, Section, Table
 from resnetlab.report.terminal import KEPT, conclusions, left_out
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.schema import schema
+from resnetlab.storage.schema import effects_schema
 from resnetlab.storage.store import write_table
 from resnetlab.wording import plural
 
@@ -43,7 +42,7 @@ def write(comparison: Comparison, folder: ResultsFolder) -> Path | str:
     drawings += of_interactions(found, comparison.runs, foot, name, comparison.metric)
     figures, files = drawn(drawings)
     files["report.html"] = page(comparison, figures).encode("utf-8", console.ERRORS)
-    table = pa.Table.from_pandas(found, _schema(name), preserve_index=False)
+    table = pa.Table.from_pandas(found, effects_schema(name, f"as {name}"), preserve_index=False)
     try:
         write_table(folder, "effects", table)
         if "interactions" not in figures:  # of another comparison, written here before
@@ -98,7 +97,6 @@ def page(comparison: Comparison, figures: Mapping[str, Any]) -> str:
     rows = list(ranked(effects.assign(note=own)).itertuples(index=False))
     words = in_words(effects, delta)
     said = Answer(words, lead(comparison), "", common, *statements(rows, delta, comparison.effect))
-    said = replace(said, confirmed=[replace(one, claim=claim) for one, claim in _directed(comparison, said, rows)])
     return render(
         kind="Analysis of runs made elsewhere ·",
         name=comparison.place,
@@ -110,21 +108,6 @@ def page(comparison: Comparison, figures: Mapping[str, Any]) -> str:
         meta=counts(comparison),
         source="this table of runs alone",
     )
-
-
-def _directed(comparison: Comparison, said: Answer, rows: list[Any]) -> list[tuple[Any, str]]:
-    """Each confirmed statement, its claim saying whether that is better; an interaction is neither."""
-    sign = -1 if comparison.lower_is_better else 1
-    effects = [row for row in rows if row.verdict == "effect"]
-    return [
-        (
-            one,
-            one.claim
-            if row.estimand == INTERACTION
-            else f"{one.claim}, {'better' if sign * row.estimate > 0 else 'worse'}",
-        )
-        for one, row in zip(said.confirmed, effects, strict=True)
-    ]
 
 
 def _sections(comparison: Comparison) -> list[Section]:
@@ -203,19 +186,6 @@ def _record(comparison: Comparison) -> Section:
         ["Design", comparison.layout.design],
     ]
     return Section("record", "What was asked", trusted(comparison), [Table(["What", "Value"], ["name", "long"], rows)])
-
-
-def _schema(metric: str) -> pa.Schema:
-    """That of the effects table, with the unit that its differences have here."""
-    fields = []
-    for field in schema("effects"):
-        metadata = dict(field.metadata)
-        if metadata.get(b"unit") == b"fraction":
-            metadata[b"unit"] = f"as {metric}".encode()
-        if field.name == "estimate":
-            metadata[b"meaning"] = f"difference of mean {metric}".encode()
-        fields.append(field.with_metadata(metadata))
-    return pa.schema(fields)
 
 
 def as_json(comparison: Comparison, report: Path | str | None) -> dict[str, Any]:

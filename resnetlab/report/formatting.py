@@ -1,4 +1,4 @@
-"""Numbers and comparisons as people read them. Every unit and scale comes from `resnetlab.experiment.metrics`."""
+"""Numbers and comparisons as people read them. Every unit and scale comes from `resnetlab.study.metrics`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from resnetlab import wording
-from resnetlab.experiment.metrics import METRICS, Metric
+from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.wording import level_text
 
 Number: TypeAlias = float | Any  # a cell of a table: it may also be None, NaN or NA
-EFFECT = METRICS["effect"]
+ACCURACY = METRICS["test_accuracy"]
+EFFECT = ACCURACY.effect
 MINUS, DASH, TIMES, NARROW = "\u2212", "\u2013", "\u00d7", "\u202f"  # NARROW: a space that does not break
 
 
@@ -23,11 +24,24 @@ def missing(value: Any) -> bool:
 
 
 def signed(value: float, unit: bool = False, metric: Metric = EFFECT) -> str:
-    """A difference, by default of accuracies: `+1.20`, or `+1.20 points`."""
+    """A difference, by default of accuracies: `+1.20`, or `+1.20 points`. metric: a `Metric.effect`."""
     if missing(value):
         return DASH
-    text = f"{value * metric.scale:+,.{metric.digits}f}".replace("-", MINUS)
-    return f"{text} {metric.unit}" if unit and metric.unit else text
+    return in_unit(f"{value * metric.scale:+,.{metric.digits}f}".replace("-", MINUS), metric if unit else None)
+
+
+def amount(value: float, metric: Metric = EFFECT, unit: bool = False) -> str:
+    """The size of a difference: `1.20`, or `1.20 points`."""
+    return signed(value, unit, metric).lstrip("+")
+
+
+def in_unit(text: str, metric: Metric | None) -> str:
+    return f"{text} {metric.unit}" if metric and metric.unit else text
+
+
+def headed(text: str, metric: Metric) -> str:
+    """The heading of a column of differences: `Estimate (points)`."""
+    return f"{text} ({metric.unit})" if metric.unit else text
 
 
 def interval(low: float, high: float, metric: Metric = EFFECT) -> str:
@@ -37,14 +51,26 @@ def interval(low: float, high: float, metric: Metric = EFFECT) -> str:
 
 def percent(fraction: float | None) -> str:
     """An accuracy: `84.31 %`."""
-    return METRICS["test_accuracy"].show(None if missing(fraction) else fraction).replace(" ", NARROW)
+    return shown(fraction, ACCURACY)
+
+
+def shown(value: Number, metric: Metric) -> str:
+    """A value of a metric with its unit, which no line break parts from it."""
+    return metric.show(None if missing(value) else value).replace(" ", NARROW)
+
+
+def span(low: Number, high: Number, metric: Metric) -> str:
+    """The interval of a mean, `82.58 % … 83.72 %`; of a fraction cut at 0 and 100%; a dash where there is none."""
+    if missing(low) or missing(high):
+        return DASH
+    if metric.fraction:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f"{shown(low, metric)} … {shown(high, metric)}"
 
 
 def percents(low: Number, high: Number) -> str:
-    """The interval of an accuracy, `82.58 % … 83.72 %`, cut at 0 and 100%; a dash where there is none."""
-    if missing(low) or missing(high):
-        return DASH
-    return f"{percent(max(low, 0.0))} … {percent(min(high, 1.0))}"
+    """The interval of an accuracy."""
+    return span(low, high, ACCURACY)
 
 
 def p_value(p: Number) -> str:

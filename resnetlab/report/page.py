@@ -130,7 +130,9 @@ def _contents(findings: Findings) -> dict[str, list[Section]]:
 def _meta(results: Results) -> str:
     """One line for the head of the page: trials, data, date."""
     ended = str(results.sweep.get("ended") or "")[:10]
-    parts = [Counts.of(results.trials).words(""), results.study.dataset.name + " data", ended and f"ended {ended}"]
+    data = results.study.dataset
+    of = results.study.experiment if data is None else f"{data.name} data"
+    parts = [Counts.of(results.trials).words(""), of, ended and f"ended {ended}"]
     return " · ".join(filter(None, parts))
 
 

@@ -22,6 +22,7 @@
   const show = (value, kind) => {
     if (value === null || value === undefined) return "–";
     if (kind === "percent") return (100 * value).toFixed(2);
+    if (kind === "measure") return String(+value.toPrecision(6));
     if (kind === "seconds") return value.toFixed(1);
     if (kind === "compact") return compact(value);
     if (kind === "status") return data.status[value] || value;
@@ -29,6 +30,7 @@
     if (kind === "level" && typeof value === "number") return String(+value.toPrecision(4));
     return String(value);
   };
+  const measured = kind => kind === "percent" || kind === "measure"; // of unequal budgets not to be compared
   const numeric = kind => !["text", "status", "level"].includes(kind);
 
   // What a search finds: `kernel=5`, a word of the row, or a part of the trial's id.
@@ -50,9 +52,9 @@
       if (phase && row[key.phase] !== phase || status && row[key.status] !== status) return;
       if (words.every(word => text(i).includes(word))) order.push(i);
     });
-    const c = sort.column, sign = sort.down ? -1 : 1, accuracy = data.columns[c][2] === "percent";
+    const c = sort.column, sign = sort.down ? -1 : 1, compared = measured(data.columns[c][2]);
     order.sort((i, j) => {
-      if (accuracy && full(i) !== full(j)) return full(j) - full(i); // unequal budgets are not compared
+      if (compared && full(i) !== full(j)) return full(j) - full(i); // unequal budgets are not compared
       const a = data.rows[i][c], b = data.rows[j][c];
       if (a === null || b === null) return (a === null) - (b === null) || i - j; // no value: last, either way
       return sign * (a < b ? -1 : a > b ? 1 : 0) || i - j;
@@ -89,7 +91,7 @@
         if (c === 0) cell.append(make("button", show(value, kind), {type: "button", "aria-expanded": "false"}));
         else if (data.columns[c][0] === "epochs_run") cell.textContent = value + " of " + data.ends[i][2];
         else cell.textContent = show(value, kind);
-        if (kind === "percent" && value !== null && !full(i)) cell.classList.add("short");
+        if (measured(kind) && value !== null && !full(i)) cell.classList.add("short");
         row.append(cell);
       });
       row.addEventListener("click", () => toggle(row, i));
@@ -126,15 +128,20 @@
     row.after(detail);
   };
 
-  // Validation accuracy by epoch, percent; the axes reach from 0 to 100 and over the full budget.
+  // What was searched for, by epoch. The axes reach over the full budget and from 0 to 100 where it is in percent, else
+  // over the values of all trials.
+  const range = all => [Math.min(...all), Math.max(...all)];
+  const known = data.curve.percent ? [] : Object.values(data.curves).flat().filter(value => value !== null);
+  const [low, high] = data.curve.percent || !known.length ? [0, 100] : range(known);
   const curve = (values, allowed) => {
     if (!values || !values.length) return make("p", "No epoch was recorded.");
     const NS = "http://www.w3.org/2000/svg", W = 300, H = 170, L = 30, T = 20, B = 30, R = 10;
     const svg = document.createElementNS(NS, "svg"), last = values[values.length - 1];
-    const said = last === null ? "unknown" : (last / 100).toFixed(2) + " %", most = Math.max(allowed || 1, values.length);
+    const said = last === null ? "unknown" : data.curve.percent ? (last / 100).toFixed(2) + " %" : show(last, "measure");
+    const most = Math.max(allowed || 1, values.length);
     svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
     svg.setAttribute("role", "img");
-    svg.setAttribute("aria-label", `Validation accuracy by epoch; after epoch ${values.length} of ${most} it is ${said}`);
+    svg.setAttribute("aria-label", `${data.curve.label} by epoch; after epoch ${values.length} of ${most} it is ${said}`);
     const add = (tag, attributes, text) => {
       const element = document.createElementNS(NS, tag);
       for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -143,11 +150,12 @@
     };
     const small = {"font-size": 9.5, fill: "var(--muted)"};
     const x = epoch => L + (W - L - R) * (most > 1 ? (epoch - 1) / (most - 1) : 0.5);
-    const y = value => T + (H - B - T) * (1 - value / 10000);
-    add("text", {x: 0, y: 9, ...small}, "Validation accuracy (%)");
-    for (const tick of [0, 25, 50, 75, 100]) {
-      add("line", {x1: L, x2: W - R, y1: y(100 * tick), y2: y(100 * tick), stroke: "var(--line)", "stroke-width": 0.7});
-      add("text", {x: L - 5, y: y(100 * tick) + 3, "text-anchor": "end", ...small}, tick);
+    const height = value => T + (H - B - T) * (1 - (value - low) / (high - low || 1));
+    const y = value => height(data.curve.percent ? value / 100 : value);
+    add("text", {x: 0, y: 9, ...small}, data.curve.axis);
+    for (const tick of [0, 0.25, 0.5, 0.75, 1].map(part => low + part * (high - low))) {
+      add("line", {x1: L, x2: W - R, y1: height(tick), y2: height(tick), stroke: "var(--line)", "stroke-width": 0.7});
+      add("text", {x: L - 5, y: height(tick) + 3, "text-anchor": "end", ...small}, String(+tick.toPrecision(3)));
     }
     const step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find(step => (most - 1) / step <= 6) || 1000;
     for (let epoch = step === 1 ? 1 : step; epoch <= most; epoch += step)

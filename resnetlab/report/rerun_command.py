@@ -16,6 +16,6 @@ def rerun_command(results: Results, folder: str, *words: str) -> str:
     """
     sweep, study = results.sweep, results.study
     data = place(results.folder.path, sweep.get("data_place"))
-    if data is None and "data_place" not in sweep and study.dataset.name not in FOUND:
+    if data is None and "data_place" not in sweep and study.dataset is not None and study.dataset.name not in FOUND:
         data = "DATA"
     return command("trial", without_secrets(short(folder)), *(["--data", short(data)] if data else []), *words)

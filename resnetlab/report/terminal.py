@@ -25,12 +25,12 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.sweep_status import SweepStatus, time_left
 from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.commands import continued
-from resnetlab.experiment.metrics import Metric
 from resnetlab.report.answer import answer, ranked
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import EFFECT, asked, interval, missing, p_value, signed
 from resnetlab.report.rerun_command import rerun_command
 from resnetlab.storage.lease import Holder, holder
+from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase, Status
 
 PLAIN = 100  # columns where there is no terminal
@@ -59,7 +59,7 @@ class Told:
     unmade: Sequence[str]  # planned comparisons for which runs are missing that failed
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts. Accuracies and effects are fractions, as in the tables."""
+        """For scripts. Values and effects are as in the tables: accuracies are fractions."""
         standing, by, held = self.standing, self.holder, self.findings.published
         rows = self.found[[*KEPT]].assign(declared=self.declared).astype(object)
         verdicts = {"numbers": held.numbers, "claims": held.claims} if held else {}
@@ -73,7 +73,9 @@ class Told:
             "epochs": standing.epochs,
             "images_per_second": standing.images_per_second or None,
             "seconds_left": standing.left,
-            "best": {"trial_id": standing.best_trial, "val_accuracy": standing.best} if standing.best_trial else None,
+            "best": {"trial_id": standing.best_trial, standing.searched.name: standing.best}
+            if standing.best_trial
+            else None,
             "holder": {"host": by.host, "pid": by.pid, "since": by.since, "heard": by.heard} if by else None,
             "answer": f"{self.lead} {self.best}",
             "effects": rows.to_dict("records"),
@@ -134,8 +136,9 @@ def _standing(results: Results, held: Holder | None) -> SweepStatus:
     if plan is not None:
         trials = trials[(trials["phase"] != Phase.CONFIRM) | (trials["plan_hash"] == plan.plan_hash)]
     planned = study.explore_trials + study.confirm.pilot + (len(plan.arms) * plan.seeds if plan else 0)
-    explored = full_budget(results.explore).dropna(subset="val_accuracy")
-    top = explored.loc[explored["val_accuracy"].astype(float).idxmax()] if len(explored) else None
+    searched = study.searched
+    explored = full_budget(results.explore).dropna(subset=searched.name)
+    top = explored.loc[(searched.sign * explored[searched.name].astype(float)).idxmax()] if len(explored) else None
     now = trials[trials["status"] == Status.RUNNING]
     working = now[now["epochs_run"].fillna(0) > 0]
     ended = trials["status"].map(lambda status: Status(status).ended).astype(bool)
@@ -154,7 +157,8 @@ def _standing(results: Results, held: Holder | None) -> SweepStatus:
         waits_for=str((results.sweep.get("waiting") or {}).get("for") or "") if held else "",
         epochs=int(trials["epochs_run"].fillna(0).sum()),
         images_per_second=_speed(results, working) if held else 0.0,
-        best=float(top["val_accuracy"]) if top is not None else None,
+        searched=searched,
+        best=float(top[searched.name]) if top is not None else None,
         best_trial=str(top["trial_id"]) if top is not None else "",
         elapsed=elapsed,
         left=time_left(elapsed, done, planned - int(ended.sum())),
@@ -176,14 +180,17 @@ def _next(results: Results, state: str, place: str) -> str:
     if state == "unfinished":
         command = failures.PHASE.sub("", str(results.sweep.get("command") or ""))
         return continued(command, results.folder.path, results.sweep.get("directory"))
-    runs = full_budget(results.confirm if results.plan is not None else results.explore).dropna(subset="val_accuracy")
+    name, sign = results.study.searched.name, results.study.searched.sign
+    runs = full_budget(results.confirm if results.plan is not None else results.explore).dropna(subset=name)
     if runs.empty:
         return ""
-    arms = runs.groupby("arm")["val_accuracy"].mean() if results.plan is not None else pd.Series(dtype=float)
+    values = sign * runs[name].astype(float)
+    arms = values.groupby(runs["arm"]).mean() if results.plan is not None else pd.Series(dtype=float)
     if len(arms):
         runs = runs[runs["arm"] == ("incumbent" if "incumbent" in arms else arms.idxmax())]
-    chosen = runs["number"].min() if len(arms) else runs.loc[runs["val_accuracy"].astype(float).idxmax(), "number"]
-    return rerun_command(results, place, str(chosen), "--export", "model")
+    chosen = runs["number"].min() if len(arms) else runs.loc[values.idxmax(), "number"]
+    export = [] if results.study.experiment else ["--export", "model"]
+    return rerun_command(results, place, str(chosen), *export)
 
 
 def conclusions(found: pd.DataFrame, marks: Sequence[str], width: int, metric: Metric = EFFECT) -> Table | None:
@@ -255,7 +262,8 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
         console.print(Text(now.study, style="bold").append(f": {said.state}{on}", style=""), soft_wrap=True)
         console.print(now.table(console.width) if console.is_terminal else Text(now.line()), soft_wrap=True)
     say(f"\n{said.lead}")
-    table = conclusions(said.found, [" *" * (mixed(said) and not one) for one in said.declared], console.width)
+    marks = [" *" * (mixed(said) and not one) for one in said.declared]
+    table = conclusions(said.found, marks, console.width, said.findings.effect)
     if table is not None:
         console.print(table)
         if mixed(said):

@@ -28,7 +28,8 @@ def write(study: Study, folder: ResultsFolder, where: str) -> int:
     where: a file (`.db` is SQLite, `.log` or `.journal` Optuna's journal), or a URL that Optuna takes. A study of this
     name that an earlier call has written is replaced. Returns the number of trials. BadRequest.
     """
-    search, trials, values = OptunaSampler(study), read_table(folder, "trials"), _values(folder)
+    search, trials = OptunaSampler(study), read_table(folder, "trials")
+    values = _values(folder, study.searched.name)
     rows = [] if trials is None else [row for row in trials.to_pylist() if Phase(row["phase"]).searched]
     rows = [row for row in rows if row["status"] != Status.REPLACED]
     frozen = [_frozen(search, row, values.get(row["trial_id"], {})) for row in rows]
@@ -42,7 +43,7 @@ def write(study: Study, folder: ResultsFolder, where: str) -> int:
         made = optuna.create_study(storage=storage, study_name=study.name, directions=search.optuna.directions)
         made.set_user_attr(OURS, folder.url)
         second = study.search.second_objective
-        made.set_metric_names(["val_accuracy", *([second] if second else [])])
+        made.set_metric_names([study.searched.name, *([second] if second else [])])
         made.add_trials(frozen)
     except BadRequest:
         raise
@@ -51,12 +52,12 @@ def write(study: Study, folder: ResultsFolder, where: str) -> int:
     return len(frozen)
 
 
-def _values(folder: ResultsFolder) -> dict[str, dict[int, float]]:
-    """Validation accuracy by epoch, of each trial."""
+def _values(folder: ResultsFolder, column: str) -> dict[str, dict[int, float]]:
+    """A column of `epochs` by epoch, of each trial."""
     epochs = read_table(folder, "epochs")
     found: dict[str, dict[int, float]] = {}
     if epochs is not None:
-        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", "val_accuracy"))
+        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", column))
         for trial_id, epoch, value in zip(*columns, strict=True):
             found.setdefault(trial_id, {})[epoch] = value
     return found
@@ -66,7 +67,7 @@ def _frozen(search: OptunaSampler, row: Mapping[str, Any], values: dict[int, flo
     placed, second = search.placed(row), search.study.search.second_objective
     status = Status(row["status"])
     state = STATES.get(status, TrialState.RUNNING)
-    results = [row["val_accuracy"], *([float(row[second] or 0.0)] if second else [])]
+    results = [row[search.study.searched.name], *([float(row[second] or 0.0)] if second else [])]
     trial = create_trial(
         state=state,
         values=results if state is TrialState.COMPLETE else None,

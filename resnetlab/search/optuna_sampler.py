@@ -37,6 +37,7 @@ STATES = {
 }
 
 
+Direction = Literal["maximize", "minimize"]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -60,7 +61,8 @@ class OptunaSampler:
         self.seconds = 0.0
         self._space = study.space
         self._second = study.search.second_objective
-        directions: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"] if self._second else ["maximize"]
+        first: Direction = "minimize" if study.searched.better == "lower" else "maximize"
+        directions: list[Direction] = [first, "minimize"] if self._second else [first]
         self.optuna = optuna.create_study(directions=directions, study_name=study.name)
         self._asked: dict[str, optuna.Trial] = {}
         self._values: dict[str, dict[int, float]] = {}
@@ -163,7 +165,7 @@ class OptunaSampler:
 
     @_timed
     def reported(self, trial_id: str, epoch: int, value: float) -> None:
-        """An intermediate value: validation accuracy after `epoch`."""
+        """An intermediate value: of the metric that is searched for, after `epoch`."""
         self._values[trial_id][epoch] = value
         if not self._second:  # Optuna's trials with two objectives have none, and its TPE fails on those that do
             self._asked[trial_id].report(value, epoch)
@@ -174,7 +176,7 @@ class OptunaSampler:
         trial, values = self._asked.pop(trial_id), self._values.pop(trial_id)
         state = STATES[status]
         if self._second:
-            trial.set_user_attr("val_accuracy", {str(epoch): value for epoch, value in values.items()})
+            trial.set_user_attr(self.study.searched.name, {str(epoch): value for epoch, value in values.items()})
         if state is TrialState.COMPLETE:
             last = values[max(values)]
             objectives = [last, float(cost or 0.0)] if self._second else [last]
@@ -185,7 +187,7 @@ class OptunaSampler:
     # -- rebuilding --------------------------------------------------------------------------------------------------
 
     def replay(self, row: Mapping[str, Any], epochs: Iterable[tuple[int, float]]) -> None:
-        """Take in a recorded explore trial: `row` of the trials table, its (epoch, validation accuracy) values."""
+        """Take in a recorded explore trial: `row` of the trials table, its (epoch, value) pairs."""
         values = {name: row[name] for name in self._space.names if row[name] is not None}
         status = Status(row["status"])
         if status.ended:
@@ -210,7 +212,8 @@ class OptunaSampler:
                 name, found = _parameter(factor, index)
                 distributions[name] = found
         state = STATES[status]
-        attributes = {"val_accuracy": {str(epoch): value for epoch, value in epochs.items()}} if self._second else {}
+        name = self.study.searched.name
+        attributes = {name: {str(epoch): value for epoch, value in epochs.items()}} if self._second else {}
         objectives = None
         if state is TrialState.COMPLETE:
             last = epochs[max(epochs)]

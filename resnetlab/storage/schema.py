@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
 from resnetlab.errors import FolderRefused
 from resnetlab.study import legacy
+from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
@@ -162,15 +163,34 @@ def factor_type(name: str) -> pa.DataType:
     return _TEXT
 
 
-def schema(table: str, factors: tuple[str, ...] = (), own: Mapping[str, str] | None = None) -> pa.Schema:
+def schema(
+    table: str,
+    factors: Iterable[str] = (),
+    own: Mapping[str, str] | None = None,
+    measures: Iterable[Metric] = (),
+) -> pa.Schema:
     """The Arrow schema of `table`; `factors` are the study's factor columns (trials only). own: of these, the settings
-    of a study's own parts, with the kind of each: bool, int, float or str."""
+    of a study's own parts, with the kind of each: bool, int, float or str. measures: further numbers of trials, and of
+    epochs but for those of the test split."""
     if table == "trials":
         columns = [_factor(name, (own or {}).get(name)) for name in factors]
-        fields = _TRIAL_HEAD + columns + _TRIAL_TAIL
+        fields = [*_TRIAL_HEAD, *columns, *_TRIAL_TAIL, *map(_measure, measures)]
+    elif table == "epochs":
+        fields = _TABLES[table] + [_measure(found) for found in measures if not found.name.startswith("test_")]
     else:
         fields = _TABLES[table]
     return pa.schema(fields, metadata={"resnetlab.table": table, "resnetlab.version": str(SCHEMA_VERSION)})
+
+
+def effects_schema(metric: str, unit: str) -> pa.Schema:
+    """That of the effects table of `metric`, whose differences are in `unit`."""
+    fields = []
+    for field in _TABLES["effects"]:
+        said = {key.decode(): text.decode() for key, text in field.metadata.items()}
+        said["unit"] = unit if said["unit"] == "fraction" else said["unit"]
+        said["meaning"] = f"difference of mean {metric}" if field.name == "estimate" else said["meaning"]
+        fields.append(field.with_metadata(said))
+    return pa.schema(fields, metadata=schema("effects").metadata)
 
 
 def _factor(name: str, own: str | None) -> pa.Field:
@@ -178,6 +198,13 @@ def _factor(name: str, own: str | None) -> pa.Field:
     if own is None:
         return _field(name, factor_type(name), meaning)
     return pa.field(name, _OWN[own], metadata={"meaning": meaning, "unit": "", "own": own})
+
+
+def _measure(metric: Metric) -> pa.Field:
+    """A number that only some studies have. Its direction in the metadata tells it from a factor."""
+    unit = "fraction" if metric.fraction else metric.unit
+    said = {"meaning": f"{metric.words}; null where it was not measured", "unit": unit, "better": metric.better}
+    return pa.field(metric.name, _FLOAT, metadata=said)
 
 
 _OWN = {"bool": _BOOL, "int": _INT, "float": _FLOAT, "str": _TEXT}
@@ -192,18 +219,34 @@ def own_of(trials: pa.Schema) -> dict[str, str]:
 def factors_of(trials: pa.Schema) -> tuple[str, ...]:
     """The factor columns of a trials table."""
     fixed = {field.name for field in _TRIAL_HEAD + _TRIAL_TAIL}
-    return tuple(name for name in trials.names if name not in fixed)
+    return tuple(field.name for field in trials if field.name not in fixed and not _is_measure(field))
+
+
+def measures_of(found: pa.Schema) -> tuple[str, ...]:
+    """The columns of numbers that only some studies have."""
+    return tuple(field.name for field in found if _is_measure(field))
+
+
+def _is_measure(field: pa.Field) -> bool:
+    return b"better" in (field.metadata or {})
 
 
 def like(table: str, found: pa.Schema) -> pa.Schema:
-    """The schema of `table` with the factor columns of `found`. FolderRefused for a column that is no setting."""
-    if table != "trials":
-        return schema(table)
+    """The schema of `table` with the factor columns and further numbers of `found`. FolderRefused for a column that is
+    no setting."""
+    plain = schema(table) if table != "trials" else _of_trials(found)
+    for field in found:
+        if _is_measure(field) and field.name not in plain.names:
+            plain = plain.append(pa.field(field.name, _FLOAT, metadata=field.metadata))
+    return plain
+
+
+def _of_trials(found: pa.Schema) -> pa.Schema:
     own = own_of(found)
     for name in factors_of(found):
         if name not in own and name not in TrialConfig.model_fields:
             raise FolderRefused(f"trials: column {name} is no setting of this version, nor of a part of the study")
-    return schema(table, factors_of(found), own)
+    return schema("trials", factors_of(found), own)
 
 
 def current(found: pa.Table, table: str, place: str) -> pa.Table:

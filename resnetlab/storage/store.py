@@ -10,7 +10,7 @@ and deleting a segment doubles nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from resnetlab.storage import parquet, segment
 from resnetlab.storage.lease import Lease
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import KEYS, current, like, schema
+from resnetlab.study.metrics import Metric
 
 WRITTEN = ("trials", "epochs", "rungs", "classes", "predictions")
 PACK = 256
@@ -38,11 +39,12 @@ class Store:
         factors: tuple[str, ...] = (),
         say: Callable[[str], None] = lambda line: None,
         own: Mapping[str, str] | None = None,
+        measures: Sequence[Metric] = (),
     ):
         self.folder = folder
         self.lease = Lease(folder, say)
         folder.tidy("", "segments", "lease", "checkpoints")
-        self._schemas = {table: schema(table, factors if table == "trials" else (), own) for table in WRITTEN}
+        self._schemas = {table: schema(table, factors, own, measures) for table in WRITTEN}
         self._pending = {table: _Columns(self._schemas[table]) for table in WRITTEN if table != "trials"}
         self._trials: dict[str, dict[str, Any]] = {}
         self._changed: dict[str, None] = {}  # trials whose row is newer than the last segment, in order

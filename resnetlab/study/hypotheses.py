@@ -6,6 +6,7 @@ import re
 from typing import Any, Literal
 
 from resnetlab.study.frozen import Frozen
+from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.space import Space
 from resnetlab.study.yaml_io import suggestion
 from resnetlab.wording import level_text
@@ -14,16 +15,17 @@ LONGEST = 300
 FORMS = (
     "`kernel 5 > kernel 3`, `kernel 5 > kernel 3 by at least 0.5 points` or `kernel 5 within 0.5 points of kernel 3`"
 )
-_NUMBER = r"(?P<margin>\d+(?:\.\d+)?) points?"
+_NUMBER = r"(?P<margin>\d+(?:\.\d+)?)(?: (?P<unit>\S+))?"
 _ABOVE = re.compile(rf"(?P<one>[^<>]+?) ?(?P<sign>[<>]) ?(?P<other>[^<>]+?)(?: by at least {_NUMBER})?")
 _WITHIN = re.compile(rf"(?P<one>.+?) within {_NUMBER} of (?P<other>.+)")
 _SIDE = re.compile(r"(?P<factor>[\w.]+)(?: ?= ?| )(?P<level>.+)")
 
 
 class Hypothesis(Frozen):
-    """`level` against `reference` of one factor, in test accuracy.
+    """`level` against `reference` of one factor, in the metric that is confirmed.
 
-    above: level is better by at least `margin` points (0: at all). within: the two are at most `margin` points apart.
+    above: level's value is higher by at least `margin` (0: at all), whichever way is better. within: the two are at
+    most `margin` apart. margin: as people read the metric: points where it is in percent.
     """
 
     text: str
@@ -34,15 +36,15 @@ class Hypothesis(Frozen):
     margin: float
 
 
-def read_hypothesis(text: str, space: Space) -> Hypothesis:
+def read_hypothesis(text: str, space: Space, metric: Metric = METRICS["test_accuracy"]) -> Hypothesis:
     """The hypothesis in one line of a study. ValueError that names the line, the rule and what is allowed."""
     try:
-        return _read(text, space)
+        return _read(text, space, metric)
     except ValueError as error:
         raise ValueError(f"hypotheses: {text!r}: {error}") from None
 
 
-def _read(text: str, space: Space) -> Hypothesis:
+def _read(text: str, space: Space, metric: Metric) -> Hypothesis:
     line = " ".join(text.split())
     if len(line) > LONGEST:
         raise ValueError(f"{len(line)} characters are too many (allowed: {LONGEST})")
@@ -51,8 +53,14 @@ def _read(text: str, space: Space) -> Hypothesis:
     if found is None:
         raise ValueError(f"not understood (allowed: {FORMS})")
     margin = float(found["margin"] or 0.0)
-    if margin > 100 or (within and margin == 0):
-        raise ValueError(f"need {'0 <' if within else '0 <='} points <= 100, got {margin:g}")
+    unit = metric.effect.unit
+    if metric.fraction and found["margin"] and found["unit"] is None:
+        raise ValueError(f"need a margin in points, got {margin:g}")
+    if found["unit"] not in (None, unit, unit.removesuffix("s")):
+        raise ValueError(f"{metric.words} has differences in {unit or 'no unit'}, got {found['unit']}")
+    if (metric.fraction and margin > 100) or (within and margin == 0):
+        most = " <= 100" if metric.fraction else ""
+        raise ValueError(f"need {'0 <' if within else '0 <='} {unit or 'margin'}{most}, got {margin:g}")
     (factor, one), (other_factor, other) = (_side(found[side], space) for side in ("one", "other"))
     if factor != other_factor:
         raise ValueError(f"both sides must be levels of one factor, got {factor} and {other_factor}")

@@ -45,8 +45,18 @@ LATER: Mapping[str, tuple[Any, ...]] = {
     "augment": ("none",),
     "own": ({"parts": [], "source": "", "folder": "study"},),
     "metrics": ([],),
+    "experiment": ("",),
+    "numbers": ({},),
     "objective": ("",),
+    "metric": ("",),
+    "class_weights": ("none",),
+    "sampling": ("shuffled",),
 }
+
+
+def of_study(content: Mapping[str, Any]) -> Names:
+    """The old names that a study file may have. A task's own settings never had others."""
+    return {key: STUDY[key] for key in ("search", "resources")} if content.get("experiment") else STUDY
 
 
 def renamed(content: Any, names: Names, say: Callable[[str], object] = lambda note: None, place: str = "") -> Any:
@@ -91,14 +101,16 @@ def _words(text: str, names: Names, say: Callable[[str], object], place: str) ->
     return text
 
 
-def assigned(changes: Mapping[str, Any], say: Callable[[str], object]) -> Iterator[tuple[str, Any]]:
+def assigned(
+    changes: Mapping[str, Any], say: Callable[[str], object], names: Names = STUDY
+) -> Iterator[tuple[str, Any]]:
     """Settings as `--set key=value` gives them, each key and what is in its value under new names. Raises ValueError as
     `renamed` does."""
     for key, content in changes.items():
         parts = key.split(".")
         for part in reversed(parts):
             content = {part: content}
-        content = renamed(content, STUDY, say)
+        content = renamed(content, names, say)
         for i in range(len(parts)):
             ((parts[i], content),) = content.items()
         new = ".".join(parts)

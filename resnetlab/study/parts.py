@@ -54,12 +54,17 @@ class Part(Frozen):
     stages: tuple[str, ...] = ()
 
     @property
+    def short(self) -> str:
+        """The name of the object alone."""
+        return self.name.rpartition(".")[2]
+
+    @property
     def group(self) -> str:
         """What its settings are called by where another part has one of the same name: `loss.gamma`.
 
         Models are alternatives to one another and share their names; augmentations can follow one another.
         """
-        return self.name.rpartition(".")[2] if self.key == "augment" else self.key
+        return self.short if self.key == "augment" else self.key
 
 
 class OwnData(Frozen):
@@ -83,6 +88,11 @@ class OwnCode(Frozen):
     parts: tuple[Part, ...] = ()
     source: str = ""
     folder: str = "study"
+
+    @property
+    def task(self) -> Part | None:
+        """What the trials run in place of the built-in experiment."""
+        return next((part for part in self.parts if part.key == "experiment"), None)
 
 
 Read = tuple[Part, str, Setting]  # a part, its keyword, and what that takes

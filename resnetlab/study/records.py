@@ -1,7 +1,7 @@
 """What a trial and an epoch report, and the names of the ways in which a trial can end."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -41,7 +41,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of one trial. Accuracies are fractions in [0, 1], losses nats, times seconds, memory bytes."""
+    """One epoch of one trial. Accuracies are fractions in [0, 1], losses nats, times seconds, memory bytes.
+
+    metrics: further numbers by the name of their column, e.g. `val_macro_f1`.
+    """
 
     epoch: int  # 1 after the first pass over the training split
     train_loss: float  # mean over the epoch's steps, as optimised (with label smoothing)
@@ -53,9 +56,36 @@ class EpochRecord:
     eval_seconds: float
     images_per_second: float  # training images over train_seconds
     peak_memory: int  # of the device; of the process on a CPU
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, Any]:
-        return asdict(self)
+        """By column."""
+        row = asdict(self)
+        del row["metrics"]
+        return row | dict(self.metrics)
+
+
+@dataclass(frozen=True)
+class TaskEpoch:
+    """One epoch of a study's own task. metrics: what it yielded, by column. train_seconds: all of its time."""
+
+    epoch: int
+    train_seconds: float
+    metrics: Mapping[str, float]
+    eval_seconds: float = 0.0
+    images_per_second: float = 0.0
+
+    def as_row(self) -> dict[str, Any]:
+        """By column."""
+        times = {"train_seconds": self.train_seconds, "eval_seconds": self.eval_seconds}
+        return {"epoch": self.epoch, **times, **self.metrics}
+
+
+@dataclass(frozen=True)
+class TaskTest:
+    """What a study's own task returned at its end, on the test split, by column."""
+
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -72,7 +102,8 @@ class TestResult:
     """A trained model on the test split, image by image.
 
     predictions: (N,) int class numbers, labels: (N,) int class numbers, loss: mean cross entropy in nats.
-    `image` is (N,) int: each image's index in the dataset, which names it for ever.
+    `image` is (N,) int: each image's index in the dataset, which names it for ever. metrics: further numbers by the
+    name of their column, e.g. `test_macro_f1`.
     """
 
     __test__ = False  # not a test, though pytest would think so
@@ -82,6 +113,7 @@ class TestResult:
     predictions: Any
     labels: Any
     image: Any
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def bad_rows_said(found: Mapping[str, Any]) -> str:

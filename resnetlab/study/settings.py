@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from resnetlab.study.frozen import as_truth
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import RunConfig, TrialConfig
 from resnetlab.study.yaml_io import broken_rule
 
 
-def typed(name: str, value: Any, kind: type[TrialConfig] = TrialConfig) -> Any:
+def typed(name: str, value: Any, kind: type[RunConfig] = TrialConfig) -> Any:
     """`value` as the setting `name` has it: 0 as 0.0 for a real number, 3.0 as 3 for a whole one, `on` as true.
 
     kind: of the trials' configs.
@@ -31,12 +31,12 @@ def typed(name: str, value: Any, kind: type[TrialConfig] = TrialConfig) -> Any:
     return value
 
 
-def typed_settings(settings: Mapping[str, Any], kind: type[TrialConfig] = TrialConfig) -> dict[str, Any]:
+def typed_settings(settings: Mapping[str, Any], kind: type[RunConfig] = TrialConfig) -> dict[str, Any]:
     """Settings by name, each in its type."""
     return {name: typed(name, value, kind) for name, value in settings.items()}
 
 
-def typed_factors(factors: Mapping[str, Any], kind: type[TrialConfig] = TrialConfig) -> dict[str, Any]:
+def typed_factors(factors: Mapping[str, Any], kind: type[RunConfig] = TrialConfig) -> dict[str, Any]:
     """Factors as a study gives them: a branch or a list of branches by name, their levels, bounds and conditions in
     the settings' types."""
     return {
@@ -47,7 +47,7 @@ def typed_factors(factors: Mapping[str, Any], kind: type[TrialConfig] = TrialCon
     }
 
 
-def _branch(name: str, branch: Any, kind: type[TrialConfig]) -> Any:
+def _branch(name: str, branch: Any, kind: type[RunConfig]) -> Any:
     if not isinstance(branch, dict):
         return branch
     found = dict(branch)
@@ -58,12 +58,12 @@ def _branch(name: str, branch: Any, kind: type[TrialConfig]) -> Any:
     return found
 
 
-def _each(name: str, value: Any, kind: type[TrialConfig]) -> Any:
+def _each(name: str, value: Any, kind: type[RunConfig]) -> Any:
     several = isinstance(value, list | tuple)
     return [typed(name, item, kind) for item in value] if several else typed(name, value, kind)
 
 
-def check_level(name: str, value: Any, kind: type[TrialConfig] = TrialConfig) -> None:
+def check_level(name: str, value: Any, kind: type[RunConfig] = TrialConfig) -> None:
     """ValueError where `value`, on its own, cannot be a level of the factor `name`."""
     try:
         kind.check_level(name, value)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import legacy
@@ -19,7 +20,9 @@ from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.study.included import study_file
-from resnetlab.study.parts import OwnCode
+from resnetlab.study.metrics import ALWAYS, CLASSIFIER, METRICS, Metric, own
+from resnetlab.study.numbers import RESERVED, TEST, Number, chosen
+from resnetlab.study.parts import OwnCode, Part
 from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.settings import check_level, typed_factors, typed_settings
@@ -30,10 +33,11 @@ from resnetlab.study.trial_config import (
     PRECISION,
     DataConfig,
     Precision,
+    RunConfig,
     TrialConfig,
     trial_type,
 )
-from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml
+from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
 
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
@@ -78,7 +82,10 @@ class ConfirmSettings(Frozen):
     arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
     factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
     alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
-    delta: float = Field(0.5, gt=0.0, le=100.0, description="smallest effect of interest, percentage points")
+    metric: str = Field("", description="what is confirmed, on the test split; default: the study's objective")
+    delta: float = Field(
+        0.5, gt=0.0, description="smallest effect of interest: points of a metric in percent, else its own unit"
+    )
 
     @field_validator("pilot")
     @classmethod
@@ -124,10 +131,14 @@ class Study(Frozen):
     name: str
     title: str = ""
     question: str = ""
-    dataset: DataConfig
+    experiment: str = Field("", description="a task of your own; default: training image classifiers on `dataset`")
+    dataset: DataConfig | None = None
     own: OwnCode = Field(OwnCode(), description="written by resnetlab: what the references of the study lead to")
-    metrics: tuple[str, ...] = Field((), description="names of metrics, or references to your own")
-    objective: str = Field("", description="which of them is searched for; default: accuracy")
+    metrics: tuple[str, ...] = Field(
+        (), description=f"computed besides accuracy and loss: {', '.join(CLASSIFIER)}, or references to your own"
+    )
+    numbers: dict[str, Number] = Field(default_factory=dict, description="written by resnetlab: what its task yields")
+    objective: str = Field("", description="which of them the search and ASHA go by; default: accuracy")
     baseline: dict[str, Any] = Field(default_factory=dict)
     factors: dict[str, Any] = Field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = Field(
@@ -182,6 +193,17 @@ class Study(Frozen):
             )
         return name
 
+    @field_validator("dataset")
+    @classmethod
+    def _its_data(cls, dataset: DataConfig | None, info: ValidationInfo) -> DataConfig | None:
+        """A study of images names a dataset; a task has its own data."""
+        task = info.data.get("experiment")
+        if dataset is None and not task:
+            raise PydanticCustomError("missing", "is missing")
+        if dataset is not None and task:
+            raise ValueError(f"is for images (allowed: none beside experiment: {task}, which has its own data)")
+        return dataset
+
     @field_validator("factors")
     @classmethod
     def _known_factors(cls, factors: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
@@ -217,6 +239,47 @@ class Study(Frozen):
                 "other down (allowed: parameters, multiply_adds; or whole devices: resources.gpus: 1, "
                 "resources.cpus: 1)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _its_task(self) -> Study:
+        """What a task of its own can be asked for."""
+        if not self.experiment:
+            return self
+        if self.own.task is None:
+            raise ValueError(f"experiment: need a reference in a study file (file.py:name), got {self.experiment!r}")
+        only = "is for the built-in experiment"
+        for name in ("precision", "deterministic", "given_weights"):
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                raise ValueError(f"{name}: {only} (allowed: a setting of the task)")
+        if self.search.second_objective in ("parameters", "multiply_adds"):
+            raise ValueError(f"search.second_objective: {self.search.second_objective} {only} (allowed: train_seconds)")
+        if self.resources.gpus == "auto" or self.resources.compile:
+            raise ValueError("resources: gpus: auto and compile: true are for the built-in experiment")
+        for name in self.numbers:
+            if not name.isidentifier() or name in RESERVED or name in self.columns:
+                raise ValueError(f"metrics: {name!r} is taken, or no name (allowed: letters, digits and _)")
+        _ = self.searched, self.confirmed
+        return self
+
+    @model_validator(mode="after")
+    def _metrics(self) -> Study:
+        if self.experiment:
+            return self
+        called: dict[str, str] = dict.fromkeys(("loss", "accuracy_best"), "a number that is always there")
+        for text in self.metrics:
+            name = self._metric_name(text)
+            if name == text and text not in CLASSIFIER:
+                known = suggestion(text, CLASSIFIER)
+                raise ValueError(f"metrics: {text!r} is not known{known}; or your own: file.py:name")
+            other = called.setdefault(name, text) if name == text or name not in CLASSIFIER else "a built-in metric"
+            if other != text:
+                raise ValueError(f"metrics: {text} and {other} are both called {name} (allowed: different names)")
+        for column in {metric.name for metric in self.measures} & set(self.columns):
+            raise ValueError(f"metrics: {column} is also a setting that differs between trials (allowed: other names)")
+        self._on("objective", self.objective or "accuracy", "val")
+        if self.confirmed.fraction and self.confirm.delta > 100:
+            raise ValueError(f"confirm.delta: need at most 100 points, got {self.confirm.delta:g}")
         return self
 
     @model_validator(mode="after")
@@ -312,8 +375,58 @@ class Study(Frozen):
                 raise ValueError(f"hypotheses: {found.text!r} says the same as {seen[key]!r}")
             seen[key] = found.text
 
+    def _metric_name(self, text: str) -> str:
+        """What a metric is called in columns: a user's function by its own name."""
+        return next(
+            (part.short for part in self.own.parts if (part.key, part.text) == ("metrics", text)),
+            text,
+        )
+
+    @property
+    def scored(self) -> tuple[str | Part, ...]:
+        """What workers compute besides accuracy and loss: names of built-in metrics, and parts of its own."""
+        parts = {part.text: part for part in self.own.parts if part.key == "metrics"}
+        return tuple(parts.get(text, text) for text in self.metrics if text not in ALWAYS)
+
     @cached_property
-    def trial_type(self) -> type[TrialConfig]:
+    def measured(self) -> dict[str, Metric]:
+        """What is computed from a network's scores, by name: accuracy and loss always, and what `metrics` asks for."""
+        asked_for = {self._metric_name(text): text for text in self.metrics}
+        return ALWAYS | {name: CLASSIFIER.get(text) or own(name) for name, text in asked_for.items()}
+
+    @property
+    def measures(self) -> tuple[Metric, ...]:
+        """The columns of the tables that the study adds, each on its split: `val_macro_f1`, `test_macro_f1`."""
+        if self.experiment:
+            return tuple(one.metric(name) for name, one in self.numbers.items() if name not in METRICS)
+        more = [metric for name, metric in self.measured.items() if name not in ALWAYS]
+        return tuple(metric.on(split) for metric in more for split in ("val", "test"))
+
+    @cached_property
+    def searched(self) -> Metric:
+        """The column that the sampler, ASHA and the choice of the incumbent go by."""
+        if self.experiment:
+            only = [name for name in self.numbers if name.startswith("val_")]
+            return chosen(self.numbers, "objective", self.objective or (only[0] if len(only) == 1 else ""), test=False)
+        return self._on("objective", self.objective or "accuracy", "val")
+
+    @cached_property
+    def confirmed(self) -> Metric:
+        """The column whose effects are confirmed."""
+        if self.experiment:
+            name = self.confirm.metric or f"{TEST}{self.searched.name.removeprefix('val_')}"
+            return chosen(self.numbers, "confirm.metric", name, test=True)
+        return self._on("confirm.metric", self.confirm.metric or self.searched.name.removeprefix("val_"), "test")
+
+    def _on(self, key: str, text: str, split: str) -> Metric:
+        name = self._metric_name(text).removeprefix(f"{split}_")
+        if name not in self.measured:
+            add = "; add it to metrics" if name in CLASSIFIER else suggestion(text, self.measured)
+            raise ValueError(f"{key}: {text!r} is no metric of this study{add}")
+        return self.measured[name].on(split)
+
+    @cached_property
+    def trial_type(self) -> type[RunConfig]:
         """The type of its trials' configs, with the settings of its own parts."""
         return trial_type(self.own.parts)
 
@@ -331,38 +444,38 @@ class Study(Frozen):
     def declared(self) -> tuple[Hypothesis, ...]:
         """The hypotheses, read. Named arms are the levels of a factor called `arm`."""
         space = Space.of({"arm": {"levels": list(self.arms)}}) if self.arms else self.space
-        return tuple(read_hypothesis(line, space) for line in self.hypotheses)
+        return tuple(read_hypothesis(line, space, self.confirmed) for line in self.hypotheses)
 
     def baseline_values(self) -> dict[str, Any]:
         """The factor values of the baseline: what it sets, else TrialConfig's default."""
-        config = self.trial_type(data=self.dataset, **self.baseline)
+        config = self.trial_type.model_validate(self._common(0) | self.baseline)
         values = {name: getattr(config, name) for name in self.space.names}
         return self.space.active(values)
 
-    def config(self, values: Mapping[str, Any], *, seed: int) -> TrialConfig:
+    def config(self, values: Mapping[str, Any], *, seed: int) -> RunConfig:
         """The full config of a trial at `values`; ValidationError where the combination is infeasible."""
-        return self._from_file(self.trial_type(**self._common(seed) | self.baseline | dict(values)))
+        return self._from_file(self.trial_type.model_validate(self._common(seed) | self.baseline | dict(values)))
 
-    def _from_file(self, config: TrialConfig) -> TrialConfig:
+    def _from_file(self, config: RunConfig) -> RunConfig:
         """With the file that was given in place of the weights' name: what a trial starts from is part of its id."""
-        if config.weights not in self.given_weights:
+        if not isinstance(config, TrialConfig) or config.weights not in self.given_weights:
             return config
         return self.trial_type.model_validate(config.model_dump() | {"weights": self.given_weights[config.weights]})
 
-    def arm_config(self, name: str, *, seed: int) -> TrialConfig:
+    def arm_config(self, name: str, *, seed: int) -> RunConfig:
         """The full config of a named arm; one with a `source` starts from what that arm's run with this seed learned.
 
         `data` changes the dataset's settings, `epochs` the budget.
         """
         changes = dict(self.arms[name])
-        if "data" in changes:
+        if "data" in changes and self.dataset is not None:
             changes["data"] = self.dataset.model_dump(exclude_unset=True) | changes["data"]
         source = changes.pop("source", None)
         if source is not None:
             changes["weights"] = f"trial:{self.arm_config(source, seed=seed).trial_id}"
-        return self._from_file(self.trial_type(**self._common(seed) | self.baseline | changes))
+        return self._from_file(self.trial_type.model_validate(self._common(seed) | self.baseline | changes))
 
-    def baseline_config(self, seed: int) -> TrialConfig:
+    def baseline_config(self, seed: int) -> RunConfig:
         """The full config of the baseline; of named arms the first that starts from no other."""
         if not self.arms:
             return self.config(self.baseline_values(), seed=seed)
@@ -371,13 +484,16 @@ class Study(Frozen):
     def arm_task(self, name: str) -> str:
         """What a named arm is trained for: accuracies of different tasks, or budgets, are not compared."""
         config = self.arm_config(name, seed=0)
-        data = f"{config.data.name} {config.data.label}" if config.data.label else config.data.name
+        data = self.experiment
+        if isinstance(config, TrialConfig):
+            data = f"{config.data.name} {config.data.label}" if config.data.label else config.data.name
         return data if config.epochs == self.search.epochs else f"{data}, {config.epochs} epochs"
 
     def _common(self, seed: int) -> dict[str, Any]:
-        split = stream(self.seed, "split")
-        how = {"precision": self.precision, "deterministic": self.deterministic}
-        return {"data": self.dataset, "epochs": self.search.epochs, "seed": seed, "split_seed": split, **how}
+        common = {"epochs": self.search.epochs, "seed": seed, "split_seed": stream(self.seed, "split")}
+        if self.experiment:
+            return common
+        return common | {"data": self.dataset, "precision": self.precision, "deterministic": self.deterministic}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -419,22 +535,24 @@ class Study(Frozen):
         for arm in content["arms"].values():  # the code is part of `own`
             if held := arm.get("data", {}).get("own"):
                 del held["files"]
-        return content | {"dataset": self.dataset.identity()}
+        return content | ({"dataset": self.dataset.identity()} if self.dataset is not None else {})
 
     def recorded(self) -> dict[str, Any]:
         """What study.json holds: everything but where the data lies, which may change."""
         content = self.model_dump(mode="json")
-        for data in (content["dataset"], *(arm.get("data", {}) for arm in content["arms"].values())):
+        if self.dataset is None:
+            del content["dataset"]
+        for data in (content.get("dataset", {}), *(arm.get("data", {}) for arm in content["arms"].values())):
             for name in PLACES:
                 data.pop(name, None)
         return content
 
     @property
     def study_hash(self) -> str:
-        return digest(legacy.recorded(self.identity(), legacy.STUDY))
+        return digest(legacy.recorded(self.identity(), legacy.of_study({"experiment": self.experiment})))
 
 
-def _trial_type(info: ValidationInfo) -> type[TrialConfig]:
+def _trial_type(info: ValidationInfo) -> type[RunConfig]:
     """Of a study whose fields are being validated; the parts come first."""
     return trial_type(info.data["own"].parts if "own" in info.data else ())
 
@@ -455,7 +573,7 @@ def _resolved(content: dict[str, Any], folder: Path, source: str, own: Resolve) 
     held = content.get("own")
     if isinstance(held, Mapping) and held and not held.get("parts"):  # of a recorded study that brings nothing
         del content["own"]
-    for key in content.keys() & {"own", "code"}:
+    for key in content.keys() & {"own", "code", "numbers"}:
         raise BadRequest(f"{source}: {key}: is written by resnetlab (allowed: take it out)")
     dataset = content.get("dataset")
     if isinstance(dataset, Mapping) and dataset.get("own") is not None:
@@ -471,8 +589,9 @@ def with_changes(content: Mapping[str, Any], changes: Mapping[str, Any], source:
     stderr; BadRequest where a setting has both, or a key leads into something that is not a section."""
     notes: dict[str, None] = {}
     try:
-        found: dict[str, Any] = legacy.renamed(content, legacy.STUDY, notes.setdefault)
-        for key, value in legacy.assigned(changes, notes.setdefault):
+        names = legacy.of_study(content)
+        found: dict[str, Any] = legacy.renamed(content, names, notes.setdefault)
+        for key, value in legacy.assigned(changes, notes.setdefault, names):
             assign(found, key, value)
     except ValueError as error:
         raise BadRequest(f"{source}: {error}") from None
@@ -484,7 +603,7 @@ def with_changes(content: Mapping[str, Any], changes: Mapping[str, Any], source:
 def build_study(content: Mapping[str, Any], source: str) -> Study:
     """A Study from parsed content, whose settings may have old names; `source` is the place that messages name."""
     try:
-        return Study(**legacy.renamed(content, legacy.STUDY))
+        return Study(**legacy.renamed(content, legacy.of_study(content)))
     except ValidationError as error:
         raise BadRequest(explain(error, Study, source)) from None
     except ValueError as error:

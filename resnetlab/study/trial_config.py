@@ -24,7 +24,7 @@ from pydantic import (
 
 from resnetlab.study import legacy
 from resnetlab.study.frozen import Frozen, digest, kinds_of
-from resnetlab.study.parts import NONE, PLUS, Joined, OwnData, Part
+from resnetlab.study.parts import NONE, PLUS, Joined, OwnData, Part, Setting
 from resnetlab.study.yaml_io import broken_rule
 
 Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts", "digits"]
@@ -155,13 +155,124 @@ class DataConfig(Frozen):
         return found | {"settings": dict(self.own.settings)} if self.own else found
 
 
-class TrialConfig(Frozen):
-    """One training run in full. Every factor of a study is one of these fields; `factor_fields()` lists them.
+# Of the trials table, besides its factors: a setting of an own part that has such a name is called by its part too.
+COLUMNS = frozenset(
+    [
+        "trial_id",
+        "study",
+        "number",
+        "phase",
+        "status",
+        "reason",
+        "arm",
+        "plan_hash",
+        "design_row",
+        "seed_block",
+        "config",
+        "seed",
+        "split_seed",
+        "stop_probability",
+        "epochs_run",
+        "epochs_allowed",
+        "val_accuracy",
+        "val_accuracy_best",
+        "val_loss",
+        "test_accuracy",
+        "test_loss",
+        "parameters",
+        "trainable",
+        "multiply_adds",
+        "train_seconds",
+        "eval_seconds",
+        "setup_seconds",
+        "checkpoint_seconds",
+        "restarts",
+        "device",
+        "device_share",
+        "threads",
+        "settings",
+        "weights_hash",
+        "prefix_cached",
+        "prefix_seconds",
+        "energy",
+        "host",
+        "started",
+        "ended",
+        "data_hash",
+        "git_revision",
+        "versions",
+    ]
+)
+FIXED = frozenset({"data", "seed", "split_seed", "epochs", "precision", "deterministic", "experiment"})  # no factors
 
-    A study that brings parts of its own has a type of its own, with their settings: see `trial_type`.
+
+class RunConfig(Frozen):
+    """What every trial has, whatever it does: a budget and seeds. `factor_fields()` lists what a study may vary.
+
+    A study that brings parts of its own has a type of its own, with their settings: see `trial_type`. base: the class
+    with the settings that are not of own parts.
     """
 
     own: ClassVar[Joined] = Joined()
+    base: ClassVar[type[RunConfig]]
+    described: ClassVar[str] = "[]"  # the parts, as JSON
+
+    epochs: int = Field(10, ge=1, le=100_000, description="the full budget; schedules end here")
+    seed: int = Field(0, ge=0, description="root of the streams init, order, augment, dropout")
+    split_seed: int = Field(0, ge=0, description="root of the splits")
+
+    def _check_read(self) -> dict[str, Setting]:
+        """The own settings that this trial reads; ValueError where one is missing or out of its bounds."""
+        read = self.own.read(self.__dict__)
+        for name, setting in read.items():
+            if getattr(self, name) is None:
+                if setting.required:
+                    reader = next(part for part in self.own.chosen(self.__dict__) if name in self.own.read_by(part))
+                    raise ValueError(f"{name}: is missing: {reader.key} {reader.text} has no default for it")
+                continue
+            _check_type(name, setting.annotation, getattr(self, name))
+        return read
+
+    @classmethod
+    def factor_fields(cls) -> frozenset[str]:
+        """The fields that a study may vary."""
+        return frozenset(cls.model_fields) - FIXED
+
+    @classmethod
+    def kinds(cls, name: str) -> frozenset[Any]:
+        """The plain types of the field `name`; none where there is no such field."""
+        annotation: Any = cls.model_fields[name].annotation if name in cls.model_fields else None
+        return kinds_of(annotation)
+
+    @classmethod
+    def check_level(cls, name: str, value: Any) -> None:
+        """ValidationError or ValueError where `value` alone cannot be a level of the field `name`."""
+        kinds: list[Any] = [setting.annotation for _, _, setting in cls.own.names.get(name, ())]
+        if name in cls.base.model_fields or not kinds:
+            info = (cls if name in CHOICES else cls.base).model_fields[name]
+            kinds.append(Annotated[info.annotation, "field", *info.metadata])
+        for number, kind in enumerate(kinds, start=1):
+            try:
+                taken: Any = TypeAdapter(kind).validate_python(value)
+                break
+            except ValidationError:
+                if number == len(kinds):
+                    raise
+        if taken != value or isinstance(taken, bool) != isinstance(value, bool):
+            raise ValueError(f"need {type(taken).__name__}, got {value!r}")
+
+    def identity(self) -> dict[str, Any]:
+        """What the answer depends on."""
+        return self.model_dump()
+
+    @cached_property
+    def trial_id(self) -> str:
+        """12 hexadecimal digits of a hash over the whole config, never only what differs from the baseline."""
+        return digest(self.identity())[:12]
+
+
+class TrialConfig(RunConfig):
+    """One training run of an image classifier in full. Every factor of a study is one of these fields."""
 
     data: DataConfig
 
@@ -220,7 +331,6 @@ class TrialConfig(Frozen):
     warmup_part: Conditional[Fraction] = Field(None, description="one-cycle: part of the run that rises")
 
     batch_size: int = Field(128, ge=1, le=65536)
-    epochs: int = Field(10, ge=1, le=100_000, description="the full budget; schedules end here")
     normalise: Literal["train", "half", "unit", "imagenet"] = Field(
         "train",
         description="pixels: by the mean and deviation of the training split (train) or of ImageNet, to -1 … 1 (half), "
@@ -232,8 +342,6 @@ class TrialConfig(Frozen):
     rotation: float = Field(0.0, ge=0.0, le=180.0, description="rotate by up to so many degrees either way")
     augment: str = Field(NONE, description="of your own, after crop, flip and rotation; several joined by ` + `")
 
-    seed: int = Field(0, ge=0, description="root of the streams init, order, augment, dropout")
-    split_seed: int = Field(0, ge=0, description="root of the splits")
     precision: Precision = Field("fp32", description=PRECISION)
     deterministic: bool = Field(False, description=DETERMINISTIC)
 
@@ -297,14 +405,7 @@ class TrialConfig(Frozen):
         if self.augment != NONE and (not set(augments) <= set(known) or len(set(augments)) < len(augments)):
             allowed = ", ".join([NONE, *known, "your own: [file.py:name]"])
             raise ValueError(f"augment: need names, each once, got {self.augment!r} (allowed: {allowed})")
-        read = self.own.read(self.__dict__)
-        for name, setting in read.items():
-            if getattr(self, name) is None:
-                if setting.required:
-                    reader = next(part for part in self.own.chosen(self.__dict__) if name in self.own.read_by(part))
-                    raise ValueError(f"{name}: is missing: {reader.key} {reader.text} has no default for it")
-                continue
-            _check_type(name, setting.annotation, getattr(self, name))
+        read = self._check_read()
         for name, parent in ALWAYS.items():
             if (
                 getattr(self, parent) in {part.text for part in self.own.parts}
@@ -331,34 +432,6 @@ class TrialConfig(Frozen):
         ]
         return frozenset(READS.get(self.model, own))
 
-    @classmethod
-    def factor_fields(cls) -> frozenset[str]:
-        """The fields that a study may vary."""
-        return frozenset(cls.model_fields) - {"data", "seed", "split_seed", "epochs", "precision", "deterministic"}
-
-    @classmethod
-    def kinds(cls, name: str) -> frozenset[Any]:
-        """The plain types of the field `name`; none where there is no such field."""
-        annotation: Any = cls.model_fields[name].annotation if name in cls.model_fields else None
-        return kinds_of(annotation)
-
-    @classmethod
-    def check_level(cls, name: str, value: Any) -> None:
-        """ValidationError or ValueError where `value` alone cannot be a level of the field `name`."""
-        kinds: list[Any] = [setting.annotation for _, _, setting in cls.own.names.get(name, ())]
-        if name in TrialConfig.model_fields or not kinds:
-            info = (cls if name in CHOICES else TrialConfig).model_fields[name]
-            kinds.append(Annotated[info.annotation, "field", *info.metadata])
-        for number, kind in enumerate(kinds, start=1):
-            try:
-                taken: Any = TypeAdapter(kind).validate_python(value)
-                break
-            except ValidationError:
-                if number == len(kinds):
-                    raise
-        if taken != value or isinstance(taken, bool) != isinstance(value, bool):
-            raise ValueError(f"need {type(taken).__name__}, got {value!r}")
-
     def identity(self) -> dict[str, Any]:
         return self.model_dump(exclude={"data"}) | {"data": self.data.identity()}
 
@@ -366,6 +439,40 @@ class TrialConfig(Frozen):
     def trial_id(self) -> str:
         """12 hexadecimal digits of a hash over the whole config, never only what differs from the baseline."""
         return digest(legacy.recorded(self.identity(), legacy.SETTINGS))[:12]
+
+
+class TaskConfig(RunConfig):
+    """One run of a study's own task: all other settings are the task's. experiment: the reference to it."""
+
+    experiment: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        """Fill in the task's defaults."""
+        if not isinstance(values, dict):
+            return values
+        values = {"experiment": cls.model_fields["experiment"].default} | values
+        return values | cls.own.filled(values)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> TaskConfig:
+        self._check_read()
+        return self
+
+
+TrialConfig.base, TaskConfig.base = TrialConfig, TaskConfig
+
+
+def starts_from(config: RunConfig) -> str:
+    """What the trial's weights are before it begins, as `weights` says it."""
+    return config.weights if isinstance(config, TrialConfig) else "none"
+
+
+def of_images(config: RunConfig) -> TrialConfig:
+    """The same, in code that only studies of images reach."""
+    assert isinstance(config, TrialConfig), config.trial_id
+    return config
 
 
 def _stages(values: Mapping[str, Any]) -> Any:
@@ -397,8 +504,9 @@ def _check_type(name: str, annotation: Any, value: Any) -> None:
         raise ValueError(f"{name}: {broken_rule(error)}, got {value!r}") from None
 
 
-def trial_type(parts: tuple[Part, ...]) -> type[TrialConfig]:
-    """The type of a trial's config in a study that brings these parts: TrialConfig with the settings of each.
+def trial_type(parts: tuple[Part, ...]) -> type[RunConfig]:
+    """The type of a trial's config in a study that brings these parts, with the settings of each: a TaskConfig where
+    one of them is a task, else a TrialConfig.
 
     The same parts have the same type in each process, and its instances can be pickled. ValueError where the parts do
     not go together.
@@ -407,37 +515,44 @@ def trial_type(parts: tuple[Part, ...]) -> type[TrialConfig]:
 
 
 @cache
-def _type_of(described: str) -> type[TrialConfig]:
+def _type_of(described: str) -> type[RunConfig]:
     parts = tuple(Part(**content) for content in json.loads(described))
-    own = Joined(parts, built_in())
+    own, base = Joined(parts, built_in(parts)), _base(parts)
     fields: dict[str, Any] = {}
-    for key, choices in CHOICES.items():
-        if texts := [part.text for part in parts if part.key == key]:
-            info = TrialConfig.model_fields[key]
-            fields[key] = (Literal[choices, *texts], Field(info.default, description=info.description))
+    for key in (*CHOICES, "experiment"):
+        if texts := tuple(part.text for part in parts if part.key == key):
+            info, options = base.model_fields[key], (CHOICES[key], *texts) if key in CHOICES else texts
+            default = info.default if key in CHOICES else texts[0]
+            fields[key] = (Literal[options], Field(default, description=info.description))
     for name, readers in own.names.items():
         (part, _, setting), *others = readers
         kind: Any = setting.annotation
-        if others or name in TrialConfig.model_fields:
+        if others or name in base.model_fields:
             kind = _KINDS[setting.kind]  # each reader has bounds of its own, which `_check_own` knows
         said = setting.description or f"of {part.key} {part.text}"
-        default = TrialConfig.model_fields[name].default if name in TrialConfig.model_fields else None
+        default = base.model_fields[name].default if name in base.model_fields else None
         fields[name] = (kind | None, Field(default, description=said))
-    made = create_model("OwnTrialConfig", __base__=_OwnTrial, **fields)
+    create: Any = create_model
+    made: type[RunConfig] = create("OwnConfig", __base__=_OwnTask if base is TaskConfig else _OwnTrial, **fields)
     made.own, made.described = own, described
     return made
 
 
 class _OwnTrial(TrialConfig):
-    """What the types of `trial_type` have in common."""
-
-    described: ClassVar[str] = "[]"
+    """Pickled by the description of the parts."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revived, (self.described, self.__getstate__())
 
 
-def _revived(described: str, state: dict[Any, Any]) -> TrialConfig:
+class _OwnTask(TaskConfig):
+    """Pickled by the description of the parts."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revived, (self.described, self.__getstate__())
+
+
+def _revived(described: str, state: dict[Any, Any]) -> RunConfig:
     kind = _type_of(described)
     made = kind.__new__(kind)
     made.__setstate__(state)
@@ -447,7 +562,17 @@ def _revived(described: str, state: dict[Any, Any]) -> TrialConfig:
 _KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 
 
-def built_in() -> dict[str, str]:
-    """Each built-in setting, with the key of the part that reads it; also names that settings once had."""
-    every = dict.fromkeys([*TrialConfig.model_fields, *legacy.SETTINGS], "")
+def _base(parts: tuple[Part, ...]) -> type[RunConfig]:
+    return TaskConfig if any(part.key == "experiment" for part in parts) else TrialConfig
+
+
+def built_in(parts: tuple[Part, ...] = ()) -> dict[str, str]:
+    """Each built-in setting, with the key of the part that reads it; also names that settings once had.
+
+    parts: of the study; where one is a task, few settings are left.
+    """
+    plain = _base(parts)
+    every = dict.fromkeys([*COLUMNS, *plain.model_fields, *legacy.SETTINGS], "")
+    if plain is TaskConfig:
+        return every
     return every | dict.fromkeys(MODEL_SETTINGS, "model") | {name: key for name, (key, _) in APPLIES.items()} | ALWAYS

@@ -21,8 +21,8 @@ from resnetlab.errors import BadRequest
 MAX_BYTES = 1_000_000
 OBJECTIVE = ("metric", "objective", "direction", "mode")  # what other tools let one say
 GIVEN = (
-    "val_accuracy is maximised (allowed: search.second_objective, to minimise beside it: parameters, multiply_adds or "
-    "train_seconds)"
+    "val_accuracy is maximised, or what `objective` at the top of the study names, which knows its direction (allowed "
+    "here: search.second_objective, to minimise beside it: parameters, multiply_adds or train_seconds)"
 )
 KINDS = ("bool", "int", "float", "str")  # by which pydantic tells the options of a union apart
 

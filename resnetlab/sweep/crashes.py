@@ -18,7 +18,7 @@ from pathlib import Path
 from resnetlab.storage.layout import ERRORS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study.records import Status
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import RunConfig
 from resnetlab.wording import level_text
 
 RETRIES = {  # deaths of a trial's process, without a new epoch between them, before it is called failed
@@ -83,7 +83,7 @@ class Crash:
         also = more.get(self.signal, "")
         return f"compiled code failed at these settings: try {other}, or other versions of torch{also}"
 
-    def told(self, config: TrialConfig, baseline: TrialConfig, epochs: int) -> str:
+    def told(self, config: RunConfig, baseline: RunConfig, epochs: int) -> str:
         """What people must know of a trial that ends so with `epochs` epochs recorded."""
         where = f"in epoch {epochs + 1}" if epochs < config.epochs else "after its last epoch"
         log = f"its log ends: {self.said}" if self.said else "its log says nothing"
@@ -192,16 +192,17 @@ def judged(text: str, place: str, killed: int | None) -> Crash | None:
     return Crash(signal.SIGKILL.name, oom, kept, place)
 
 
-def differing(config: TrialConfig, baseline: TrialConfig) -> list[str]:
+def differing(config: RunConfig, baseline: RunConfig) -> list[str]:
     """The settings in which a trial differs from the baseline."""
     names = [name for name in type(config).model_fields if name in config.factor_fields()]
     return [name for name in names if getattr(config, name) != getattr(baseline, name)]
 
 
-def settings(config: TrialConfig, baseline: TrialConfig) -> str:
+def settings(config: RunConfig, baseline: RunConfig) -> str:
     """`model resnet, batch_size 32, width 4 (baseline 8)`"""
     names = differing(config, baseline)
-    always = ("model", "batch_size", *config.own.read(config.__dict__))
+    always: list[str] = [name for name in ("model", "batch_size") if name in config.base.model_fields]
+    always += config.own.read(config.__dict__)
     said = [f"{name} {level_text(getattr(config, name))}" for name in always if name not in names]
     said += [
         f"{name} {level_text(getattr(config, name))} (baseline {level_text(getattr(baseline, name))})" for name in names
@@ -209,7 +210,7 @@ def settings(config: TrialConfig, baseline: TrialConfig) -> str:
     return ", ".join(said)
 
 
-def keep(folder: ResultsFolder, config: TrialConfig, baseline: TrialConfig, reason: str, detail: str) -> None:
+def keep(folder: ResultsFolder, config: RunConfig, baseline: RunConfig, reason: str, detail: str) -> None:
     """Add a failure to errors/<trial_id>.txt, below those that stand there already."""
     trial_id, about = config.trial_id, settings(config, baseline)
     name = f"{ERRORS}/{trial_id}.txt"

@@ -16,11 +16,11 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import Phase
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import RunConfig, TrialConfig, starts_from
 from resnetlab.study.yaml_io import explain
 
 Rows = Mapping[str, Mapping[str, Any]]  # of the trials table, by trial_id
-DatasetOf = Callable[[TrialConfig], tuple[str, Sequence[str]]]  # content hash and classes
+DatasetOf = Callable[[RunConfig], tuple[str, Sequence[str]]]  # content hash and classes
 
 
 def read_plan(raw: bytes, place: str) -> Plan:
@@ -98,7 +98,7 @@ def _set_aside(folder: ResultsFolder) -> Iterator[Plan]:
             yield read_plan(raw, f"{folder.url}/plans/{name}")
 
 
-def planned(plan: Plan, study: Study) -> list[tuple[int, int, PlannedArm, TrialConfig]]:
+def planned(plan: Plan, study: Study) -> list[tuple[int, int, PlannedArm, RunConfig]]:
     """The plan's runs, as `Plan.trials` gives them. FolderRefused where one cannot be run, or two are the same run."""
     found = list(plan.trials(study))
     arms: dict[str, str] = {}
@@ -121,10 +121,11 @@ def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[t
     """The plan's runs, and the columns that their rows begin with. FolderRefused as of `planned`."""
     others = [row["number"] for row in rows.values() if row["plan_hash"] != plan.plan_hash]
     found = planned(plan, study)
-    data = {f"trial:{config.trial_id}": config.data for _, _, _, config in found}
-    sources = {config.weights.removeprefix("trial:") for _, _, _, config in found}
+    data = {f"trial:{one.trial_id}": one.data for _, _, _, one in found if isinstance(one, TrialConfig)}
+    sources = {starts_from(config).removeprefix("trial:") for _, _, _, config in found}
     for number, (row, block, arm, config) in enumerate(found, 1 + max(others, default=-1)):
-        keep, of_source = config.trial_id in sources, data.get(config.weights)
+        weights = starts_from(config)
+        keep, of_source = config.trial_id in sources, data.get(weights)
         task = Task(config.trial_id, config, Phase.CONFIRM, True, dataset(config)[0], keep, of_source)
         columns = {
             "number": number,
@@ -134,6 +135,6 @@ def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[t
             "seed_block": block,
             **arm.values,
         }
-        if study.arms and config.weights in study.given_weights.values():
-            columns["weights"] = config.weights  # the plan may be older than the file
+        if study.arms and weights in study.given_weights.values():
+            columns["weights"] = weights  # the plan may be older than the file
         yield columns, task

@@ -11,7 +11,8 @@ from typing import Any
 from resnetlab.experiment.messages import Report
 from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.storage.store import Store
-from resnetlab.study.records import EpochRecord, Status
+from resnetlab.study.metrics import Metric
+from resnetlab.study.records import EpochRecord, Status, TaskEpoch
 
 Take = Callable[[Any, str, Report], bool]  # `Sweep.report`
 FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
@@ -19,9 +20,10 @@ FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 
 @dataclass
 class SweepProgress:
-    """best: the highest validation accuracy of an explore trial at the full budget, a fraction."""
+    """best: the best value of `searched`, the metric that is searched for, of an explore trial at the full budget."""
 
     explore_planned: int
+    searched: Metric
     confirm_planned: int = 0
     pilot_planned: int = 0
     epochs: int = 0
@@ -34,7 +36,7 @@ class SweepProgress:
         """Trials that are planned as yet."""
         return self.pilot_planned + self.explore_planned + self.confirm_planned
 
-    def trained(self, epoch: EpochRecord, trials: int) -> None:
+    def trained(self, epoch: EpochRecord | TaskEpoch, trials: int) -> None:
         """One epoch more, while `trials` trials were under way."""
         self.epochs += 1
         seconds = max(epoch.train_seconds + epoch.eval_seconds, 1e-9)
@@ -44,9 +46,9 @@ class SweepProgress:
 
     def ended(self, row: Mapping[str, Any]) -> None:
         """An explore trial is over."""
-        value = row.get("val_accuracy")
+        value, sign = row.get(self.searched.name), self.searched.sign
         complete = row["status"] == Status.COMPLETE and value is not None
-        if value is not None and complete and (self.best is None or value > self.best):
+        if value is not None and complete and (self.best is None or sign * value > sign * self.best):
             self.best, self.best_trial = value, row["trial_id"]
 
 

@@ -10,7 +10,7 @@ from resnetlab.planning.plan import Plan
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import Phase, Status
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import RunConfig
 from resnetlab.wording import plural
 
 FAILED = (Status.FAILED, Status.OUT_OF_MEMORY)
@@ -42,7 +42,7 @@ def reopen(store: Store, plan: Plan | None) -> list[str]:
     return said
 
 
-def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[TrialConfig, Phase, dict[str, Any]]]:
+def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[RunConfig, Phase, dict[str, Any]]]:
     """Mark as replaced what asked for weights by a name for which the study now gives a file, and never trained.
 
     Gives config, phase and first columns of what takes the place of each explore trial; the pilot's and the plan's runs

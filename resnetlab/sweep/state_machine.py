@@ -24,9 +24,9 @@ from resnetlab.search.schedulers.asha import Asha
 from resnetlab.storage.layout import checkpoint_names
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
-from resnetlab.study.records import EpochRecord, Phase, Status
+from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch
 from resnetlab.study.seeding import MAX_SEED, stream
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import RunConfig
 from resnetlab.sweep import crashes, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
@@ -57,7 +57,9 @@ class Sweep:
         self.study, self.store = study, store
         self._code = code or facts["git_revision"] or "unknown"
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
-        self._asha = Asha(study.search.grace_period, study.search.reduction_factor, study.search.epochs)
+        self._asha = Asha(
+            study.search.grace_period, study.search.reduction_factor, study.search.epochs, study.searched.sign
+        )
         self._search = OptunaSampler(study)
         self._proposed, self._exhausted = 0, False
         self._again: deque[Task] = deque()
@@ -75,7 +77,7 @@ class Sweep:
         self.clock = Clock(self._search, store)
         self.finished = False
         self.error: ResnetlabError | None = None
-        self.progress = SweepProgress(study.explore_trials)
+        self.progress = SweepProgress(study.explore_trials, study.searched)
         self._reopen(retry)
         self._replay()
 
@@ -90,7 +92,7 @@ class Sweep:
     def _replay(self) -> None:
         values: dict[str, list[tuple[int, float]]] = {}
         epochs = self.store.read("epochs")
-        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", "val_accuracy"))
+        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", self.study.searched.name))
         for trial_id, epoch, value in zip(*columns, strict=True):
             values.setdefault(trial_id, []).append((epoch, value))
         self.progress.epochs = len(epochs)
@@ -139,7 +141,8 @@ class Sweep:
     def _task(self, row: Mapping[str, Any]) -> Task:
         """A proposed trial that goes on; where its data lies is said by the study, not by the row."""
         config = self.study.trial_type.model_validate_json(row["config"])
-        config = config.model_copy(update={"data": self.study.dataset})
+        if self.study.dataset is not None:
+            config = config.model_copy(update={"data": self.study.dataset})
         phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
         return Task(row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"])
 
@@ -157,7 +160,7 @@ class Sweep:
             self.store.flush()
         return task
 
-    def _dataset(self, config: TrialConfig) -> tuple[str, Sequence[str]]:
+    def _dataset(self, config: RunConfig) -> tuple[str, Sequence[str]]:
         """Content hash and classes of the dataset that a trial reads."""
         return self._data[data_key(config)]
 
@@ -291,18 +294,21 @@ class Sweep:
         self.store.tick()
         return True
 
-    def _take_epoch(self, task: Task, record: EpochRecord) -> bool:
+    def _take_epoch(self, task: Task, record: EpochRecord | TaskEpoch) -> bool:
         """Record one epoch; False where ASHA stops the trial."""
-        trial_id, epoch, value = task.trial_id, record.epoch, record.val_accuracy
-        if self.store.add("epochs", {"trial_id": trial_id, **record.as_row()}):
+        trial_id, epoch, row = task.trial_id, record.epoch, record.as_row()
+        value = row[self.study.searched.name]
+        if self.store.add("epochs", {"trial_id": trial_id, **row}):
             self._deaths.forget(trial_id)
             known = self.store.trials[trial_id]
             totals = {
                 "train_seconds": (known.get("train_seconds") or 0.0) + record.train_seconds,
                 "eval_seconds": (known.get("eval_seconds") or 0.0) + record.eval_seconds,
             }
-            best = max(value, known.get("val_accuracy_best") or 0.0)
-            last = {"epochs_run": epoch, "val_accuracy": value, "val_loss": record.val_loss, "val_accuracy_best": best}
+            last: dict[str, Any] = {name: row[name] for name in ("val_accuracy", "val_loss") if name in row}
+            if "val_accuracy" in row:
+                last["val_accuracy_best"] = max(row["val_accuracy"], known.get("val_accuracy_best") or 0.0)
+            totals |= {"epochs_run": epoch, **record.metrics}
             self.store.add("trials", {"trial_id": trial_id, **last, **totals})
             if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)
@@ -331,8 +337,9 @@ class Sweep:
         if self._fuse.blown(status, self.progress.epochs):
             self.finished = True
             said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
-            if self.study.own.parts and detail:
-                said += f"\ntrial {trial_id}, settings: {crashes.settings(task.config, self._baseline(task))}\n{detail}"
+            if self.study.own.parts:
+                about = crashes.settings(task.config, self._baseline(task))
+                said = f"{said}\ntrial {trial_id}, settings: {about}\n{detail}".rstrip()
             self.error = TrialsFailed(f"{self.study.name}: {said}")
         if task.phase.searched:
             second = self.study.search.second_objective
@@ -373,7 +380,7 @@ class Sweep:
             said = crash.told(task.config, self._baseline(task), self.store.trials[trial_id]["epochs_run"])
             self.died(trial_id, said, Status.OUT_OF_MEMORY if crash.oom else Status.FAILED, crash)
 
-    def _baseline(self, task: Task) -> TrialConfig:
+    def _baseline(self, task: Task) -> RunConfig:
         return self.study.baseline_config(task.config.seed)
 
     def interrupt(self) -> None:

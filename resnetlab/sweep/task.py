@@ -9,7 +9,7 @@ from resnetlab.experiment.messages import Cell, Task
 from resnetlab.study import Study
 from resnetlab.study.frozen import digest
 from resnetlab.study.records import Status
-from resnetlab.study.trial_config import PLACES, TrialConfig
+from resnetlab.study.trial_config import PLACES, RunConfig, TrialConfig
 
 
 def first_row(task: Task, study: str) -> dict[str, Cell | datetime]:
@@ -30,9 +30,9 @@ def first_row(task: Task, study: str) -> dict[str, Cell | datetime]:
     }
 
 
-def data_key(config: TrialConfig) -> str:
-    """Names a trial's dataset as its config asks for it."""
-    return digest(config.data.identity())
+def data_key(config: RunConfig) -> str:
+    """Names a trial's dataset as its config asks for it; empty where that is a task, which has data of its own."""
+    return digest(config.data.identity()) if isinstance(config, TrialConfig) else ""
 
 
 def content_hash(hashes: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from resnetlab.experiment.messages import Task
 from resnetlab.storage.store import Store
-from resnetlab.study.records import Phase, TestResult
+from resnetlab.study.records import Phase, TaskTest, TestResult
 
 
 def predictions(test: TestResult) -> dict[str, list[int]]:
@@ -32,9 +32,13 @@ def classes(test: TestResult, names: Sequence[str]) -> dict[str, list[str] | lis
     }
 
 
-def record(store: Store, task: Task, test: TestResult, names: Sequence[str]) -> None:
-    """Record what a trial did on the test split; of the pilot its accuracy alone. names: of the classes."""
-    store.add("trials", {"trial_id": task.trial_id, "test_accuracy": test.accuracy, "test_loss": test.loss})
+def record(store: Store, task: Task, test: TestResult | TaskTest, names: Sequence[str]) -> None:
+    """Record what a trial did on the test split; of the pilot its metrics alone. names: of the classes."""
+    if isinstance(test, TaskTest):
+        store.add("trials", {"trial_id": task.trial_id, **test.metrics})
+        return
+    found = {"test_accuracy": test.accuracy, "test_loss": test.loss, **test.metrics}
+    store.add("trials", {"trial_id": task.trial_id, **found})
     if task.phase is Phase.CONFIRM:
         store.add_all("predictions", task.trial_id, predictions(test))
         store.add_all("classes", task.trial_id, classes(test, names))

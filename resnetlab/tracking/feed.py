@@ -18,7 +18,7 @@ from resnetlab.commands import command, short
 from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.provenance import without_secrets
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.schema import factors_of
+from resnetlab.storage.schema import factors_of, measures_of
 from resnetlab.storage.store import read_table
 from resnetlab.study.records import Status
 
@@ -32,10 +32,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of the trials table as tools want it. factors: names of its factor columns."""
+    """A row of the trials table as tools want it. factors: names of its factor columns. measures: of further
+    numbers."""
 
     row: Row
     factors: tuple[str, ...]
+    measures: tuple[str, ...] = ()
 
     @property
     def trial_id(self) -> str:
@@ -56,8 +58,13 @@ class Trial:
         return {name: self.row[name] for name in self.factors if self.row[name] is not None}
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        """The numbers of each epoch."""
+        return *MEASURED, *(name for name in self.measures if not name.startswith("test_"))
+
+    @property
     def results(self) -> dict[str, float]:
-        return {name: float(self.row[name]) for name in RESULTS if self.row.get(name) is not None}
+        return {name: float(self.row[name]) for name in (*RESULTS, *self.measures) if self.row.get(name) is not None}
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -105,14 +112,14 @@ class Feed:
         trials = read_table(self._folder, "trials")
         if trials is None:
             return
-        factors = factors_of(trials.schema)
+        factors, measures = factors_of(trials.schema), measures_of(trials.schema)
         rows = [row for row in trials.to_pylist() if row["status"] != Status.REPLACED]
         epochs = read_table(self._folder, "epochs")
         for tracker in list(self._trackers):
             try:
                 if tracker.name not in self._sent:
                     self._sent[tracker.name] = dict(tracker.known())
-                self._give(tracker, [Trial(row, factors) for row in rows], epochs, self._sent[tracker.name])
+                self._give(tracker, [Trial(row, factors, measures) for row in rows], epochs, self._sent[tracker.name])
             except Exception as error:  # of a tool: any kind
                 self._lose(tracker, error)
 

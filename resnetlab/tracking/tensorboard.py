@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnetlab.errors import BadRequest
 from resnetlab.paths import writable_folder
-from resnetlab.tracking.feed import MEASURED, Row, Trial
+from resnetlab.tracking.feed import Row, Trial
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -36,7 +36,7 @@ class TensorBoard:
     def epochs(self, trial: Trial, rows: Sequence[Row], first: int) -> None:
         writer = self._writer(trial)
         for row, at in list(zip(rows, trial.at(rows), strict=True))[first:]:
-            for name in MEASURED:
+            for name in trial.measured:
                 if row[name] is not None:
                     writer.add_scalar(name, row[name], row["epoch"], walltime=at)
         writer.flush()
@@ -45,11 +45,12 @@ class TensorBoard:
         from tensorboardX.summary import hparams
 
         writer, row = self._writer(trial), trial.row
-        if row["test_accuracy"] is not None:
-            writer.add_scalar("test_accuracy", row["test_accuracy"], row["epochs_run"], row["ended"].timestamp())
+        for name in ("test_accuracy", *trial.measures):
+            if name.startswith("test_") and row[name] is not None:
+                writer.add_scalar(name, row[name], row["epochs_run"], row["ended"].timestamp())
         asked: dict[str, Any] = {"phase": row["phase"], "status": row["status"]} | trial.levels
         asked |= {"arm": row["arm"]} if row["arm"] else {}
-        found = {name: trial.results[name] for name in SHOWN if name in trial.results}
+        found = {name: trial.results[name] for name in (*SHOWN, *trial.measures) if name in trial.results}
         for summary in hparams(asked, found):
             writer.file_writer.add_summary(summary)
         self._open.pop(trial.trial_id).close()

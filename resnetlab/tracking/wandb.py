@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from resnetlab.errors import BadRequest
-from resnetlab.tracking.feed import MEASURED, Row, Trial
+from resnetlab.tracking.feed import Row, Trial
 
 
 class Wandb:
@@ -42,7 +42,7 @@ class Wandb:
             settings=self._wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
         for epoch in self._rows.pop(trial.trial_id, []):
-            run.log({name: epoch[name] for name in MEASURED if epoch[name] is not None}, step=epoch["epoch"])
+            run.log({name: epoch[name] for name in trial.measured if epoch[name] is not None}, step=epoch["epoch"])
         run.summary.update(trial.results | {"status": row["status"], "reason": row["reason"]})
         run.finish(exit_code=0)
 

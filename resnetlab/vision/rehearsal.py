@@ -25,7 +25,7 @@ from resnetlab.experiment.source import Source
 from resnetlab.study.parts import OwnCode
 from resnetlab.study.records import ModelFacts
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import TrialConfig, trial_type
+from resnetlab.study.trial_config import TrialConfig, of_images, trial_type
 from resnetlab.vision.data import prepare
 from resnetlab.vision.models import build, facts
 from resnetlab.vision.training.loop import Training
@@ -47,7 +47,7 @@ def _answer(job: Mapping[str, Any], place: Path) -> dict[str, Any]:
 
     def tried(item: Mapping[str, Any], cache: str | None) -> ModelFacts:
         nonlocal at
-        config = kind.model_validate(item["config"])
+        config = of_images(kind.model_validate(item["config"]))
         at = ", ".join(f"{name}={getattr(config, name)}" for name in config.own.read(config.__dict__))
         return _tried(config, tuple(item["shape"]), item["classes"], folder, cache)
 

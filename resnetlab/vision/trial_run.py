@@ -8,20 +8,20 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from resnetlab.errors import BadData, OtherData
 from resnetlab.experiment.messages import Cell, Report, Task, TrialContext
-from resnetlab.experiment.source import Source
-from resnetlab.storage.layout import CODE, WEIGHTS
+from resnetlab.experiment.own import scores
+from resnetlab.storage.layout import WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study.records import TestResult
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import TrialConfig, of_images
 from resnetlab.vision.data import prepare
 from resnetlab.vision.models.pretrained import Weights
+from resnetlab.vision.own_files import unpacked
 from resnetlab.vision.training import machine, prefix
 from resnetlab.vision.training.checkpoint import CheckpointDamaged
 from resnetlab.vision.training.kept_weights import by_name, kept
@@ -44,7 +44,7 @@ class TrialRun:
         began = time.perf_counter()
         self._task, self._context, self._altered, self.busy_seconds = task, context, altered, 0.0
         self._folder = ResultsFolder.at(context.folder)
-        config = task.config
+        config = of_images(task.config)
         dataset = prepare(config.data, context.cache)
         if dataset.hash != task.data_hash:
             where = f"{config.data.name}: node {platform.node()}"
@@ -75,13 +75,14 @@ class TrialRun:
     def _trained(self, config: TrialConfig) -> Training:
         """As far as the newest checkpoint that can be used, else from the beginning."""
         device, threads, compile = self._context.device, self._context.threads, self._context.compile
-        weights, code = self._weights(config), self._own_code()
+        weights, code = self._weights(config), unpacked(self._folder, self._context)
+        how: Any = {"compile": compile, "code": code, "scores": scores(self._context.metrics, code)}
         for state in self._checkpoints.states:
             try:
-                return Training(config, self._dataset, device, threads, state, weights, compile=compile, code=code)
+                return Training(config, self._dataset, device, threads, state, weights, **how)
             except CheckpointDamaged as error:
                 self._checkpoints.problems.append(str(error))
-        return Training(config, self._dataset, device, threads, None, weights, compile=compile, code=code)
+        return Training(config, self._dataset, device, threads, None, weights, **how)
 
     def _how_it_went_on(self) -> str:
         """What people must hear of it; empty where there is nothing to say."""
@@ -161,15 +162,6 @@ class TrialRun:
     def _code(self) -> dict[str, str]:
         """Which version of the study's own code ran, by its hash."""
         return {"code": self._context.code} if self._context.code else {}
-
-    def _own_code(self) -> Path | None:
-        """The folder of the study's own code on this machine; it comes with the results folder."""
-        if not self._context.code:
-            return None
-        found = Source.read(self._folder.sub(CODE).sub(self._context.code))
-        if found is None:
-            raise BadData(f"{self._folder.url}/{CODE}/{self._context.code}: the study's own code is not there")
-        return found.unpack(self._context.code_place)
 
     def _cost(self) -> dict[str, Cell]:
         """Columns that grow, or are known only once an epoch was trained."""

@@ -18,7 +18,8 @@ OK, COLLAPSED, UNFINISHED = "complete", "collapsed", "not finished"
 
 @dataclass(frozen=True)
 class ConfirmRuns:
-    """values: (arms, seeds) fractions, NaN where a run gave none; state: (arms, seeds) words; notes: for all effects.
+    """values: (arms, seeds) of the plan's metric, NaN where a run gave none; state: (arms, seeds) words; notes: for all
+    effects.
 
     States: complete, collapsed, diverged, out of memory, failed, not finished (running, interrupted or not begun).
     """
@@ -39,21 +40,22 @@ class ConfirmRuns:
         Rows of other plans and phases are not used, and counted in a note. BadData where rows contradict the plan:
         a row or block that it does not have, two results for one run, unequal budgets or other data.
         """
-        for column in (*NEEDED, plan.metric):
+        needed = [*NEEDED, plan.metric.name]
+        for column in needed:
             if column not in confirm.columns:
-                raise BadData(f"confirm rows: no column {column!r} (needed: {', '.join((*NEEDED, plan.metric))})")
+                raise BadData(f"confirm rows: no column {column!r} (needed: {', '.join(needed)})")
         if "phase" in confirm.columns:
             confirm = confirm[confirm["phase"] == Phase.CONFIRM]
         ours = confirm[confirm["plan_hash"] == plan.plan_hash]
         shape = len(plan.arms), plan.seeds
         values, state = np.full(shape, np.nan), np.full(shape, UNFINISHED, dtype=object)
         _check_alike(plan, ours)
-        for row in ours[[*NEEDED, plan.metric]].to_dict("records"):
+        for row in ours[needed].to_dict("records"):
             place = _place(plan, row, shape)
             if state[place] != UNFINISHED and Status(row["status"]).ended:
                 raise BadData(f"{_name(plan, place)}: two results for one run")
             state[place], values[place] = _read(plan, row, place, state[place])
-        lost = collapsed(values, plan.collapse * plan.chosen_val_accuracy)
+        lost = collapsed(values, plan.floor)
         state[lost] = COLLAPSED
         return cls(plan, np.where(lost, np.nan, values), state, _others(plan, confirm, ours))
 
@@ -103,9 +105,9 @@ def _read(plan: Plan, row: dict[str, Any], place: tuple[int, int], before: str) 
             f"{_name(plan, place)}: complete after {row['epochs_run']} of {row['epochs_allowed']} epochs; "
             "effects are computed at the full budget only"
         )
-    value = row[plan.metric]
+    value = row[plan.metric.name]
     if value is None or not np.isfinite(value):
-        raise BadData(f"{_name(plan, place)}: complete, but without {plan.metric}")
+        raise BadData(f"{_name(plan, place)}: complete, but without {plan.metric.name}")
     return OK, float(value)
 
 

@@ -28,7 +28,7 @@ Sides = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Analysis:
-    """Every question of a design answered in every repeat; all arrays (repeats, questions), fractions.
+    """Every question of a design answered in every repeat; all arrays (repeats, questions), on the runs' scale.
 
     shown: a main effect gives way to its simple effects where an interaction of its factor is found.
     """
@@ -42,9 +42,9 @@ class Analysis:
 
 
 def analyse(asked: Estimands, values: np.ndarray, alpha: float, delta: float) -> Analysis:
-    """Answer `asked` from `values` (repeats, arms, seeds), fractions, NaN where a run gave none.
+    """Answer `asked` from `values` (repeats, arms, seeds), NaN where a run gave none.
 
-    alpha: familywise error rate of each family. delta: smallest effect of interest, a fraction.
+    alpha: familywise error rate of each family. delta: smallest effect of interest, on their scale.
     """
     cells = CellMeans.of(values)
     estimates = _contrasts(asked, cells)
@@ -115,7 +115,7 @@ def estimate(runs: ConfirmRuns) -> pd.DataFrame:
 
     One-factor plans: the swap of each level at the incumbent. Cubes: main effects averaged over the cube, two-factor
     interactions (differences of differences), and simple effects in place of a main effect whose interaction is found.
-    Fractions of test accuracy. What cannot be estimated is a row that says why.
+    Differences of the plan's metric. What cannot be estimated is a row that says why.
     """
     plan = runs.plan
     asked = estimands(plan)
@@ -314,8 +314,8 @@ def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:
 
 
 def performance(runs: ConfirmRuns) -> pd.DataFrame:
-    """Test accuracy of each arm on fresh seeds, the incumbent first: arm, mean, low, high (95% t interval), sd, n,
-    planned, note. Fractions; the incumbent's exploration score is not used: it was chosen for its luck."""
+    """The plan's metric of each arm on fresh seeds, the incumbent first: arm, mean, low, high (95% t interval), sd, n,
+    planned, note. The incumbent's exploration score is not used: it was chosen for its luck."""
     plan, cells = runs.plan, CellMeans.of(runs.values)
     sd = np.sqrt(cells.variance)
     low, high = t_interval(cells.mean, sd / np.sqrt(np.maximum(cells.n, 1)), cells.df)

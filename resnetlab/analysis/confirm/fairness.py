@@ -1,5 +1,5 @@
 """Were the arms given the same chance? Tuning spent on each level, tuned values at the edge of their range, and arms
-at equal epochs, and at equal parameters and equal time where the runs hold such arms. Accuracies are fractions."""
+at equal epochs, and at equal parameters and equal time where the runs hold such arms. Values are as in the tables."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from resnetlab.analysis.shared_times import shared_times
 from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.planning.plan import Layout, Plan
 from resnetlab.study import Study
+from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase, Status
 from resnetlab.wording import level_text, plural
 
@@ -44,8 +45,8 @@ def fairness(study: Study, plan: Plan | None, trials: pd.DataFrame, runs: Confir
         confirm = trials[(trials["phase"] == Phase.CONFIRM) & (trials["plan_hash"] == plan.plan_hash)]
         found.append(_epochs(plan, confirm))
         runs = runs or ConfirmRuns.of(plan, confirm)
-        for by in SIZES:
-            found += _sizes(matched(runs, confirm, by))
+        for by in (name for name in SIZES if not study.experiment or name != "parameters"):
+            found += _sizes(matched(runs, confirm, by), plan.metric.effect)
     return sorted(found, key=lambda finding: {False: 0, None: 1, True: 2}[finding.fair])
 
 
@@ -80,7 +81,7 @@ def edges(study: Study, plan: Plan | None, trials: pd.DataFrame) -> pd.DataFrame
         arms = [(arm.name, arm.values) for arm in plan.arms]
     else:
         full = full_budget(trials[trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT])])
-        best = full.nlargest(1, "val_accuracy").to_dict("records")
+        best = full.assign(_by=study.searched.sign * full[study.searched.name]).nlargest(1, "_by").to_dict("records")
         arms = [
             ("best explore trial", space.active({k: row[k] for k in space.names if not pd.isna(row[k])}))
             for row in best
@@ -104,7 +105,7 @@ def matched(runs: ConfirmRuns, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
 
     Columns factor, level, reference, ratio (of `by`, geometric mean over the pairs of arms that differ in this factor
     only, of all where there are none), pairs, others (compared factors in which the pairs differ besides), estimate,
-    low, high (95%, fractions, test accuracy at the full budget), n, n_reference, note. The pairs are those of an arm
+    low, high (95%, of the metric at the full budget), n, n_reference, note. The pairs are those of an arm
     with the level and one with the reference within 10% of each other that differ in fewest other factors; estimate
     is NaN where there are none. Named arms: each with the first of its task for reference; the pair is the arm and the
     third of the task that is nearest to it, whose name is in others.
@@ -254,7 +255,7 @@ def _epochs(plan: Plan, confirm: pd.DataFrame) -> Finding:
     return Finding("equal epochs", len(ran) == 1, text)
 
 
-def _sizes(found: pd.DataFrame) -> list[Finding]:
+def _sizes(found: pd.DataFrame, effect: Metric) -> list[Finding]:
     findings = []
     for row in found.to_dict("records"):
         check = f"equal {SIZES[row['by']]}"
@@ -265,20 +266,21 @@ def _sizes(found: pd.DataFrame) -> list[Finding]:
             continue
         alike = 1 / LIKE <= row["ratio"] <= LIKE
         text = f"{asked}: {row['ratio']:.2f} times the {SIZES[row['by']]}"
-        findings.append(Finding(check, alike, text if alike else f"{text}; {_at_equal(row)}"))
+        findings.append(Finding(check, alike, text if alike else f"{text}; {_at_equal(row, effect)}"))
     return findings
 
 
-def _at_equal(row: Mapping[str, Any]) -> str:
-    """What arms of like size or time say, in percentage points."""
+def _at_equal(row: Mapping[str, Any], effect: Metric) -> str:
+    """What arms of like size or time say."""
     if not row["pairs"]:
         return str(row["note"])
-    size = f"{100 * row['estimate']:+.2f}"
+    size, low, high = (f"{effect.scale * row[name]:+.{effect.digits}f}" for name in ("estimate", "low", "high"))
     if not np.isnan(row["low"]):
-        size += f" (95% interval {100 * row['low']:+.2f} … {100 * row['high']:+.2f})"
+        size += f" (95% interval {low} … {high})"
+    size = f"{size} {effect.unit}".rstrip()
     runs = f"n = {row['n']} against {row['n_reference']}, unadjusted"
     if row["factor"] == "arm":
-        return f"against {row['others']}, which is alike in that: {size} points, {runs}"
+        return f"against {row['others']}, which is alike in that: {size}, {runs}"
     besides = f", which also differ in {row['others']}" if row["others"] else ""
     pairs = f"{plural(row['pairs'], 'pair')} of arms"
-    return f"average over {pairs} alike in that{besides}: {size} points, {runs}"
+    return f"average over {pairs} alike in that{besides}: {size}, {runs}"

@@ -37,7 +37,7 @@ def claims(study: Study, plan: Plan | None, confirm: pd.DataFrame, runs: Confirm
     """A row for each hypothesis that `plan` was made with (the study's, where there is no plan); columns `COLUMNS`.
 
     confirm: confirm rows of the trials table; runs: the same laid out, where that was done before. estimate, low, high:
-    level - reference, fractions, `confidence` interval; margin: percentage points. p_supported, p_refuted:
+    level - reference, of the metric, `confidence` interval; margin: as people read it (points). p_supported, p_refuted:
     Holm-adjusted. rows: hash of the rows that it rests on, empty where it rests on none. A hypothesis whose levels the
     plan does not compare is inconclusive, and says why.
     """
@@ -66,14 +66,14 @@ def exploratory(effects: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
 
 
 def decide(
-    estimates: Estimates, hypotheses: Sequence[Hypothesis], alpha: float, family: int | None = None
+    estimates: Estimates, hypotheses: Sequence[Hypothesis], alpha: float, family: int | None = None, scale: float = 100
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Verdicts, p of being supported and p of being refuted, Holm-adjusted: all (..., hypotheses).
 
-    family: how many hypotheses were declared, those that were not compared included.
+    family: how many hypotheses were declared, those that were not compared included. scale: of margins over estimates.
     """
     within = np.array([found.relation == "within" for found in hypotheses], dtype=bool)
-    margin = np.array([found.margin / 100 for found in hypotheses])
+    margin = np.array([found.margin / scale for found in hypotheses])
     estimate, error, df = estimates.estimate, estimates.standard_error, estimates.df
     above, below = (stats.t.sf(x / error, df) for x in (estimate - margin, margin - estimate))
     above_low, below_low = (stats.t.sf(x / error, df) for x in (estimate + margin, -estimate - margin))
@@ -89,7 +89,7 @@ def rows_hash(plan: Plan, confirm: pd.DataFrame, rows: np.ndarray) -> str:
     ours = confirm[(confirm["plan_hash"] == plan.plan_hash) & confirm["design_row"].isin(rows)]
     if ours.empty:
         return ""
-    names = [name for name in ("trial_id", "data_hash", *NEEDED, plan.metric) if name in ours.columns]
+    names = [name for name in ("trial_id", "data_hash", *NEEDED, plan.metric.name) if name in ours.columns]
     content = sorted([_plain(row[name]) for name in names] for row in ours.to_dict("records"))
     return digest([names, content])[:16]
 
@@ -135,7 +135,7 @@ def _judge_all(
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
     found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
     family = len(plan.asked["hypotheses"])
-    verdicts, supported, refuted = decide(found.estimates, compared, plan.alpha, family)
+    verdicts, supported, refuted = decide(found.estimates, compared, plan.alpha, family, plan.metric.scale)
     confidence = 1 - 2 * plan.alpha
     low, high = found.estimates.interval(confidence)
     sides = sides_of(plan, asked)

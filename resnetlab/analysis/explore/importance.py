@@ -53,7 +53,9 @@ def importance(study: Study, trials: pd.DataFrame, epochs: pd.DataFrame) -> Impo
             notes.append(f"{data} (epoch {epoch}): not computed from {len(part)} trials, needs {FEWEST}")
             continue
         if part["value"].nunique() == 1:
-            notes.append(f"{data} (epoch {epoch}): not computed: all {len(part)} trials have the same accuracy")
+            notes.append(
+                f"{data} (epoch {epoch}): not computed: all {len(part)} trials have the same {study.searched.words}"
+            )
             continue
         for method, make in evaluators.items():
             used = part if method != FANOVA or len(part) <= MOST else _spread(part)
@@ -86,14 +88,14 @@ def _evaluators(optuna: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def _equal_epochs(study: Study, trials: pd.DataFrame, epochs: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
-    """(what, epoch, explore trials with `value`: validation accuracy at that epoch), of trials that got there."""
-    explore = trials[trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT])]
+    """(what, epoch, explore trials with `value`: what was searched for, at that epoch), of trials that got there."""
+    explore, column = trials[trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT])], study.searched.name
     full = full_budget(explore)
-    full = full[full["val_accuracy"].notna()]
-    found = [(FULL, study.search.epochs, full.assign(value=full["val_accuracy"].astype(float)))]
+    full = full[full[column].notna()]
+    found = [(FULL, study.search.epochs, full.assign(value=full[column].astype(float)))]
     if study.search.rungs and study.search.rungs[0] < study.search.epochs:
         epoch = study.search.rungs[0]
-        there = epochs[epochs["epoch"] == epoch].set_index("trial_id")["val_accuracy"]
+        there = epochs[epochs["epoch"] == epoch].set_index("trial_id")[column]
         early = explore.assign(value=explore["trial_id"].map(there).astype(float))
         found.append((EARLY, epoch, early[early["value"].notna()]))
     return found
@@ -109,7 +111,7 @@ def _searched(optuna: Any, study: Study, trials: pd.DataFrame) -> Any:
     """An Optuna study of these trials. A tuned value is its position in its range, 0 to 1, so that a learning rate
     counts as one factor whatever the optimizer."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    searched = optuna.create_study(direction="maximize")
+    searched = optuna.create_study(direction="minimize" if study.searched.better == "lower" else "maximize")
     space = study.space
     factors = {factor.name: factor for factor in space.factors}
     kinds = {name: _distribution(optuna, factor) for name, factor in factors.items()}

@@ -29,16 +29,18 @@ def naive(
     rungs: pd.DataFrame,
     levels: Mapping[str, Sequence[Any]],
     reference: Mapping[str, Any],
+    column: str = "val_accuracy",
 ) -> pd.DataFrame:
-    """Differences of mean validation accuracy between levels over explore trials, three ways; columns `COLUMNS`.
+    """Differences of mean `column`, what was searched for, between levels over explore trials, three ways; columns
+    `COLUMNS`.
 
     trials, rungs: rows of those tables. levels: the levels of each compared factor; reference: the level that each is
-    compared with (the incumbent's). Fractions, 95% Welch intervals as a reader would compute them: they ignore that
+    compared with (the incumbent's). 95% Welch intervals as a reader would compute them: they ignore that
     trials were stopped and that the sampler chose. n: trials used, of: trials with the level. `audit, weighted` is
     unbiased where proposals are random; under TPE the other factors still differ between the levels.
     """
     explore = trials[trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT])]
-    weights = _weights(explore, rungs)
+    weights = _weights(explore, rungs, column)
     rows = []
     for factor, found in levels.items():
         for level in found:
@@ -52,7 +54,7 @@ def naive(
                     "level": level_text(level),
                     "reference": level_text(reference[factor]),
                 }
-                row |= _difference(explore["val_accuracy"], ours, weight)
+                row |= _difference(explore[column], ours, weight)
                 rows.append(row | {"note": _note(row)})
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -85,7 +87,7 @@ def _against(row: Any, confirmed: list[Any]) -> tuple[float, str | None, bool, s
     return mean, verdict, flips, " and ".join(filter(None, (effect.name.partition(" where ")[2] for effect in wrong)))
 
 
-def _weights(explore: pd.DataFrame, rungs: pd.DataFrame) -> dict[str, np.ndarray]:
+def _weights(explore: pd.DataFrame, rungs: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
     """How much each explore trial counts under each method, 0 where it does not.
 
     A trial that ASHA would have stopped reached the full budget only because it was exempt, which happened with
@@ -94,7 +96,7 @@ def _weights(explore: pd.DataFrame, rungs: pd.DataFrame) -> dict[str, np.ndarray
     full = (explore["status"] == Status.COMPLETE).to_numpy()
     exempt = explore["trial_id"].isin(rungs.loc[rungs["decision"] == "exempt", "trial_id"]).to_numpy()
     chance = 1 - explore["stop_probability"].fillna(0.0).to_numpy(dtype=float)
-    has_value = explore["val_accuracy"].notna().to_numpy()
+    has_value = explore[column].notna().to_numpy()
     audit = np.where(exempt, 1 / np.where(chance > 0, chance, np.nan), 1.0)
     return {
         LAST: has_value.astype(float),

@@ -1,4 +1,4 @@
-"""Accuracy against cost: the Pareto front of trials or arms.
+"""What was searched for against cost: the Pareto front of trials or arms.
 
 Trials that ASHA stopped ended at a lower budget: they are carried along, marked, and never ranked with the rest.
 """
@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 
 from resnetlab.analysis.trial_outcomes import full_budget
+from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Status
 
 
-def pareto(trials: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """Explore trials as points: columns trial_id, cost, accuracy, full (at full budget), front (non-dominated).
+def pareto(trials: pd.DataFrame, cost: str, metric: Metric = METRICS["val_accuracy"]) -> pd.DataFrame:
+    """Explore trials as points: columns trial_id, cost, value, full (at full budget), front (non-dominated).
+
+    metric: what the values are of, and which way is better.
 
     cost: `parameters`, `multiply_adds` or `train_seconds`. Seconds of a stopped trial are those that its full budget
     would have taken at its pace, so that all stand on one axis.
@@ -28,13 +31,13 @@ def pareto(trials: pd.DataFrame, cost: str) -> pd.DataFrame:
         {
             "trial_id": kept["trial_id"],
             "cost": kept[cost].astype(float) * (budget if cost == "train_seconds" else 1.0),
-            "accuracy": kept["val_accuracy"].astype(float),
+            "value": kept[metric.name].astype(float),
             "epochs": kept["epochs_run"],
             "full": kept.index.isin(full),
         }
-    ).dropna(subset=["cost", "accuracy"])
+    ).dropna(subset=["cost", "value"])
     ranked = points[points["full"]]
-    points["front"] = on_front(ranked["cost"], ranked["accuracy"]).reindex(points.index, fill_value=False)
+    points["front"] = on_front(ranked["cost"], metric.sign * ranked["value"]).reindex(points.index, fill_value=False)
     return points.sort_values("cost", kind="stable").reset_index(drop=True)
 
 

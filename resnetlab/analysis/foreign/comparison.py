@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,24 +13,12 @@ from resnetlab.analysis.confirm.confirm_runs import OK, ConfirmRuns
 from resnetlab.analysis.confirm.estimands import SWAP
 from resnetlab.analysis.foreign.refusals import Request, crossing
 from resnetlab.analysis.foreign.tables import RunTable
-from resnetlab.experiment.metrics import Metric
 from resnetlab.planning.plan import Layout, PlannedArm
+from resnetlab.study.metrics import Metric
 from resnetlab.wording import level_text
 
 SWAP_HERE = "swap at the reference levels"
 MOST_DIGITS = 12
-
-
-class ForeignLayout(Layout):
-    """Arms of runs that were made elsewhere: `incumbent` has the reference levels, `delta` the metric's own unit."""
-
-    @property
-    def least_effect(self) -> float:
-        return self.delta
-
-    @property
-    def delta_text(self) -> str:
-        return f"{self.delta:g}"
 
 
 @dataclass(frozen=True)
@@ -41,7 +29,6 @@ class Comparison:
     request: Request
     runs: ConfirmRuns
     notes: tuple[str, ...]
-    lower_is_better: bool
 
     @classmethod
     def of(cls, table: RunTable, request: Request) -> Comparison:
@@ -54,7 +41,8 @@ class Comparison:
             name = ", ".join(f"{factor}={level_text(level)}" for factor, level in values.items())
             changed = {factor: level for factor, level in values.items() if level != reference[factor]}
             arms.append(PlannedArm(name=name, values=values, changed=changed))
-        layout = ForeignLayout(
+        lower = request.lower_is_better or table.better.get(request.metric) == "lower"
+        layout = Layout(
             incumbent=reference,
             design=found.design,
             compared={name: list(levels[1:]) for name, levels in found.levels.items()},
@@ -62,12 +50,11 @@ class Comparison:
             seeds=len(found.seeds),
             alpha=request.alpha,
             delta=request.delta,
-            metric=request.metric,
+            metric=Metric(request.metric, request.metric, better="lower" if lower else "higher"),
         )
         measured = np.array(list(found.values.values()))
         runs = ConfirmRuns(layout, measured, np.full(measured.shape, OK, dtype=object))
-        lower = request.lower_is_better or table.better.get(request.metric) == "lower"
-        return cls(table.place, request, runs, found.notes, lower)
+        return cls(table.place, request, runs, found.notes)
 
     @property
     def layout(self) -> Layout:
@@ -92,10 +79,10 @@ class Comparison:
             spread = max(np.ptp(self.runs.values), 0.01)
         digits = int(np.clip(np.ceil(-np.log10(spread)) + 1, 0, MOST_DIGITS))
         name = self.request.metric
-        return Metric(name, name, better="lower" if self.lower_is_better else "higher", digits=digits)
+        return Metric(name, name, better=self.layout.metric.better, digits=digits)
 
     @cached_property
     def effect(self) -> Metric:
         """How a difference of the metric is shown."""
         which = f"{self.metric.better} is better"
-        return Metric("effect", f"Effect on {self.request.metric} ({which})", better="", digits=self.metric.digits)
+        return replace(self.metric, name="effect", label=f"Effect on {self.request.metric} ({which})")

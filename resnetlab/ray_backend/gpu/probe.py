@@ -19,7 +19,7 @@ from resnetlab.errors import BadRequest
 from resnetlab.experiment.source import Source
 from resnetlab.ray_backend.gpu.packing import Seen
 from resnetlab.study.parts import Part
-from resnetlab.study.trial_config import TrialConfig, trial_type
+from resnetlab.study.trial_config import TrialConfig, of_images, trial_type
 from resnetlab.vision.training.nvml import Gpu, NvmlError
 
 SECONDS = 5.0  # of steps that are measured, after the first ones, which load kernels and capture the step
@@ -159,7 +159,7 @@ def main() -> None:
     cache, code = Path(message["cache"]), message.get("code")
     folder = Source(**code).unpack(cache / "code") if code else None
     parts = tuple(Part(**part) for part in message.get("parts", ()))
-    config = trial_type(parts).model_validate(message["config"])
+    config = of_images(trial_type(parts).model_validate(message["config"]))
     training = Training(config, prepare(config.data, cache), message["device"], message["threads"], code=folder)
     training.rehearse(WARM)
     print(json.dumps({"ready": True}), flush=True)

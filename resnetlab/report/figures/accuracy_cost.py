@@ -1,4 +1,4 @@
-"""Validation accuracy of explore trials against size and time, with the Pareto front."""
+"""What was searched for, of explore trials, against size and time, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from resnetlab.analysis.explore.pareto import pareto
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.shared_times import shared_times
 from resnetlab.analysis.trial_outcomes import Counts
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.figures.shared import SIZE, C, Style, cost_axis, legend, strip
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import compact, listed, percent
+from resnetlab.report.formatting import compact, listed, shown
 from resnetlab.report.rendering import Drawing
+from resnetlab.study.metrics import METRICS, Metric
 
 NAMES = ("accuracy-parameters", "accuracy-time")
 
@@ -27,23 +27,25 @@ def drawings(findings: Findings) -> list[Drawing]:
     results = findings.results
     if results.explore.empty:
         return []
-    costs = ("parameters", "train_seconds")
-    return [_drawing(results, name, cost) for name, cost in zip(NAMES, costs, strict=True)]
+    costs = dict(zip(NAMES, ("parameters", "train_seconds"), strict=True))
+    if results.study.experiment:
+        del costs["accuracy-parameters"]  # whatever the task has, it is not told
+    return [_drawing(results, findings.searched, name, cost) for name, cost in costs.items()]
 
 
-def _drawing(results: Results, name: str, cost: str) -> Drawing:
-    points = pareto(results.explore, cost)
+def _drawing(results: Results, metric: Metric, name: str, cost: str) -> Drawing:
+    points = pareto(results.explore, cost, metric)
     front = points[points["front"]]
     numbers = dict(results.explore[["trial_id", "number"]].itertuples(index=False))
     label = METRICS[cost].label.lower()
-    ends = [f"{percent(row.accuracy)} at {compact(row.cost)}" for row in front.itertuples(index=False)]
-    alt = f"Validation accuracy against {label}. " + (
+    ends = [f"{shown(row.value, metric)} at {compact(row.cost)}" for row in front.itertuples(index=False)]
+    alt = f"{metric.label} against {label}. " + (
         f"Pareto front of {len(front)} trials: {listed(ends)} {METRICS[cost].unit}".rstrip() + "."
         if ends
         else "No trial reached the full budget."
     )
     caption = (
-        f"Validation accuracy at the full budget against {label}; the front is of {int(points['full'].sum())} "
+        f"{metric.label} at the full budget against {label}; the front is of {int(points['full'].sum())} "
         "full-budget explore trials, numbers are trials. Stopped trials stand in the strip: theirs is a lower budget"
     )
     if cost == "train_seconds":
@@ -51,27 +53,27 @@ def _drawing(results: Results, name: str, cost: str) -> Drawing:
         if shared := shared_times(results.explore):
             caption += f". Not fit to compare: {shared}"
     caption += "."
-    draw = partial(draw_pareto, points=points, cost=cost, numbers=numbers)
+    draw = partial(draw_pareto, points=points, metric=metric, cost=cost, numbers=numbers)
     return Drawing(name, SIZE, draw, Counts.of(results.explore).words(), alt, caption)
 
 
-def draw_pareto(ax: Axes, points: pd.DataFrame, cost: str, numbers: Mapping[str, int]) -> None:
+def draw_pareto(ax: Axes, points: pd.DataFrame, metric: Metric, cost: str, numbers: Mapping[str, int]) -> None:
     """Full-budget trials with their front; stopped trials in a strip below, where height says nothing.
 
     numbers: trial_id to the trial's number, written beside the points of the front.
     """
     full, stopped = points[points["full"]], points[~points["full"]]
-    scale = METRICS["val_accuracy"].scale
+    scale = metric.scale
     front = full[full["front"]]
     rest = full[~full["front"]]
     style: Style = dict(color=C["blue"], alpha=0.75, ms=3.5, mew=0)
-    ax.plot(rest["cost"], scale * rest["accuracy"], "o", label="full budget", **style)
+    ax.plot(rest["cost"], scale * rest["value"], "o", label="full budget", **style)
     if len(front):
-        ax.step(front["cost"], scale * front["accuracy"], where="post", color=C["red"], lw=1)
-        ax.plot(front["cost"], scale * front["accuracy"], "D", color=C["red"], ms=4, label="full budget, on the front")
+        ax.step(front["cost"], scale * front["value"], where="post", color=C["red"], lw=1)
+        ax.plot(front["cost"], scale * front["value"], "D", color=C["red"], ms=4, label="full budget, on the front")
     cost_axis(ax, points["cost"], cost)
-    strip(ax, [("o", C["axis"], "stopped at a lower budget", stopped["cost"])], len(full))
-    _name_front(ax, front["cost"], scale * front["accuracy"], [numbers[trial] for trial in front["trial_id"]])
+    strip(ax, metric, [("o", C["axis"], "stopped at a lower budget", stopped["cost"])], len(full))
+    _name_front(ax, front["cost"], scale * front["value"], [numbers[trial] for trial in front["trial_id"]])
     legend(ax)
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from resnetlab.analysis.explore.pareto import on_front
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.figures.shared import MARKS, POINT, C, cost_axis, figure_of, legend
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import duration, listed, percent
 from resnetlab.report.rendering import Drawing
+from resnetlab.study.metrics import METRICS
 
 NAMES = ("arm-seconds", "arm-parameters")
 

@@ -1,4 +1,4 @@
-"""Training and validation accuracy by epoch, a panel for each named arm."""
+"""The study's objective by epoch, on the validation split and as the steps saw it, a panel for each named arm."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 
 from resnetlab.analysis.learning_curves import Curve, learning_curves
 from resnetlab.analysis.trial_outcomes import Counts
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.figures.shared import C, Style, legend, panels_beside
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import listed, percent
+from resnetlab.report.formatting import listed, shown
 from resnetlab.report.rendering import Drawing
+from resnetlab.study.metrics import METRICS, Metric
 
 NAMES = ("arm-curves",)
 PANELS = 16  # arms up to which each has a panel of curves
@@ -26,35 +26,38 @@ def drawings(findings: Findings) -> list[Drawing]:
     """None for a plan of factors."""
     if not findings.named_arms:
         return []
-    results = findings.results
+    results, searched = findings.results, findings.searched
     names = [arm.name for arm in results.planned.arms][:PANELS]
     groups: list[dict[str, list[Curve]]] = []
-    for metric in ("val_accuracy", "train_accuracy"):
-        curves = learning_curves(results.confirm, results.epochs, metric)
+    for column in (searched.name, searched.name.replace("val_", "train_", 1)):
+        there = column in results.epochs
+        curves = learning_curves(results.confirm, results.epochs, column) if there else []
         found = {name: [curve for curve in curves if curve.arm == name] for name in names}
         groups.append({name: some for name, some in found.items() if some})
     validation, training = groups
     if not validation:
         return []
     counts = Counts.of(results.confirm).words("confirm")
-    last = [f"{name} {percent(np.mean([c.values[-1] for c in some]))}" for name, some in validation.items()]
-    alt = (
-        f"Training and validation accuracy by epoch, a panel for each of {len(last)} arms. At the end: {listed(last)}."
-    )
+    last = [f"{name} {shown(np.mean([c.values[-1] for c in some]), searched)}" for name, some in validation.items()]
+    what, seen = searched.label, ""
+    if training:
+        what = f"Training and {searched.words}"
+        seen = f"Training {searched.short} (on augmented images, as the steps saw them) and "
+    alt = f"{what} by epoch, a panel for each of {len(last)} arms. At the end: {listed(last)}."
     caption = (
-        "Training accuracy (on augmented images, as the steps saw them) and validation accuracy by epoch, a line for "
-        "each run, a panel for each arm; the other arms' means are behind."
+        f"{seen}{searched.words if seen else searched.label} by epoch, a line for each run, a panel for each arm; the "
+        "other arms' means are behind."
     )
-    draw = partial(draw_arm_curves, validation=validation, training=training)
+    draw = partial(draw_arm_curves, validation=validation, training=training, metric=searched)
     one, two = (0.7 + 1.25 * math.ceil(len(validation) / beside) for beside in (2, 4))
     return [Drawing("arm-curves", (one, two), draw, counts, alt, caption, columns=2 if len(validation) > 4 else 1)]
 
 
 def draw_arm_curves(
-    ax: Axes, validation: Mapping[str, Sequence[Curve]], training: Mapping[str, Sequence[Curve]]
+    ax: Axes, validation: Mapping[str, Sequence[Curve]], training: Mapping[str, Sequence[Curve]], metric: Metric
 ) -> None:
-    """A panel for each arm: validation accuracy (a line a run) and training accuracy, the other arms' means behind."""
-    figure, metric = ax.figure, METRICS["val_accuracy"]
+    """A panel for each arm: its validation curves (a line a run) and training curves, the other arms' means behind."""
+    figure = ax.figure
     spec = ax.get_subplotspec()
     beside = panels_beside(ax)
     rows = math.ceil(len(validation) / beside)
@@ -69,7 +72,7 @@ def draw_arm_curves(
         for other, (epochs, values) in means.items():
             if other != arm:
                 panel.plot(epochs, metric.scale * values, color=C["axis"], lw=0.7, alpha=0.6, zorder=1)
-        for curves, colour, style in ((training[arm], C["orange"], "--"), (validation[arm], C["blue"], "-")):
+        for curves, colour, style in ((training.get(arm, ()), C["orange"], "--"), (validation[arm], C["blue"], "-")):
             for curve in curves:
                 drawn: Style = dict(color=colour, ls=style, lw=0.9, zorder=3) | _dot(curve)
                 panel.plot(curve.epochs, metric.scale * curve.values, **drawn)
@@ -77,13 +80,14 @@ def draw_arm_curves(
         panel.tick_params(labelbottom=place + beside >= len(validation), labelleft=place % beside == 0)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if place % beside == 0:
-            panel.set_ylabel("Accuracy (%)")
+            panel.set_ylabel(metric.axis.removeprefix("Validation ").replace("accuracy", "Accuracy", 1))
         if place + beside >= len(validation):
             panel.set_xlabel(METRICS["epoch"].axis)
     assert first is not None
     if max(curve.epochs[-1] for curves in validation.values() for curve in curves) == 1:
         first.set_xlim(0.5, 1.5)
-    for label, colour, style in (("validation, a line a run", C["blue"], "-"), ("training", C["orange"], "--"),
+    for label, colour, style in (("validation, a line a run", C["blue"], "-"),
+                                 *([("training", C["orange"], "--")] if training else []),
                                  ("validation, mean of each other arm", C["axis"], "-")):  # fmt: skip
         first.plot([], [], color=colour, ls=style, lw=1.0, label=label)
     legend(first)

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from resnetlab.analysis.evaluation import test_predictions
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.figures.shared import MARKS, C, Named, arms_shown, legend
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import listed, percent
 from resnetlab.report.rendering import Drawing
+from resnetlab.study.metrics import METRICS
 
 NAMES = ("class-accuracy",)
 ROWS = 60  # classes up to which each has a row of marks

@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from resnetlab.analysis.trial_outcomes import Counts
-from resnetlab.experiment.metrics import Metric
 from resnetlab.report.answer import ranked
 from resnetlab.report.figures.shared import C, Style, legend, narrow_of
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import EFFECT, asked, interval, signed
+from resnetlab.report.formatting import asked, interval, signed
 from resnetlab.report.rendering import Drawing, fonts_for
+from resnetlab.study.metrics import Metric
 
 NAMES = ("effects", "effects-narrow")
 ROWS = 40  # comparisons in one figure; the table has them all
@@ -33,11 +33,11 @@ def drawings(findings: Findings) -> list[Drawing]:
     if not effects["estimate"].notna().any():
         return []
     foot = Counts.of(findings.results.confirm).words("confirm")
-    what = "test accuracy at the full budget on fresh seeds"
-    return of_effects(effects, findings.results.planned.delta, foot, what)
+    what = f"{findings.metric.words} at the full budget on fresh seeds"
+    return of_effects(effects, findings.results.planned.delta, foot, what, findings.effect)
 
 
-def of_effects(effects: pd.DataFrame, delta: float, foot: str, what: str, metric: Metric = EFFECT) -> list[Drawing]:
+def of_effects(effects: pd.DataFrame, delta: float, foot: str, what: str, metric: Metric) -> list[Drawing]:
     """The figure, wide and narrow. delta: as people read it, 0 for none; what: whose difference of means it is."""
     shown = ranked(effects).head(ROWS)
     alt = f"Effects on {what.partition(' at the ')[0]} with 95% intervals. " + " ".join(
@@ -59,7 +59,7 @@ def of_effects(effects: pd.DataFrame, delta: float, foot: str, what: str, metric
     return [wide, replace(wide, name="effects-narrow", columns=1)]
 
 
-def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float, metric: Metric = EFFECT) -> None:
+def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float, metric: Metric) -> None:
     """Estimates with intervals, one row each, from the top. In two columns: labels at the left, numbers at the right;
     in one: both above the interval.
 

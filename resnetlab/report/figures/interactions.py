@@ -15,12 +15,12 @@ from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.estimands import INTERACTION
 from resnetlab.analysis.confirm.interaction_means import InteractionMeans, cells
 from resnetlab.analysis.trial_outcomes import Counts
-from resnetlab.experiment.metrics import METRICS, Metric
 from resnetlab.report.answer import ranked
 from resnetlab.report.figures.shared import C, figure_of, panels_beside
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import NARROW, interacting, level, listed
 from resnetlab.report.rendering import Drawing, fonts_for
+from resnetlab.study.metrics import Metric
 
 NAMES = ("interactions",)
 PANELS = 4  # interactions drawn
@@ -31,7 +31,7 @@ def drawings(findings: Findings) -> list[Drawing]:
     if findings.results.plan is None:
         return []
     foot = Counts.of(findings.results.confirm).words("confirm")
-    return of_interactions(findings.effects, findings.runs, foot, "test accuracy", METRICS["test_accuracy"])
+    return of_interactions(findings.effects, findings.runs, foot, findings.metric.words, findings.metric)
 
 
 def of_interactions(effects: pd.DataFrame, runs: ConfirmRuns, foot: str, what: str, metric: Metric) -> list[Drawing]:
@@ -62,7 +62,7 @@ def of_interactions(effects: pd.DataFrame, runs: ConfirmRuns, foot: str, what: s
     return [Drawing("interactions", heights, draw, foot, alt, caption, 1 if len(found) < 3 else 2, fonts)]
 
 
-def draw_interactions(ax: Axes, found: Sequence[InteractionMeans], metric: Metric = METRICS["test_accuracy"]) -> None:
+def draw_interactions(ax: Axes, found: Sequence[InteractionMeans], metric: Metric) -> None:
     """A panel for each pair of factors: levels of the first from left to right, a line for each level of the second.
 
     Lines that are not parallel are an interaction. Bars are 95% intervals of the means.

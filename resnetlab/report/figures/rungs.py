@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 
 from resnetlab.analysis.explore.stopping import rung_summary
 from resnetlab.analysis.trial_outcomes import Counts
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.figures.shared import MANY, SIZE, C, Style, legend
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import listed
 from resnetlab.report.rendering import Drawing
+from resnetlab.study.metrics import Metric
 
 NAMES = ("rungs",)
 
@@ -33,14 +33,14 @@ def drawings(findings: Findings) -> list[Drawing]:
         "What ASHA did at each rung: trials from left to right in the order of arrival, each against the cutoff that "
         "it met. Within a rung all trials have the same number of epochs."
     )
-    draw = partial(draw_rungs, rungs=results.rungs, summary=summary)
+    draw = partial(draw_rungs, rungs=results.rungs, summary=summary, metric=findings.searched)
     foot, alt = Counts.of(results.explore).words(), f"Rungs: {listed(said)}."
     return [Drawing("rungs", SIZE, draw, foot, alt, caption, columns=2 if len(summary) > 4 else 1)]
 
 
-def draw_rungs(ax: Axes, rungs: pd.DataFrame, summary: pd.DataFrame) -> None:
+def draw_rungs(ax: Axes, rungs: pd.DataFrame, summary: pd.DataFrame, metric: Metric) -> None:
     """One band a rung, trials from left to right as they arrived, the cutoff that each met as a step."""
-    scale = METRICS["val_accuracy"].scale
+    scale = metric.scale
     kinds = {
         "continue": ("o", C["blue"], C["blue"], "went on"),
         "stop": ("o", C["axis"], "none", "stopped"),
@@ -62,7 +62,7 @@ def draw_rungs(ax: Axes, rungs: pd.DataFrame, summary: pd.DataFrame) -> None:
         ax.step(x, scale * here["cutoff"], where="mid", color=C["red"], lw=1.1, label=None if band else "cutoff")
     ticks = [f"epoch {r.epoch}\n{r.arrived:,} arrived\n{r.stopped:,} stopped" for r in summary.itertuples(index=False)]
     ax.set_xticks(range(len(summary)), ticks)
-    ax.set(ylabel=METRICS["val_accuracy"].axis, xlim=(-0.5, max(len(summary), 1) - 0.5))
+    ax.set(ylabel=metric.axis, xlim=(-0.5, max(len(summary), 1) - 0.5))
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")
     legend(ax)

@@ -1,4 +1,4 @@
-"""How the search went: the best accuracy so far, by trials and by epochs spent."""
+"""How the search went: the best so far, by trials and by epochs spent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from resnetlab.analysis.explore.search_progress import SearchCurve, search_progress
 from resnetlab.analysis.trial_outcomes import Counts, full_budget
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.figures.shared import SIZE, C, legend, strip
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import compact, percent
+from resnetlab.report.formatting import compact, shown
 from resnetlab.report.rendering import Drawing
+from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 
 NAMES = ("search-trials", "search-epochs")
@@ -21,34 +21,34 @@ NAMES = ("search-trials", "search-epochs")
 
 def drawings(findings: Findings) -> list[Drawing]:
     """None where nothing was explored."""
-    results = findings.results
+    results, metric = findings.results, findings.searched
     if results.explore.empty:
         return []
-    progress = search_progress(results.explore)
+    progress = search_progress(results.explore, metric)
     foot = Counts.of(results.explore).words()
     full = full_budget(results.explore)
-    best = percent(full["val_accuracy"].max()) if len(full) else "none yet"
+    best = shown(metric.sign * (metric.sign * full[metric.name]).max(), metric) if len(full) else "none yet"
     made = []
     for name, by, what in zip(NAMES, ("number", "spent"), ("trial", "epochs spent"), strict=True):
-        alt = f"Best full-budget validation accuracy so far by {what}; at the end {best}."
+        alt = f"Best full-budget {metric.words} so far by {what}; at the end {best}."
         caption = f"How the search went, by {what}: the best so far is over full-budget explore trials only."
         if by == "spent":
             caption += " Epochs of stopped and failed trials count as spent."
-        draw = partial(draw_search, progress=progress, by=by)
+        draw = partial(draw_search, progress=progress, by=by, metric=metric)
         made.append(Drawing(name, SIZE, draw, foot, alt, caption))
     return made
 
 
-def draw_search(ax: Axes, progress: SearchCurve, by: str) -> None:
+def draw_search(ax: Axes, progress: SearchCurve, by: str, metric: Metric) -> None:
     """Best so far against the trial's number or the epochs spent; trials without a full-budget result in a strip.
 
     by: `number` or `spent`.
     """
-    scale = METRICS["val_accuracy"].scale
+    scale = metric.scale
     points = progress.points
     best = progress.by_number if by == "number" else progress.by_epochs
     full = points[points["full"]]
-    ax.plot(full[by], scale * full["accuracy"], "o", color=C["blue"], ms=3.5, mew=0, alpha=0.7, label="full budget")
+    ax.plot(full[by], scale * full["value"], "o", color=C["blue"], ms=3.5, mew=0, alpha=0.7, label="full budget")
     if len(best):
         ax.step(best["at"], scale * best["best"], where="post", color=C["red"], label="best so far")
     stopped = points[points["status"] == Status.STOPPED]
@@ -57,5 +57,5 @@ def draw_search(ax: Axes, progress: SearchCurve, by: str) -> None:
     ax.set(xlabel="Trial, in the order proposed" if by == "number" else "Epochs spent by all explore trials")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
-    strip(ax, marks, len(full))
+    strip(ax, metric, marks, len(full))
     legend(ax)

@@ -1,7 +1,7 @@
 """What several figures share: sizes, colours, axes, legends, which arms are shown, and names of classes.
 
 Every figure's `draw_x(ax, data)` draws computed data on an axes of a figure of one or two columns, and computes none.
-Labels and units come from `resnetlab.experiment.metrics`. Filled marks are full-budget results, hollow ones are not.
+Labels and units come from `resnetlab.study.metrics`. Filled marks are full-budget results, hollow ones are not.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, N
 
 from resnetlab.analysis.evaluation.test_predictions import ArmRuns, tasks
 from resnetlab.analysis.learning_curves import Curve
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.formatting import compact
 from resnetlab.report.rendering import COLUMN, PALETTE, drawable, fonts_for
+from resnetlab.study.metrics import METRICS, Metric
 
 Style: TypeAlias = dict[str, Any]  # keywords of one mark or text
 C = PALETTE
@@ -92,9 +92,10 @@ def epoch_axis(ax: Axes, label: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
-def curve_lines(ax: Axes, curves: Sequence[Curve], colour: str, width: float, raster: bool, marker: str) -> None:
+def curve_lines(
+    ax: Axes, curves: Sequence[Curve], scale: float, colour: str, width: float, raster: bool, marker: str
+) -> None:
     """A line for each curve, with a mark at its end. raster: whether an SVG carries them as pixels."""
-    scale = METRICS["val_accuracy"].scale
     paths = [np.column_stack([curve.epochs, scale * curve.values]) for curve in curves]
     alpha = float(np.clip(16 / len(curves), 0.06, 0.9))
     ax.add_collection(LineCollection(paths, colors=colour, linewidths=width, alpha=alpha, rasterized=raster))
@@ -112,9 +113,9 @@ def trials_with_epochs(words: str, without: int) -> str:
     return f"{words}; {without} recorded no epoch" if without else words
 
 
-def strip(ax: Axes, marks: Sequence[tuple[str, str, str, pd.Series]], ranked: int) -> None:
-    """A band below the data for trials that have an x but no accuracy that could be compared."""
-    ax.set_ylabel(METRICS["val_accuracy"].axis)
+def strip(ax: Axes, metric: Metric, marks: Sequence[tuple[str, str, str, pd.Series]], ranked: int) -> None:
+    """A band below the data, of `metric`, for trials that have an x but no value that could be compared."""
+    ax.set_ylabel(metric.axis)
     marks = [mark for mark in marks if len(mark[3])]
     if not ranked:
         ax.text(0.5, 0.6, "no trial reached the full budget", ha="center", transform=ax.transAxes, color=C["muted"])

@@ -12,4 +12,7 @@ def section(findings: Findings) -> Section | None:
     if findings.named_arms:
         return None
     figures = [*reversed(accuracy_cost.NAMES)]
-    return Section("trade", "Accuracy against time and size", figures=figures, hypothesis=True)
+    title = "Accuracy against time and size"
+    if findings.results.study.experiment:
+        figures, title = ["accuracy-time"], f"{findings.searched.label} against time"
+    return Section("trade", title, figures=figures, hypothesis=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import interval, missing, p_value, signed
+from resnetlab.report.formatting import headed, interval, missing, p_value, signed
 from resnetlab.report.layout import Section, Table
 
 
@@ -11,15 +11,15 @@ def section(findings: Findings) -> Section | None:
     """None where the study declares none."""
     if findings.results.study.arms:
         return None
-    found = findings.hypotheses
+    found, effect = findings.hypotheses, findings.effect
     if found.empty:
         return None
     rows = [
         [
             row.hypothesis,
             row.verdict,
-            "–" if missing(row.estimate) else signed(row.estimate),
-            "no interval" if missing(row.low) else f"{row.confidence:.0%}: {interval(row.low, row.high)}",
+            "–" if missing(row.estimate) else signed(row.estimate, metric=effect),
+            "no interval" if missing(row.low) else f"{row.confidence:.0%}: {interval(row.low, row.high, effect)}",
             f"{row.n} / {row.n_reference}",
             p_value(row.p_supported),
             p_value(row.p_refuted),
@@ -31,8 +31,8 @@ def section(findings: Findings) -> Section | None:
     ]
     counts = ", ".join(f"{n} {verdict}" for verdict, n in found["verdict"].value_counts().items())
     table = Table(
-        ["Hypothesis", "Verdict", "Estimate (points)", "Interval", "Runs", "p, supported", "p, refuted", "Estimand",
-         "Rows", "Note"],
+        ["Hypothesis", "Verdict", headed("Estimate", effect), "Interval", "Runs", "p, supported", "p, refuted",
+         "Estimand", "Rows", "Note"],
         ["long", "text", "number", "number", "number", "number", "number", "text", "code", "long"],
         rows,
         "Declared in the study before the confirm runs, and part of the plan. p values are one-sided, Holm-adjusted "

@@ -6,12 +6,23 @@ import pandas as pd
 
 from resnetlab.analysis.confirm.estimands import INTERACTION
 from resnetlab.analysis.trial_outcomes import Counts, full_budget
-from resnetlab.experiment.metrics import Metric
 from resnetlab.report.answer import notes, ranked
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import EFFECT, asked, compact, duration, interval, p_value, percent, percents, signed
+from resnetlab.report.formatting import (
+    amount,
+    asked,
+    compact,
+    duration,
+    headed,
+    interval,
+    p_value,
+    shown,
+    signed,
+    span,
+)
 from resnetlab.report.layout import FOLDED, Section, Table
 from resnetlab.report.sections.noise import noise_and_power
+from resnetlab.study.metrics import Metric
 
 
 def section(findings: Findings) -> Section | None:
@@ -19,9 +30,11 @@ def section(findings: Findings) -> Section | None:
     plan = findings.results.plan
     if plan is None:
         return None
+    metric = findings.metric
+    lower = f" Lower {metric.short} is better." if metric.sign < 0 else ""
     text = [
-        "Differences of mean test accuracy between runs at the full budget, on seeds that exploration never used. "
-        f"Family-wise error rate {plan.alpha:g}; effects within ±{plan.delta:g} points count as too small to matter."
+        f"Differences of mean {metric.words} between runs at the full budget, on seeds that exploration never used. "
+        f"Family-wise error rate {plan.alpha:g}; effects within ±{plan.delta_text} count as too small to matter.{lower}"
     ]
     if plan.infeasible:
         text.append("Not run because infeasible: " + "; ".join(plan.infeasible) + ".")
@@ -39,10 +52,10 @@ def comparisons(findings: Findings, which: pd.Series) -> list[Table]:
     common, _ = notes(found[which])
     declared = ["yes" if not alone else "exploratory" for alone in findings.exploratory]
     counts = Counts.of(findings.results.confirm).words("confirm")
-    return of_comparisons(found.assign(note=own, declared=declared)[which], counts, common)
+    return of_comparisons(found.assign(note=own, declared=declared)[which], counts, common, findings.effect)
 
 
-def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric = EFFECT) -> list[Table]:
+def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric) -> list[Table]:
     """A row for each row of the effects table, which has a column `declared`; none where it has no rows. common: what
     holds for all of them."""
     rows = [
@@ -61,8 +74,17 @@ def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric
     ]
     if not rows:
         return []
-    effect = f"Effect ({metric.unit})" if metric.unit else "Effect"
-    headings = ["Comparison", effect, "95% interval", "Runs", "Adjusted p", "Verdict", "Declared", "Estimand", "Note"]
+    headings = [
+        "Comparison",
+        headed("Effect", metric),
+        "95% interval",
+        "Runs",
+        "Adjusted p",
+        "Verdict",
+        "Declared",
+        "Estimand",
+        "Note",
+    ]
     kinds = ["name", "number", "number", "number", "number", "verdict", "text", "medium", "long"]
     methods = sorted({str(method) for method in found["method"].dropna()} - {"none"})
     foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
@@ -79,21 +101,21 @@ def _arms(findings: Findings) -> Table:
         [
             row.arm,
             f"{row.n} of {row.planned}",
-            percent(row.mean),
-            percents(row.low, row.high),
-            signed(row.sd).lstrip("+"),
-            compact(size.get(row.arm)),
+            shown(row.mean, findings.metric),
+            span(row.low, row.high, findings.metric),
+            amount(row.sd, findings.effect),
+            "" if findings.results.study.experiment else compact(size.get(row.arm)),
             duration(epoch.get(row.arm)),
             duration(seconds.get(row.arm)),
             row.note,
         ]
         for row in findings.performance.itertuples(index=False)
     ]
-    sd = "Seed-to-seed sd (points)"
+    sd = headed("Seed-to-seed sd", findings.effect)
     columns = [
         "Arm",
         "Runs",
-        "Test accuracy",
+        findings.metric.label,
         "95% interval",
         sd,
         "Parameters",

@@ -8,7 +8,7 @@ from resnetlab.analysis.intervals import mean_interval
 from resnetlab.analysis.trial_outcomes import Counts
 from resnetlab.report.answer import incumbent_runs, tested
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import compact, duration, missing, percent, percents, settings
+from resnetlab.report.formatting import compact, duration, missing, settings, shown, span
 from resnetlab.report.layout import Section, Table
 
 
@@ -18,24 +18,16 @@ def section(findings: Findings) -> Section | None:
     if plan is None or plan.design == "arms":
         return None
     runs = incumbent_runs(results)
-    test, validated = tested(findings), mean_interval(runs["val_accuracy"])
+    test, validated = tested(findings), mean_interval(runs[findings.searched.name])
     chosen = results.explore[results.explore["trial_id"] == plan.chosen_trial]
     number = f"trial {chosen['number'].iloc[0]}" if len(chosen) else plan.chosen_trial
+    metric, searched = findings.metric, findings.searched
     rows = [
-        ["Test accuracy, fresh seeds", percent(test[0]), percents(test[1], test[2]), test[3]],
-        [
-            "Validation accuracy, fresh seeds",
-            percent(validated[0]),
-            percents(validated[1], validated[2]),
-            validated[3],
-        ],
-        [
-            f"Validation accuracy when chosen ({number})",
-            percent(plan.chosen_val_accuracy),
-            "optimistic: the highest",
-            1,
-        ],
+        [f"{one.label}, fresh seeds", shown(mean, one), span(low, high, one), n]
+        for one, (mean, low, high, n) in ((metric, test), (searched, validated))
     ]
+    chose = shown(plan.chosen_val_accuracy, searched)
+    rows.append([f"{searched.label} when chosen ({number})", chose, f"optimistic: the {searched.most}", 1])
     columns = ["Measure", "Mean", "95% interval", "Runs"]
     foot = Counts.of(results.confirm[results.confirm["arm"] == "incumbent"]).words("confirm")
     facts = _facts(runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from resnetlab.analysis.confirm import power
 from resnetlab.analysis.results import Results
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import missing, signed
+from resnetlab.report.formatting import amount, in_unit, missing
 from resnetlab.report.layout import Table
 from resnetlab.wording import plural
 
@@ -22,10 +22,11 @@ def _known(findings: Findings) -> list[str]:
     floor = power.noise_floor(runs.values)
     if not floor.known or not floor.sd > 0:
         return _pilot(results)
-    sd = [signed(value).lstrip("+") for value in (floor.sd, floor.low, floor.high)]
+    effect = findings.effect
+    sd = [amount(value, effect) for value in (floor.sd, floor.low, floor.high)]
     text = [
-        f"Noise floor: seeds alone spread by {sd[0]} points (standard deviation over {floor.runs} runs of {floor.arms} "
-        f"arms, 95% interval {sd[1]} … {sd[2]}).",
+        f"Noise floor: seeds alone spread by {in_unit(sd[0], effect)} (standard deviation over {floor.runs} runs of "
+        f"{floor.arms} arms, 95% interval {sd[1]} … {sd[2]}).",
         *_pilot(results),
     ]
     shared = power.block_correlation(runs.values)
@@ -39,11 +40,11 @@ def _known(findings: Findings) -> list[str]:
         needs = "no number of seeds"
         if not missing(row.seeds_needed):
             needs = f"{row.seeds_needed:,.0f} seeds ({row.epochs_needed:,.0f} epochs in all)"
-        least = signed(row.detectable).lstrip("+") if row.seeds > 1 else "no size"
+        least = amount(row.detectable, effect) if row.seeds > 1 else "no size"
         text.append(
             f"Power, {row.estimand}: {plural(row.seeds, 'seed')} {'finds' if row.seeds == 1 else 'find'} an effect of "
-            f"{least} points in four of five studies, adjusted for {plural(row.tests, 'test')}; {plan.delta:g} points "
-            f"need {needs}."
+            f"{in_unit(least, effect)} in four of five studies, adjusted for {plural(row.tests, 'test')}; "
+            f"{plan.delta_text} need {needs}."
         )
     return text
 
@@ -53,6 +54,6 @@ def _pilot(results: Results) -> list[str]:
     known = results.plan.pilot if results.plan else None
     if not known:
         return []
-    return [
-        f"Pilot: before the plan, {known['runs']:.0f} runs of the baseline alone spread by {known['sd']:.2f} points."
-    ]
+    effect = results.planned.metric.effect
+    sd = in_unit(f"{known['sd']:.{effect.digits}f}", effect)
+    return [f"Pilot: before the plan, {known['runs']:.0f} runs of the baseline alone spread by {sd}."]

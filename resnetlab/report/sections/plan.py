@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from resnetlab.analysis.results import Results
-from resnetlab.experiment.metrics import METRICS
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import level, settings
 from resnetlab.report.layout import FOLDED, Section, Table
@@ -26,7 +25,8 @@ def section(findings: Findings) -> Section:
         for factor in study.space.factors
     ]
     fixed = {name: value for name, value in study.baseline.items() if name not in study.space.names}
-    foot = f"Set for all trials: {settings(fixed)}; the rest is as resnetlab has it (a trial's row shows all)."
+    rest = f"the rest is as {study.experiment or 'resnetlab'} has it (a trial's row shows all)"
+    foot = f"Set for all trials: {settings(fixed)}; {rest}."
     columns = ["Factor", "Meaning", "Levels or range", "Baseline"]
     factors = Table(columns, ["code", "text", "long", "code"], rows, foot, "The factors")
     if results.plan is None:
@@ -35,8 +35,8 @@ def section(findings: Findings) -> Section:
     text = [
         f"Written down and hashed before the first of its own confirm runs (plan {found.plan_hash}): design "
         f"{found.design}, {len(found.arms)} arms on {found.seeds} seeds each, compared on "
-        f"{METRICS[found.metric].label.lower()}, family-wise error rate {found.alpha:g}, smallest effect of interest "
-        f"{found.delta:g} points. Code {found.code}, data {found.data_hash}.",
+        f"{found.metric.words}, family-wise error rate {found.alpha:g}, smallest effect of interest "
+        f"{found.delta_text}. Code {found.code}{f', data {found.data_hash}' if found.data_hash else ''}.",
         *_replaced(results),
     ]
     rows = [

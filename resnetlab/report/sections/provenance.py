@@ -39,7 +39,13 @@ def section(findings: Findings) -> Section:
         ("Hardware", _distinct(trials, "device")),
         ("Share of the device a trial", _distinct(trials, "device_share")),
         ("Threads a trial", _distinct(trials, "threads")),
-        ("Data", ", ".join(filter(None, [data.get("name", results.study.dataset.name), shape, sizes]))),
+        ("Task", results.study.experiment),
+        (
+            "Data",
+            ", ".join(
+                filter(None, [data.get("name", results.study.dataset and results.study.dataset.name), shape, sizes])
+            ),
+        ),
         ("Classes", number or None),
         ("Weights given in place of a name", _given(results)),
         ("Bad rows", bad_rows_said(data["bad_rows"]) if data.get("bad_rows") else None),

@@ -6,7 +6,7 @@ from resnetlab.analysis.explore.stopping import epochs_saved, rung_summary
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import Counts
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import listed, percent
+from resnetlab.report.formatting import listed, shown
 from resnetlab.report.layout import Section, Table
 from resnetlab.study.records import Status
 from resnetlab.wording import plural
@@ -33,8 +33,8 @@ def section(findings: Findings) -> Section | None:
             r.rung,
             r.epoch,
             *(f"{n:,}" for n in (r.arrived, r.went_on, r.stopped, r.exempt)),
-            percent(r.first_cutoff),
-            percent(r.last_cutoff),
+            shown(r.first_cutoff, findings.searched),
+            shown(r.last_cutoff, findings.searched),
         ]
         for r in rung_summary(results.rungs).itertuples(index=False)
     ]

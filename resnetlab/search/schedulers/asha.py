@@ -18,7 +18,7 @@ from resnetlab.study.rungs import rung_epochs
 class RungDecision:
     """What ASHA saw and said when one trial reached one rung.
 
-    value: the metric, larger is better. cutoff: what it had to reach, None for the first arrival.
+    value: the metric. cutoff: what it had to reach, None for the first arrival.
     recorded: how many trials had been recorded at this rung before. decision: `continue`, `stop`, or `exempt` where
     the trial would have been stopped but is in the audit.
     """
@@ -35,9 +35,13 @@ class RungDecision:
 
 
 class Asha:
-    """One bracket of ASHA over `rung_epochs(grace_period, reduction_factor, epochs)`; larger values are better."""
+    """One bracket of ASHA over `rung_epochs(grace_period, reduction_factor, epochs)`.
 
-    def __init__(self, grace_period: int, reduction_factor: int, epochs: int):
+    sign: 1 where larger values are better, -1 where smaller ones are.
+    """
+
+    def __init__(self, grace_period: int, reduction_factor: int, epochs: int, sign: int = 1):
+        self._sign = sign
         self.reduction_factor = reduction_factor
         self.epochs = rung_epochs(grace_period, reduction_factor, epochs)
         self._recorded: list[dict[str, float]] = [{} for _ in self.epochs]
@@ -52,15 +56,16 @@ class Asha:
         if trial_id in recorded:
             return None
         cutoff = _quantile(self._ordered[rung], 1 - 1 / self.reduction_factor) if recorded else None
-        below = cutoff is not None and value < cutoff
+        below = cutoff is not None and self._sign * value < cutoff
         decision = "continue" if not below else "exempt" if exempt else "stop"
-        row = RungDecision(rung, epoch, float(value), cutoff, len(recorded), decision)
+        reached = None if cutoff is None else self._sign * cutoff
+        row = RungDecision(rung, epoch, float(value), reached, len(recorded), decision)
         self._record(rung, trial_id, float(value))
         return row
 
     def _record(self, rung: int, trial_id: str, value: float) -> None:
         self._recorded[rung][trial_id] = value
-        insort(self._ordered[rung], value)
+        insort(self._ordered[rung], self._sign * value)
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> None:
         """Rebuild the rungs from recorded rows (`trial_id`, `rung`, `value`); nothing is decided again."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
 from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.scores import Score
 from resnetlab.study.records import EpochRecord, TestResult
 from resnetlab.study.seeding import stream
 from resnetlab.study.trial_config import TrialConfig
@@ -55,7 +56,8 @@ class Training:
     process had the same prefix. `weights_hash` is what it started from (Weights.digest; None from random values),
     `shape` (H, W, C) of the images, `normalisation` the mean and deviation that their channels are normalised by.
     graph: on a GPU, capture the training step as a CUDA graph where that can be. compile: torch.compile the network.
-    code: folder of the study's own code, where the config names some (`experiment.own`).
+    code: folder of the study's own code, where the config names some (`experiment.own`). scores: metrics that an
+    evaluation computes besides accuracy and loss.
     Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
     state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
     """
@@ -72,8 +74,10 @@ class Training:
         graph: bool = True,
         compile: bool = False,
         code: Path | None = None,
+        scores: Sequence[Score] = (),
     ):
         self.config = config
+        self._scores = tuple(scores)
         self.device = torch.device(device)
         self.history: list[EpochRecord] = []
         self.energy: float | None = None  # joules of the epochs so far
@@ -135,6 +139,11 @@ class Training:
         return len(self.history)
 
     @property
+    def measured(self) -> list[str]:
+        """Names of the metrics that an evaluation computes besides accuracy and loss."""
+        return [score.name for score in self._scores]
+
+    @property
     def settings(self) -> dict[str, Any]:
         """How it runs, JSON-like: what a reader needs to know to run it so again."""
         return {
@@ -163,8 +172,9 @@ class Training:
             loss, accuracy, lr = self._train(epoch)
         trained = perf_counter()
         self._check("loss", loss, epoch)
-        val_loss, val_accuracy, _ = self._evaluate("val")
+        val_loss, val_accuracy, seen = self._evaluate("val")
         self._check("validation loss", val_loss, epoch)
+        metrics = self._measured("val", seen)
         record = EpochRecord(
             epoch=epoch,
             train_loss=loss,
@@ -176,6 +186,7 @@ class Training:
             eval_seconds=perf_counter() - trained,
             images_per_second=self._used / (trained - start),
             peak_memory=machine.peak_memory(self.device),
+            metrics=metrics,
         )
         self.history.append(record)
         if energy is not None:
@@ -215,14 +226,15 @@ class Training:
     def test(self) -> TestResult:
         """The model as it stands on the test split."""
         self._prepare()
-        loss, accuracy, predictions = self._evaluate("test")
+        loss, accuracy, seen = self._evaluate("test")
         rows = self._rows["test"]
         return TestResult(
             accuracy=accuracy,
             loss=loss,
-            predictions=predictions.cpu().numpy(),
+            predictions=(seen.argmax(1) if self._scores else seen).cpu().numpy(),
             labels=self._labels[rows.to(self.device)].cpu().numpy(),
             image=rows.numpy().copy(),
+            metrics=self._measured("test", seen),
         )
 
     def state(self) -> dict[str, Any]:
@@ -318,12 +330,13 @@ class Training:
 
     @torch.inference_mode()
     def _evaluate(self, split: str) -> tuple[float, float, Tensor]:
-        """Mean cross entropy, accuracy and (n,) predicted classes over a split, without augmentation."""
+        """Mean cross entropy and accuracy over a split, without augmentation; with (n,) predicted classes, or, where
+        metrics are computed from them, (n, classes) logits."""
         self.model.eval()
         cached = self._features if split != "test" else None
         rows = machine.upload(self._rows[split], self.device)
         total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        predictions = []
+        found = []
         for part in rows.split(self._at_a_time):
             with machine.autocast(self.config.precision, self.device):
                 if cached is None:
@@ -332,10 +345,27 @@ class Training:
                     logits = self.model.suffix(cached(part))
             labels = self._labels.index_select(0, part)
             total_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-            predictions.append(logits.argmax(1))
-        predicted = torch.cat(predictions)
+            found.append(logits.float() if self._scores else logits.argmax(1))
+        seen = torch.cat(found)
+        predicted = seen.argmax(1) if self._scores else seen
         correct = (predicted == self._labels.index_select(0, rows)).sum()
-        return *_means(total_loss, correct, len(rows)), predicted
+        return *_means(total_loss, correct, len(rows)), seen
+
+    def _measured(self, split: str, logits: Tensor) -> dict[str, float]:
+        """The further metrics of a split, by column. Raises what `Score.of` does, naming trial and epoch."""
+        if not self._scores:
+            return {}
+        labels = self._labels.index_select(0, machine.upload(self._rows[split], self.device)).cpu().numpy()
+        scores = logits.cpu().numpy()
+        found = {}
+        for score in self._scores:
+            name = f"{split}_{score.name}"
+            try:
+                found[name] = score.of(labels, scores)
+            except (BadData, BadRequest) as error:
+                epoch = self.epoch + (split == "val")
+                raise type(error)(f"trial {self.config.trial_id}, epoch {epoch}: {split}: {error}") from None
+        return found
 
     def _check(self, name: str, loss: float, epoch: int) -> None:
         if not math.isfinite(loss):
