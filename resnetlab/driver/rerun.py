@@ -196,9 +196,7 @@ def _start(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say
 def _study(folder: ResultsFolder, row: Mapping[str, Any]) -> Study:
     content = folder.read_json("study.json")
     if content is None:
-        raise FolderRefused(
-            f"{folder.url}: has no study.json, which says what trial {row['trial_id']} is judged by"
-        )
+        raise FolderRefused(f"{folder.url}: has no study.json, which says what trial {row['trial_id']} is judged by")
     return build_study(content, f"{folder.url}/study.json")
 
 

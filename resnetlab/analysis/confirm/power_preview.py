@@ -106,6 +106,6 @@ def _shorter(study: Study, plan: Plan, sd: float) -> Iterator[str]:
         yield (
             f"  the same epochs as {more.seeds} seeds of {study.search.epochs // 2} epochs would find "
             f"{_size(metric.scale * then, metric)} instead of {found} at seed sd {_size(sd, metric)}, of effects that "
-            f"show by then (--set confirm.seeds={more.seeds} --set search.epochs={study.search.epochs // 2}, under another "
-            "--name)"
+            f"show by then (--set confirm.seeds={more.seeds} --set search.epochs={study.search.epochs // 2}, under "
+            "another --name)"
         )
