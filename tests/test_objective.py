@@ -222,7 +222,7 @@ def test_what_cannot_be_measured_is_refused(more, words):
 def test_a_metric_with_the_name_of_a_built_in_one_or_without_a_default_is_refused(tmp_path):
     text = LOWER.replace("[cross_entropy, auroc]", "[cross_entropy, 'more.py:auroc']")
     (tmp_path / "more.py").write_text("def auroc(labels, scores):\n    return 0.5\n")
-    with pytest.raises(BadRequest, match="'?more.py:auroc and a built-in metric are both called auroc"):
+    with pytest.raises(BadRequest, match=r"'?more\.py:auroc and a built-in metric are both called auroc"):
         loaded(tmp_path, text)
     (tmp_path / "more.py").write_text("def mine(labels, scores, *, beta: float):\n    return beta\n")
     with pytest.raises(BadRequest, match=r"more.py:mine: beta has no default"):
