@@ -469,3 +469,44 @@ print(len(found))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "1", done.stderr
+
+
+# Classes of unequal size
+
+
+def uneven(**settings):
+    """A trial on 60, 24 and 12 training images of three classes."""
+    rng = np.random.default_rng(3)
+    labels = np.concatenate([np.repeat([0, 1, 2], [60, 24, 12]), np.arange(80) % 3])
+    images = rng.integers(0, 256, (len(labels), 8, 8, 3)).astype(np.uint8)
+    places = {"val": np.arange(96, 136), "test": np.arange(136, 176)}
+    return Training(config(**settings), Dataset.from_arrays(images, labels, list("abc"), places))
+
+
+def test_class_weights_make_each_class_count_the_same_in_the_loss():
+    training = uneven(class_weights="balanced", batch_size=96, lr=1e-9, epochs=1)
+    record = training.run_epoch()
+    rows = training._rows["train"]
+    logits = training.model.train()(training._augment.plain(training._images[rows]))
+    each = F.cross_entropy(logits, training._labels[rows], reduction="none").detach()
+    mean = np.mean([each[training._labels[rows] == label].mean().item() for label in range(3)])
+    assert record.train_loss == pytest.approx(mean, rel=1e-4)
+    plain = uneven(batch_size=96, lr=1e-9, epochs=1).run_epoch()
+    assert plain.train_loss == pytest.approx(each.mean().item(), rel=1e-4) and plain.train_loss != record.train_loss
+    assert plain.val_loss == pytest.approx(record.val_loss, rel=1e-4)  # which no setting weights
+
+
+def test_balanced_sampling_draws_each_class_equally_often_and_the_same_images_again():
+    training = uneven(sampling="balanced", batch_size=32)
+    orders = torch.stack([training._order(epoch) for epoch in range(1, 201)])
+    shares = torch.bincount(training._labels[orders.flatten()], minlength=3) / orders.numel()
+    assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.02)
+    assert orders.shape[1] == 96 and torch.equal(uneven(sampling="balanced", batch_size=32)._order(1), orders[0])
+    assert not torch.equal(orders[0], orders[1])
+    assert metrics(run(uneven(sampling="balanced"), 1)) != metrics(run(uneven(), 1))
+
+
+def test_settings_for_uneven_classes_are_no_part_of_a_trial_that_does_not_use_them():
+    plain = config()
+    assert plain.trial_id == config(class_weights="none", sampling="shuffled").trial_id
+    assert len({plain.trial_id, config(class_weights="balanced").trial_id, config(sampling="balanced").trial_id}) == 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -323,6 +323,13 @@ class TrialConfig(RunConfig):
     nesterov: Conditional[bool] = None
     beta2: Conditional[Fraction] = None
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="of the loss; balanced: each class counts the same, however many training images it has"
+    )
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled",
+        description="balanced: an epoch draws its images with replacement, from each class equally often on average",
+    )
     label_smoothing: Fraction = 0.0
     schedule: Schedule = "constant"
     step_at: Conditional[float] = Field(None, gt=0.0, lt=1.0, description="step: part of the run between two drops")
@@ -394,6 +401,11 @@ class TrialConfig(RunConfig):
             need(not self.weights.isupper(), f"model {names} where weights are torchvision's", "weights", "model")
         if self.stages is not None:
             need(self.frozen <= self.stages, f"frozen <= {self.stages} (the stages of {self.model})", "frozen")
+        need(
+            self.class_weights == "none" or self.loss in get_args(Loss),
+            f"class_weights = none where loss={self.loss}, which has no such setting",
+            "class_weights",
+        )
         need(not self.nesterov or bool(self.momentum), "momentum > 0 where nesterov is true", "momentum")
         self._check_own()
         return self

@@ -90,6 +90,8 @@ class Training:
         machine.give_back()
         self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
         self._rows["train"] = _part(self._rows["train"], dataset, config)
+        self._classes = torch.from_numpy(dataset.labels[self._rows["train"].numpy()].astype("int64"))
+        self._counts = torch.bincount(self._classes, minlength=dataset.n_classes)
         images = len(self._rows["train"])
         if config.batch_size > images:
             raise BadRequest(
@@ -292,7 +294,8 @@ class Training:
         part = self._own.one("loss")
         loss = Checked(part) if part else None
         kind = GraphedStep if self._graph else Step
-        return kind(forward, self._optimizer, self.config, self.device, loss=loss)
+        weights = balanced(self._counts).float().to(self.device) if self.config.class_weights == "balanced" else None
+        return kind(forward, self._optimizer, self.config, self.device, loss=loss, class_weights=weights)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented images (B, C, H, W), or what the frozen stages made of them, and labels (B,).
@@ -326,7 +329,12 @@ class Training:
         """The rows of the training split in this epoch's order; the same on every device."""
         generator = torch.Generator().manual_seed(stream(self.config.seed, "order", epoch))
         rows = self._rows["train"]
-        return machine.upload(rows[torch.randperm(len(rows), generator=generator)[: self._used]], self.device)
+        if self.config.sampling == "balanced":
+            chances = balanced(self._counts)[self._classes]
+            order = torch.multinomial(chances, self._used, replacement=True, generator=generator)
+        else:
+            order = torch.randperm(len(rows), generator=generator)[: self._used]
+        return machine.upload(rows[order], self.device)
 
     @torch.inference_mode()
     def _evaluate(self, split: str) -> tuple[float, float, Tensor]:
@@ -404,6 +412,13 @@ def _seen(shape: tuple[int, ...], config: TrialConfig) -> tuple[int, ...]:
     """(N, H, W, C) as the network's convolutions see it: enlarged."""
     n, height, width, channels = shape
     return n, config.input_size or height, config.input_size or width, channels
+
+
+def balanced(counts: Tensor) -> Tensor:
+    """What an image of each class counts, (classes,), so that all classes count the same and images 1 on average; 0 of
+    a class without images. counts: (classes,) of training images."""
+    each = counts.sum().double() / (counts > 0).sum() / counts
+    return torch.where(counts > 0, each, 0.0)
 
 
 def _part(rows: Tensor, dataset: Dataset, config: TrialConfig) -> Tensor:

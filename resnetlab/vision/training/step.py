@@ -25,8 +25,8 @@ WARM = 3  # steps before a capture: kernels are loaded and the optimizer's state
 class Step:
     """Called with a batch, changes the network once.
 
-    forward: inputs (B, …) -> logits (B, classes). loss: by default cross entropy. `how` says how steps run, in words
-    for the trial's record.
+    forward: inputs (B, …) -> logits (B, classes). loss: by default cross entropy, with
+    class_weights (classes,) where they are given. `how` says how steps run, in words for the trial's record.
     """
 
     how = "eager"
@@ -38,8 +38,10 @@ class Step:
         config: TrialConfig,
         device: torch.device,
         loss: Loss | None = None,
+        class_weights: Tensor | None = None,
     ):
-        self._loss_of = loss or partial(F.cross_entropy, label_smoothing=config.label_smoothing)
+        built_in = partial(F.cross_entropy, weight=class_weights, label_smoothing=config.label_smoothing)
+        self._loss_of = loss or built_in
         self._forward, self._optimizer, self._update = forward, optimizer, step_of(optimizer)
         self._precision, self._device = config.precision, device
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -86,8 +88,9 @@ class GraphedStep(Step):
         device: torch.device,
         capture: Callable[[Callable[[], None]], Callable[[], None]] | None = None,
         loss: Loss | None = None,
+        class_weights: Tensor | None = None,
     ):
-        super().__init__(forward, optimizer, config, device, loss)
+        super().__init__(forward, optimizer, config, device, loss, class_weights)
         self.how = "graph"
         self._capture = capture or _captured
         self._warm = 0
