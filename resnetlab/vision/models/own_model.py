@@ -26,11 +26,8 @@ def build(part: Bound, config: TrialConfig, shape: tuple[int, int, int], classes
     if next(model.parameters(), None) is None:
         raise BadRequest(f"{part.reference}: the network has no parameters to train")
     _check_output(model, part, shape, classes)
-    if part.part.stages:
-        staged = _by_name(model, part, shape)
-        stages, head = staged.stages, staged.head
-    else:
-        stages, head = getattr(model, "stages", None), getattr(model, "head", None)
+    divided = _by_name(model, part, shape) if part.part.stages else model
+    stages, head = getattr(divided, "stages", None), getattr(divided, "head", None)
     if not isinstance(stages, nn.ModuleList | nn.Sequential) or not isinstance(head, nn.Module):
         wanted = {"frozen": config.frozen, "backbone_lr_ratio": config.backbone_lr_ratio, "weights": config.weights}
         plain = {"frozen": 0, "backbone_lr_ratio": 1.0, "weights": "none"}
