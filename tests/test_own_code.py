@@ -279,6 +279,12 @@ confirm: {seeds: 2}
     whole, one, two = (trained(found, cache, tmp_path, frozen=frozen) for frozen in (0, 1, 2))
     assert whole.facts.trainable - one.facts.trainable == 9 * 8 + 8 and one.prefix_cached
     assert one.facts.trainable - two.facts.trainable == 8 * 8 * 9 + 8 and two.facts.trainable == 80 + 10
+    folder = ResultsFolder.at(tmp_path / "r")
+    folder.write_json("study.json", found.recorded())
+    own_code.keep(folder, found, [])
+    assert own_code.accept(found, folder, False) == []
+    with pytest.raises(FolderRefused, match=r"Net\.stages: 'stem, layer' then, 'stem' now"):
+        own_code.accept(loaded(tmp_path / "e", text.replace("stem, layer", "stem"), named=NAMED), folder, True)
     unnamed = loaded(tmp_path / "b", text.replace("stages: [stem, layer]\n", ""), named=NAMED)
     with pytest.raises(BadRequest, match="the study names no `stages`"):
         trained(unnamed, cache, tmp_path, frozen=1)

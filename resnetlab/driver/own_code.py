@@ -59,12 +59,12 @@ def accept(study: Study, folder: ResultsFolder, accepted: bool) -> list[str]:
     """
     held = (folder.read_json("study.json") or {}).get("own")
     before = OwnCode(**held) if held else OwnCode()
-    if before.source == study.own.source or not before.parts:
+    settings = differences(_settings(before), _settings(study.own), words="{} then, {} now")
+    if not before.parts or (before.source == study.own.source and not settings):
         return []
     now = Source(study.code, study.own.folder)
     lines = [str(change) for change in changed(kept(folder, before.source)[1], now)]
     said = "\n  ".join([f"{folder.url}: the study's own code has changed since its results were begun:", *lines])
-    settings = differences(_settings(before), _settings(study.own), words="{} then, {} now")
     if settings:
         raise FolderRefused("\n  ".join([said, *settings]) + "\nits settings are others: use another --name, or undo")
     if not accepted:
@@ -75,6 +75,7 @@ def accept(study: Study, folder: ResultsFolder, accepted: bool) -> list[str]:
 def _settings(own: OwnCode) -> dict[str, Any]:
     return {
         part.text: {name: setting.model_dump(exclude={"description"}) for name, setting in part.settings.items()}
+        | ({"stages": ", ".join(part.stages)} if part.stages else {})
         for part in own.parts
     }
 
