@@ -7,7 +7,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from resnetlab.study.records import ModelFacts
 from resnetlab.study.trial_config import READS, TrialConfig
@@ -54,6 +53,8 @@ def keras_count(model: nn.Module) -> KerasCount:
 def counted(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """The multiply-adds of one image in any network, as torch counts them: of products of matrices and convolutions,
     attention included."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which the built-in networks need not
+
     height, width, channels = shape
     training, device = model.training, next(model.parameters()).device
     try:

@@ -88,18 +88,7 @@ class Training:
         machine.check_precision(config.precision, self.device)
         self._prepare()
         machine.give_back()
-        self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
-        self._rows["train"] = _part(self._rows["train"], dataset, config)
-        self._classes = torch.from_numpy(dataset.labels[self._rows["train"].numpy()].astype("int64"))
-        self._counts = torch.bincount(self._classes, minlength=dataset.n_classes)
-        images = len(self._rows["train"])
-        if config.batch_size > images:
-            raise BadRequest(
-                f"batch_size={config.batch_size} is more than the training split has (allowed: 1 to {images})"
-            )
-        # A last batch of one image is left out: batch norm cannot train on it.
-        self._used = images - 1 if config.batch_size > 1 and images % config.batch_size == 1 else images
-        self._steps = math.ceil(self._used / config.batch_size)
+        self._divide(dataset)
         self._images, self._labels = machine.resident(dataset, self.device)
         self.shape = dataset.shape
         self.normalisation = _normalisation(dataset, config)
@@ -134,6 +123,22 @@ class Training:
         self._at_a_time = machine.evaluation_batch(self.device, _seen(self._images.shape, config))
         if state is not None:
             self._restore(state)
+
+    def _divide(self, dataset: Dataset) -> None:
+        """The rows of each split, and how many steps an epoch has. BadRequest where a batch is more than there is."""
+        config = self.config
+        self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
+        self._rows["train"] = _part(self._rows["train"], dataset, config)
+        self._classes = torch.from_numpy(dataset.labels[self._rows["train"].numpy()].astype("int64"))
+        self._counts = torch.bincount(self._classes, minlength=dataset.n_classes)
+        images = len(self._rows["train"])
+        if config.batch_size > images:
+            raise BadRequest(
+                f"batch_size={config.batch_size} is more than the training split has (allowed: 1 to {images})"
+            )
+        # A last batch of one image is left out: batch norm cannot train on it.
+        self._used = images - 1 if config.batch_size > 1 and images % config.batch_size == 1 else images
+        self._steps = math.ceil(self._used / config.batch_size)
 
     @property
     def epoch(self) -> int:
