@@ -32,6 +32,8 @@ def list_settings(own: Sequence[Part] = ()) -> None:
         print(f"\n{section}:")
         for name, field in model.model_fields.items():
             default = field.default
+            if name == "own":  # written by resnetlab
+                continue
             if model is TrialConfig:
                 if name in SET_ELSEWHERE:
                     continue
