@@ -25,7 +25,7 @@ from resnetlab.experiment.own import OwnParts
 from resnetlab.experiment.source import Source
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.study import build_study
+from resnetlab.study import build_study, legacy
 from resnetlab.study.frozen import digest
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.data import prepare
@@ -115,15 +115,11 @@ def test_studies_without_own_code_keep_their_hashes():
     assert new <= set(plain.identity()) and plain.study_hash == _hash(old)
     config = plain.baseline_config(0)
     assert type(config) is TrialConfig
-    identity = {
-        k: v for k, v in config.identity().items() if k not in ("loss", "augment", "precision", "deterministic")
-    }
+    identity = {k: v for k, v in config.identity().items() if k not in legacy.LATER}
     assert config.trial_id == digest({"batch" if k == "batch_size" else k: v for k, v in identity.items()})[:12]
 
 
 def _hash(identity):
-    from resnetlab.study import legacy
-
     return digest(legacy.recorded(identity, legacy.STUDY))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ class Training:
         self._own = OwnParts(config, code)
         graph = graph and self._own.one("optimizer") is None  # which need not be capturable
         self._threads, self._graph, self._compile = threads, graph and self.device.type == "cuda", compile
-        self._data_hash = dataset.hash
+        self._data_hash, self._n_classes = dataset.hash, dataset.n_classes
         machine.check_precision(config.precision, self.device)
         self._prepare()
         machine.give_back()
@@ -129,8 +130,6 @@ class Training:
         config = self.config
         self._rows = {name: torch.tensor(dataset.split(name, config.split_seed)) for name in ("train", "val", "test")}
         self._rows["train"] = _part(self._rows["train"], dataset, config)
-        self._classes = torch.from_numpy(dataset.labels[self._rows["train"].numpy()].astype("int64"))
-        self._counts = torch.bincount(self._classes, minlength=dataset.n_classes)
         images = len(self._rows["train"])
         if config.batch_size > images:
             raise BadRequest(
@@ -299,8 +298,15 @@ class Training:
         part = self._own.one("loss")
         loss = Checked(part) if part else None
         kind = GraphedStep if self._graph else Step
-        weights = balanced(self._counts).float().to(self.device) if self.config.class_weights == "balanced" else None
+        weights = self._balance.float().to(self.device) if self.config.class_weights == "balanced" else None
         return kind(forward, self._optimizer, self.config, self.device, loss=loss, class_weights=weights)
+
+    @cached_property
+    def _balance(self) -> Tensor:
+        """What a training image of each class counts, (classes,), so that all classes count the same and images 1 on
+        average; 0 of a class without images."""
+        counts = torch.bincount(self._labels.cpu()[self._rows["train"]], minlength=self._n_classes)
+        return torch.where(counts > 0, counts.sum().double() / (counts > 0).sum() / counts, 0.0)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented images (B, C, H, W), or what the frozen stages made of them, and labels (B,).
@@ -335,7 +341,7 @@ class Training:
         generator = torch.Generator().manual_seed(stream(self.config.seed, "order", epoch))
         rows = self._rows["train"]
         if self.config.sampling == "balanced":
-            chances = balanced(self._counts)[self._classes]
+            chances = self._balance[self._labels.cpu()[rows]]
             order = torch.multinomial(chances, self._used, replacement=True, generator=generator)
         else:
             order = torch.randperm(len(rows), generator=generator)[: self._used]
@@ -417,13 +423,6 @@ def _seen(shape: tuple[int, ...], config: TrialConfig) -> tuple[int, ...]:
     """(N, H, W, C) as the network's convolutions see it: enlarged."""
     n, height, width, channels = shape
     return n, config.input_size or height, config.input_size or width, channels
-
-
-def balanced(counts: Tensor) -> Tensor:
-    """What an image of each class counts, (classes,), so that all classes count the same and images 1 on average; 0 of
-    a class without images. counts: (classes,) of training images."""
-    each = counts.sum().double() / (counts > 0).sum() / counts
-    return torch.where(counts > 0, each, 0.0)
 
 
 def _part(rows: Tensor, dataset: Dataset, config: TrialConfig) -> Tensor:
