@@ -3,8 +3,8 @@
 `__dynamo_disable`, an attribute of the undecorated methods of `torch.optim.Optimizer`
     What: torch wraps these methods so that torch.compile does not look into them. At the first call the wrapper imports
     the whole compiler, to make the function that it then keeps under this name.
-    Why: only networks are compiled here, and every process that trains would import the compiler for nothing: 1.4 s of
-    CPU and 149 MiB more (torch 2.15, n = 3). Where the name is set, the wrapper uses what it finds.
+    Why: only networks are compiled here, and every process that trains would import the compiler for nothing. Where
+    the name is set, the wrapper uses what it finds.
     Since: torch 2.4 (https://github.com/pytorch/pytorch/pull/127325). No public switch: TORCHDYNAMO_DISABLE imports it
     too. https://github.com/pytorch/pytorch/pull/162595 is the same complaint for torch's own tests.
     Without it: the same numbers, later, in more memory.
