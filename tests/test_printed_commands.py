@@ -133,7 +133,7 @@ def test_nothing_follows_the_last_line_of_a_script(here, words, last):
 @pytest.mark.slow
 def test_nothing_follows_the_last_line_of_a_whole_reproduction(here):
     """Which ends with the footnotes of its comparison."""
-    how = ["--data", "my images", "--seeds", "1", "--set", "search.epochs=1", "--set", "baseline.batch=8"]
+    how = ["--data", "my images", "--seeds", "1", "--set", "search.epochs=1", "--set", "baseline.batch_size=8"]
     quiet(shell(here, script("reproduce.py", "resnet-vs-cnn", *how)), r"\([0-9]+\) .+")
 
 

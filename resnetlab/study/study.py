@@ -573,8 +573,11 @@ def _resolved(content: dict[str, Any], folder: Path, source: str, own: Resolve) 
     held = content.get("own")
     if isinstance(held, Mapping) and held and not held.get("parts"):  # of a recorded study that brings nothing
         del content["own"]
-    for key in content.keys() & {"own", "code", "numbers"}:
-        raise BadRequest(f"{source}: {key}: is written by resnetlab (allowed: take it out)")
+        if content.get("numbers") == {}:
+            del content["numbers"]
+    for key in ("own", "code", "numbers"):
+        if key in content:
+            raise BadRequest(f"{source}: {key}: is written by resnetlab (allowed: take it out)")
     dataset = content.get("dataset")
     if isinstance(dataset, Mapping) and dataset.get("own") is not None:
         raise BadRequest(f"{source}: dataset.own: is written by resnetlab (allowed: take it out)")
