@@ -81,7 +81,7 @@ NO_EFFECT = {
     ),
     "a condition under which it is not read": (
         {"optimizer": {"levels": ["sgd", "adamw"]}, "momentum": {"when": {"optimizer": "adamw"}, "levels": [0.5, 0.9]}},
-        {}, "factors.momentum has no effect: 0.5, 0.9 when optimizer in ['adamw'] train the same network (optimizer=ad",
+        {}, "factors.momentum has no effect: 0.5, 0.9 when optimizer is adamw train the same network (optimizer=ad",
     ),
 }  # fmt: skip
 

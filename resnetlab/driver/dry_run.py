@@ -34,7 +34,7 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     datasets: by `data_key`; stage: how far the run would go, which is all that its cost counts.
     """
     configs, parts = starts(study), PARTS[stage]
-    yield f"{study.name}: {study.title}"
+    yield f"{study.name}: {study.title}" if study.title else study.name
     if study.question:
         yield f"  {study.question}"
     if study.experiment:

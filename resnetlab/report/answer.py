@@ -160,7 +160,10 @@ def _lead(results: Results, effects: pd.DataFrame, free: Sequence[bool]) -> str:
     found = int((effects["verdict"] == "effect").sum())
     share = {0: "None", 1: "One"}.get(found, str(found))
     verb = "is a confirmed effect" if found < 2 else "are confirmed effects"
-    return f"{share} of {plural(total, 'comparison')} {verb}; {rests}, on fresh seeds.{_asked(free)}"
+    claim = f"{share} of {plural(total, 'comparison')} {verb}"
+    if total == 1:
+        claim = f"The one comparison is {'a' if found else 'not a'} confirmed effect"
+    return f"{claim}; {rests}, on fresh seeds.{_asked(free)}"
 
 
 def _nothing_to_confirm(results: Results) -> bool:
@@ -178,9 +181,15 @@ def _asked(free: Sequence[bool]) -> str:
             if len(free) > 1
             else " It was not declared beforehand."
         )
+    if len(free) == 1:
+        return " It tests a hypothesis declared beforehand."
     many = len(free) - sum(free)
+    if many == len(free):
+        return f" All {many} comparisons test a hypothesis declared beforehand."
     test = "tests" if many == 1 else "test"
-    return f" {many} of them {test} a hypothesis declared beforehand; the others are exploratory."
+    return (
+        f" {many} of the {len(free)} comparisons {test} a hypothesis declared beforehand; the others are exploratory."
+    )
 
 
 def _best(findings: Findings) -> str:

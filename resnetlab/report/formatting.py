@@ -30,6 +30,11 @@ def signed(value: float, unit: bool = False, metric: Metric = EFFECT) -> str:
     return in_unit(f"{value * metric.scale:+,.{metric.digits}f}".replace("-", MINUS), metric if unit else None)
 
 
+def correlation(value: float) -> str:
+    """`+0.33`"""
+    return f"{value:+.2f}".replace("-", MINUS)
+
+
 def amount(value: float, metric: Metric = EFFECT, unit: bool = False) -> str:
     """The size of a difference: `1.20`, or `1.20 points`."""
     return signed(value, unit, metric).lstrip("+")

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.yaml_io import explain
+from resnetlab.wording import level_text
 
 Level = bool | int | float | str
 
@@ -76,10 +77,10 @@ class Branch(Frozen):
 
     def describe(self) -> str:
         if self.levels is not None:
-            text = ", ".join(map(str, self.levels))
+            text = ", ".join(map(level_text, self.levels))
         else:
             text = f"{self.low} … {self.high}" + (" (log)" if self.log else "")
-        where = " and ".join(f"{name} in {list(levels)}" for name, levels in self.when.items())
+        where = " and ".join(f"{name} is {' or '.join(map(level_text, levels))}" for name, levels in self.when.items())
         return f"{text} when {where}" if where else text
 
 

@@ -2,10 +2,11 @@
 
     python tests/kernels/search.py [--quick]
 
-Runs every case of `steps.py` under every instruction set that this CPU has, and without oneDNN, with one and with two
-threads. Many cases share a process until one dies; then the one that was running is tried alone, is noted, and the rest
-goes on in another process. `results.json` beside this file is written as it goes, and the search goes on where it
-stopped; remove the file to search again, e.g. with another version of torch.
+Runs every case of `steps.py` under every instruction set that this CPU has, and without oneDNN, with one thread and
+then with two. Many cases share a process until one dies; then the one that was running is tried alone, is noted, and
+the rest goes on in another process. The results of a kind of CPU, such as `results-avx2.json` beside this file, are
+written as they come, and the search goes on where it stopped; remove the file to search again, e.g. with another
+version of torch.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results.json"
 ROOT = HERE.parents[1]
 AT_ONCE = 100  # cases to a process
-LIMIT = 1800.0  # seconds that they may take
+LIMIT = 1800.0  # seconds that they may take, and that one alone may take
 PLAIN = 2.0  # times the error of the same step without oneDNN, which is rounding where bf16 is rounded often
 ALONE = 3  # times that a case which was running when the process died is tried alone
 
@@ -52,7 +52,8 @@ def environment(isa: str) -> dict[str, str]:
 
 
 def steps(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each case with what came of it, as long as the process lives; the last one with `died` where it does not."""
+    """Each case with what came of it, as long as the process lives. Where it does not, the last one has `died`, or `late`
+    if it was ended after LIMIT seconds."""
     command = [sys.executable, str(HERE / "steps.py"), str(threads)]
     with subprocess.Popen(
         command,
@@ -64,10 +65,11 @@ def steps(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tuple
     ) as process:
         try:
             out, err = process.communicate(json.dumps(cases), timeout=LIMIT)
+            late = False
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
-            err += f"\nnot done after {LIMIT:g} s"
+            late = True
     running = None
     for line in out.splitlines():
         found = json.loads(line)
@@ -76,7 +78,9 @@ def steps(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tuple
         else:
             running = None
             yield found.pop("case"), found
-    if process.returncode:
+    if late:
+        yield running or cases[-1], {"late": LIMIT}
+    elif process.returncode:
         last = (err.strip().splitlines() or [""])[-1]
         yield running or cases[-1], {"died": died(process.returncode), "said": last}
 
@@ -92,6 +96,8 @@ def search(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tupl
         batch = left[:AT_ONCE]
         done = 0
         for case, found in steps(batch, isa, threads):
+            if "late" in found and done:
+                break  # it may be that only the cases before it were slow: it begins the next process
             done += 1
             if "died" in found:
                 alone = [other for _ in range(ALONE) for _, other in steps([case], isa, threads)]
@@ -116,42 +122,43 @@ def main() -> None:
     chosen = options.parse_args()
     import torch
 
+    results = HERE / f"results-{torch.backends.cpu.get_cpu_capability().lower()}.json"
     cases = [*networks(), *optimizers(), *convolutions(chosen.elsewhere)]
     if chosen.quick:
         cases = list(islice(cases, 0, None, 10))
     head = {"torch": torch.__version__, "machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()}
     table: dict[str, Any] = {"versions": head, "cases": {}}
-    if RESULTS.exists() and not chosen.quick and not chosen.elsewhere:
-        table = json.loads(RESULTS.read_text())
+    if results.exists() and not chosen.quick and not chosen.elsewhere:
+        table = json.loads(results.read_text())
         if table["versions"] != head:
-            sys.exit(f"{RESULTS} is of {table['versions']}, this is {head}: remove it to search again")
+            sys.exit(f"{results} is of {table['versions']}, this is {head}: remove it to search again")
     bad = 0
-    for isa in [chosen.only] if chosen.only else instruction_sets():
-        for threads in (1, 2):
+    for threads in (1, 2):
+        for isa in [chosen.only] if chosen.only else instruction_sets():
             setting = f"{isa} {threads}"
             left = [case for case in cases if setting not in table["cases"].get(name(case), {})]
             for number, (case, found) in enumerate(search(left, isa, threads)):
-                wrong = "died" in found or found["error"] > max(allowed(case), PLAIN * found.get("plain", 0.0))
-                told = float(f"{found['error']:.2g}") if "error" in found and not wrong else found
+                wrong = "error" not in found or found["error"] > max(allowed(case), PLAIN * found.get("plain", 0.0))
+                told = found if wrong else float(f"{found['error']:.2g}")
                 table["cases"].setdefault(name(case), {})[setting] = told
                 if wrong:
                     bad += 1
                     print(f"{setting} thread(s): {name(case)}: {found}", flush=True)
                 if not chosen.quick and not chosen.elsewhere and number % 50 == 0:
-                    write(table)
+                    write(table, results)
             print(f"{setting} thread(s): {len(left)} cases done", flush=True)
             if not chosen.quick and not chosen.elsewhere:
-                write(table)
+                write(table, results)
     sys.exit(bad > 0)
 
 
-def write(table: dict[str, Any]) -> None:
+def write(table: dict[str, Any], results: Path) -> None:
     """One case a line: what each setting's largest relative difference was, or what happened instead."""
     lines = [f"  {json.dumps(case)}: {json.dumps(found)}" for case, found in table["cases"].items()]
     text = f'{{"versions": {json.dumps(table["versions"])},\n "cases": {{\n' + ",\n".join(lines) + "\n}}\n"
-    aside = RESULTS.with_suffix(".new")
+    aside = results.with_suffix(".new")
     aside.write_text(text)
-    aside.replace(RESULTS)
+    aside.replace(results)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from resnetlab.analysis.confirm import power
 from resnetlab.analysis.results import Results
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import amount, in_unit, missing
+from resnetlab.report.formatting import amount, correlation, in_unit, missing
 from resnetlab.report.layout import Table
 from resnetlab.wording import plural
 
@@ -32,8 +32,9 @@ def _known(findings: Findings) -> list[str]:
     shared = power.block_correlation(runs.values)
     if not missing(shared.correlation):
         text.append(
-            f"Pairing gain: runs of different arms on the same seed correlate {shared.correlation:+.2f} (95% interval "
-            f"{shared.low:+.2f} … {shared.high:+.2f}, {shared.blocks} seeds); the intervals here assume none."
+            "Pairing gain: runs of different arms on the same seed correlate "
+            f"{correlation(shared.correlation)} (95% interval {correlation(shared.low)} … {correlation(shared.high)}, "
+            f"{shared.blocks} seeds); the intervals here assume none."
         )
     ahead = power.outlook(plan, floor.sd, results.study.search.epochs)
     for row in ahead[ahead["holm"]].itertuples(index=False):
