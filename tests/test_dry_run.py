@@ -157,7 +157,7 @@ def test_a_dry_run_says_whether_the_run_would_continue(place, capsys, more, word
 def test_what_a_run_would_do_in_a_folder_is_said_for_each_part_and_for_a_new_plan(tmp_path):
     def look(**confirm):
         one = swept(confirm=confirm, trials=4)
-        return request.look(one, ResultsFolder.at(tmp_path), {"d"}, "all")
+        return request.look(one, ResultsFolder.at(tmp_path), {"d"}, {}, "all")
 
     sweep = start(tmp_path, confirm={"pilot": 2}, trials=4)
     drive(sweep, Trainer())
@@ -182,7 +182,7 @@ def test_a_confirm_stage_without_what_it_confirms_is_refused_before(tmp_path, st
         sweep.store.close()
         ResultsFolder.at(tmp_path).write_json("study.json", sweep.study.model_dump(mode="json"))
     with pytest.raises(error, match=words):
-        request.look(swept(trials=4), ResultsFolder.at(tmp_path), {"d"}, "confirm")
+        request.look(swept(trials=4), ResultsFolder.at(tmp_path), {"d"}, {}, "confirm")
 
 
 def promised(place, capsys, stage="all", **more):
@@ -356,7 +356,7 @@ def test_a_dry_run_is_refused_as_the_run_is_where_there_is_nothing_to_confirm(tm
     folder.write_json("study.json", sweep.study.recorded())
     for stage in ("plan", "all", "confirm"):
         with pytest.raises(TrialsFailed) as dry:
-            request.look(swept(trials=4), folder, {"d"}, stage)
+            request.look(swept(trials=4), folder, {"d"}, {}, stage)
         assert str(dry.value) == str(sweep.error)
     for more in ({"stage": "explore"}, {"stage": "all", "retry": True}):
-        assert request.look(swept(trials=4), folder, {"d"}, **more)
+        assert request.look(swept(trials=4), folder, {"d"}, {}, **more)

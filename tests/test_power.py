@@ -72,7 +72,7 @@ def test_the_noise_floor_takes_replicates_of_runs_that_trained_only():
     values = confirm_values(Truth(), [arm.values for arm in plan.arms], 3, 1, np.random.default_rng(0))[0]
     values[0, 0], values[1, 1] = np.nan, 0.1
     runs = ConfirmRuns.of(plan, pd.DataFrame(confirm_rows(plan, values)))
-    floor = noise_floor(runs.values)
+    floor = noise_floor(runs.trained)
     assert (floor.df, floor.arms, floor.runs) == (10, 6, 16)
     assert floor.sd == pytest.approx(0.0074, rel=0.6) and floor.smallest <= floor.sd <= floor.largest
     assert not noise_floor(values[:, :1]).known

@@ -80,7 +80,8 @@ def test_a_reaper_ends_at_once_where_nothing_is_left(tmp_path):
     with reaper.reaped(grace=900) as ends:
         ends(str(tmp_path / "session"))
         found = []
-        assert gone(lambda: found.extend(filter(waits_for_us, Path("/proc").iterdir())) or found)  # it may not be up yet
+        # It may not be up yet.
+        assert gone(lambda: found.extend(filter(waits_for_us, Path("/proc").iterdir())) or found)
         (pid,) = [int(entry.name) for entry in found]
     assert gone(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
 

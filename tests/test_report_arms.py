@@ -96,9 +96,9 @@ def test_time_is_told_with_and_without_the_source(results):
 
 def test_a_source_that_learnt_nothing_is_named(results, tmp_path):
     assert transfer.section(Findings(results)).text == []
-    make_arms(tmp_path, planted=PLANTED | {"font-source": 0.06})
+    make_arms(tmp_path, planted=PLANTED | {"font-source": 0.055})
     (said,) = transfer.section(Findings(Results.open(tmp_path))).text
-    assert "font-source did not learn its own task" in said and "of 22 classes, where guessing gives 4.55" in said
+    assert "font-source did not learn its own task" in said and "of 22 classes, where guessing gives up to" in said
     assert "So transfer and transfer-full started from next to nothing" in said
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from resnetlab.analysis.confirm.collapse import Runs
 from resnetlab.analysis.confirm.confirm_runs import collapsed
-from resnetlab.analysis.confirm.effects import Analysis, analyse
+from resnetlab.analysis.confirm.effects import Analysis, analyse_runs, sides_of
 from resnetlab.analysis.confirm.estimands import Estimands, between, estimands
 from resnetlab.analysis.confirm.power import SWAP, cube
 from resnetlab.analysis.confirm.verdicts import REFUTED, SUPPORTED, decide
@@ -23,6 +24,7 @@ EPOCHS = 15
 SHORT = 7  # epochs a run: then 480 epochs hold four replicates of 16 arms
 SD = 0.74
 ALPHA, DELTA = 0.05, 0.5
+GUESSING = 0.12  # chance is 10%
 CHUNK = 500  # repeats analysed at once
 
 INCUMBENT: Mapping[str, Any] = {"blocks": 3, "kernel": 3, "head_depth": 1, "se": False, "optimizer": "sgd"}
@@ -96,7 +98,7 @@ def simulated_plan(kind: str, seeds: int) -> Plan:
         study="simulated", study_hash="simulated", data_hash="simulated", code="simulated", incumbent=dict(INCUMBENT),
         chosen_trial="simulated", chosen_val_accuracy=0.8, design=kind, compared=dict(compared),
         arms=[PlannedArm(name=arm.name, values=dict(arm.values), changed=dict(arm.changed)) for arm in arms],
-        seeds=seeds, alpha=ALPHA, delta=DELTA,
+        seeds=seeds, alpha=ALPHA, delta=DELTA, guessing={"": GUESSING},
     )  # fmt: skip
 
 
@@ -114,8 +116,9 @@ def repeats(scenario: Scenario, n: int, seed: int, asked: Estimands | None = Non
     rng = np.random.default_rng(stream(seed, "calibrate", scenario.world, scenario.design, scenario.seeds))
     for start in range(0, n, CHUNK):
         values = confirm_values(scenario.truth, arms, plan.seeds, min(CHUNK, n - start), rng)
-        lost = collapsed(values, plan.floor)
-        yield analyse(asked, np.where(lost, np.nan, values), plan.alpha, plan.least_effect)
+        lost = collapsed(plan, values) | np.isnan(values)
+        runs = Runs(values, lost, np.array(plan.levels_of_guessing), plan.metric.sign)
+        yield analyse_runs(asked, runs, sides_of(plan, asked), plan.alpha, plan.least_effect)
 
 
 def measure(scenario: Scenario, n: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -143,7 +146,7 @@ class _Tally:
         low, high = (end[:, which] for end in found.estimates.interval())
         estimate, p = found.estimates.estimate[:, which], found.estimates.p[:, which]
         known, shown = ~np.isnan(p), found.shown[:, which]
-        null, claimed = np.isclose(truth, 0, atol=1e-9), found.p_adjusted[:, which] <= ALPHA
+        null, claimed = np.isclose(truth, 0, atol=1e-9), found.verdict[:, which] == "effect"
         wrong = np.sign(estimate) != np.sign(truth)
         equivalent = (found.verdict[:, which] == "equivalent") & shown
         big = np.abs(truth) >= DELTA / 100 - 1e-9
@@ -199,7 +202,7 @@ def power_table(n: int, seed: int = 0) -> list[dict[str, Any]]:
         scenario = Scenario(f"kernel +{points} points", kind, seeds, truth)
         asked, plan = estimands(scenario.plan), scenario.plan
         which = next(i for i, item in enumerate(asked.items) if item.name == "kernel: 5 - 3")
-        hits = [(a.estimates.p[:, which] <= ALPHA, a.p_adjusted[:, which] <= ALPHA) for a in repeats(scenario, n, seed)]
+        hits = [(a.estimates.p[:, which] <= ALPHA, a.verdict[:, which] == "effect") for a in repeats(scenario, n, seed)]
         shape = cube(len(plan.arms)) if kind == "fractional" else SWAP
         rows.append(
             {"design": kind, "arms": len(plan.arms), "seeds": seeds, "run_epochs": epochs,

@@ -17,14 +17,16 @@ def dry_run(study: Study, options: Options) -> None:
     from resnetlab.analysis.confirm.power_preview import foresight
     from resnetlab.analysis.results import Results
     from resnetlab.driver import request
-    from resnetlab.driver.dataset_record import known
+    from resnetlab.driver.dataset_record import guessing, known
     from resnetlab.driver.dry_run import describe
     from resnetlab.driver.run import accept
 
     accepted = accept(study, options, dry=True)
     study, folder = accepted.study, accepted.folder
     hashes = {content_hash for content_hash, _ in known(accepted.datasets).values()}
-    continuing = request.look(study, folder, hashes, options.stage, options.retry_failed)
+    continuing = request.look(
+        study, folder, hashes, guessing(study, accepted.datasets), options.stage, options.retry_failed
+    )
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
     for line in [*describe(study, accepted.datasets, options.stage), *foresight(study, results), *continuing]:
         print(line)

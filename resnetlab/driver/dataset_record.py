@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from resnetlab.errors import BadData
+from resnetlab.experiment.scores import guessed
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import Study
 from resnetlab.study.records import bad_rows_said
@@ -28,6 +31,20 @@ def starts(study: Study) -> dict[str, TrialConfig]:
 def known(datasets: Mapping[str, Dataset]) -> dict[str, tuple[str, Sequence[str]]]:
     """Content hash and classes of each dataset; both are empty for a task, which has data of its own."""
     return {key: (found.hash, found.classes) for key, found in datasets.items()} or {"": ("", ())}
+
+
+def guessing(study: Study, datasets: Mapping[str, Dataset]) -> dict[str, float]:
+    """For a plan: the most that a run which learnt nothing is likely to reach, by name of a named arm, or under ``.
+
+    Empty where that is not known: of a task, or of a metric of the user's own.
+    """
+    found = {}
+    for name, config in starts(study).items():
+        data = datasets[data_key(config)]
+        tested = np.bincount(data.labels[data.split("test", config.split_seed)], minlength=data.n_classes)
+        if (level := guessed(study.confirmed.name.removeprefix("test_"), tested)) is not None:
+            found[name] = level
+    return found
 
 
 def compared(folder: ResultsFolder, study: Study, datasets: Mapping[str, Dataset]) -> dict[str, Any]:

@@ -83,7 +83,14 @@ def check_rows(study: Study, folder: ResultsFolder, rows: Rows, hashes: Collecti
         )
 
 
-def look(study: Study, folder: ResultsFolder, hashes: Collection[str], stage: Stage, retry: bool = False) -> list[str]:
+def look(
+    study: Study,
+    folder: ResultsFolder,
+    hashes: Collection[str],
+    guessing: Mapping[str, float],
+    stage: Stage,
+    retry: bool = False,
+) -> list[str]:
     """What a run would do in `folder`, as lines; it takes no lease and writes nothing. retry: failed trials run again.
 
     Raises what the run would raise there: FolderRefused, BadData, BadRequest, TrialsFailed.
@@ -102,7 +109,7 @@ def look(study: Study, folder: ResultsFolder, hashes: Collection[str], stage: St
         if stage == "confirm":
             check_explored(sum(Phase(row["phase"]).searched and not Status(row["status"]).ended for row in rows))
         if stage == "confirm" or (stage in ("plan", "all") and _explored(study, rows) and not retry):
-            due(folder, study, rows, content_hash(hashes), code_version(), held)
+            due(folder, study, rows, content_hash(hashes), code_version(), guessing, held)
     if not rows and held is None:
         known = folder.read("study.json") is not None
         return [f"results: {folder.url}: " + ("the same study, of which nothing has run" if known else "a new folder")]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnetlab.commands import whereabouts
 from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request
-from resnetlab.driver.dataset_record import compared, known, noted, starts
+from resnetlab.driver.dataset_record import compared, guessing, known, noted, starts
 from resnetlab.driver.live_view import LiveView
 from resnetlab.errors import (
     BadRequest,
@@ -202,7 +202,16 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         folder.write_json("data.json", content)
         own_code.keep(folder, study, taken.changed)
         kept_weights.keep(folder, taken.weights)
-        sweep = Sweep(study, store, _facts(), data, options.stage, code_version(), retry=options.retry_failed)
+        sweep = Sweep(
+            study,
+            store,
+            _facts(),
+            data,
+            options.stage,
+            code_version(),
+            retry=options.retry_failed,
+            guessing=guessing(study, datasets),
+        )
         shown = watch(sweep)
         for line in noted(content):
             shown.say(f"data: {line}")

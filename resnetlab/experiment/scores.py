@@ -188,6 +188,23 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return np.asarray(np.sort(counts[counts > 0])[::-1] / counts.sum())
 
 
+def guessed(metric: str, counts: np.ndarray) -> float | None:
+    """The most that a classifier which learnt nothing is likely to reach: its chance level and three standard errors.
+
+    metric: name of a built-in metric; counts: (C,) test images of each class. None for metrics of which being no
+    better than chance does not mean that nothing was learnt (a sharp classifier may have a high cross-entropy), for a
+    user's own, and where there are too few images to tell.
+    """
+    score = BUILT_IN.get(metric)
+    if score is None or score.chance is None or score.sign < 0:
+        return None
+    counts = np.asarray(counts, np.float64)
+    counts, chance = counts[counts > 0], score.chance(counts)
+    images = counts.sum() if metric in ("accuracy", "top5") else len(counts) ** 2 / (1 / counts).sum()
+    level = chance + 3 * math.sqrt(chance * (1 - chance) / images)
+    return level if level < 1 else None
+
+
 # What can be computed, and the level that guessing reaches.
 _COMPUTED: dict[str, tuple[Compute, Callable[[np.ndarray], float] | None]] = {
     "accuracy": (_accuracy, lambda counts: float(_shares(counts)[0])),

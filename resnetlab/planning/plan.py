@@ -76,8 +76,25 @@ class Layout(Frozen):
         """The same as people read it."""
         return f"{self.delta:g} {self.metric.effect.unit}".rstrip()
 
+    @property
+    def collapsed_below(self) -> list[float]:
+        """For each arm the least value of a run that did not collapse (the most, where less is better); NaN: not
+        known."""
+        return [math.nan] * len(self.arms)
 
-EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency")  # fields of a plan that are not asked for or run
+    @property
+    def levels_of_guessing(self) -> list[float]:
+        """For each arm what a run scores that learnt nothing; NaN: not known."""
+        return [math.nan] * len(self.arms)
+
+
+EVIDENCE = (
+    "code",
+    "chosen_val_accuracy",
+    "pilot",
+    "efficiency",
+    "guessing",
+)  # fields of a plan that are not asked for or run
 
 
 class Plan(Layout):
@@ -96,7 +113,11 @@ class Plan(Layout):
     )
     asked: dict[str, Any] = Field(default_factory=dict)  # the study's confirm section, from which this was made
     efficiency: float | None = None  # d-optimal: D-efficiency against running every combination that can be run
-    collapse: float = 0.5  # a run below this share of the incumbent's explored value counts as collapsed; 0: none does
+    # By name of a named arm, or under "" for all: the most that a run which learnt nothing is likely to reach. Empty:
+    # not known. None: the plan is older than this, and `collapse` is the share of the incumbent's explored value below
+    # which a run collapsed.
+    guessing: dict[str, float] | None = None
+    collapse: float = 0.5
 
     @model_validator(mode="before")
     @classmethod
@@ -104,9 +125,16 @@ class Plan(Layout):
         return legacy.renamed(content, legacy.PLAN)
 
     @property
-    def floor(self) -> float:
-        """Runs with less have collapsed."""
-        return self.collapse * self.chosen_val_accuracy if self.collapse else -math.inf
+    def collapsed_below(self) -> list[float]:
+        if self.guessing is not None:
+            return self.levels_of_guessing
+        share = self.collapse * self.chosen_val_accuracy
+        return [share if share > 0 else math.nan] * len(self.arms)
+
+    @property
+    def levels_of_guessing(self) -> list[float]:
+        levels = self.guessing or {}
+        return [levels.get(arm.name, levels.get("", math.nan)) for arm in self.arms]
 
     @property
     def plan_hash(self) -> str:
@@ -148,15 +176,21 @@ def pilot_trials(study: Study) -> Iterable[tuple[dict[str, Any], RunConfig]]:
         yield {"arm": "baseline", "seed_block": block} | dict(values), config
 
 
-def make_plan(study: Study, trials: Iterable[Mapping[str, Any]], data_hash: str, code: str) -> Plan:
+def make_plan(
+    study: Study,
+    trials: Iterable[Mapping[str, Any]],
+    data_hash: str,
+    code: str,
+    guessing: Mapping[str, float] | None = None,
+) -> Plan:
     """Choose the incumbent among the full-budget explore trials and lay the design around it.
 
-    `trials` are rows of the trials table. The choice uses the metric that was searched for only. TrialsFailed where no
-    trial reached the full budget.
+    `trials` are rows of the trials table. The choice uses the metric that was searched for only. guessing: as the plan
+    has it. TrialsFailed where no trial reached the full budget.
     """
     trials = list(trials)
     searched = study.searched
-    known = _pilot(study, trials)
+    known = _pilot(study, trials) | {"guessing": dict(guessing or {})}
     if study.arms:
         return _of_arms(study, data_hash, code, known)
     rows = [row for row in trials if row["phase"] in (Phase.EXPLORE, Phase.AUDIT)]
@@ -202,8 +236,6 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if study.confirmed != METRICS["test_accuracy"]:
         known["metric"] = study.confirmed
-    if not _can_collapse(study):
-        known["collapse"] = 0.0
     return known | {
         "version": 2,
         "study": study.name,
@@ -215,14 +247,6 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
         "delta": study.confirm.delta,
         "asked": asked(study),
     }
-
-
-def _can_collapse(study: Study) -> bool:
-    """Whether less than half of what the incumbent reached in exploration means that a run did not train: of a fraction
-    that is to be high, and was searched for."""
-    searched, confirmed = study.searched, study.confirmed
-    same = searched.name.removeprefix("val_") == confirmed.name.removeprefix("test_")
-    return same and confirmed.fraction and confirmed.sign > 0
 
 
 def _pilot(study: Study, trials: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

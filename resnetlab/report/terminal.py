@@ -20,6 +20,7 @@ from rich.text import Text
 
 from resnetlab import console as streams
 from resnetlab.analysis import failures
+from resnetlab.analysis.confirm.effects import TURNS
 from resnetlab.analysis.failures import Failure
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.sweep_status import SweepStatus, time_left
@@ -32,6 +33,7 @@ from resnetlab.report.rerun_command import rerun_command
 from resnetlab.storage.lease import Holder, holder
 from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase, Status
+from resnetlab.wording import plural
 
 PLAIN = 100  # columns where there is no terminal
 ROWS = 10  # comparisons in the short table; all that are confirmed have their place
@@ -270,6 +272,9 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
             say("* exploratory: no hypothesis asked for it beforehand", style="dim")
         if left_out(said.found):
             say(f"and {left_out(said.found)} more in the report", style="dim")
+    if turning := int(said.found["note"].str.contains(TURNS, regex=False).sum()):
+        which = f"{plural(turning, 'comparison')} {'turns' if turning == 1 else 'turn'}"
+        say(f"{which} on runs that collapsed or diverged: inconclusive, see the report", style="yellow")
     say(said.best)
     for line in failed(said):
         say(line, "red")

@@ -58,10 +58,10 @@ def check_explored(unfinished: int) -> None:
         raise BadRequest(f"--phase confirm: {unfinished} explore trials have not ended; use --phase all")
 
 
-def make(store: Store, study: Study, data_hash: str, code: str) -> Plan:
+def make(store: Store, study: Study, data_hash: str, code: str, guessing: Mapping[str, float]) -> Plan:
     """Write the plan that `due` gives, and raise what it raises."""
     store.flush()
-    plan = due(store.folder, study, store.trials.values(), data_hash, code)
+    plan = due(store.folder, study, store.trials.values(), data_hash, code, guessing)
     content = plan.content() | {"plan_hash": plan.plan_hash}
     store.folder.write("plan.json", json.dumps(content, indent=2).encode())
     return plan
@@ -73,14 +73,15 @@ def due(
     rows: Collection[Mapping[str, Any]],
     data_hash: str,
     code: str,
+    guessing: Mapping[str, float],
     held: Plan | None = None,
 ) -> Plan:
     """The plan that follows from `rows` of the trials table, or one that was set aside and asks for the same runs.
 
-    held: a plan that a run would set aside first. TrialsFailed where there is nothing to confirm, FolderRefused where
-    trials were run by a plan that is lost and cannot be made again.
+    guessing: as the plan has it. held: a plan that a run would set aside first. TrialsFailed where there is nothing to
+    confirm, FolderRefused where trials were run by a plan that is lost and cannot be made again.
     """
-    made = make_plan(study, rows, data_hash, code)
+    made = make_plan(study, rows, data_hash, code, guessing)
     aside = [*_set_aside(folder), *([held] if held else [])]
     plan = next((old for old in aside if old.seeds_from == made.seeds_from), made)
     lost = {row["plan_hash"] for row in rows} - {None, plan.plan_hash, *(old.plan_hash for old in aside)}

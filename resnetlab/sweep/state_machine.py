@@ -42,7 +42,7 @@ class Sweep:
     data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
     `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
-    retry: run trials again that failed or ran out of memory."""
+    retry: run trials again that failed or ran out of memory. guessing: as the plan has it."""
 
     def __init__(
         self,
@@ -53,10 +53,12 @@ class Sweep:
         stage: Stage = "all",
         code: str | None = None,
         retry: bool = False,
+        guessing: Mapping[str, float] | None = None,
     ):
         self.study, self.store = study, store
         self._code = code or facts["git_revision"] or "unknown"
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
+        self._guessing = dict(guessing or {})
         self._asha = Asha(
             study.search.grace_period, study.search.reduction_factor, study.search.epochs, study.searched.sign
         )
@@ -205,7 +207,7 @@ class Sweep:
                 self.finished = True
                 return None
             data = content_hash(found for found, _ in self._data.values())
-            self._adopt(plan_store.make(self.store, self.study, data, self._code))
+            self._adopt(plan_store.make(self.store, self.study, data, self._code, self._guessing))
             return self._next()
         return self._next_confirm()
 

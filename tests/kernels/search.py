@@ -52,8 +52,8 @@ def environment(isa: str) -> dict[str, str]:
 
 
 def steps(cases: list[dict[str, Any]], isa: str, threads: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each case with what came of it, as long as the process lives. Where it does not, the last one has `died`, or `late`
-    if it was ended after LIMIT seconds."""
+    """Each case with what came of it, as long as the process lives. Where it does not, the last one has `died`; where
+    it was ended after LIMIT seconds, `late`."""
     command = [sys.executable, str(HERE / "steps.py"), str(threads)]
     with subprocess.Popen(
         command,

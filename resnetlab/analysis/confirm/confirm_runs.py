@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from resnetlab.analysis.confirm.collapse import Runs
 from resnetlab.errors import BadData
 from resnetlab.planning.plan import Layout, Plan
 from resnetlab.study.records import Phase, Status
 
 NEEDED = ("plan_hash", "design_row", "seed_block", "status", "epochs_run", "epochs_allowed")
-OK, COLLAPSED, UNFINISHED = "complete", "collapsed", "not finished"
+OK, DIVERGED, UNFINISHED = "complete", "diverged", "not finished"
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,30 @@ class ConfirmRuns:
     """values: (arms, seeds) of the plan's metric, NaN where a run gave none; state: (arms, seeds) words; notes: for all
     effects.
 
-    States: complete, collapsed, diverged, out of memory, failed, not finished (running, interrupted or not begun).
+    States: complete, diverged, out of memory, failed, not finished (running, interrupted or not begun). A run that
+    ended with no more than guessing is complete, and its value counts.
     """
 
     plan: Layout
     values: np.ndarray
     state: np.ndarray
     notes: tuple[str, ...] = ()
+
+    @property
+    def collapsed(self) -> np.ndarray:
+        """Which runs learnt nothing: (arms, seeds), diverged ones included."""
+        return np.asarray(collapsed(self.plan, self.values) | (self.state == DIVERGED))
+
+    @property
+    def trained(self) -> np.ndarray:
+        """The values of runs that did not collapse, NaN elsewhere."""
+        return np.where(self.collapsed, np.nan, self.values)
+
+    @property
+    def in_repeats(self) -> Runs:
+        """The same as the only one of many repeats."""
+        guessing = np.array(self.plan.levels_of_guessing)
+        return Runs(self.values[None], self.collapsed[None], guessing, self.plan.metric.sign)
 
     @property
     def finished(self) -> bool:
@@ -55,30 +73,33 @@ class ConfirmRuns:
             if state[place] != UNFINISHED and Status(row["status"]).ended:
                 raise BadData(f"{_name(plan, place)}: two results for one run")
             state[place], values[place] = _read(plan, row, place, state[place])
-        lost = collapsed(values, plan.floor)
-        state[lost] = COLLAPSED
-        return cls(plan, np.where(lost, np.nan, values), state, _others(plan, confirm, ours))
+        return cls(plan, values, state, _others(plan, confirm, ours))
 
     def describe(self, rows: np.ndarray, most: int = 3) -> str:
-        """Which runs of these arms gave no value: `2 of 6 runs have no result: kernel=5 diverged (block 0), …`."""
-        lost = [(r, b) for r in rows for b in range(self.plan.seeds) if self.state[r, b] != OK]
-        if not lost:
-            return ""
-        named = [f"{self.plan.arms[r].name} {self.state[r, b]} (block {b})" for r, b in lost[:most]]
-        named += [f"{len(lost) - most} more"] if len(lost) > most else []
+        """Which runs of these arms gave no value or learnt nothing, `most` of each by name: `2 of 6 runs give no value
+        and are not counted in n: kernel=5 diverged (block 0), …`."""
         total = len(rows) * self.plan.seeds
-        return f"{len(lost)} of {total} runs give no value and are not counted in n: {', '.join(named)}"
+        lost = [(r, b) for r in rows for b in range(self.plan.seeds) if self.state[r, b] != OK]
+        low = collapsed(self.plan, self.values)
+        stuck = [(r, b) for r in rows for b in range(self.plan.seeds) if low[r, b]]
+        said = []
+        if lost:
+            named = self._named([(r, b, f" {self.state[r, b]}") for r, b in lost], most)
+            said.append(f"{len(lost)} of {total} runs give no value and are not counted in n: {named}")
+        if stuck:
+            named = self._named([(r, b, "") for r, b in stuck], most)
+            said.append(f"{len(stuck)} of {total} runs collapsed, which means no better than guessing: {named}")
+        return "; ".join(said)
+
+    def _named(self, found: list[tuple[int, int, str]], most: int) -> str:
+        named = [f"{self.plan.arms[row].name}{word} (block {block})" for row, block, word in found[:most]]
+        return ", ".join([*named, f"{len(found) - most} more"] if len(found) > most else named)
 
 
-def collapsed(values: np.ndarray, floor: float) -> np.ndarray:
-    """Which of `values` (..., arms, seeds) are single runs that collapsed: below `floor`, at most half of their arm.
-
-    They are named and counted apart: one run at chance level would widen every interval of a cube past use, and a
-    difference among the runs that trained is a question with an answer. Where most runs of an arm are that low, it is
-    what the arm does, and all of them count.
-    """
-    low = values < floor
-    return np.asarray(low & (2 * low.sum(-1, keepdims=True) <= values.shape[-1]))
+def collapsed(plan: Layout, values: np.ndarray) -> np.ndarray:
+    """Which of `values` (..., arms, seeds) are no better than guessing, as the plan knows it; NaN values are not."""
+    least = plan.metric.sign * np.array(plan.collapsed_below)[:, None]
+    return np.asarray(plan.metric.sign * values <= least)
 
 
 def _place(plan: Plan, row: dict[str, Any], shape: tuple[int, int]) -> tuple[int, int]:

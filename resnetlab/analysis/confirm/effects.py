@@ -6,31 +6,34 @@ and its table with words for people (`estimate`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from resnetlab.analysis.confirm.collapse import Answer, Runs, Sides, taken_back
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, contrast, holm, verdicts
 from resnetlab.analysis.confirm.estimands import Estimands, estimands
 from resnetlab.analysis.intervals import t_interval
 from resnetlab.planning.plan import Layout
 from resnetlab.storage.schema import schema
-from resnetlab.wording import level_text
+from resnetlab.wording import level_text, plural
 
 FAMILIES = ("swap", "main", "interaction")  # Holm's adjustment runs over each on its own
+TURNS = "turns on runs that collapsed or diverged: counted as guessing and left out, they give different answers"
 NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all runs of an arm failed
-Sides = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Analysis:
     """Every question of a design answered in every repeat; all arrays (repeats, questions), on the runs' scale.
 
-    shown: a main effect gives way to its simple effects where an interaction of its factor is found.
+    shown: a main effect gives way to its simple effects where an interaction of its factor is found. turns: the verdict
+    turns on runs that collapsed (`analyse_runs`), which makes it inconclusive.
     """
 
     questions: Estimands
@@ -39,6 +42,11 @@ class Analysis:
     p_adjusted: np.ndarray
     verdict: np.ndarray
     shown: np.ndarray
+    turns: np.ndarray
+
+    @property
+    def answer(self) -> Answer:
+        return Answer(self.verdict, self.estimates.estimate, self.verdict == "effect")
 
 
 def analyse(asked: Estimands, values: np.ndarray, alpha: float, delta: float) -> Analysis:
@@ -55,7 +63,19 @@ def analyse(asked: Estimands, values: np.ndarray, alpha: float, delta: float) ->
         adjusted[:, family] = holm(p[:, family])
     shown = np.ones(p.shape, dtype=bool)
     _simple_effects(asked, p, adjusted, shown, alpha)
-    return Analysis(asked, cells, estimates, adjusted, verdicts(estimates, adjusted, alpha, delta), shown)
+    verdict = verdicts(estimates, adjusted, alpha, delta)
+    return Analysis(asked, cells, estimates, adjusted, verdict, shown, np.zeros(p.shape, dtype=bool))
+
+
+def analyse_runs(asked: Estimands, runs: Runs, sides: Sequence[Sides], alpha: float, delta: float) -> Analysis:
+    """`analyse`, where verdicts that turn on runs that collapsed are inconclusive. sides: as of `sides_of`."""
+    found = analyse(asked, runs.values, alpha, delta)
+    families = [asked.of_kind(kind) for kind in (*FAMILIES, "simple")]
+    turns = taken_back(
+        lambda values: analyse(asked, values, alpha, delta).answer, found.answer, runs, sides, families, alpha
+    )
+    turns &= found.verdict != "not estimable"
+    return replace(found, verdict=np.where(turns, "inconclusive", found.verdict), turns=turns)
 
 
 def _contrasts(asked: Estimands, cells: CellMeans) -> Estimates:
@@ -119,19 +139,22 @@ def estimate(runs: ConfirmRuns) -> pd.DataFrame:
     """
     plan = runs.plan
     asked = estimands(plan)
-    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
     sides = sides_of(plan, asked)
-    rows = [_row(plan, runs, found, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
+    found = analyse_runs(asked, runs.in_repeats, sides, plan.alpha, plan.least_effect)
+    trained = analyse(asked, runs.in_repeats.trained, plan.alpha, plan.least_effect)
+    rows = [_row(plan, runs, found, trained, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
     rows += [_left_out(plan, name, why) for name, why in plan.not_compared.items()]
     kinds = {field.name: field.type.to_pandas_dtype() for field in schema("effects")}
     numbers = {name: kind for name, kind in kinds.items() if kind in (np.float64, np.int64)}
     return pd.DataFrame(rows, columns=list(kinds)).astype(numbers)
 
 
-def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> dict[str, Any]:
+def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i: int, sides: Sides) -> dict[str, Any]:
     item = found.questions.items[i]
     low, high = found.estimates.interval()
     verdict, notes = _judge(plan, runs, found, i, sides)
+    if runs.collapsed[np.union1d(*sides)].any():
+        notes.append(_without(plan, trained, i, sides))
     n = found.cells.n[0]
     return {
         "name": item.name,
@@ -178,11 +201,12 @@ def _judge(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Side
     elif against:
         verdict = "inconclusive"
         notes.insert(0, against)
-    elif verdict == "equivalent" and (unlike := lost_unlike(runs, sides)):
-        verdict = "inconclusive"
-        notes.insert(0, unlike)
+    elif found.turns[0, i]:
+        notes.insert(0, TURNS)
     elif verdict == "effect":
         notes.insert(0, _small(plan, found.estimates, i))
+    elif verdict == "inconclusive":
+        notes.insert(0, _adjusted(plan, found, i))
     if item.kind == "simple":
         notes.append(
             f"in place of the average over the cube, because {_interaction(found, i)} was found (chosen for that, its "
@@ -216,15 +240,34 @@ def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Si
     return [*notes, _companions(plan, used)]
 
 
-def lost_unlike(runs: ConfirmRuns, sides: Sides) -> str:
-    """Why levels that come out alike may not be: one side lost more runs."""
-    if _lost(runs, sides[0]) == _lost(runs, sides[1]):
+def _without(plan: Layout, trained: Analysis, i: int, sides: Sides) -> str:
+    """The sensitivity of an effect to runs that collapsed: the same without them, on both sides alike."""
+    estimate, (low, high) = trained.estimates.estimate[0, i], trained.estimates.interval()
+    n = trained.cells.n[0]
+    runs = f"{n[sides[0]].sum()} and {n[sides[1]].sum()} runs"
+    if np.isnan(estimate):
+        return f"without collapsed and diverged runs ({runs}) it cannot be estimated"
+    scale, digits, unit = plan.metric.scale, plan.metric.digits, plan.metric.effect.unit
+    said = [f"{scale * value:+,.{digits}f}" for value in (estimate, low[0, i], high[0, i])]
+    interval = "no interval" if np.isnan(low[0, i]) else f"{said[1]} … {said[2]}"
+    return f"without collapsed and diverged runs ({runs}): {said[0]} ({interval}) {unit}".rstrip()
+
+
+def _adjusted(plan: Layout, found: Analysis, i: int) -> str:
+    """Why an effect whose own interval leaves out 0 is not confirmed; empty where it does not."""
+    low, high = found.estimates.interval()
+    if low[0, i] <= 0 <= high[0, i]:
         return ""
-    return "alike among the runs that trained, but one side lost more runs to divergence or collapse"
-
-
-def _lost(runs: ConfirmRuns, rows: np.ndarray) -> int:
-    return int(np.isin(runs.state[rows], ["diverged", "collapsed"]).sum())
+    kind = found.questions.items[i].kind
+    family = found.questions.of_kind(kind)
+    tests = int(found.shown[0, family].sum()) if kind == "simple" else len(family)
+    low, high = found.estimates.interval(1 - plan.alpha / tests)
+    scale, digits, unit = plan.metric.scale, plan.metric.digits, plan.metric.effect.unit
+    said = " … ".join(f"{scale * end[0, i]:+,.{digits}f}" for end in (low, high))
+    return (
+        f"its own interval leaves out 0; adjusted for {plural(tests, 'comparison')} (familywise error {plan.alpha:g}) "
+        f"it does not: {said} {unit}"
+    ).rstrip()
 
 
 def _small(plan: Layout, estimates: Estimates, i: int) -> str:

@@ -118,8 +118,8 @@ def interaction(arms: int) -> Contrast:
 
 
 def noise_floor(values: np.ndarray) -> NoiseFloor:
-    """From replicates: `values` (arms, seeds), fractions, NaN where a run gave none, as `Runs.of(plan, confirm).values`
-    has them (diverged and collapsed runs left out). Without two runs of any arm: sd NaN, df 0."""
+    """From replicates: `values` (arms, seeds), fractions, NaN where a run gave none, as `ConfirmRuns.trained` has
+    them (diverged and collapsed runs left out). Without two runs of any arm: sd NaN, df 0."""
     return pooled_sd([row[~np.isnan(row)] for row in values])
 
 

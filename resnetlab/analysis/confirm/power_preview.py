@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from resnetlab.analysis.confirm.confirm_runs import collapsed
 from resnetlab.analysis.confirm.power import POWER, NoiseFloor, outlook, pooled_sd
 from resnetlab.analysis.confirm.verdicts import not_compared
 from resnetlab.analysis.results import Results
@@ -55,15 +54,22 @@ def _size(value: float, metric: Metric, unit: bool = False) -> str:
 
 def replicates(trials: pd.DataFrame, plan: Plan | None = None) -> NoiseFloor:
     """The spread of seeds within the pilot and each arm of each plan in the trials table: the metric at the full
-    budget. Runs that collapsed are left out: below what the plan says, without one below half of their arm's best."""
+    budget. Runs that collapsed are left out: as the plan knows them, or those below half of their arm's best."""
     runs = full_budget(trials[trials["phase"].isin([Phase.PILOT, Phase.CONFIRM])])
     name = plan.metric.name if plan else "test_accuracy"
     groups = []
     for _, part in runs[runs[name].notna()].groupby(["plan_hash", "design_row"], dropna=False):
         values = part[name].to_numpy(dtype=float)
-        least = plan.floor if plan and (plan.chosen_val_accuracy or not plan.collapse) else values.max() / 2
-        groups.append(values[~collapsed(values, least)])
+        groups.append(values[~_collapsed(plan, values)])
     return pooled_sd(groups)
+
+
+def _collapsed(plan: Plan | None, values: np.ndarray) -> np.ndarray:
+    sign = plan.metric.sign if plan else 1
+    levels = np.array(plan.collapsed_below if plan else [], dtype=float)
+    if np.isnan(levels).all():
+        return np.asarray(values < values.max() / 2 if sign > 0 else np.zeros(values.shape, dtype=bool))
+    return np.asarray(sign * values <= sign * np.nanmin(levels))
 
 
 def _plan(study: Study, results: Results | None) -> Plan:

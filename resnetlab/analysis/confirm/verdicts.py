@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from resnetlab.analysis.confirm.collapse import Answer, Sides, taken_back
 from resnetlab.analysis.confirm.confirm_runs import NEEDED, ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import Estimates, holm
-from resnetlab.analysis.confirm.effects import Analysis, Sides, analyse, cautions, lost_unlike, objection, sides_of
-from resnetlab.analysis.confirm.estimands import CUBE, Estimand, between, estimands
+from resnetlab.analysis.confirm.effects import TURNS, Analysis, analyse, analyse_runs, cautions, objection, sides_of
+from resnetlab.analysis.confirm.estimands import CUBE, Estimand, Estimands, between, estimands
 from resnetlab.planning.plan import Plan
 from resnetlab.study import Study
 from resnetlab.study.frozen import digest
@@ -139,11 +140,12 @@ def _judge_all(
     confidence = 1 - 2 * plan.alpha
     low, high = found.estimates.interval(confidence)
     sides = sides_of(plan, asked)
+    turns = _turns(plan, runs, asked, compared, family, sides)
     weights = np.nan_to_num(asked.weights(np.ones(len(plan.arms), dtype=bool)))
     interactions = _interactions(plan, runs)
     rows = []
     for i, hypothesis in enumerate(compared):
-        verdict, notes = _judge(plan, runs, found, i, sides[i], hypothesis, str(verdicts[0, i]))
+        verdict, notes = _judge(plan, runs, found, i, sides[i], hypothesis, str(verdicts[0, i]), turns[i])
         item = asked.items[i]
         notes += [f"{name} was found: it is not the same everywhere, see there" for name in _of(interactions, item)]
         rows.append(
@@ -168,12 +170,19 @@ def _judge_all(
 
 
 def _judge(
-    plan: Plan, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides, hypothesis: Hypothesis, verdict: str
+    plan: Plan,
+    runs: ConfirmRuns,
+    found: Analysis,
+    i: int,
+    sides: Sides,
+    hypothesis: Hypothesis,
+    verdict: str,
+    turns: bool,
 ) -> tuple[str, list[str]]:
     notes = cautions(plan, runs, found, i, sides)
     against = objection(plan, runs, found, i, sides)
-    if not against and verdict == SUPPORTED and hypothesis.relation == "within":
-        against = lost_unlike(runs, sides)
+    if not against and turns:
+        against = TURNS
     low, high = (end[0, i] for end in found.estimates.interval(1 - 2 * plan.alpha))
     small = max(-low, high) < plan.least_effect
     if against:
@@ -184,11 +193,28 @@ def _judge(
     return verdict, [note for note in notes if note]
 
 
+def _turns(
+    plan: Plan, runs: ConfirmRuns, asked: Estimands, declared: Sequence[Hypothesis], family: int, sides: Sequence[Sides]
+) -> np.ndarray:
+    """Which verdicts on hypotheses turn on runs that collapsed."""
+    above = np.array([found.relation == "above" for found in declared])
+
+    def answer(values: np.ndarray) -> Answer:
+        estimates = analyse(asked, values, plan.alpha, plan.least_effect).estimates
+        verdict, _, _ = decide(estimates, declared, plan.alpha, family, plan.metric.scale)
+        sign = np.select([verdict == SUPPORTED, verdict == REFUTED], [1, -1], 0)
+        return Answer(verdict, estimates.estimate, above & (sign * estimates.estimate > 0))
+
+    laid = runs.in_repeats
+    together = [np.arange(len(declared))]
+    return np.asarray(taken_back(answer, answer(laid.values), laid, sides, together, plan.alpha)[0])
+
+
 def _interactions(plan: Plan, runs: ConfirmRuns) -> Mapping[frozenset[str], str]:
     """The two-factor interactions that the plan's own analysis finds, by their factors."""
     asked = estimands(plan)
-    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
-    which = [i for i in asked.of_kind("interaction") if found.p_adjusted[0, i] <= plan.alpha]
+    found = analyse_runs(asked, runs.in_repeats, sides_of(plan, asked), plan.alpha, plan.least_effect)
+    which = [i for i in asked.of_kind("interaction") if found.verdict[0, i] == "effect"]
     return {asked.items[i].pair: asked.items[i].factor for i in which}
 
 

@@ -19,7 +19,7 @@ def noise_and_power(findings: Findings) -> list[Table]:
 def _known(findings: Findings) -> list[str]:
     """Sentences `what: how much`; of the pilot alone where no arm has two runs."""
     results, plan, runs = findings.results, findings.results.planned, findings.runs
-    floor = power.noise_floor(runs.values)
+    floor = power.noise_floor(runs.trained)
     if not floor.known or not floor.sd > 0:
         return _pilot(results)
     effect = findings.effect
@@ -29,7 +29,7 @@ def _known(findings: Findings) -> list[str]:
         f"{floor.arms} arms, 95% interval {sd[1]} … {sd[2]}).",
         *_pilot(results),
     ]
-    shared = power.block_correlation(runs.values)
+    shared = power.block_correlation(runs.trained)
     if not missing(shared.correlation):
         text.append(
             "Pairing gain: runs of different arms on the same seed correlate "

@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from resnetlab.experiment.scores import guessed
 from resnetlab.report.figures import arm_costs
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import duration, listed, missing, percent, signed
 from resnetlab.report.layout import Section, Table
-
-LEARNT = 2.0  # times the accuracy of guessing
 
 
 def section(findings: Findings) -> Section | None:
@@ -19,9 +18,12 @@ def section(findings: Findings) -> Section | None:
     arms, classes = findings.named_arms, findings.results.classes
     if not arms:
         return None
-    tested = classes[classes["split"] == "test"].groupby("trial_id")["class"].nunique()
-    counts = [max((int(tested.get(run, 0)) for run in arm.ids), default=0) for arm in arms]
-    found = findings.arm_costs.assign(classes=counts)
+    tested = classes[(classes["split"] == "test") & (classes["support"] > 0)]
+    images = [tested[tested["trial_id"] == next(iter(arm.ids), "")]["support"].to_numpy() for arm in arms]
+    found = findings.arm_costs.assign(
+        classes=[len(each) for each in images],
+        guessing=[(guessed("accuracy", each) if len(each) else None) for each in images],
+    )
     figures = [*arm_costs.NAMES]
     if (found["start"] == "none").all():
         return Section("arm-costs", "Accuracy against time and size", [], [], figures)
@@ -46,12 +48,12 @@ def _untaught(found: pd.DataFrame) -> list[str]:
     """Sources that did not learn their own task: what starts from them shows nothing of transfer."""
     text = []
     for row in found[found["arm"].isin(set(found["start"]))].itertuples(index=False):
-        if row.classes and row.accuracy < LEARNT / row.classes:
+        if not missing(row.guessing) and row.accuracy <= row.guessing:
             start = [name for name, source in zip(found["arm"], found["start"], strict=True) if source == row.arm]
             text.append(
                 f"{row.arm} did not learn its own task: {percent(row.accuracy)} of {row.classes:,} classes, where "
-                f"guessing gives {percent(1 / row.classes)}. So {listed(start)} started from next to nothing, and say "
-                "nothing about what transfer brings."
+                f"guessing gives up to {percent(row.guessing)}. So {listed(start)} started from next to nothing, "
+                "and say nothing about what transfer brings."
             )
     return text
 
