@@ -411,6 +411,7 @@ def test_more_seeds_are_a_new_plan_with_fresh_runs(tmp_path):
     assert old and len(new) == 4 * 3 and not {r["seed"] for r in old} & {r["seed"] for r in new}
     assert all(Status(r["status"]).ended for r in rows)
     assert len({r["number"] for r in rows}) == len(rows)
+    assert sum(again.counts().values()) == again.progress.planned == len(rows) - len(old)
 
 
 def test_a_sweep_in_which_nothing_works_ends_early(tmp_path):

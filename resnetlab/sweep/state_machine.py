@@ -411,6 +411,11 @@ class Sweep:
         return "; ".join(part for part in (reason, before) if part)
 
     def counts(self) -> dict[str, int]:
-        """How many trials stand how, by status."""
-        found = Counter(row["status"] for row in self.store.trials.values())
+        """How many trials stand how, by status; runs of a plan that was replaced are not counted."""
+        ours = None if self.plan is None else self.plan.plan_hash
+        found = Counter(
+            row["status"]
+            for row in self.store.trials.values()
+            if row["phase"] != Phase.CONFIRM or row["plan_hash"] == ours
+        )
         return {status: number for status, number in found.items() if status != Status.REPLACED}
