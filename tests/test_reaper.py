@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,19 +78,20 @@ def test_only_what_has_files_of_the_session_ends(tmp_path):
 
 def test_a_reaper_ends_at_once_where_nothing_is_left(tmp_path):
     (tmp_path / "session").mkdir()
+    before = reapers()  # those of sweeps that other tests ran in this process
     with reaper.reaped(grace=900) as ends:
         ends(str(tmp_path / "session"))
-        found = []
-        # It may not be up yet.
-        assert gone(lambda: found.extend(filter(waits_for_us, Path("/proc").iterdir())) or found)
-        (pid,) = [int(entry.name) for entry in found]
+        assert gone(lambda: reapers() - before)  # it may not be up yet
+        (pid,) = reapers() - before
     assert gone(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
 
 
-def waits_for_us(entry):
-    """Whether it is a reaper that this process has started."""
-    try:
-        line = (entry / "cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return reaper.__file__.encode() in line and str(os.getpid()).encode() in line
+def reapers():
+    """Those that this process has started and that still run."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            line = (entry / "cmdline").read_bytes().split(b"\0")
+            if reaper.__file__.encode() in line and str(os.getpid()).encode() in line:
+                found.add(int(entry.name))
+    return found
