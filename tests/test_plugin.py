@@ -67,7 +67,7 @@ def sweep(place, sites):
 def test_a_network_of_an_installed_package_is_studied_by_its_short_name(sites, tmp_path):
     done = sweep(tmp_path, sites[:1])
     assert done.returncode == 0, done.stderr
-    assert "bias (compared): True, False" in done.stdout and "90 parameters" in done.stdout
+    assert "bias (compared): on, off" in done.stdout and "90 parameters" in done.stdout
 
 
 def test_a_name_that_two_packages_register_is_refused_with_both(sites, tmp_path):
