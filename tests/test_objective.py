@@ -113,7 +113,7 @@ def test_a_metric_that_is_to_be_low_is_searched_for_and_confirmed(lower):
     pd.testing.assert_series_equal(  # loss and metric are the same number, computed twice
         results.confirm["test_cross_entropy"], results.confirm["test_loss"], check_names=False, rtol=1e-5
     )
-    assert results.plan.guessing == {} and not Findings(results).runs.collapsed.any()
+    assert results.plan.guessing == {} and not Findings(results).runs.untrained.any()
     for row in results.rungs.dropna(subset="cutoff").itertuples():
         assert (row.decision == "stop") == (row.value > row.cutoff)
     said = told(Findings(results), str(lower)).as_json()

@@ -54,7 +54,7 @@ class Layout(Frozen):
         for arm in self.arms:
             for name, level in arm.changed.items():
                 if level not in self.compared.get(name, []):
-                    allowed = ", ".join(map(str, self.compared.get(name, []))) or "none"
+                    allowed = ", ".join(map(level_text, self.compared.get(name, []))) or "none"
                     raise ValueError(f"arm {arm.name}: {name}={level} is not among the levels compared ({allowed})")
         for name in self.compared:
             if name not in self.incumbent:
@@ -77,9 +77,8 @@ class Layout(Frozen):
         return f"{self.delta:g} {self.metric.effect.unit}".rstrip()
 
     @property
-    def collapsed_below(self) -> list[float]:
-        """For each arm the least value of a run that did not collapse (the most, where less is better); NaN: not
-        known."""
+    def collapsed_up_to(self) -> list[float]:
+        """For each arm the best value that a collapsed run may have; NaN: not known."""
         return [math.nan] * len(self.arms)
 
     @property
@@ -88,13 +87,8 @@ class Layout(Frozen):
         return [math.nan] * len(self.arms)
 
 
-EVIDENCE = (
-    "code",
-    "chosen_val_accuracy",
-    "pilot",
-    "efficiency",
-    "guessing",
-)  # fields of a plan that are not asked for or run
+# Fields of a plan that are not asked for or run.
+EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing")
 
 
 class Plan(Layout):
@@ -125,7 +119,7 @@ class Plan(Layout):
         return legacy.renamed(content, legacy.PLAN)
 
     @property
-    def collapsed_below(self) -> list[float]:
+    def collapsed_up_to(self) -> list[float]:
         if self.guessing is not None:
             return self.levels_of_guessing
         share = self.collapse * self.chosen_val_accuracy

@@ -185,7 +185,7 @@ def _asked(free: Sequence[bool]) -> str:
         return " It tests a hypothesis declared beforehand."
     many = len(free) - sum(free)
     if many == len(free):
-        return f" All {many} comparisons test a hypothesis declared beforehand."
+        return " Each tests a hypothesis declared beforehand."
     test = "tests" if many == 1 else "test"
     return (
         f" {many} of the {len(free)} comparisons {test} a hypothesis declared beforehand; the others are exploratory."

@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from resnetlab import wording
-from resnetlab.study.metrics import METRICS, Metric
+from resnetlab.study.metrics import METRICS, MINUS, Metric
 from resnetlab.wording import level_text
 
 Number: TypeAlias = float | Any  # a cell of a table: it may also be None, NaN or NA
 ACCURACY = METRICS["test_accuracy"]
 EFFECT = ACCURACY.effect
-MINUS, DASH, TIMES, NARROW = "\u2212", "\u2013", "\u00d7", "\u202f"  # NARROW: a space that does not break
+DASH, TIMES, NARROW = "\u2013", "\u00d7", "\u202f"  # NARROW: a space that does not break
 
 
 def missing(value: Any) -> bool:
@@ -27,7 +27,7 @@ def signed(value: float, unit: bool = False, metric: Metric = EFFECT) -> str:
     """A difference, by default of accuracies: `+1.20`, or `+1.20 points`. metric: a `Metric.effect`."""
     if missing(value):
         return DASH
-    return in_unit(f"{value * metric.scale:+,.{metric.digits}f}".replace("-", MINUS), metric if unit else None)
+    return in_unit(metric.signed(value), metric if unit else None)
 
 
 def correlation(value: float) -> str:

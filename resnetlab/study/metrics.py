@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+MINUS = "\u2212"
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 
 
@@ -67,6 +68,10 @@ class Metric:
             if self.unit == "s" and largest > 2 * seconds:
                 return replace(self, unit=unit, scale=1 / seconds)
         return self
+
+    def signed(self, value: float) -> str:
+        """A difference of two values, without its unit: `+1.20`, or `−1.20`."""
+        return f"{value * self.scale:+,.{self.digits}f}".replace("-", MINUS)
 
     def show(self, value: float | None) -> str:
         """`84.31 %`; an en dash where there is no value."""

@@ -1,10 +1,10 @@
-"""What rests on runs that collapsed: that ended with no more than guessing, or diverged.
+"""What rests on untrained runs: those that collapsed (ended no better than guessing) and those that diverged.
 
-A claim may not come from leaving runs out unlike on two sides. So effects are estimated from all runs that gave a
-value, collapsed ones included, and three answers are compared: this one; the same with diverged runs at the level of
-guessing; and the same without collapsed and diverged runs on any side. A verdict that they do not share is
-inconclusive. The exception is an effect in which collapsing is what the arm does: the first two answers find it, and
-the rates of collapse differ (Fisher's exact test over the runs of both sides, Bonferroni's adjustment over the family).
+A claim may not come from leaving runs out on one side. So effects are estimated from all runs that gave a value,
+collapsed ones included, and three answers are compared: this one; the same with diverged runs at the level of
+guessing; and the same without untrained runs on either side. A verdict that they do not share is inconclusive. The
+exception is an arm that fails as a rule: the first two answers find the effect, and the rates of untrained runs differ
+(Fisher's exact test over the runs of both sides, Bonferroni's adjustment over the family).
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ class Answer:
 class Runs:
     """Confirm runs in any number of repeats.
 
-    values: (repeats, arms, seeds), NaN where a run gave none. collapsed: the same shape, diverged runs included.
-    guessing: (arms,) what a run scores that learnt nothing, NaN where it is not known. better: 1 where more is better,
-    -1 where less is.
+    values: (repeats, arms, seeds), NaN where a run gave none. untrained: the same shape, which runs collapsed or
+    diverged. guessing: (arms,) what a run scores that learnt nothing, NaN where it is not known. better: 1 where more
+    is better, -1 where less is.
     """
 
     values: np.ndarray
-    collapsed: np.ndarray
+    untrained: np.ndarray
     guessing: np.ndarray
     better: int = 1
 
     @property
     def trained(self) -> np.ndarray:
-        """The values of the runs that did not collapse."""
-        return np.where(self.collapsed, np.nan, self.values)
+        """The values of the runs that neither collapsed nor diverged."""
+        return np.where(self.untrained, np.nan, self.values)
 
     @property
     def filled(self) -> np.ndarray:
         """The values, with diverged runs at the level of guessing."""
-        return np.where(self.collapsed & np.isnan(self.values), self.guessing[:, None], self.values)
+        return np.where(self.untrained & np.isnan(self.values), self.guessing[:, None], self.values)
 
     def of(self, repeats: np.ndarray) -> Runs:
-        return Runs(self.values[repeats], self.collapsed[repeats], self.guessing, self.better)
+        return Runs(self.values[repeats], self.untrained[repeats], self.guessing, self.better)
 
 
 def taken_back(
@@ -71,20 +71,20 @@ def taken_back(
     families: Sequence[np.ndarray],
     alpha: float,
 ) -> np.ndarray:
-    """Which of the verdicts in `given` turn on runs that collapsed: (repeats, questions).
+    """Which of the verdicts in `given` turn on untrained runs: (repeats, questions).
 
     answer: to other values of the same runs. given: the answer to `runs.values`. sides: of each question. families:
     indices of questions that are tested together at the error rate `alpha`.
     """
     back = np.zeros(given.verdict.shape, dtype=bool)
-    some = np.flatnonzero(runs.collapsed.any((-2, -1)))
+    some = np.flatnonzero(runs.untrained.any((-2, -1)))
     if not len(some):
         return back
     runs = runs.of(some)
     first = Answer(given.verdict[some], given.estimate[some], given.claims[some])
     counted = np.where(_guessing_known(runs, sides), _same(first, answer(runs.filled)), _not_for_it(first, runs, sides))
-    trained = _same(first, answer(runs.trained)) | _collapse_explains(first, runs, sides, families, alpha)
-    concerned = np.stack([runs.collapsed[:, np.union1d(*side)].any((-2, -1)) for side in sides], axis=-1)
+    trained = _same(first, answer(runs.trained)) | _rates_explain(first, runs, sides, families, alpha)
+    concerned = np.stack([runs.untrained[:, np.union1d(*side)].any((-2, -1)) for side in sides], axis=-1)
     back[some] = concerned & ~(counted & trained)
     return back
 
@@ -102,24 +102,23 @@ def _guessing_known(runs: Runs, sides: Sequence[Sides]) -> np.ndarray:
 def _not_for_it(first: Answer, runs: Runs, sides: Sequence[Sides]) -> np.ndarray:
     """Where diverged runs have no value to be given: whether they can only speak for the verdict. Both sides lost as
     many, or it claims an effect and the worse side lost more."""
-    lost = (runs.collapsed & np.isnan(runs.values)).sum(-1)
+    lost = (runs.untrained & np.isnan(runs.values)).sum(-1)
     more = np.stack([lost[:, level].sum(-1) - lost[:, reference].sum(-1) for level, reference in sides], axis=-1)
     return np.asarray((more == 0) | (first.claims & (more * runs.better * first.estimate < 0)))
 
 
-def _collapse_explains(
+def _rates_explain(
     first: Answer, runs: Runs, sides: Sequence[Sides], families: Sequence[np.ndarray], alpha: float
 ) -> np.ndarray:
-    """Whether the worse side of an effect is shown to collapse more often."""
-    counts, seeds = runs.collapsed.sum(-1), runs.collapsed.shape[-1]
+    """Whether the worse side of an effect is shown to have more untrained runs."""
+    counts, of = runs.untrained.sum(-1), (runs.untrained | ~np.isnan(runs.values)).sum(-1)
     found = np.zeros(first.verdict.shape, dtype=bool)
     for family in families:
         for i in family:
             level, reference = sides[i]
-            more, less = counts[:, level].sum(-1), counts[:, reference].sum(-1)
             for row in np.flatnonzero(first.claims[:, i]):
-                a, b = int(more[row]), int(less[row])
-                p = rates_differ(a, len(level) * seeds, b, len(reference) * seeds)
+                a, b = int(counts[row, level].sum()), int(counts[row, reference].sum())
+                p = rates_differ(a, int(of[row, level].sum()), b, int(of[row, reference].sum()))
                 worse = (a - b) * runs.better * first.estimate[row, i] < 0
                 found[row, i] = worse and p * len(family) <= alpha
     return found
@@ -131,18 +130,18 @@ def rates_differ(a: int, of_a: int, b: int, of_b: int) -> float:
     return float(stats.fisher_exact([[a, of_a - a], [b, of_b - b]]).pvalue)
 
 
-def rates(arms: Sequence[str], collapsed: np.ndarray, ended: np.ndarray) -> pd.DataFrame:
-    """How often the runs of each arm collapsed, beside the first arm's: a row an arm.
+def rates(arms: Sequence[str], untrained: np.ndarray, told: np.ndarray) -> pd.DataFrame:
+    """How many runs of each arm are untrained, beside the first arm's: a row an arm.
 
-    collapsed, ended: (arms, seeds), which runs did. Columns: arm, runs (that ended), collapsed, rate, low, high
-    (Wilson's 95% interval), difference, difference_low, difference_high (from the first arm; Newcombe's interval, 1998,
+    untrained, told: (arms, seeds), which runs are, and of which it is known. Columns: arm, runs (of which it is
+    known), untrained, rate, low, high (Wilson's 95% interval), difference, difference_low, difference_high (from the first arm; Newcombe's interval, 1998,
     Statistics in Medicine 17: 873, method 10), p (Fisher's exact test, not adjusted).
     """
-    runs, lost = ended.sum(-1), (collapsed & ended).sum(-1)
+    runs, lost = told.sum(-1), (untrained & told).sum(-1)
     rows: list[dict[str, Any]] = []
     for arm, n, k in zip(arms, runs.tolist(), lost.tolist(), strict=True):
         low, high = _wilson(k, n)
-        row = {"arm": arm, "runs": n, "collapsed": k, "rate": k / n if n else np.nan, "low": low, "high": high}
+        row = {"arm": arm, "runs": n, "untrained": k, "rate": k / n if n else np.nan, "low": low, "high": high}
         if rows and n and rows[0]["runs"]:
             first = rows[0]
             gap = row["rate"] - first["rate"]
@@ -150,10 +149,10 @@ def rates(arms: Sequence[str], collapsed: np.ndarray, ended: np.ndarray) -> pd.D
                 "difference": gap,
                 "difference_low": gap - np.hypot(row["rate"] - low, first["high"] - first["rate"]),
                 "difference_high": gap + np.hypot(high - row["rate"], first["rate"] - first["low"]),
-                "p": rates_differ(k, n, first["collapsed"], first["runs"]),
+                "p": rates_differ(k, n, first["untrained"], first["runs"]),
             }
         rows.append(row)
-    names = ["arm", "runs", "collapsed", "rate", "low", "high", "difference", "difference_low", "difference_high", "p"]
+    names = ["arm", "runs", "untrained", "rate", "low", "high", "difference", "difference_low", "difference_high", "p"]
     return pd.DataFrame(rows, columns=names)
 
 

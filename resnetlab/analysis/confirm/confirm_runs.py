@@ -32,20 +32,20 @@ class ConfirmRuns:
     notes: tuple[str, ...] = ()
 
     @property
-    def collapsed(self) -> np.ndarray:
-        """Which runs learnt nothing: (arms, seeds), diverged ones included."""
+    def untrained(self) -> np.ndarray:
+        """Which runs collapsed or diverged: (arms, seeds)."""
         return np.asarray(collapsed(self.plan, self.values) | (self.state == DIVERGED))
 
     @property
     def trained(self) -> np.ndarray:
-        """The values of runs that did not collapse, NaN elsewhere."""
-        return np.where(self.collapsed, np.nan, self.values)
+        """The values of the other runs: (arms, seeds), NaN where there is none."""
+        return np.asarray(self.in_repeats.trained[0])
 
     @property
     def in_repeats(self) -> Runs:
         """The same as the only one of many repeats."""
         guessing = np.array(self.plan.levels_of_guessing)
-        return Runs(self.values[None], self.collapsed[None], guessing, self.plan.metric.sign)
+        return Runs(self.values[None], self.untrained[None], guessing, self.plan.metric.sign)
 
     @property
     def finished(self) -> bool:
@@ -98,7 +98,7 @@ class ConfirmRuns:
 
 def collapsed(plan: Layout, values: np.ndarray) -> np.ndarray:
     """Which of `values` (..., arms, seeds) are no better than guessing, as the plan knows it; NaN values are not."""
-    least = plan.metric.sign * np.array(plan.collapsed_below)[:, None]
+    least = plan.metric.sign * np.array(plan.collapsed_up_to)[:, None]
     return np.asarray(plan.metric.sign * values <= least)
 
 

@@ -33,7 +33,7 @@ class Analysis:
     """Every question of a design answered in every repeat; all arrays (repeats, questions), on the runs' scale.
 
     shown: a main effect gives way to its simple effects where an interaction of its factor is found. turns: the verdict
-    turns on runs that collapsed (`analyse_runs`), which makes it inconclusive.
+    turns on untrained runs (`analyse_runs`), which makes it inconclusive.
     """
 
     questions: Estimands
@@ -49,10 +49,13 @@ class Analysis:
         return Answer(self.verdict, self.estimates.estimate, self.verdict == "effect")
 
 
-def analyse(asked: Estimands, values: np.ndarray, alpha: float, delta: float) -> Analysis:
+def analyse(
+    asked: Estimands, values: np.ndarray, alpha: float, delta: float, doubted: np.ndarray | None = None
+) -> Analysis:
     """Answer `asked` from `values` (repeats, arms, seeds), NaN where a run gave none.
 
-    alpha: familywise error rate of each family. delta: smallest effect of interest, on their scale.
+    alpha: familywise error rate of each family. delta: smallest effect of interest, on their scale. doubted: (repeats,
+    questions) interactions that do not count as found, whatever their p.
     """
     cells = CellMeans.of(values)
     estimates = _contrasts(asked, cells)
@@ -62,19 +65,23 @@ def analyse(asked: Estimands, values: np.ndarray, alpha: float, delta: float) ->
         family = asked.of_kind(kind)
         adjusted[:, family] = holm(p[:, family])
     shown = np.ones(p.shape, dtype=bool)
-    _simple_effects(asked, p, adjusted, shown, alpha)
+    found = adjusted <= alpha if doubted is None else (adjusted <= alpha) & ~doubted
+    _simple_effects(asked, p, adjusted, shown, found)
     verdict = verdicts(estimates, adjusted, alpha, delta)
     return Analysis(asked, cells, estimates, adjusted, verdict, shown, np.zeros(p.shape, dtype=bool))
 
 
 def analyse_runs(asked: Estimands, runs: Runs, sides: Sequence[Sides], alpha: float, delta: float) -> Analysis:
-    """`analyse`, where verdicts that turn on runs that collapsed are inconclusive. sides: as of `sides_of`."""
+    """`analyse`, where verdicts that turn on untrained runs are inconclusive. sides: as of `sides_of`."""
+
+    def answered(values: np.ndarray) -> Answer:
+        return analyse(asked, values, alpha, delta).answer
+
     found = analyse(asked, runs.values, alpha, delta)
     families = [asked.of_kind(kind) for kind in (*FAMILIES, "simple")]
-    turns = taken_back(
-        lambda values: analyse(asked, values, alpha, delta).answer, found.answer, runs, sides, families, alpha
-    )
-    turns &= found.verdict != "not estimable"
+    turns = taken_back(answered, found.answer, runs, sides, families, alpha) & (found.verdict != "not estimable")
+    if turns[:, asked.of_kind("interaction")].any():  # such an interaction brings no simple effects in
+        found = analyse(asked, runs.values, alpha, delta, doubted=turns)
     return replace(found, verdict=np.where(turns, "inconclusive", found.verdict), turns=turns)
 
 
@@ -92,22 +99,24 @@ def _contrasts(asked: Estimands, cells: CellMeans) -> Estimates:
     return Estimates(**found)
 
 
-def _simple_effects(asked: Estimands, p: np.ndarray, adjusted: np.ndarray, shown: np.ndarray, alpha: float) -> None:
-    """Fill in what is shown, and the adjusted p of simple effects: Holm over those shown, and at least that of the
-    interaction that brought them in, so that a false interaction is the only way to a false simple effect where there
-    is none of either."""
+def _simple_effects(
+    asked: Estimands, p: np.ndarray, adjusted: np.ndarray, shown: np.ndarray, found: np.ndarray
+) -> None:
+    """Fill in what is shown where an interaction is `found`, and the adjusted p of simple effects: Holm over those
+    shown, and at least that of the interaction that brought them in, so that a false interaction is the only way to a
+    false simple effect where there is none of either."""
     simple = asked.of_kind("simple")
     shown[:, simple] = False
     gate = np.full(p.shape, np.nan)
     for position in asked.of_kind("interaction"):
         pair = asked.items[position].pair
-        found = adjusted[:, position] <= alpha
+        there = found[:, position]
         for other, item in enumerate(asked.items):
             if item.kind == "simple" and item.pair == pair:
-                shown[found, other] = True
-                gate[found, other] = np.fmin(gate[found, other], adjusted[found, position])
+                shown[there, other] = True
+                gate[there, other] = np.fmin(gate[there, other], adjusted[there, position])
             elif item.kind == "main" and item.factor in pair:
-                shown[found, other] = False
+                shown[there, other] = False
     hidden = np.where(shown[:, simple], p[:, simple], np.nan)
     adjusted[:, simple] = np.fmax(holm(hidden, shown[:, simple].sum(-1)), gate[:, simple])
 
@@ -153,7 +162,7 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
     item = found.questions.items[i]
     low, high = found.estimates.interval()
     verdict, notes = _judge(plan, runs, found, i, sides)
-    if runs.collapsed[np.union1d(*sides)].any():
+    if runs.untrained[np.union1d(*sides)].any():
         notes.append(_without(plan, trained, i, sides))
     n = found.cells.n[0]
     return {
@@ -241,16 +250,15 @@ def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Si
 
 
 def _without(plan: Layout, trained: Analysis, i: int, sides: Sides) -> str:
-    """The sensitivity of an effect to runs that collapsed: the same without them, on both sides alike."""
-    estimate, (low, high) = trained.estimates.estimate[0, i], trained.estimates.interval()
+    """The sensitivity of an effect to untrained runs: the same without them, on both sides."""
+    estimate, ends = trained.estimates.estimate[0, i], [end[0, i] for end in trained.estimates.interval()]
     n = trained.cells.n[0]
     runs = f"{n[sides[0]].sum()} and {n[sides[1]].sum()} runs"
     if np.isnan(estimate):
         return f"without collapsed and diverged runs ({runs}) it cannot be estimated"
-    scale, digits, unit = plan.metric.scale, plan.metric.digits, plan.metric.effect.unit
-    said = [f"{scale * value:+,.{digits}f}" for value in (estimate, low[0, i], high[0, i])]
-    interval = "no interval" if np.isnan(low[0, i]) else f"{said[1]} … {said[2]}"
-    return f"without collapsed and diverged runs ({runs}): {said[0]} ({interval}) {unit}".rstrip()
+    interval = "no interval" if np.isnan(ends[0]) else " … ".join(map(plan.metric.signed, ends))
+    size = f"{plan.metric.signed(estimate)} {plan.metric.effect.unit}".rstrip()
+    return f"without collapsed and diverged runs ({runs}): {size} ({interval})"
 
 
 def _adjusted(plan: Layout, found: Analysis, i: int) -> str:
@@ -262,11 +270,10 @@ def _adjusted(plan: Layout, found: Analysis, i: int) -> str:
     family = found.questions.of_kind(kind)
     tests = int(found.shown[0, family].sum()) if kind == "simple" else len(family)
     low, high = found.estimates.interval(1 - plan.alpha / tests)
-    scale, digits, unit = plan.metric.scale, plan.metric.digits, plan.metric.effect.unit
-    said = " … ".join(f"{scale * end[0, i]:+,.{digits}f}" for end in (low, high))
+    said = " … ".join(plan.metric.signed(end[0, i]) for end in (low, high))
     return (
         f"its own interval leaves out 0; adjusted for {plural(tests, 'comparison')} (familywise error {plan.alpha:g}) "
-        f"it does not: {said} {unit}"
+        f"it does not: {said} {plan.metric.effect.unit}"
     ).rstrip()
 
 

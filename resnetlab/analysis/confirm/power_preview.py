@@ -13,7 +13,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.planning.plan import Plan, asked, sketch
 from resnetlab.study import Study
-from resnetlab.study.metrics import Metric
+from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Phase
 from resnetlab.wording import plural
 
@@ -54,7 +54,7 @@ def _size(value: float, metric: Metric, unit: bool = False) -> str:
 
 def replicates(trials: pd.DataFrame, plan: Plan | None = None) -> NoiseFloor:
     """The spread of seeds within the pilot and each arm of each plan in the trials table: the metric at the full
-    budget. Runs that collapsed are left out: as the plan knows them, or those below half of their arm's best."""
+    budget. Runs that collapsed are left out: as the plan knows them, or of accuracy below half of their arm's best."""
     runs = full_budget(trials[trials["phase"].isin([Phase.PILOT, Phase.CONFIRM])])
     name = plan.metric.name if plan else "test_accuracy"
     groups = []
@@ -65,11 +65,11 @@ def replicates(trials: pd.DataFrame, plan: Plan | None = None) -> NoiseFloor:
 
 
 def _collapsed(plan: Plan | None, values: np.ndarray) -> np.ndarray:
-    sign = plan.metric.sign if plan else 1
-    levels = np.array(plan.collapsed_below if plan else [], dtype=float)
-    if np.isnan(levels).all():
-        return np.asarray(values < values.max() / 2 if sign > 0 else np.zeros(values.shape, dtype=bool))
-    return np.asarray(sign * values <= sign * np.nanmin(levels))
+    metric = plan.metric if plan else METRICS["test_accuracy"]
+    levels = np.array(plan.collapsed_up_to if plan else [], dtype=float)
+    if not np.isnan(levels).all():
+        return np.asarray(metric.sign * values <= metric.sign * np.nanmin(levels))
+    return np.asarray(values < (values.max() / 2 if metric == METRICS["test_accuracy"] else -np.inf))
 
 
 def _plan(study: Study, results: Results | None) -> Plan:

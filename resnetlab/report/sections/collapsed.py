@@ -1,26 +1,25 @@
-"""How often runs learnt nothing, arm by arm: a table beside the effects."""
+"""How often runs collapsed or diverged, arm by arm: a table beside the effects."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from resnetlab.analysis.confirm.collapse import rates
-from resnetlab.analysis.confirm.confirm_runs import UNFINISHED
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import interval, missing, p_value, percents, shown, signed
 from resnetlab.report.layout import Table
 
 
 def collapsed_runs(findings: Findings) -> list[Table]:
-    """One table; none where no run of the plan collapsed."""
+    """One table; none where no run of the plan collapsed or diverged."""
     runs, plan = findings.runs, findings.results.planned
-    if not runs.collapsed.any():
+    if not runs.untrained.any():
         return []
-    found = rates([arm.name for arm in plan.arms], runs.collapsed, runs.state != UNFINISHED)
+    found = rates([arm.name for arm in plan.arms], runs.untrained, runs.untrained | ~np.isnan(runs.values))
     rows = [
         [
             row.arm,
-            f"{row.collapsed} / {row.runs}",
+            f"{row.untrained} / {row.runs}",
             percents(row.low, row.high),
             None if missing(row.difference) else signed(row.difference),
             None if missing(row.p) else interval(row.difference_low, row.difference_high),
@@ -28,12 +27,12 @@ def collapsed_runs(findings: Findings) -> list[Table]:
         ]
         for row in found.itertuples(index=False)
     ]
-    levels = [level for level in plan.collapsed_below if not np.isnan(level)]
-    which = f": no better than guessing, which reaches up to {shown(max(levels), plan.metric)}" if levels else ""
+    levels = [level for level in plan.collapsed_up_to if not np.isnan(level)]
+    which = f" (no better than guessing: at most {shown(max(levels), plan.metric)})" if levels else ""
     foot = (
-        f"Collapsed: ended with next to nothing learnt{which}, or diverged. The first count in all means and effects, "
-        "the second have no value. A verdict that turns on either is inconclusive. Rate: Wilson's interval; against "
-        f"{found['arm'].iloc[0]}: Newcombe's interval in points, and Fisher's exact test, not adjusted."
+        f"Collapsed runs{which} count in all means and effects; diverged runs have no value. A comparison whose "
+        "verdict turns on either is inconclusive. Rate: Wilson's interval. Difference: Newcombe's interval, in points; "
+        "p: Fisher's exact test, not adjusted."
     )
-    headings = ["Arm", "Collapsed", "Rate, 95% interval", "Against the first arm", "95% interval", "p"]
-    return [Table(headings, ["name", *["number"] * 5], rows, foot, "Runs that collapsed")]
+    headings = ["Arm", "Runs", "Rate, 95% interval", f"Less {found['arm'].iloc[0]}", "95% interval", "p"]
+    return [Table(headings, ["name", *["number"] * 5], rows, foot, "Runs that collapsed or diverged")]

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import DASH, MINUS, listed, settings
+from resnetlab.report.formatting import DASH, listed, settings
 from resnetlab.report.layout import Section, Table
 from resnetlab.reproduction import verdict_tables
 from resnetlab.reproduction.compare import Verdict
+from resnetlab.study.metrics import MINUS
 
 
 def section(findings: Findings) -> Section | None:
