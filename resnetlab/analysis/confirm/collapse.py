@@ -133,9 +133,9 @@ def rates_differ(a: int, of_a: int, b: int, of_b: int) -> float:
 def rates(arms: Sequence[str], untrained: np.ndarray, told: np.ndarray) -> pd.DataFrame:
     """How many runs of each arm are untrained, beside the first arm's: a row an arm.
 
-    untrained, told: (arms, seeds), which runs are, and of which it is known. Columns: arm, runs (of which it is
-    known), untrained, rate, low, high (Wilson's 95% interval), difference, difference_low, difference_high (from the first arm; Newcombe's interval, 1998,
-    Statistics in Medicine 17: 873, method 10), p (Fisher's exact test, not adjusted).
+    untrained, told: (arms, seeds), which runs are, and of which it is known. Columns: arm, runs (of which it is known),
+    untrained, rate, low, high (Wilson's 95% interval), difference, difference_low, difference_high (from the first arm;
+    Newcombe's interval, 1998, Statistics in Medicine 17: 873, method 10), p (Fisher's exact test, not adjusted).
     """
     runs, lost = told.sum(-1), (untrained & told).sum(-1)
     rows: list[dict[str, Any]] = []

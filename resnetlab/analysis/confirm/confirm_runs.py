@@ -88,7 +88,7 @@ class ConfirmRuns:
             said.append(f"{len(lost)} of {total} runs give no value and are not counted in n: {named}")
         if stuck:
             named = self._named([(r, b, "") for r, b in stuck], most)
-            said.append(f"{len(stuck)} of {total} runs collapsed, which means no better than guessing: {named}")
+            said.append(f"{len(stuck)} of {total} runs collapsed (no better than guessing): {named}")
         return "; ".join(said)
 
     def _named(self, found: list[tuple[int, int, str]], most: int) -> str:

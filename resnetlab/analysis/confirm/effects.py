@@ -24,7 +24,7 @@ from resnetlab.storage.schema import schema
 from resnetlab.wording import level_text, plural
 
 FAMILIES = ("swap", "main", "interaction")  # Holm's adjustment runs over each on its own
-TURNS = "turns on runs that collapsed or diverged: counted as guessing and left out, they give different answers"
+TURNS = "turns on runs that collapsed or diverged: with and without them, the answer differs"
 NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all runs of an arm failed
 
 
@@ -262,7 +262,7 @@ def _without(plan: Layout, trained: Analysis, i: int, sides: Sides) -> str:
 
 
 def _adjusted(plan: Layout, found: Analysis, i: int) -> str:
-    """Why an effect whose own interval leaves out 0 is not confirmed; empty where it does not."""
+    """Why an effect whose interval excludes 0 is not confirmed; empty where it does not exclude it."""
     low, high = found.estimates.interval()
     if low[0, i] <= 0 <= high[0, i]:
         return ""
@@ -272,8 +272,8 @@ def _adjusted(plan: Layout, found: Analysis, i: int) -> str:
     low, high = found.estimates.interval(1 - plan.alpha / tests)
     said = " … ".join(plan.metric.signed(end[0, i]) for end in (low, high))
     return (
-        f"its own interval leaves out 0; adjusted for {plural(tests, 'comparison')} (familywise error {plan.alpha:g}) "
-        f"it does not: {said} {plan.metric.effect.unit}"
+        f"the interval excludes 0 only unadjusted; adjusted for {plural(tests, 'comparison')} (familywise error "
+        f"{plan.alpha:g}): {said} {plan.metric.effect.unit}"
     ).rstrip()
 
 
