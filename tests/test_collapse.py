@@ -20,7 +20,7 @@ from resnetlab.analysis.confirm.estimands import estimands
 from resnetlab.analysis.results import Results
 from resnetlab.calibration.error_rates import GUESSING, Scenario, measure, repeats, simulated_plan
 from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
-from resnetlab.experiment.scores import guessed
+from resnetlab.experiment.scores import BUILT_IN, guessed
 from resnetlab.planning.plan import Plan, PlannedArm
 from resnetlab.report import terminal
 from resnetlab.report.findings import Findings
@@ -159,6 +159,15 @@ def test_guessing_reaches_the_level_that_a_plan_has_and_hardly_more(metric, coun
     found = [scored(np.full(len(labels), k)) for k in range(len(counts))]
     found += [scored(rng.choice(len(counts), len(labels), p=shares)) for _ in range(300)]
     assert np.mean(np.array(found) <= level) > 0.99 and level < 1
+
+
+@pytest.mark.parametrize("counts", [[100] * 10, [900, 60, 40], [50, 50], [10, 990]])
+def test_scores_without_meaning_reach_the_level_of_auroc_and_hardly_more(counts):
+    labels, level = np.repeat(np.arange(len(counts)), counts), guessed("auroc", np.array(counts))
+    rng = np.random.default_rng(0)
+    found = [BUILT_IN["auroc"].of(labels, rng.normal(size=(len(labels), len(counts)))) for _ in range(300)]
+    assert np.mean(np.array(found) <= level) > 0.99 and np.max(found) > 0.5 + (level - 0.5) / 4
+    assert guessed("auroc", np.array([50])) is None
 
 
 @pytest.mark.parametrize("metric", ["cross_entropy", "calibration_error", "a user's own"])

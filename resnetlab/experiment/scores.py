@@ -200,8 +200,13 @@ def guessed(metric: str, counts: np.ndarray) -> float | None:
         return None
     counts = np.asarray(counts, np.float64)
     counts, chance = counts[counts > 0], score.chance(counts)
-    images = counts.sum() if metric in ("accuracy", "top5") else len(counts) ** 2 / (1 / counts).sum()
-    level = chance + 3 * math.sqrt(chance * (1 - chance) / images)
+    if metric == "auroc":  # of ranks without meaning (Mann and Whitney 1947); those of the classes may go together
+        others = counts.sum() - counts
+        error = float(np.sqrt((counts.sum() + 1) / (12 * counts * others)).mean()) if len(counts) > 1 else math.inf
+    else:
+        images = counts.sum() if metric in ("accuracy", "top5") else len(counts) ** 2 / (1 / counts).sum()
+        error = math.sqrt(chance * (1 - chance) / images)
+    level = chance + 3 * error
     return level if level < 1 else None
 
 
