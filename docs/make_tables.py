@@ -12,6 +12,7 @@ ABOUT = {
     "classes": "a row for each class, of each run that read the test split",
     "predictions": "a row for each test image, of each confirm run",
     "effects": "a row for each confirmed comparison; remade from the others by `python sweeps/report.py`",
+    "looks": "with `confirm.looks: blocks`, a row for each look at the confirm runs and each comparison that it saw",
 }
 
 BESIDE = [

@@ -18,10 +18,10 @@ ROOMS = {  # from the ground up: a room may import the rooms named here, and the
     "planning": {"study"},
     "storage": {"study"},
     "search": {"study", "storage"},
-    "sweep": {"study", "experiment", "planning", "storage", "search"},
+    "analysis": {"study", "experiment", "planning", "storage"},
+    "sweep": {"study", "experiment", "planning", "storage", "search", "analysis"},
     "vision": {"study", "experiment", "storage"},
     "ray_backend": {"study", "experiment", "storage", "sweep", "vision"},
-    "analysis": {"study", "experiment", "planning", "storage"},
     "reproduction": {"study", "analysis"},
     "report": {"study", "experiment", "planning", "storage", "analysis", "reproduction"},
     "calibration": {"study", "experiment", "planning", "storage", "sweep", "analysis"},
@@ -101,6 +101,11 @@ def test_packages_are_named_only_in_the_rooms_that_may(path):
     here = room(name_of(path))
     wrong = {name for name in imports(path) if name in PACKAGES and here not in PACKAGES[name]}
     assert not wrong, f"{here} may not import {', '.join(sorted(wrong))}"
+
+
+def test_a_sweep_asks_the_analysis_only_what_a_look_decides():
+    used = {name for path in FILES if room(name_of(path)) == "sweep" for name in imports(path)}
+    assert {name for name in used if room(name[1:]) == "analysis"} == {".analysis.confirm.looks_taken"}
 
 
 def test_the_table_has_no_arrow_upward():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.effects import NEEDS_ONE
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, continued
@@ -83,12 +85,22 @@ def remedy(results: Results, weights: bool = False) -> str:
     return continued(f"{given}{file} --retry-failed", results.folder.path, results.sweep.get("directory"))
 
 
+def planned_runs(results: Results) -> int:
+    """Runs that the plan asks for; where it looks at them, those that were asked for or may yet be."""
+    plan = results.plan
+    if plan is None:
+        return 0
+    if plan.looks is None:
+        return len(plan.arms) * plan.seeds
+    return ConfirmRuns.of(plan, results.confirm).planned(np.arange(len(plan.arms)))
+
+
 def to_go(results: Results) -> int:
     """Runs of the plan that have not ended."""
     if results.plan is None:
         return 0
     ended = results.confirm["status"].map(lambda status: Status(status).ended).astype(bool)
-    return len(results.plan.arms) * results.plan.seeds - int(ended.sum())
+    return planned_runs(results) - int(ended.sum())
 
 
 def unmade(results: Results, effects: pd.DataFrame) -> list[str]:

@@ -46,6 +46,7 @@ class SweepStatus:
     waits_for: str = ""
     elapsed: float | None = None
     left: float | None = None
+    looks: str = ""  # what is settled and what still runs, where the plan looks at its runs
     then_confirming: bool = False  # what is left is of exploration alone
 
     @property
@@ -79,6 +80,8 @@ class SweepStatus:
         grid.add_row(told, ProgressBar(total=max(self.planned, 1), completed=self.ended, width=bar))
         grid.add_row("phase", STAGES[self.phase])
         grid.add_row("trials", self._trials())
+        if self.looks:
+            grid.add_row("looks", self.looks)
         best = f"{self.searched.show(self.best)} validation" + f" {self.searched.short}".removesuffix(" accuracy")
         grid.add_row("best", f"{best}, trial {self.best_trial}" if self.best is not None else "–")
         grid.add_row("speed", f"{self.epochs} epochs, {self._speed() if self.images_per_second else '–'}")

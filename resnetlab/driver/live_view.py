@@ -144,6 +144,7 @@ class LiveView:
             best_trial=progress.best_trial,
             elapsed=elapsed,
             left=time_left(elapsed, ended - self._started_with, progress.planned - ended),
+            looks=sweep.standing_of_looks,
             then_confirming=sweep.plan is None and sweep.study.confirm.design != "none",
         )
 

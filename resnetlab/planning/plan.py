@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.planning import designs
+from resnetlab.planning.looks import Looks, looks_of
 from resnetlab.study import Study, legacy
 from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.metrics import METRICS, Metric
@@ -48,6 +49,7 @@ class Layout(Frozen):
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, as people read the metric: points where it is a fraction
     metric: Metric = METRICS["test_accuracy"]
+    looks: Looks | None = None  # None: nothing is looked at before all runs have ended
 
     @model_validator(mode="after")
     def _arms_fit(self) -> Self:
@@ -221,6 +223,7 @@ def make_plan(
         arms=arms,
         contrasts=_contrasts(kind, incumbent, alternatives),
         infeasible=infeasible,
+        **looks_of(study, kind, _swaps(incumbent, alternatives)),
         **found,
     )
 
@@ -259,6 +262,11 @@ def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) 
         config = study.arm_config(name, seed=0)
         values = {key: getattr(config, key) for key in study.columns}
         arms.append(PlannedArm(name=name, values=values, task=study.arm_task(name)))
+    pairs = [
+        ("arm", arm.name, first.name)
+        for arm in arms
+        if (first := next(other for other in arms if other.task == arm.task)) is not arm
+    ]
     alone = [arm for arm in arms if sum(other.task == arm.task for other in arms) == 1]
     return Plan(
         **_of_study(study, data_hash, code),
@@ -269,18 +277,20 @@ def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) 
         compared={},
         not_compared={arm.name: f"no other arm is trained for the same ({arm.task})" for arm in alone},
         arms=arms,
-        contrasts=[
-            designs.contrast_name("arm", arm.name, first.name)
-            for arm in arms
-            if (first := next(other for other in arms if other.task == arm.task)) is not arm
-        ],
+        contrasts=[designs.contrast_name(*pair) for pair in pairs],
+        **looks_of(study, "arms", pairs),
         **known,
     )
 
 
+def _swaps(incumbent: Mapping[str, Any], alternatives: Mapping[str, list[Any]]) -> list[tuple[str, Any, Any]]:
+    """Each alternative level with the incumbent's: (factor, level, reference)."""
+    return [(factor, level, incumbent[factor]) for factor, levels in alternatives.items() for level in levels]
+
+
 def _contrasts(kind: str, incumbent: Mapping[str, Any], alternatives: Mapping[str, list[Any]]) -> list[str]:
     """Each alternative level against the incumbent's, and in a cube each pair of these."""
-    swaps = [(factor, level, incumbent[factor]) for factor, levels in alternatives.items() for level in levels]
+    swaps = _swaps(incumbent, alternatives)
     names = [designs.contrast_name(*swap) for swap in swaps]
     if kind in ("factorial", "fractional"):
         pairs = combinations(swaps, 2)
@@ -290,8 +300,7 @@ def _contrasts(kind: str, incumbent: Mapping[str, Any], alternatives: Mapping[st
 
 def asked(study: Study) -> dict[str, Any]:
     """What a plan answers to: where this changes, a new plan is needed, with fresh runs for all its arms."""
-    content = study.confirm.model_dump(mode="json", exclude={"pilot"})
-    return legacy.recorded(content | {"hypotheses": list(study.hypotheses)}, {})
+    return legacy.recorded(study.confirm.asked() | {"hypotheses": list(study.hypotheses)}, {})
 
 
 def sketch(study: Study) -> Plan:

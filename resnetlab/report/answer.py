@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from resnetlab.analysis.confirm.estimands import INTERACTION
-from resnetlab.analysis.failures import to_go
+from resnetlab.analysis.failures import planned_runs, to_go
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import Counts, full_budget
 from resnetlab.report.findings import Findings
@@ -146,7 +146,7 @@ def _lead(results: Results, effects: pd.DataFrame, free: Sequence[bool]) -> str:
             f"({explore.words()}). What exploration suggests is listed below as hypotheses."
         )
     done = len(full_budget(results.confirm))
-    planned = len(results.plan.arms) * results.plan.seeds
+    planned = planned_runs(results)
     rests = f"{done} of {planned} planned confirm runs reached the full budget"
     if effects.empty or effects["estimate"].isna().all():
         if to_go(results):

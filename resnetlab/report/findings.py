@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from resnetlab.analysis import failures
-from resnetlab.analysis.confirm import effects, verdicts
+from resnetlab.analysis.confirm import effects, looks_taken, verdicts
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.fairness import Finding, fairness
 from resnetlab.analysis.evaluation import test_predictions, transfer_cost
@@ -50,6 +50,12 @@ class Findings:
     def runs(self) -> ConfirmRuns:
         """The plan's confirm runs; ValueError where the folder has no plan."""
         return ConfirmRuns.of(self.results.planned, self.results.confirm)
+
+    @cached_property
+    def looks(self) -> looks_taken.Taken | None:
+        """The looks that the plan has taken at its runs; None where it takes none."""
+        plan = self.results.plan
+        return None if plan is None or plan.looks is None else looks_taken.taken(self.runs)
 
     @cached_property
     def effects(self) -> pd.DataFrame:

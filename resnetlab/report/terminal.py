@@ -59,6 +59,7 @@ class Told:
     next: str
     failed: Sequence[Failure]
     unmade: Sequence[str]  # planned comparisons for which runs are missing that failed
+    looks: str = ""  # what is settled and what still runs, of a plan that looks at its runs
 
     def as_json(self) -> dict[str, Any]:
         """For scripts. Values and effects are as in the tables: accuracies are fractions."""
@@ -84,6 +85,7 @@ class Told:
             "published": {kind: [asdict(one) for one in some] for kind, some in verdicts.items()} or None,
             "failures": [asdict(one) for one in self.failed],
             "not_made": self.unmade,
+            "looks": self.looks or None,
             "report": self.report or None,
             "next": self.next or None,
         }
@@ -130,6 +132,7 @@ def told(findings: Findings, place: str) -> Told:
         next((one.remedy for one in failed if unmade and one.remedy), "") or _next(results, state, place),
         failed,
         unmade,
+        findings.looks.line() if findings.looks else "",
     )
 
 
@@ -137,7 +140,7 @@ def _standing(results: Results, held: Holder | None) -> SweepStatus:
     study, plan, trials = results.study, results.plan, results.trials
     if plan is not None:
         trials = trials[(trials["phase"] != Phase.CONFIRM) | (trials["plan_hash"] == plan.plan_hash)]
-    planned = study.explore_trials + study.confirm.pilot + (len(plan.arms) * plan.seeds if plan else 0)
+    planned = study.explore_trials + study.confirm.pilot + failures.planned_runs(results)
     searched = study.searched
     explored = full_budget(results.explore).dropna(subset=searched.name)
     top = explored.loc[(searched.sign * explored[searched.name].astype(float)).idxmax()] if len(explored) else None
@@ -275,6 +278,8 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
     if turning := int(said.found["note"].str.contains(TURNS, regex=False).sum()):
         which = f"{plural(turning, 'comparison')} {'turns' if turning == 1 else 'turn'}"
         say(f"{which} on runs that collapsed or diverged: inconclusive, see the report", style="yellow")
+    if said.looks:
+        say(said.looks)
     say(said.best)
     for line in failed(said):
         say(line, "red")

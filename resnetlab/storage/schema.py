@@ -139,6 +139,23 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field("method", _TEXT, "estimator and interval"),
         _field("plan_hash", _TEXT, "hash of the plan"),
     ],
+    "looks": [
+        _field("plan_hash", _TEXT, "key, with look and name: hash of the plan"),
+        _field("look", _INT, "1 is the first"),
+        _field("name", _TEXT, "what is compared, as in `effects`"),
+        _field("block", _INT, "seed blocks that it saw, from the first on", "blocks"),
+        _field("blocks", _INT, "the most that will run, as known by then", "blocks"),
+        _field("primary", _BOOL, "true where the whole goes on until it is settled"),
+        _field("estimate", _FLOAT, "difference of means, of the metric that is confirmed", "fraction"),
+        _field("standard_error", _FLOAT, "of the estimate", "fraction"),
+        _field("df", _FLOAT, "degrees of freedom"),
+        _field("low", _FLOAT, "lower end of the repeated interval, which holds over all looks", "fraction"),
+        _field("high", _FLOAT, "upper end of the same", "fraction"),
+        _field("p", _FLOAT, "two-sided, of no difference, at this look alone"),
+        _field("level", _FLOAT, "what p is held to while none of its family is an effect"),
+        _field("decision", _TEXT, "effect, equivalent, not resolvable, or open"),
+        _field("arms", _INT, "arms that run another block; 0 where all stop", "arms"),
+    ],
 }
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -148,6 +165,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "classes": ("trial_id", "split", "class"),
     "predictions": ("trial_id", "image"),
     "effects": ("name",),
+    "looks": ("plan_hash", "look", "name"),
 }
 
 

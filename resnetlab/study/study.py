@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,11 @@ from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, s
 
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
+CROSSED = ("factorial", "fractional")
+MIN_LOOKED, MAX_LOOKED = 3, 100  # seeds: with fewer no look comes before the last, with more levels take long to find
+MIN_REPLANNED = 8  # seeds: below, what is saved is not worth the power
+MIN_SPENT = 1e-6
+LATER = ("looks", "primaries", "reestimate")  # settings that plans did not always have
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -87,12 +92,51 @@ class ConfirmSettings(Frozen):
         0.5, gt=0.0, description="smallest effect of interest: points of a metric in percent, else its own unit"
     )
 
+    looks: Literal["none", "blocks"] = Field(
+        "none", description="blocks: look after each block of seeds, and stop what is settled; none: run them all"
+    )
+    primaries: tuple[str, ...] | None = Field(
+        None, description="with looks: factors or arms that must be settled before all stops; default: all"
+    )
+    reestimate: bool = Field(
+        False, description="with looks, in crossed designs: set the last block after the second, by the spread of seeds"
+    )
+
     @field_validator("pilot")
     @classmethod
     def _pilot(cls, pilot: int) -> int:
         if pilot == 1:
             raise ValueError("one run shows no spread (allowed: 0, or 2 to 1000)")
         return pilot
+
+    @model_validator(mode="after")
+    def _looks(self) -> ConfirmSettings:
+        if self.looks == "none":
+            for name in ("primaries", "reestimate"):
+                if getattr(self, name):
+                    raise ValueError(f"{name}: is for looks (allowed: with looks: blocks)")
+            return self
+        if self.design == "none":
+            raise ValueError("looks: blocks, but nothing is confirmed (allowed with design: none: looks: none)")
+        if not MIN_LOOKED <= self.seeds <= MAX_LOOKED:
+            raise ValueError(
+                f"looks: blocks looks after each block from the second, so it takes {MIN_LOOKED} to {MAX_LOOKED} "
+                f"seeds, got seeds={self.seeds}"
+            )
+        if self.alpha < MIN_SPENT:
+            raise ValueError(f"looks: blocks takes alpha of at least {MIN_SPENT:g}, got {self.alpha:g}: looks share it")
+        if self.reestimate and (self.design not in CROSSED or self.seeds < MIN_REPLANNED):
+            raise ValueError(
+                f"reestimate: sets the number of seeds in designs that cross factors ({', '.join(CROSSED)}), of at "
+                f"least {MIN_REPLANNED} seeds, got design={self.design}, seeds={self.seeds}"
+            )
+        return self
+
+    def asked(self) -> dict[str, Any]:
+        """What a plan answers to. Settings that came later are part of it only where they are used, so that plans which
+        are older than these still answer the same study."""
+        later = {name for name in LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude={"pilot", *later})
 
 
 class Resources(Frozen):
@@ -344,6 +388,8 @@ class Study(Frozen):
                 self.arm_config(name, seed=0)
             except ValidationError as error:
                 raise ValueError(f"arms.{name}: {first_problem(error, self.trial_type)}") from None
+        tasks = [self.arm_task(name) for name in self.arms]
+        self._check_primaries([name for i, name in enumerate(self.arms) if tasks[i] in tasks[:i]])
         self._check_hypotheses()
 
     def _check_design(self) -> None:
@@ -354,8 +400,15 @@ class Study(Frozen):
             raise ValueError(f"confirm.design: fractional takes 2 to 8 factors with levels, got {compared}")
         if self.confirm.design != "none" and not compared:
             raise ValueError("confirm: no factor has levels to compare; give one levels, or set confirm.design: none")
+        self._check_primaries(self.compared_factors())
         if self.confirm.arms is not None and self.confirm.design != "d-optimal":
             raise ValueError(f"confirm.arms: only design: d-optimal takes it, got design: {self.confirm.design}")
+
+    def _check_primaries(self, compared: Sequence[str]) -> None:
+        for name in self.confirm.primaries or ():
+            if name not in compared:
+                allowed = ", ".join(compared) or "none"
+                raise ValueError(f"confirm.primaries: {name!r} is not compared (allowed: {allowed})")
 
     def _check_hypotheses(self) -> None:
         seen: dict[tuple[Any, ...], str] = {}

@@ -19,13 +19,18 @@ AGAIN = "run again after it ended as"
 
 def reopen(store: Store, plan: Plan | None) -> list[str]:
     """Let the trials that failed or ran out of memory be run again, with what befell them kept in `reason`; what people
-    must hear. Where there is a plan, what was run before it stays as it is: the plan rests on what was known then."""
-    opened = left = 0
+    must hear. Where there is a plan, what was run before it stays as it is: the plan rests on what was known then. So
+    does what a look has counted: it would have decided otherwise."""
+    opened = left = counted = 0
+    looked = _looked(store, plan)
     for trial_id, row in list(store.trials.items()):
         if row["status"] not in FAILED:
             continue
         if row["plan_hash"] != (plan.plan_hash if plan else None):
             left += row["phase"] != Phase.CONFIRM
+            continue
+        if row["phase"] == Phase.CONFIRM and row["seed_block"] < looked:
+            counted += 1
             continue
         again: dict[str, Any] = {
             "status": str(Status.INTERRUPTED),
@@ -39,7 +44,19 @@ def reopen(store: Store, plan: Plan | None) -> list[str]:
     if left:
         stay = "stays" if left == 1 else "stay"
         said.append(f"{left} that failed before the plan was made {stay} as before: it cannot change")
+    if counted:
+        verb = "stays" if counted == 1 else "stay"
+        said.append(f"{counted} that a look has counted as lost {verb} so: its decision rests on them")
     return said
+
+
+def _looked(store: Store, plan: Plan | None) -> int:
+    """How many blocks of the plan's runs have been looked at."""
+    if plan is None or plan.looks is None:
+        return 0
+    from resnetlab.analysis.confirm.looks_taken import of_rows  # seconds of imports, for plans that look
+
+    return of_rows(plan, store.trials.values()).block
 
 
 def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[RunConfig, Phase, dict[str, Any]]]:

@@ -29,6 +29,7 @@ from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.trial_config import RunConfig
 from resnetlab.sweep import crashes, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
+from resnetlab.sweep.planned_looks import PlannedLooks
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
 from resnetlab.sweep.task import content_hash, data_key, first_row
 
@@ -67,6 +68,7 @@ class Sweep:
         self._again: deque[Task] = deque()
         self._pilot: deque[tuple[dict[str, Any], Task]] = deque()
         self._confirm: deque[tuple[dict[str, Any], Task]] = deque()
+        self._looks: PlannedLooks | None = None  # of a plan that stops where all is settled
         self._obsolete: list[str] = []
         self.plan: Plan | None = None
         self.running: dict[str, Task] = {}  # handed out and not over; of these …
@@ -223,8 +225,27 @@ class Sweep:
                 self._close(task.trial_id, Status.FAILED, f"its source, trial {task.source}, {source['status']}")
                 return self._next_confirm()
             return task
+        if self._looks is not None and not self.running and self._look():
+            return self._next_confirm()
         self.finished = not self.running
         return None
+
+    def _look(self) -> bool:
+        """Take the looks that are due, and queue the runs that they ask for; False where there are none."""
+        assert self._looks is not None
+        self.store.flush()
+        asked_for = list(self._looks.take(self.store))
+        for columns, task in asked_for:
+            self._queue(self._confirm, columns, task)
+        self.progress.confirm_planned = self._looks.possible
+        if line := self._looks.news():
+            self.notes.append(line)
+        return bool(asked_for)
+
+    @property
+    def standing_of_looks(self) -> str:
+        """What is settled and what still runs; empty where the plan does not look."""
+        return self._looks.line if self._looks is not None else ""
 
     def _propose(self) -> Task | None:
         number = self._proposed
@@ -244,8 +265,13 @@ class Sweep:
         return task
 
     def _adopt(self, plan: Plan) -> None:
-        """Queue the plan's runs."""
+        """Queue the plan's runs, or those that its looks ask for."""
         self.plan = plan
+        if plan.looks is not None:
+            runs = plan_store.runs(plan, self.study, self.store.trials, self._dataset)
+            self._looks = PlannedLooks(plan, runs)
+            self._look()
+            return
         for columns, task in plan_store.runs(plan, self.study, self.store.trials, self._dataset):
             self.progress.confirm_planned += 1
             self._queue(self._confirm, columns, task)

@@ -76,16 +76,39 @@ def taken_back(
     answer: to other values of the same runs. given: the answer to `runs.values`. sides: of each question. families:
     indices of questions that are tested together at the error rate `alpha`.
     """
-    back = np.zeros(given.verdict.shape, dtype=bool)
+    some = np.flatnonzero(runs.untrained.any((-2, -1)))
+    if not len(some):
+        return np.zeros(given.verdict.shape, dtype=bool)
+    part = runs.of(some)
+    filled, trained = (_in_all(given, some, answer(values)) for values in (part.filled, part.trained))
+    return turning((given, filled, trained), runs, sides, families, alpha)
+
+
+def _in_all(given: Answer, some: np.ndarray, found: Answer) -> Answer:
+    """`given`, with what was found in `some` repeats."""
+    filled = Answer(*(part.copy() for part in (given.verdict.astype(object), given.estimate, given.claims)))
+    filled.verdict[some], filled.estimate[some], filled.claims[some] = found.verdict, found.estimate, found.claims
+    return filled
+
+
+def turning(
+    answers: tuple[Answer, Answer, Answer],
+    runs: Runs,
+    sides: Sequence[Sides],
+    families: Sequence[np.ndarray],
+    alpha: float,
+) -> np.ndarray:
+    """`taken_back`, where the answers to `runs.values`, `.filled` and `.trained` are known, in all repeats."""
+    back = np.zeros(answers[0].verdict.shape, dtype=bool)
     some = np.flatnonzero(runs.untrained.any((-2, -1)))
     if not len(some):
         return back
     runs = runs.of(some)
-    first = Answer(given.verdict[some], given.estimate[some], given.claims[some])
-    counted = np.where(_guessing_known(runs, sides), _same(first, answer(runs.filled)), _not_for_it(first, runs, sides))
-    trained = _same(first, answer(runs.trained)) | _rates_explain(first, runs, sides, families, alpha)
+    first, filled, trained = (Answer(a.verdict[some], a.estimate[some], a.claims[some]) for a in answers)
+    counted = np.where(_guessing_known(runs, sides), _same(first, filled), _not_for_it(first, runs, sides))
+    alike = _same(first, trained) | _rates_explain(first, runs, sides, families, alpha)
     concerned = np.stack([runs.untrained[:, np.union1d(*side)].any((-2, -1)) for side in sides], axis=-1)
-    back[some] = concerned & ~(counted & trained)
+    back[some] = concerned & ~(counted & alike)
     return back
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from resnetlab.planning.plan import Layout, Plan
 from resnetlab.study.records import Phase, Status
 
 NEEDED = ("plan_hash", "design_row", "seed_block", "status", "epochs_run", "epochs_allowed")
-OK, DIVERGED, UNFINISHED = "complete", "diverged", "not finished"
+OK, DIVERGED, UNFINISHED, UNNEEDED = "complete", "diverged", "not finished", "not asked for"
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class ConfirmRuns:
     """values: (arms, seeds) of the plan's metric, NaN where a run gave none; state: (arms, seeds) words; notes: for all
     effects.
 
-    States: complete, diverged, out of memory, failed, not finished (running, interrupted or not begun). A run that
-    ended with no more than guessing is complete, and its value counts.
+    States: complete, diverged, out of memory, failed, not finished (running, interrupted or not begun), not asked for
+    (a look had settled what it was planned for). A run that ended with no more than guessing is complete, and its value
+    counts.
     """
 
     plan: Layout
@@ -73,13 +74,26 @@ class ConfirmRuns:
             if state[place] != UNFINISHED and Status(row["status"]).ended:
                 raise BadData(f"{_name(plan, place)}: two results for one run")
             state[place], values[place] = _read(plan, row, place, state[place])
-        return cls(plan, values, state, _others(plan, confirm, ours))
+        found = cls(plan, values, state, _others(plan, confirm, ours))
+        return found if plan.looks is None else found._asked_for()
+
+    def _asked_for(self) -> ConfirmRuns:
+        """Without the runs for which no look has asked."""
+        from resnetlab.analysis.confirm.looks_taken import asked_for  # which is made of what is here
+
+        needed = asked_for(self)
+        state = np.where(needed, self.state, UNNEEDED)
+        return replace(self, values=np.where(needed, self.values, np.nan), state=state)
+
+    def planned(self, rows: np.ndarray) -> int:
+        """How many runs of these arms were asked for, or may yet be."""
+        return int((self.state[rows] != UNNEEDED).sum())
 
     def describe(self, rows: np.ndarray, most: int = 3) -> str:
         """Which runs of these arms gave no value or learnt nothing, `most` of each by name: `2 of 6 runs give no value
         and are not counted in n: kernel=5 diverged (block 0), …`."""
-        total = len(rows) * self.plan.seeds
-        lost = [(r, b) for r in rows for b in range(self.plan.seeds) if self.state[r, b] != OK]
+        total = self.planned(rows)
+        lost = [(r, b) for r in rows for b in range(self.plan.seeds) if self.state[r, b] not in (OK, UNNEEDED)]
         low = collapsed(self.plan, self.values)
         stuck = [(r, b) for r in rows for b in range(self.plan.seeds) if low[r, b]]
         said = []

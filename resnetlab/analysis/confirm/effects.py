@@ -43,6 +43,12 @@ class Analysis:
     verdict: np.ndarray
     shown: np.ndarray
     turns: np.ndarray
+    counted: np.ndarray | None = None  # (repeats, questions, arms) runs, where questions rest on unlike ones
+    settled: np.ndarray | None = None  # which have a verdict before all runs have ended
+
+    def n(self, i: int, arms: np.ndarray) -> int:
+        """How many runs of these arms question `i` of a single repeat rests on."""
+        return int((self.cells.n[0] if self.counted is None else self.counted[0, i])[arms].sum())
 
     @property
     def answer(self) -> Answer:
@@ -58,7 +64,7 @@ def analyse(
     questions) interactions that do not count as found, whatever their p.
     """
     cells = CellMeans.of(values)
-    estimates = _contrasts(asked, cells)
+    estimates = contrasts(asked, cells)
     p = estimates.p
     adjusted = np.full(p.shape, np.nan)
     for kind in FAMILIES:
@@ -66,7 +72,7 @@ def analyse(
         adjusted[:, family] = holm(p[:, family])
     shown = np.ones(p.shape, dtype=bool)
     found = adjusted <= alpha if doubted is None else (adjusted <= alpha) & ~doubted
-    _simple_effects(asked, p, adjusted, shown, found)
+    simple_effects(asked, p, adjusted, shown, found)
     verdict = verdicts(estimates, adjusted, alpha, delta)
     return Analysis(asked, cells, estimates, adjusted, verdict, shown, np.zeros(p.shape, dtype=bool))
 
@@ -85,7 +91,7 @@ def analyse_runs(asked: Estimands, runs: Runs, sides: Sequence[Sides], alpha: fl
     return replace(found, verdict=np.where(turns, "inconclusive", found.verdict), turns=turns)
 
 
-def _contrasts(asked: Estimands, cells: CellMeans) -> Estimates:
+def contrasts(asked: Estimands, cells: CellMeans) -> Estimates:
     """Repeats in which the same arms have runs share their weights."""
     shape = len(cells.n), len(asked.items)
     found = {name: np.full(shape, np.nan) for name in ("estimate", "standard_error", "df")}
@@ -99,9 +105,7 @@ def _contrasts(asked: Estimands, cells: CellMeans) -> Estimates:
     return Estimates(**found)
 
 
-def _simple_effects(
-    asked: Estimands, p: np.ndarray, adjusted: np.ndarray, shown: np.ndarray, found: np.ndarray
-) -> None:
+def simple_effects(asked: Estimands, p: np.ndarray, adjusted: np.ndarray, shown: np.ndarray, found: np.ndarray) -> None:
     """Fill in what is shown where an interaction is `found`, and the adjusted p of simple effects: Holm over those
     shown, and at least that of the interaction that brought them in, so that a false interaction is the only way to a
     false simple effect where there is none of either."""
@@ -149,13 +153,33 @@ def estimate(runs: ConfirmRuns) -> pd.DataFrame:
     plan = runs.plan
     asked = estimands(plan)
     sides = sides_of(plan, asked)
-    found = analyse_runs(asked, runs.in_repeats, sides, plan.alpha, plan.least_effect)
+    found = analyse_plan(runs, asked, sides)
     trained = analyse(asked, runs.in_repeats.trained, plan.alpha, plan.least_effect)
     rows = [_row(plan, runs, found, trained, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
+    if plan.looks is not None:
+        _add_looks(runs, found, rows)
     rows += [_left_out(plan, name, why) for name, why in plan.not_compared.items()]
     kinds = {field.name: field.type.to_pandas_dtype() for field in schema("effects")}
     numbers = {name: kind for name, kind in kinds.items() if kind in (np.float64, np.int64)}
     return pd.DataFrame(rows, columns=list(kinds)).astype(numbers)
+
+
+def analyse_plan(runs: ConfirmRuns, asked: Estimands, sides: Sequence[Sides]) -> Analysis:
+    """What is concluded from a plan's runs: all at once, or by the looks at them."""
+    if runs.plan.looks is not None:
+        from resnetlab.analysis.confirm.looks_taken import analysis  # which is made of what is here
+
+        return analysis(runs)
+    return analyse_runs(asked, runs.in_repeats, sides, runs.plan.alpha, runs.plan.least_effect)
+
+
+def _add_looks(runs: ConfirmRuns, found: Analysis, rows: Sequence[dict[str, Any]]) -> None:
+    from resnetlab.analysis.confirm.looks_taken import said, taken
+
+    shown = [i for i in range(len(found.questions.items)) if found.shown[0, i]]
+    words = said(taken(runs))
+    for i, row in zip(shown, rows, strict=True):
+        row["note"] = "; ".join(part for part in (words[i], row["note"]) if part)
 
 
 def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i: int, sides: Sides) -> dict[str, Any]:
@@ -164,7 +188,6 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
     verdict, notes = _judge(plan, runs, found, i, sides)
     if runs.untrained[np.union1d(*sides)].any():
         notes.append(_without(plan, trained, i, sides))
-    n = found.cells.n[0]
     return {
         "name": item.name,
         "factor": item.factor,
@@ -176,8 +199,8 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
         "high": high[0, i],
         "standard_error": found.estimates.standard_error[0, i],
         "df": found.estimates.df[0, i],
-        "n": int(n[sides[0]].sum()),
-        "n_reference": int(n[sides[1]].sum()),
+        "n": found.n(i, sides[0]),
+        "n_reference": found.n(i, sides[1]),
         "p": found.estimates.p[0, i],
         "p_adjusted": found.p_adjusted[0, i],
         "verdict": verdict,
@@ -214,7 +237,7 @@ def _judge(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Side
         notes.insert(0, TURNS)
     elif verdict == "effect":
         notes.insert(0, _small(plan, found.estimates, i))
-    elif verdict == "inconclusive":
+    elif verdict == "inconclusive" and plan.looks is None:
         notes.insert(0, _adjusted(plan, found, i))
     if item.kind == "simple":
         notes.append(
@@ -228,7 +251,7 @@ def objection(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: S
     """Why question `i` of a single repeat can have no verdict whatever the numbers say; empty where it can."""
     if np.isnan(found.estimates.standard_error[0, i]):
         return _why_not(plan, found, i, np.union1d(*sides))
-    if not runs.finished:
+    if not runs.finished and (found.settled is None or not found.settled[0, i]):
         return "no verdict before every planned run has ended"
     cells = found.cells
     p = lack_of_fit(found.questions, CellMeans(cells.mean[0], cells.variance[0], cells.n[0]))
@@ -332,17 +355,18 @@ def _short(value: object) -> str:
 
 
 def _method(plan: Layout, kind: str) -> str:
+    spent = ", O'Brien-Fleming spending over the looks" if plan.looks is not None else ""
     if kind == "swap":
-        return "difference of means, Welch's t, Holm over all swaps"
+        return f"difference of means, Welch's t, Holm over all swaps{spent}"
     family = {"main": "all main effects", "interaction": "all interactions", "simple": "the simple effects shown"}[kind]
     if plan.design == "d-optimal":
         return (
             "least squares over the arms, interactions taken as zero, each arm's own variance (pure error), "
-            f"Welch-Satterthwaite t, Holm over {family}"
+            f"Welch-Satterthwaite t, Holm over {family}{spent}"
         )
     negligible = ", three-factor interactions taken as zero" if plan.design == "fractional" else ""
     interval = "contrast of arm means, each arm's own variance (pure error), Welch-Satterthwaite t"
-    return f"{interval}, Holm over {family}{negligible}"
+    return f"{interval}, Holm over {family}{spent}{negligible}"
 
 
 def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:
@@ -377,7 +401,7 @@ def performance(runs: ConfirmRuns) -> pd.DataFrame:
             "high": high,
             "sd": sd,
             "n": cells.n,
-            "planned": plan.seeds,
+            "planned": [runs.planned(np.array([row])) for row in range(len(plan.arms))],
             "note": [runs.describe(np.array([row])) for row in range(len(plan.arms))],
         }
     )

@@ -10,6 +10,7 @@ refuted: in at most α of studies is any hypothesis wrongly supported, and in at
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from scipy import stats
 from resnetlab.analysis.confirm.collapse import Answer, Sides, taken_back
 from resnetlab.analysis.confirm.confirm_runs import NEEDED, ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import Estimates, holm
-from resnetlab.analysis.confirm.effects import TURNS, Analysis, analyse, analyse_runs, cautions, objection, sides_of
+from resnetlab.analysis.confirm.effects import TURNS, Analysis, analyse, analyse_plan, cautions, objection, sides_of
 from resnetlab.analysis.confirm.estimands import CUBE, Estimand, Estimands, between, estimands
+from resnetlab.analysis.confirm.looks_taken import least_p, taken
 from resnetlab.planning.plan import Plan
 from resnetlab.study import Study
 from resnetlab.study.frozen import digest
@@ -73,6 +75,14 @@ def decide(
 
     family: how many hypotheses were declared, those that were not compared included. scale: of margins over estimates.
     """
+    supported, refuted, _ = _one_sided(estimates, hypotheses, scale)
+    return _decided(supported, refuted, alpha, family)
+
+
+def _one_sided(
+    estimates: Estimates, hypotheses: Sequence[Hypothesis], scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """p of being supported, p of being refuted, and where the latter is the smaller of two, doubled; not adjusted."""
     within = np.array([found.relation == "within" for found in hypotheses], dtype=bool)
     margin = np.array([found.margin / scale for found in hypotheses])
     estimate, error, df = estimates.estimate, estimates.standard_error, estimates.df
@@ -80,6 +90,12 @@ def decide(
     above_low, below_low = (stats.t.sf(x / error, df) for x in (estimate + margin, -estimate - margin))
     supported = np.where(within, np.fmax(above_low, below), above)
     refuted = np.where(within, np.fmin(2 * np.fmin(above, below_low), 1.0), below)
+    return supported, refuted, within
+
+
+def _decided(
+    supported: np.ndarray, refuted: np.ndarray, alpha: float, family: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     supported, refuted = holm(supported, family), holm(refuted, family)
     verdict = np.select([supported <= alpha, refuted <= alpha], [SUPPORTED, REFUTED], INCONCLUSIVE)
     return verdict, supported, refuted
@@ -136,7 +152,8 @@ def _judge_all(
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
     found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
     family = len(plan.asked["hypotheses"])
-    verdicts, supported, refuted = decide(found.estimates, compared, plan.alpha, family, plan.metric.scale)
+    estimates, (verdicts, supported, refuted) = _put(plan, runs, asked, compared, family, runs.values[None])
+    found = replace(found, estimates=estimates)
     confidence = 1 - 2 * plan.alpha
     low, high = found.estimates.interval(confidence)
     sides = sides_of(plan, asked)
@@ -167,6 +184,20 @@ def _judge_all(
             }
         )
     return rows
+
+
+def _put(
+    plan: Plan, runs: ConfirmRuns, asked: Estimands, declared: Sequence[Hypothesis], family: int, values: np.ndarray
+) -> tuple[Estimates, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The estimates from these `values` of the runs, and what `decide` makes of them, or the looks at them do."""
+    if plan.looks is None:
+        estimates = analyse(asked, values, plan.alpha, plan.least_effect).estimates
+        return estimates, decide(estimates, declared, plan.alpha, family, plan.metric.scale)
+    looked = taken(runs)
+    estimates, supported, refuted = least_p(
+        looked, asked, values, lambda one: _one_sided(one, declared, plan.metric.scale), family
+    )
+    return estimates, _decided(supported, refuted, plan.alpha, family)
 
 
 def _judge(
@@ -200,8 +231,7 @@ def _turns(
     above = np.array([found.relation == "above" for found in declared])
 
     def answer(values: np.ndarray) -> Answer:
-        estimates = analyse(asked, values, plan.alpha, plan.least_effect).estimates
-        verdict, _, _ = decide(estimates, declared, plan.alpha, family, plan.metric.scale)
+        estimates, (verdict, _, _) = _put(plan, runs, asked, declared, family, values)
         sign = np.select([verdict == SUPPORTED, verdict == REFUTED], [1, -1], 0)
         return Answer(verdict, estimates.estimate, above & (sign * estimates.estimate > 0))
 
@@ -213,7 +243,7 @@ def _turns(
 def _interactions(plan: Plan, runs: ConfirmRuns) -> Mapping[frozenset[str], str]:
     """The two-factor interactions that the plan's own analysis finds, by their factors."""
     asked = estimands(plan)
-    found = analyse_runs(asked, runs.in_repeats, sides_of(plan, asked), plan.alpha, plan.least_effect)
+    found = analyse_plan(runs, asked, sides_of(plan, asked))
     which = [i for i in asked.of_kind("interaction") if found.verdict[0, i] == "effect"]
     return {asked.items[i].pair: asked.items[i].factor for i in which}
 
