@@ -112,7 +112,7 @@ def test_equivalence_is_two_one_sided_tests_at_half_of_what_ten_percent_may_spen
 
 
 def test_an_arm_stops_alone_and_its_comparison_keeps_what_it_rested_on():
-    plan, found, looks = course("one-factor", 8, Truth(main={"kernel": {5: 3.0}}))
+    plan, found, _looks = course("one-factor", 8, Truth(main={"kernel": {5: 3.0}}))
     names = [arm.name for arm in plan.arms]
     kernel = names.index("kernel=5")
     runs = found.needed.sum(2)
@@ -140,7 +140,7 @@ def test_one_declared_primary_lets_the_whole_stop():
 
 
 def test_a_killed_look_is_taken_again_from_the_runs_that_have_ended():
-    plan, found, looks = course("one-factor", 6, Truth(main={"kernel": {5: 1.0}}), repeats=50)
+    _plan, found, looks = course("one-factor", 6, Truth(main={"kernel": {5: 1.0}}), repeats=50)
     ended = np.zeros(found.runs.values.shape, dtype=bool)
     ended[:, :, :3] = True
     again = Course(found.rule, found.runs)

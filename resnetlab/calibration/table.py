@@ -67,11 +67,16 @@ def targets(confirm: Rows, power: Rows, claims: Rows = ()) -> list[dict[str, Any
 def write(place: Path, content: Mapping[str, Any]) -> Path:
     """Write `place`/calibration.json and calibration.md; returns the latter. content: about, seed, versions, confirm,
     power, claims and sweeps, as `measure`, `power_table`, `measure_claims` and `measure_sweeps` give them."""
-    place.mkdir(parents=True, exist_ok=True)
     content = {**content, "targets": targets(content["confirm"], content["power"], content["claims"])}
-    (place / "calibration.json").write_text(json.dumps(_rounded(content), indent=1) + "\n", encoding="utf-8")
-    (place / "calibration.md").write_text(markdown(content), encoding="utf-8")
-    return place / "calibration.md"
+    return write_files(place, "calibration", content, markdown(content))
+
+
+def write_files(place: Path, name: str, content: Mapping[str, Any], text: str) -> Path:
+    """Write `place`/`name`.json and `name`.md; returns the latter."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"{name}.json").write_text(json.dumps(_rounded(content), indent=1) + "\n", encoding="utf-8")
+    (place / f"{name}.md").write_text(text, encoding="utf-8")
+    return place / f"{name}.md"
 
 
 def _rounded(value: Any) -> Any:
@@ -123,27 +128,27 @@ def markdown(content: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def _percent(value: float | None, digits: int = 1) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}"
 
 
-def _range(low: float, high: float) -> str:
-    return _percent(low) if low == high else f"{_percent(low)} to {_percent(high)}"
+def span(low: float, high: float) -> str:
+    return percent(low) if low == high else f"{percent(low)} to {percent(high)}"
 
 
 def _targets(rows: Rows) -> str:
-    return _grid(
+    return grid(
         ["target", "allowed %", "measured %, over all lines below", "repeats a line", "met"],
         [
             [
                 row["target"],
-                _range(*row["allowed"]),
-                _range(*row["measured"]),
+                span(*row["allowed"]),
+                span(*row["measured"]),
                 f"{row['repeats']:,}",
                 "yes" if row["met"] else "**no**",
             ]
@@ -154,7 +159,7 @@ def _targets(rows: Rows) -> str:
 
 def _confirm(rows: Rows) -> str:
     shown = [row for row in rows if row["family"] != "simple"]
-    return _grid(
+    return grid(
         ["world", "design", "k", "family", "repeats", "estimable", "coverage", "false positives per null",
          "any false claim (Holm)", "wrong sign", "falsely equivalent"],
         [
@@ -164,12 +169,12 @@ def _confirm(rows: Rows) -> str:
                 str(row["seeds"]),
                 row["family"],
                 f"{row['repeats']:,}",
-                _percent(row["estimable"]),
-                f"{_percent(row['coverage'])} ({_percent(row['coverage_lowest'])})",
-                _percent(row["false_positive"]),
-                _percent(row["familywise"]),
-                _percent(row["wrong_sign"], 2),
-                _percent(row["false_equivalent"]),
+                percent(row["estimable"]),
+                f"{percent(row['coverage'])} ({percent(row['coverage_lowest'])})",
+                percent(row["false_positive"]),
+                percent(row["familywise"]),
+                percent(row["wrong_sign"], 2),
+                percent(row["false_equivalent"]),
             ]
             for row in shown
         ],
@@ -177,7 +182,7 @@ def _confirm(rows: Rows) -> str:
 
 
 def _simple(rows: Rows) -> str:
-    return _grid(
+    return grid(
         [
             "world",
             "design",
@@ -194,8 +199,8 @@ def _simple(rows: Rows) -> str:
                 str(row["seeds"]),
                 f"{row['repeats']:,}",
                 f"{row['n_coverage']:,}",
-                _percent(row["coverage"]),
-                _percent(row["familywise"]),
+                percent(row["coverage"]),
+                percent(row["familywise"]),
             ]
             for row in rows
             if row["family"] == "simple"
@@ -204,7 +209,7 @@ def _simple(rows: Rows) -> str:
 
 
 def _power(rows: Rows) -> str:
-    return _grid(
+    return grid(
         [
             "design",
             "arms",
@@ -226,9 +231,9 @@ def _power(rows: Rows) -> str:
                 f"{row['epochs']:,}",
                 f"{row['effect_points']:g}",
                 f"{row['repeats']:,}",
-                _percent(row["power"], 0),
-                _percent(row["power_holm"], 0),
-                _percent(row["foretold"], 0),
+                percent(row["power"], 0),
+                percent(row["power_holm"], 0),
+                percent(row["foretold"], 0),
             ]
             for row in rows
         ],
@@ -241,13 +246,13 @@ def _averaged(rows: Rows) -> str:
     return " ".join(
         f"Averaged over the planted main effects of at least 0.5 points (0.5, 0.6, 0.8 and 0.9, equal variances), "
         f"which is another question, the {row['design']} design with k = {row['seeds']} finds "
-        f"{_percent(row['power'], 0)}% of them, and {_percent(row['power_holm'], 0)}% with Holm."
+        f"{percent(row['power'], 0)}% of them, and {percent(row['power_holm'], 0)}% with Holm."
         for row in found
     )
 
 
 def _claims(rows: Rows) -> str:
-    return _grid(
+    return grid(
         ["design", "k", "confirm epochs", "world", "repeats", "any supported at its edge", "any refuted at its edge",
          "supported: +0.5 points", "supported: +1 point"],
         [
@@ -257,8 +262,8 @@ def _claims(rows: Rows) -> str:
                 f"{row['epochs']:,}",
                 row["world"],
                 f"{row['repeats']:,}",
-                *(_percent(row[name]) for name in ("wrong_supported", "wrong_refuted")),
-                *(_percent(row[name], 0) for name in ("supported_half", "supported_one")),
+                *(percent(row[name]) for name in ("wrong_supported", "wrong_refuted")),
+                *(percent(row[name], 0) for name in ("supported_half", "supported_one")),
             ]
             for row in rows
         ],
@@ -269,7 +274,7 @@ def _sweeps(rows: Rows) -> str:
     def points(value: float | None) -> str:
         return "–" if value is None else f"{value:+.1f}"
 
-    return _grid(
+    return grid(
         ["search", "method", "sweeps", "epochs", "estimable", "kernel estimable", "kernel bias, points", "RMSE",
          "coverage", "false positives, pure / slow null", "kernel: wrong sign claimed", "power ≥ 0.5 points"],
         [
@@ -278,14 +283,14 @@ def _sweeps(rows: Rows) -> str:
                 row["method"],
                 str(row["sweeps"]),
                 str(row["epochs"]),
-                _percent(row["estimable"], 0),
-                _percent(row["kernel_estimable"], 0),
+                percent(row["estimable"], 0),
+                percent(row["kernel_estimable"], 0),
                 points(row["kernel_bias"]),
                 "–" if row["rmse"] is None else f"{row['rmse']:.2f}",
-                _percent(row["coverage"], 0),
-                f"{_percent(row['false_positive_pure'], 0)} / {_percent(row['false_positive_slow'], 0)}",
-                _percent(row["kernel_wrong_sign_claimed"], 0),
-                _percent(row["power"], 0),
+                percent(row["coverage"], 0),
+                f"{percent(row['false_positive_pure'], 0)} / {percent(row['false_positive_slow'], 0)}",
+                percent(row["kernel_wrong_sign_claimed"], 0),
+                percent(row["power"], 0),
             ]
             for row in rows
         ],

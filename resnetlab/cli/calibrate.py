@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from resnetlab.storage.store import Store
 
 
+class Part(StrEnum):
+    """What can be measured alone."""
+
+    STAGES = "stages"
+    LOOKS = "looks"
+
+
 EXAMPLE = "--repeats 1000 --sweeps 20 --out calibration"
 
 
@@ -24,28 +32,52 @@ def main(
     sweeps: Annotated[int, typer.Option(min=1, help="simulated sweeps per search strategy")] = 120,
     seed: Annotated[int, typer.Option(min=0, help="root seed")] = 0,
     out: Annotated[Path, typer.Option(help="output folder")] = Path("results/reference"),
+    only: Annotated[Part | None, typer.Option(help="measure and write this part alone")] = None,
 ) -> None:
     """Measure error rates on simulated sweeps: of the confirmed effects and, for comparison, of the usual analyses.
 
-    Writes calibration.json and calibration.md.
+    Writes calibration.json and calibration.md, and for looks at the confirm runs looks.json and looks.md.
     """
     with report_errors():
-        calibrate(repeats, sweeps, seed, out)
+        calibrate(repeats, sweeps, seed, out, only)
 
 
-def calibrate(repeats: int, sweeps: int, seed: int, out: Path) -> None:
-    """Measure the error rates, and write calibration.json and calibration.md.
+def calibrate(repeats: int, sweeps: int, seed: int, out: Path, only: Part | None = None) -> None:
+    """Measure the error rates, and write calibration.json and calibration.md, looks.json and looks.md.
 
     Args:
         repeats: simulated confirm stages per scenario.
         sweeps: simulated sweeps per search strategy.
         seed: root seed.
         out: folder to write to.
+        only: measure and write this part alone.
 
     Raises:
         BadRequest: nothing can be written in `out`.
     """
     out = writable_folder(out, "--out")
+    versions = {name: version(name) for name in ("numpy", "scipy", "pandas", "optuna")}
+    about = {"seed": seed, "versions": {"python": platform.python_version(), **versions}}
+    if only in (None, Part.STAGES):
+        _stages(repeats, sweeps, seed, out, about)
+    if only in (None, Part.LOOKS):
+        _looks(repeats, seed, out, about)
+
+
+def _looks(repeats: int, seed: int, out: Path, about: dict[str, Any]) -> None:
+    from resnetlab.calibration.looks import cases, measure_looks
+    from resnetlab.calibration.looks_table import write
+
+    rows: list[dict[str, Any]] = []
+    for case in cases():  # an hour: what is measured is written as it comes
+        rows.append(measure_looks(case, repeats, seed))
+        place = write(
+            out, {"about": "looks at simulated confirm stages; shares are fractions, bias points"} | about, rows
+        )
+    print(f"table: {place}")
+
+
+def _stages(repeats: int, sweeps: int, seed: int, out: Path, about: dict[str, Any]) -> None:
     from resnetlab.calibration.error_rates import measure, measure_claims, power_table, scenarios
     from resnetlab.calibration.sweeps import measure_sweeps
     from resnetlab.calibration.table import write
@@ -61,11 +93,9 @@ def calibrate(repeats: int, sweeps: int, seed: int, out: Path) -> None:
         sweeps,
         seed,
     )
-    versions = {name: version(name) for name in ("numpy", "scipy", "pandas", "optuna")}
     content = {
         "about": "error rates on simulated sweeps with planted truth; shares are fractions, bias and rmse points",
-        "seed": seed,
-        "versions": {"python": platform.python_version(), **versions},
+        **about,
         "confirm": confirm,
         "power": power,
         "claims": claims,
