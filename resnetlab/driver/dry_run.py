@@ -204,6 +204,13 @@ def confirm_stage(study: Study, left_out: str = "") -> Iterator[str]:
         f"confirm: {left_out}{plan.design}{good}, {arms} arms × {seeds} seeds = {arms * seeds} runs "
         f"of {' or '.join(map(str, budgets))} epochs: {confirm_epochs(study)} epochs"
     )
+    if plan.looks is not None:
+        what = "single arms stop" if plan.looks.stops == "arms" else "all stop"
+        of = f"{len(plan.looks.primaries)} of {len(plan.contrasts)} comparisons" if study.confirm.primaries else "them"
+        yield (
+            f"  at most: looks after each block from the second, {what} once {of} "
+            f"{'is' if of.startswith('1 ') else 'are'} settled"
+        )
     for line in plan.infeasible:
         yield f"  cannot be run: {line}"
     for name, why in plan.not_compared.items():

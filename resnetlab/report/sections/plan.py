@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from resnetlab.analysis.results import Results
+from resnetlab.planning.designs import contrast_name
+from resnetlab.planning.plan import Plan
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import level, settings
 from resnetlab.report.layout import FOLDED, Section, Table
@@ -37,6 +39,7 @@ def section(findings: Findings) -> Section:
         f"{found.design}, {len(found.arms)} arms on {found.seeds} seeds each, compared on "
         f"{found.metric.words}, family-wise error rate {found.alpha:g}, smallest effect of interest "
         f"{found.delta_text}. Code {found.code}{f', data {found.data_hash}' if found.data_hash else ''}.",
+        *_looked(found),
         *_replaced(results),
     ]
     rows = [
@@ -46,6 +49,22 @@ def section(findings: Findings) -> Section:
     columns = ["Arm", "Setting", "Moved along"]
     laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned", folded=len(rows) > FOLDED)
     return Section("plan", "The plan", text, [factors, laid])
+
+
+def _looked(plan: Plan) -> list[str]:
+    """When it looks at its runs, and what for."""
+    looks = plan.looks
+    if looks is None:
+        return []
+    names = ", ".join(contrast_name(*found) for found in looks.primaries)
+    stops = "an arm stops once its comparisons are settled" if looks.stops == "arms" else "all arms stop together"
+    again = "; the last block is set after the second, by the pooled spread of seeds" if looks.reestimate else ""
+    return [
+        f"It looks at its runs after {looks.after}, with O'Brien-Fleming spending of the error rate and Holm's "
+        f"adjustment, until all of these are settled: {names}; {stops}{again}. A comparison is not resolvable, and given up, "
+        f"where, from block {looks.futility_from} on, the conditional power of both an effect and equivalence is below "
+        f"{looks.futility:.0%}."
+    ]
 
 
 def _no_plan(results: Results) -> str:
