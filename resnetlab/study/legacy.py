@@ -51,6 +51,7 @@ LATER: Mapping[str, tuple[Any, ...]] = {
     "metric": ("",),
     "class_weights": ("none",),
     "sampling": ("shuffled",),
+    "around": ("incumbent",),
 }
 
 

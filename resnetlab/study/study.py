@@ -78,6 +78,9 @@ class ConfirmSettings(Frozen):
 
     seeds: int = Field(3, ge=1, le=1000, description="replicates of each arm")
     design: Literal["one-factor", "factorial", "fractional", "d-optimal", "arms", "none"] = "one-factor"
+    around: Literal["incumbent", "baseline"] = Field(
+        "incumbent", description="the setting that other arms change: the best explored one, or the baseline"
+    )
     pilot: int = Field(0, ge=0, le=1000, description="runs of the baseline before all else: how far seeds alone spread")
     arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
     factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
@@ -329,6 +332,8 @@ class Study(Frozen):
             raise ValueError("need factors (at least one), or arms (at least two)")
         if self.factors or len(self.arms) < 2 or self.confirm.design != "arms":
             raise ValueError("arms: need at least two, without factors, and confirm.design: arms")
+        if self.confirm.around != "incumbent":
+            raise ValueError(f"confirm.around: {self.confirm.around} is for factors; arms are held to the first")
         known = self.trial_type.factor_fields() | ARM_KEYS
         for name, changes in self.arms.items():
             if not NAME.fullmatch(name):
@@ -354,6 +359,8 @@ class Study(Frozen):
             raise ValueError(f"confirm.design: fractional takes 2 to 8 factors with levels, got {compared}")
         if self.confirm.design != "none" and not compared:
             raise ValueError("confirm: no factor has levels to compare; give one levels, or set confirm.design: none")
+        if self.confirm.around == "baseline" and self.confirm.design == "none":
+            raise ValueError("confirm.around: baseline needs a design, got design: none")
         if self.confirm.arms is not None and self.confirm.design != "d-optimal":
             raise ValueError(f"confirm.arms: only design: d-optimal takes it, got design: {self.confirm.design}")
 

@@ -17,7 +17,7 @@ from scipy import stats
 from resnetlab.analysis.confirm.collapse import Answer, Runs, Sides, taken_back
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, contrast, holm, verdicts
-from resnetlab.analysis.confirm.estimands import Estimands, estimands
+from resnetlab.analysis.confirm.estimands import Estimand, Estimands, estimands
 from resnetlab.analysis.intervals import t_interval
 from resnetlab.planning.plan import Layout
 from resnetlab.storage.schema import schema
@@ -288,11 +288,12 @@ def _why_not(plan: Layout, found: Analysis, i: int, used: np.ndarray) -> str:
     if np.isnan(found.estimates.estimate[0, i]):
         laid = {arm.name for arm in plan.arms}
         named = plan.design == "arms"  # whose arms are all laid, under names of their own
-        if not named and item.kind == "swap" and f"{item.factor}={item.level}" not in laid:
-            reasons = [line for line in plan.infeasible if line.startswith(f"{item.factor}={item.level}: ")]
-            return f"cannot be run: {reasons[0]}" if reasons else "the plan has no arm with this level"
-        if not named and "incumbent" not in laid:
-            return "the incumbent itself cannot be run: " + ", ".join(plan.infeasible)
+        absent = [] if named or item.kind != "swap" else _not_laid(plan, item, laid)
+        if absent:
+            reasons = [line for arm in absent for line in plan.infeasible if line.startswith(f"{arm}: ")]
+            return f"cannot be run: {reasons[0]}" if reasons else f"the plan has no arm {absent[0]}"
+        if not named and plan.around not in laid:
+            return f"the {plan.around} itself cannot be run: " + ", ".join(plan.infeasible)
         without = [plan.arms[row].name for row in used if n[row] == 0]
         if without:
             return f"no run of {' and of '.join(without[:3])} gave a value, {NEEDS_ONE}"
@@ -300,6 +301,13 @@ def _why_not(plan: Layout, found: Analysis, i: int, used: np.ndarray) -> str:
     if n[used].max() < 2 or (item.kind == "swap" and n[used].min() < 2):
         return "an arm with a single run has no measure of seed-to-seed spread, so no interval (needs 2 seeds or more)"
     return "the runs of an arm agree to the last digit, which leaves no measure of spread"
+
+
+def _not_laid(plan: Layout, item: Estimand, laid: set[str]) -> list[str]:
+    """The arms of a swap, other than the centre, that the plan does not have."""
+    centre = level_text(plan.incumbent[item.factor])
+    needed = [f"{item.factor}={side}" for side in (item.level, item.reference) if side != centre]
+    return [name for name in needed if name not in laid]
 
 
 def _assumptions(found: Analysis, plan: Layout) -> list[str]:
@@ -347,7 +355,7 @@ def _method(plan: Layout, kind: str) -> str:
 
 def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:
     factor, _, level = name.partition("=")
-    reference = plan.incumbent.get(factor)
+    reference = plan.references.get(factor, plan.incumbent.get(factor))
     return {
         "name": name,
         "factor": factor,
