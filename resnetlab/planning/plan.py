@@ -48,6 +48,8 @@ class Layout(Frozen):
     arms: list[PlannedArm]
     infeasible: list[str] = Field(default_factory=list)  # arm: why it cannot be run
     seeds: int
+    images: Literal["these", "new"] = "these"  # what verdicts are about; older plans know only their test images
+    splits: Literal["fixed", "per-block"] = "fixed"
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, as people read the metric: points where it is a fraction
     metric: Metric = METRICS["test_accuracy"]
@@ -109,7 +111,7 @@ class Layout(Frozen):
 
 
 # Fields of a plan that are not asked for or run.
-EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented")
+EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented", "images")
 
 
 class Plan(Layout):
@@ -175,10 +177,11 @@ class Plan(Layout):
         """
         for block in range(self.seeds):
             seed = stream(study.seed, "confirm", self.seeds_from, block)
+            split = stream(study.seed, "split", self.seeds_from, block) if self.splits == "per-block" else None
             for row, arm in enumerate(self.arms):
                 try:
-                    named = study.arms and study.arm_config(arm.name, seed=seed)
-                    config = named or study.config(arm.values, seed=seed)
+                    named = study.arms and study.arm_config(arm.name, seed=seed, split=split)
+                    config = named or study.config(arm.values, seed=seed, split=split)
                 except ValidationError as error:
                     raise FolderRefused(
                         f"plan {self.plan_hash}: arm {arm.name} cannot be run: {first_problem(error, study.trial_type)}"
@@ -265,7 +268,10 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if study.confirmed != METRICS["test_accuracy"]:
         known["metric"] = study.confirmed
+    if study.confirm.splits != "fixed":
+        known["splits"] = study.confirm.splits
     return known | {
+        "images": study.confirm.images,
         "version": 2,
         "study": study.name,
         "study_hash": study.study_hash,

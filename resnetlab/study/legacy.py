@@ -52,6 +52,8 @@ LATER: Mapping[str, tuple[Any, ...]] = {
     "class_weights": ("none",),
     "sampling": ("shuffled",),
     "around": ("incumbent",),
+    "images": ("new",),
+    "splits": ("fixed",),
 }
 
 

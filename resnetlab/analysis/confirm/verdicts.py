@@ -134,7 +134,8 @@ def _judge_all(
         return []
     runs = runs or ConfirmRuns.of(plan, confirm)
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
-    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
+    images = runs.image_term(asked)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect, None, images, plan.images)
     family = len(plan.asked["hypotheses"])
     verdicts, supported, refuted = decide(found.estimates, compared, plan.alpha, family, plan.metric.scale)
     confidence = 1 - 2 * plan.alpha
@@ -197,10 +198,11 @@ def _turns(
     plan: Plan, runs: ConfirmRuns, asked: Estimands, declared: Sequence[Hypothesis], family: int, sides: Sequence[Sides]
 ) -> np.ndarray:
     """Which verdicts on hypotheses turn on runs that collapsed."""
+    images = runs.image_term(asked)
     above = np.array([found.relation == "above" for found in declared])
 
     def answer(values: np.ndarray) -> Answer:
-        estimates = analyse(asked, values, plan.alpha, plan.least_effect).estimates
+        estimates = analyse(asked, values, plan.alpha, plan.least_effect, None, images, plan.images).estimates
         verdict, _, _ = decide(estimates, declared, plan.alpha, family, plan.metric.scale)
         sign = np.select([verdict == SUPPORTED, verdict == REFUTED], [1, -1], 0)
         return Answer(verdict, estimates.estimate, above & (sign * estimates.estimate > 0))
@@ -213,7 +215,8 @@ def _turns(
 def _interactions(plan: Plan, runs: ConfirmRuns) -> Mapping[frozenset[str], str]:
     """The two-factor interactions that the plan's own analysis finds, by their factors."""
     asked = estimands(plan)
-    found = analyse_runs(asked, runs.in_repeats, sides_of(plan, asked), plan.alpha, plan.least_effect)
+    images, sides = runs.image_term(asked), sides_of(plan, asked)
+    found = analyse_runs(asked, runs.in_repeats, sides, plan.alpha, plan.least_effect, images, plan.images)
     which = [i for i in asked.of_kind("interaction") if found.verdict[0, i] == "effect"]
     return {asked.items[i].pair: asked.items[i].factor for i in which}
 
