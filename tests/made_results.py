@@ -120,7 +120,7 @@ class _Made:
         for design_row, block, arm, config in plan.trials(self.study):
             row = self._trial(arm.values, seed=config.seed, config=config)
             row |= {"arm": arm.name, "plan_hash": plan.plan_hash, "design_row": design_row, "seed_block": block}
-            lost = Status.DIVERGED if self.faults and (design_row, block) == (2, 1) else None
+            lost = Status.DIVERGED if self.faults and (design_row, block) == (4, 1) else None
             self._run(row, arm.values, Phase.CONFIRM, None, lost, [])
             if lost is None:
                 accuracy = self._test(row["trial_id"], row["val_accuracy"], classes, images)

@@ -116,7 +116,7 @@ def test_another_schema_version_is_refused(tmp_path):
     table = schema("epochs").empty_table()
     old = {**table.schema.metadata, b"resnetlab.version": b"0"}
     pq.write_table(table.replace_schema_metadata(old), tmp_path / "epochs.parquet")
-    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 2 to 3\)"):
+    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 2 to 4\)"):
         read_table(ResultsFolder.at(tmp_path), "epochs")
 
 

@@ -189,7 +189,7 @@ def explore_epochs(study: Study) -> tuple[int, int]:
 
 
 def confirm_stage(study: Study, left_out: str = "") -> Iterator[str]:
-    """The design around the baseline, because the incumbent is not known yet, and what it cannot run or compare.
+    """The design around the baseline, the incumbent's not being known yet, and what it cannot run or compare.
 
     left_out: said first, where this is not what would be run.
     """
@@ -200,8 +200,9 @@ def confirm_stage(study: Study, left_out: str = "") -> Iterator[str]:
     arms, seeds = len(plan.arms), plan.seeds
     budgets = sorted({config.epochs for config in _configs(study, plan)})
     good = "" if plan.efficiency is None else f", D-efficiency {plan.efficiency:.0%}"
+    around = ", around the baseline" if plan.around == "baseline" else ""
     yield (
-        f"confirm: {left_out}{plan.design}{good}, {arms} arms × {seeds} seeds = {arms * seeds} runs "
+        f"confirm: {left_out}{plan.design}{around}{good}, {arms} arms × {seeds} seeds = {arms * seeds} runs "
         f"of {' or '.join(map(str, budgets))} epochs: {confirm_epochs(study)} epochs"
     )
     if plan.looks is not None:

@@ -60,6 +60,18 @@ def check_sizes(study: Study, datasets: Mapping[str, Dataset]) -> None:
             )
 
 
+def check_splits(study: Study, datasets: Mapping[str, Dataset]) -> None:
+    """BadRequest for splits that are to be drawn for each block where a dataset prescribes its test images."""
+    if study.confirm.splits == "fixed":
+        return
+    for name, config in starts(study).items():
+        if "test" in datasets[data_key(config)].prescribed:
+            raise BadRequest(
+                f"confirm.splits: per-block, but {config.data.name}{f' (arm {name})' if name else ''} prescribes its "
+                "test images (allowed: fixed)"
+            )
+
+
 def _values(study: Study, name: str) -> list[Any]:
     """The levels and bounds of a factor; none where the setting is not a factor."""
     branches = study.space[name].branches if name in study.space.names else ()

@@ -175,6 +175,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     wanted = {data_key(config): config.data for config in configs}
     datasets = {key: prepare(data, cache, whole=not dry) for key, data in wanted.items()}
     request.check_sizes(study, datasets)
+    request.check_splits(study, datasets)
     content = compared(folder, study, datasets)
     initial_weights.check(study, datasets, weights, folder)
     if study.own.parts and not study.experiment:

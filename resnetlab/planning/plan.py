@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from statistics import stdev
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from resnetlab.errors import FolderRefused, TrialsFailed
-from resnetlab.planning import designs
+from resnetlab.planning import designs, orientation
 from resnetlab.planning.looks import Looks, looks_of
+from resnetlab.planning.orientation import Swap
 from resnetlab.study import Study, legacy
 from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.metrics import METRICS, Metric
@@ -39,13 +40,17 @@ class Layout(Frozen):
     A `Plan` is the layout of a study; runs that were made elsewhere have one of their own (`analysis.foreign`).
     """
 
-    incumbent: dict[str, Any]
+    incumbent: dict[str, Any]  # the centre of the design: the best explored setting, or the baseline (`around`)
+    around: Literal["incumbent", "baseline"] = "incumbent"
     design: str
     compared: dict[str, list[Any]]  # factor: alternative levels that arms were laid out for
+    oriented: list[Swap] | None = None  # the comparisons of two levels; None: each alternative against the centre's
     not_compared: dict[str, str] = Field(default_factory=dict)  # factor, or factor=level: why
     arms: list[PlannedArm]
     infeasible: list[str] = Field(default_factory=list)  # arm: why it cannot be run
     seeds: int
+    images: Literal["these", "new"] = "these"  # what verdicts are about; older plans know only their test images
+    splits: Literal["fixed", "per-block"] = "fixed"
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, as people read the metric: points where it is a fraction
     metric: Metric = METRICS["test_accuracy"]
@@ -61,7 +66,25 @@ class Layout(Frozen):
         for name in self.compared:
             if name not in self.incumbent:
                 raise ValueError(f"compared: {name} has no level in the incumbent")
+        for swap in self.oriented or ():
+            for level in (swap.level, swap.reference):
+                there = [self.incumbent.get(swap.factor), *self.compared.get(swap.factor, [])]
+                if swap.factor not in self.compared or level not in there:
+                    raise ValueError(f"oriented: {swap.factor}={level} is not among the levels compared")
         return self
+
+    @property
+    def swaps(self) -> list[Swap]:
+        """Every comparison of two levels of a factor, as it is oriented."""
+        if self.oriented is not None:
+            return self.oriented
+        return orientation.around(self.incumbent, self.compared)
+
+    @property
+    def references(self) -> dict[str, Any]:
+        """The level of each factor that most of its comparisons have for reference."""
+        sides = {name: [x.reference for x in self.swaps if x.factor == name] for name in self.compared}
+        return {name: max(found, key=found.count) if found else self.incumbent[name] for name, found in sides.items()}
 
     @property
     def plan_hash(self) -> str:
@@ -90,7 +113,7 @@ class Layout(Frozen):
 
 
 # Fields of a plan that are not asked for or run.
-EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing")
+EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented", "images")
 
 
 class Plan(Layout):
@@ -142,9 +165,12 @@ class Plan(Layout):
 
     @property
     def seeds_from(self) -> str:
-        """What the seeds are drawn from: what is run and compared, so that another plan has other seeds, and the same
-        study the same ones with other code and on other machines."""
-        return digest(legacy.seeding(legacy.recorded(self.content(), legacy.PLAN), EVIDENCE))[:16]
+        """What the seeds are drawn from: what is run and compared (whichever way round), so that another plan has other
+        seeds, and the same study the same ones with other code and on other machines."""
+        content = self.content()
+        if self.oriented is not None:
+            content["contrasts"] = _contrasts(self.design, orientation.around(self.incumbent, self.compared))
+        return digest(legacy.seeding(legacy.recorded(content, legacy.PLAN), EVIDENCE))[:16]
 
     def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, RunConfig]]:
         """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced.
@@ -153,10 +179,11 @@ class Plan(Layout):
         """
         for block in range(self.seeds):
             seed = stream(study.seed, "confirm", self.seeds_from, block)
+            split = stream(study.seed, "split", self.seeds_from, block) if self.splits == "per-block" else None
             for row, arm in enumerate(self.arms):
                 try:
-                    named = study.arms and study.arm_config(arm.name, seed=seed)
-                    config = named or study.config(arm.values, seed=seed)
+                    named = study.arms and study.arm_config(arm.name, seed=seed, split=split)
+                    config = named or study.config(arm.values, seed=seed, split=split)
                 except ValidationError as error:
                     raise FolderRefused(
                         f"plan {self.plan_hash}: arm {arm.name} cannot be run: {first_problem(error, study.trial_type)}"
@@ -179,25 +206,18 @@ def make_plan(
     code: str,
     guessing: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Choose the incumbent among the full-budget explore trials and lay the design around it.
+    """Choose the incumbent among the full-budget explore trials and lay the design around it, or around the baseline.
 
     `trials` are rows of the trials table. The choice uses the metric that was searched for only. guessing: as the plan
     has it. TrialsFailed where no trial reached the full budget.
     """
     trials = list(trials)
-    searched = study.searched
     known = _pilot(study, trials) | {"guessing": dict(guessing or {})}
     if study.arms:
         return _of_arms(study, data_hash, code, known)
     rows = [row for row in trials if row["phase"] in (Phase.EXPLORE, Phase.AUDIT)]
-    finished = [row for row in rows if row["status"] == Status.COMPLETE]
-    if not finished:
-        raise TrialsFailed(
-            f"{study.name}: none of {len(rows)} explore trials reached the full budget of {study.search.epochs} "
-            "epochs, so there is nothing to confirm; the reasons are in trials.parquet, column `reason`"
-        )
-    best = max(finished, key=lambda row: (searched.sign * row[searched.name], -row["number"]))
-    incumbent = study.space.active({name: best[name] for name in study.space.names if best[name] is not None})
+    centre, finished = _centre(study, rows)
+    incumbent = centre["incumbent"]
     kind, alternatives, not_compared = _alternatives(study, incumbent, finished, study.confirm.design)
     found = known
     try:
@@ -212,20 +232,39 @@ def make_plan(
         kind, alternatives, not_compared = _alternatives(study, incumbent, finished, "one-factor")
         not_compared[crossed] = f"{error}: one factor at a time instead"
         arms, infeasible = _arms(study, kind, incumbent, alternatives, rows)
+    swaps = orientation.as_written(study, incumbent, alternatives)
     return Plan(
         **_of_study(study, data_hash, code),
-        incumbent=incumbent,
-        chosen_trial=best["trial_id"],
-        chosen_val_accuracy=best[searched.name],
+        **centre,
         design=kind,
         compared=alternatives,
+        oriented=swaps,
         not_compared=not_compared,
         arms=arms,
-        contrasts=_contrasts(kind, incumbent, alternatives),
+        contrasts=_contrasts(kind, swaps),
         infeasible=infeasible,
-        **looks_of(study, kind, _swaps(incumbent, alternatives)),
+        **looks_of(study, kind, _triples(swaps)),
         **found,
     )
+
+
+def _centre(study: Study, rows: list[Mapping[str, Any]]) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+    """The fields of a plan that say what its design is laid around, and the explore trials, in `rows`, at the full
+    budget, from which it is chosen: none where it is the baseline, whose design does not depend on the search."""
+    if study.confirm.around == "baseline":
+        values = study.baseline_values()
+        return {"incumbent": values, "around": "baseline", "chosen_trial": "", "chosen_val_accuracy": 0.0}, []
+    searched = study.searched
+    finished = [row for row in rows if row["status"] == Status.COMPLETE]
+    if not finished:
+        raise TrialsFailed(
+            f"{study.name}: none of {len(rows)} explore trials reached the full budget of {study.search.epochs} "
+            "epochs, so there is nothing to confirm; the reasons are in trials.parquet, column `reason`"
+        )
+    best = max(finished, key=lambda row: (searched.sign * row[searched.name], -row["number"]))
+    values = study.space.active({name: best[name] for name in study.space.names if best[name] is not None})
+    chosen = {"chosen_trial": best["trial_id"], "chosen_val_accuracy": best[searched.name]}
+    return {"incumbent": values} | chosen, finished
 
 
 def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
@@ -233,7 +272,10 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if study.confirmed != METRICS["test_accuracy"]:
         known["metric"] = study.confirmed
+    if study.confirm.splits != "fixed":
+        known["splits"] = study.confirm.splits
     return known | {
+        "images": "these" if study.confirm.looks != "none" else study.confirm.images,
         "version": 2,
         "study": study.name,
         "study_hash": study.study_hash,
@@ -283,14 +325,13 @@ def _of_arms(study: Study, data_hash: str, code: str, known: Mapping[str, Any]) 
     )
 
 
-def _swaps(incumbent: Mapping[str, Any], alternatives: Mapping[str, list[Any]]) -> list[tuple[str, Any, Any]]:
-    """Each alternative level with the incumbent's: (factor, level, reference)."""
-    return [(factor, level, incumbent[factor]) for factor, levels in alternatives.items() for level in levels]
+def _triples(oriented: Iterable[Swap]) -> list[tuple[str, Any, Any]]:
+    return [(found.factor, found.level, found.reference) for found in oriented]
 
 
-def _contrasts(kind: str, incumbent: Mapping[str, Any], alternatives: Mapping[str, list[Any]]) -> list[str]:
-    """Each alternative level against the incumbent's, and in a cube each pair of these."""
-    swaps = _swaps(incumbent, alternatives)
+def _contrasts(kind: str, oriented: Iterable[Swap]) -> list[str]:
+    """The names of the comparisons of two levels, and in a cube of each pair of these."""
+    swaps = _triples(oriented)
     names = [designs.contrast_name(*swap) for swap in swaps]
     if kind in ("factorial", "fractional"):
         pairs = combinations(swaps, 2)
@@ -451,7 +492,8 @@ def _companions(
             value = best[factor.name] if best is not None else _middle(branch)
             companions[factor.name] = value
         values[factor.name] = value
-    return PlannedArm(name=arm.name, values=values, changed=dict(arm.changed), companions=companions)
+    name = arm.name if arm.changed else study.confirm.around
+    return PlannedArm(name=name, values=values, changed=dict(arm.changed), companions=companions)
 
 
 def _matches(row: Mapping[str, Any], levels: Mapping[str, Any], name: str, branch: Any) -> bool:

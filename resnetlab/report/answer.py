@@ -193,7 +193,7 @@ def _asked(free: Sequence[bool]) -> str:
 
 
 def _best(findings: Findings) -> str:
-    """The incumbent on fresh seeds, or, marked as optimistic, the best that exploration saw."""
+    """The design's centre on fresh seeds, or, marked as optimistic, the best that exploration saw."""
     results, metric = findings.results, findings.metric
     if results.plan is not None and results.plan.design == "arms":
         arms = findings.performance.dropna(subset="mean")
@@ -210,7 +210,7 @@ def _best(findings: Findings) -> str:
             sure = f"95% interval {span(low, high, metric)}, " if n > 1 else "no interval from one run, "
             of = "" if metric.short == "accuracy" else f" {metric.short}"
             seeds = plural(n, "fresh seed")
-            return f"The incumbent reaches {shown(mean, metric)}{of} on the test split ({sure}n = {seeds})."
+            return f"The {results.plan.around} reaches {shown(mean, metric)}{of} on the test split ({sure}n = {seeds})."
     full = full_budget(results.explore)
     if full.empty:
         return "No explore trial reached the full budget, so none can be called best."
@@ -226,9 +226,9 @@ def _best(findings: Findings) -> str:
 
 
 def tested(findings: Findings) -> tuple[float, float, float, int]:
-    """The incumbent's metric on fresh seeds: mean, 95% interval, runs. Collapsed runs are not in it."""
+    """The metric of the design's centre on fresh seeds: mean, 95% interval, runs."""
     arms = findings.performance
-    mine = arms[arms["arm"] == "incumbent"]
+    mine = arms[arms["arm"] == findings.results.planned.around]
     if mine.empty:
         return float("nan"), float("nan"), float("nan"), 0
     row = mine.iloc[0]
@@ -236,6 +236,6 @@ def tested(findings: Findings) -> tuple[float, float, float, int]:
 
 
 def incumbent_runs(results: Results) -> pd.DataFrame:
-    """The full-budget confirm runs of the incumbent."""
+    """The full-budget confirm runs of the design's centre."""
     confirm = results.confirm
-    return full_budget(confirm[confirm["arm"] == "incumbent"])
+    return full_budget(confirm[confirm["arm"] == results.planned.around])

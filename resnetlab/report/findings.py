@@ -49,7 +49,8 @@ class Findings:
     @cached_property
     def runs(self) -> ConfirmRuns:
         """The plan's confirm runs; ValueError where the folder has no plan."""
-        return ConfirmRuns.of(self.results.planned, self.results.confirm)
+        results = self.results
+        return ConfirmRuns.of(results.planned, results.confirm, results.predictions)
 
     @cached_property
     def looks(self) -> looks_taken.Taken | None:

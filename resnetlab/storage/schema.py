@@ -17,7 +17,7 @@ from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 OLDEST = 2  # that is read
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -126,14 +126,21 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field("reference", _TEXT, "the level it is compared with"),
         _field("estimand", _TEXT, "what is estimated: a swap at the incumbent, an average over the cube, …"),
         _field("estimate", _FLOAT, "difference of mean test accuracy", "fraction"),
-        _field("low", _FLOAT, "lower end of the 95% interval", "fraction"),
-        _field("high", _FLOAT, "upper end of the 95% interval", "fraction"),
-        _field("standard_error", _FLOAT, "of the estimate", "fraction"),
+        _field("low", _FLOAT, "lower end of the 95% interval that the verdict rests on", "fraction"),
+        _field("high", _FLOAT, "upper end of it", "fraction"),
+        _field("standard_error", _FLOAT, "of the estimate, as the verdict takes it", "fraction"),
         _field("df", _FLOAT, "degrees of freedom"),
         _field("n", _INT, "runs with the level", "runs"),
         _field("n_reference", _INT, "runs with the reference", "runs"),
         _field("p", _FLOAT, "two-sided, of no difference"),
         _field("p_adjusted", _FLOAT, "Holm over the family"),
+        _field("low_adjusted", _FLOAT, "lower end of the interval at 1 - α / comparisons of the family", "fraction"),
+        _field("high_adjusted", _FLOAT, "upper end of it", "fraction"),
+        _field("verdict_on", _TEXT, "these images or new images: what the verdict and its interval are about"),
+        _field("low_these", _FLOAT, "lower end of the 95% interval on these test images", "fraction"),
+        _field("high_these", _FLOAT, "upper end of it", "fraction"),
+        _field("low_new", _FLOAT, "lower end of the 95% interval on new images; null where not known", "fraction"),
+        _field("high_new", _FLOAT, "upper end of it", "fraction"),
         _field("verdict", _TEXT, "effect, equivalent or inconclusive; not estimable where runs are missing"),
         _field("note", _TEXT, "what a reader must know"),
         _field("method", _TEXT, "estimator and interval"),
@@ -211,6 +218,14 @@ def effects_schema(metric: str, unit: str) -> pa.Schema:
     return pa.schema(fields, metadata=schema("effects").metadata)
 
 
+def _with_intervals(found: pa.Table) -> pa.Table:
+    """An effects table of before version 4, whose one interval is on its own test images."""
+    for field in _TABLES["effects"]:
+        if field.name not in found.column_names:
+            found = found.append_column(field, pa.nulls(len(found), field.type))
+    return found
+
+
 def _factor(name: str, own: str | None) -> pa.Field:
     meaning = f"factor {name}; null where inactive"
     if own is None:
@@ -277,8 +292,10 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
         raise FolderRefused(f"{place}: not a resnetlab table of {table}" + (f", but of {kind}" if kind else ""))
     if not version.isdigit() or not OLDEST <= int(version) <= SCHEMA_VERSION:
         raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {OLDEST} to {SCHEMA_VERSION})")
-    if table == "trials" and int(version) < SCHEMA_VERSION:
+    if table == "trials" and int(version) < 3:
         found = legacy.table(found)
+    if table == "effects" and int(version) < 4:
+        found = _with_intervals(found)
     wanted = like(table, found.schema)
     if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")

@@ -51,6 +51,9 @@ LATER: Mapping[str, tuple[Any, ...]] = {
     "metric": ("",),
     "class_weights": ("none",),
     "sampling": ("shuffled",),
+    "around": ("incumbent",),
+    "images": ("new",),
+    "splits": ("fixed",),
 }
 
 

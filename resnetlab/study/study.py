@@ -83,6 +83,15 @@ class ConfirmSettings(Frozen):
 
     seeds: int = Field(3, ge=1, le=1000, description="replicates of each arm")
     design: Literal["one-factor", "factorial", "fractional", "d-optimal", "arms", "none"] = "one-factor"
+    around: Literal["incumbent", "baseline"] = Field(
+        "incumbent", description="the setting that other arms change: the best explored one, or the baseline"
+    )
+    images: Literal["new", "these"] = Field(
+        "new", description="what verdicts are about: new images of the same kind, or those of this study, as with looks"
+    )
+    splits: Literal["fixed", "per-block"] = Field(
+        "fixed", description="one split for all runs, or one drawn again with each block of seeds"
+    )
     pilot: int = Field(0, ge=0, le=1000, description="runs of the baseline before all else: how far seeds alone spread")
     arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
     factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
@@ -116,6 +125,8 @@ class ConfirmSettings(Frozen):
                 if getattr(self, name):
                     raise ValueError(f"{name}: is for looks (allowed: with looks: blocks)")
             return self
+        if self.images == "new" and "images" in self.model_fields_set:
+            raise ValueError("images: new, but looks decide about the test images of the study (allowed: these)")
         if self.design == "none":
             raise ValueError("looks: blocks, but nothing is confirmed (allowed with design: none: looks: none)")
         if not MIN_LOOKED <= self.seeds <= MAX_LOOKED:
@@ -300,6 +311,8 @@ class Study(Frozen):
             raise ValueError(f"search.second_objective: {self.search.second_objective} {only} (allowed: train_seconds)")
         if self.resources.gpus == "auto" or self.resources.compile:
             raise ValueError("resources: gpus: auto and compile: true are for the built-in experiment")
+        if self.confirm.splits != "fixed":
+            raise ValueError(f"confirm.splits: {self.confirm.splits} {only} (allowed: fixed)")
         for name in self.numbers:
             if not name.isidentifier() or name in RESERVED or name in self.columns:
                 raise ValueError(f"metrics: {name!r} is taken, or no name (allowed: letters, digits and _)")
@@ -373,6 +386,8 @@ class Study(Frozen):
             raise ValueError("need factors (at least one), or arms (at least two)")
         if self.factors or len(self.arms) < 2 or self.confirm.design != "arms":
             raise ValueError("arms: need at least two, without factors, and confirm.design: arms")
+        if self.confirm.around != "incumbent":
+            raise ValueError(f"confirm.around: {self.confirm.around} is for factors; arms are held to the first")
         known = self.trial_type.factor_fields() | ARM_KEYS
         for name, changes in self.arms.items():
             if not NAME.fullmatch(name):
@@ -401,6 +416,8 @@ class Study(Frozen):
         if self.confirm.design != "none" and not compared:
             raise ValueError("confirm: no factor has levels to compare; give one levels, or set confirm.design: none")
         self._check_primaries(self.compared_factors())
+        if self.confirm.around == "baseline" and self.confirm.design == "none":
+            raise ValueError("confirm.around: baseline needs a design, got design: none")
         if self.confirm.arms is not None and self.confirm.design != "d-optimal":
             raise ValueError(f"confirm.arms: only design: d-optimal takes it, got design: {self.confirm.design}")
 
@@ -505,9 +522,13 @@ class Study(Frozen):
         values = {name: getattr(config, name) for name in self.space.names}
         return self.space.active(values)
 
-    def config(self, values: Mapping[str, Any], *, seed: int) -> RunConfig:
-        """The full config of a trial at `values`; ValidationError where the combination is infeasible."""
-        return self._from_file(self.trial_type.model_validate(self._common(seed) | self.baseline | dict(values)))
+    def config(self, values: Mapping[str, Any], *, seed: int, split: int | None = None) -> RunConfig:
+        """The full config of a trial at `values`; ValidationError where the combination is infeasible.
+
+        split: the seed of its splits, by default those of the study.
+        """
+        common = self._common(seed, split)
+        return self._from_file(self.trial_type.model_validate(common | self.baseline | dict(values)))
 
     def _from_file(self, config: RunConfig) -> RunConfig:
         """With the file that was given in place of the weights' name: what a trial starts from is part of its id."""
@@ -515,18 +536,18 @@ class Study(Frozen):
             return config
         return self.trial_type.model_validate(config.model_dump() | {"weights": self.given_weights[config.weights]})
 
-    def arm_config(self, name: str, *, seed: int) -> RunConfig:
+    def arm_config(self, name: str, *, seed: int, split: int | None = None) -> RunConfig:
         """The full config of a named arm; one with a `source` starts from what that arm's run with this seed learned.
 
-        `data` changes the dataset's settings, `epochs` the budget.
+        split: as of `config`. `data` changes the dataset's settings, `epochs` the budget.
         """
         changes = dict(self.arms[name])
         if "data" in changes and self.dataset is not None:
             changes["data"] = self.dataset.model_dump(exclude_unset=True) | changes["data"]
         source = changes.pop("source", None)
         if source is not None:
-            changes["weights"] = f"trial:{self.arm_config(source, seed=seed).trial_id}"
-        return self._from_file(self.trial_type.model_validate(self._common(seed) | self.baseline | changes))
+            changes["weights"] = f"trial:{self.arm_config(source, seed=seed, split=split).trial_id}"
+        return self._from_file(self.trial_type.model_validate(self._common(seed, split) | self.baseline | changes))
 
     def baseline_config(self, seed: int) -> RunConfig:
         """The full config of the baseline; of named arms the first that starts from no other."""
@@ -542,8 +563,9 @@ class Study(Frozen):
             data = f"{config.data.name} {config.data.label}" if config.data.label else config.data.name
         return data if config.epochs == self.search.epochs else f"{data}, {config.epochs} epochs"
 
-    def _common(self, seed: int) -> dict[str, Any]:
-        common = {"epochs": self.search.epochs, "seed": seed, "split_seed": stream(self.seed, "split")}
+    def _common(self, seed: int, split: int | None = None) -> dict[str, Any]:
+        split = stream(self.seed, "split") if split is None else split
+        common = {"epochs": self.search.epochs, "seed": seed, "split_seed": split}
         if self.experiment:
             return common
         return common | {"data": self.dataset, "precision": self.precision, "deterministic": self.deterministic}

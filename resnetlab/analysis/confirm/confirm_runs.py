@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from resnetlab.analysis.confirm.collapse import Runs
+from resnetlab.analysis.confirm.estimands import Estimands
+from resnetlab.analysis.confirm.images import ImageScores, ImageTerm, from_predictions, together
 from resnetlab.errors import BadData
 from resnetlab.planning.plan import Layout, Plan
 from resnetlab.study.records import Phase, Status
@@ -31,6 +34,12 @@ class ConfirmRuns:
     values: np.ndarray
     state: np.ndarray
     notes: tuple[str, ...] = ()
+    images: tuple[ImageScores, ...] = ()  # what the runs scored on each test image, where that is known
+
+    def image_term(self, asked: Estimands) -> ImageTerm:
+        """The part of the choice of test images in the variance of each question, as of the runs that have a value."""
+        there = ~np.isnan(self.values)
+        return together(self.images, asked.weights(there.any(-1)), there)
 
     @property
     def untrained(self) -> np.ndarray:
@@ -53,9 +62,17 @@ class ConfirmRuns:
         return not (self.state == UNFINISHED).any()
 
     @classmethod
-    def of(cls, plan: Plan, confirm: pd.DataFrame) -> ConfirmRuns:
+    def of(
+        cls,
+        plan: Plan,
+        confirm: pd.DataFrame,
+        predictions: pd.DataFrame | None = None,
+        groups: Mapping[int, int] | None = None,
+    ) -> ConfirmRuns:
         """Lay out the rows of `confirm` (columns of the trials table) that belong to `plan`.
 
+        predictions: rows of that table, from which errors on new images are known. groups: what each test image, by
+        number, belongs to, where images of one group (a person, a font) are alike.
         Rows of other plans and phases are not used, and counted in a note. BadData where rows contradict the plan:
         a row or block that it does not have, two results for one run, unequal budgets or other data.
         """
@@ -74,7 +91,13 @@ class ConfirmRuns:
             if state[place] != UNFINISHED and Status(row["status"]).ended:
                 raise BadData(f"{_name(plan, place)}: two results for one run")
             state[place], values[place] = _read(plan, row, place, state[place])
-        found = cls(plan, values, state, _others(plan, confirm, ours))
+        images: list[ImageScores] = []
+        if predictions is not None and "trial_id" in ours.columns:
+            kept = ours[ours["status"] == Status.COMPLETE]
+            at = zip(kept["design_row"].astype(int), kept["seed_block"].astype(int), strict=True)
+            places = dict(zip(kept["trial_id"], at, strict=True))
+            images = from_predictions(places, shape, predictions, plan.metric.name, groups)
+        found = cls(plan, values, state, _others(plan, confirm, ours), tuple(images))
         return found if plan.looks is None else found._asked_for()
 
     def _asked_for(self) -> ConfirmRuns:

@@ -51,6 +51,12 @@ class Estimates:
         """Two-sided p of no difference."""
         return np.asarray(2 * stats.t.sf(np.abs(self.estimate) / self.standard_error, self.df))
 
+    def else_(self, other: Estimates) -> Estimates:
+        """These, and `other` where the error of these is not known."""
+        known = ~np.isnan(self.standard_error)
+        error, df = np.where(known, self.standard_error, other.standard_error), np.where(known, self.df, other.df)
+        return Estimates(self.estimate, error, df)
+
     def interval(self, confidence: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
         """Low and high ends of the two-sided t interval."""
         low, high = t_interval(self.estimate, self.standard_error, self.df, confidence)

@@ -17,8 +17,8 @@ from scipy import stats
 from resnetlab.analysis.confirm.collapse import Answer, Runs, Sides, taken_back
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, contrast, holm, verdicts
-from resnetlab.analysis.confirm.estimands import Estimands, estimands
-from resnetlab.analysis.intervals import t_interval
+from resnetlab.analysis.confirm.estimands import Estimand, Estimands, estimands
+from resnetlab.analysis.confirm.images import UNKNOWN, ImageTerm, together
 from resnetlab.planning.plan import Layout
 from resnetlab.storage.schema import schema
 from resnetlab.wording import level_text, plural
@@ -32,13 +32,16 @@ NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all 
 class Analysis:
     """Every question of a design answered in every repeat; all arrays (repeats, questions), on the runs' scale.
 
-    shown: a main effect gives way to its simple effects where an interaction of its factor is found. turns: the verdict
-    turns on untrained runs (`analyse_runs`), which makes it inconclusive.
+    estimates: with the error that the verdict takes: of `these` test images or, where it is about new ones and their
+    part is known, of `new`. shown: a main effect gives way to its simple effects where an interaction of its factor is
+    found. turns: the verdict turns on untrained runs (`analyse_runs`), which makes it inconclusive.
     """
 
     questions: Estimands
     cells: CellMeans
     estimates: Estimates
+    these: Estimates
+    new: Estimates
     p_adjusted: np.ndarray
     verdict: np.ndarray
     shown: np.ndarray
@@ -56,15 +59,24 @@ class Analysis:
 
 
 def analyse(
-    asked: Estimands, values: np.ndarray, alpha: float, delta: float, doubted: np.ndarray | None = None
+    asked: Estimands,
+    values: np.ndarray,
+    alpha: float,
+    delta: float,
+    doubted: np.ndarray | None = None,
+    images: ImageTerm | None = None,
+    about: str = "these",
 ) -> Analysis:
     """Answer `asked` from `values` (repeats, arms, seeds), NaN where a run gave none.
 
     alpha: familywise error rate of each family. delta: smallest effect of interest, on their scale. doubted: (repeats,
-    questions) interactions that do not count as found, whatever their p.
+    questions) interactions that do not count as found, whatever their p. images: the part of the choice of test images
+    in each variance. about: `new` images or `these`, as of a plan.
     """
     cells = CellMeans.of(values)
-    estimates = contrasts(asked, cells)
+    these = contrasts(asked, cells)
+    new = (images or UNKNOWN).widened(these)
+    estimates = new.else_(these) if about == "new" else these
     p = estimates.p
     adjusted = np.full(p.shape, np.nan)
     for kind in FAMILIES:
@@ -74,20 +86,28 @@ def analyse(
     found = adjusted <= alpha if doubted is None else (adjusted <= alpha) & ~doubted
     simple_effects(asked, p, adjusted, shown, found)
     verdict = verdicts(estimates, adjusted, alpha, delta)
-    return Analysis(asked, cells, estimates, adjusted, verdict, shown, np.zeros(p.shape, dtype=bool))
+    return Analysis(asked, cells, estimates, these, new, adjusted, verdict, shown, np.zeros(p.shape, dtype=bool))
 
 
-def analyse_runs(asked: Estimands, runs: Runs, sides: Sequence[Sides], alpha: float, delta: float) -> Analysis:
+def analyse_runs(
+    asked: Estimands,
+    runs: Runs,
+    sides: Sequence[Sides],
+    alpha: float,
+    delta: float,
+    images: ImageTerm | None = None,
+    about: str = "these",
+) -> Analysis:
     """`analyse`, where verdicts that turn on untrained runs are inconclusive. sides: as of `sides_of`."""
 
     def answered(values: np.ndarray) -> Answer:
-        return analyse(asked, values, alpha, delta).answer
+        return analyse(asked, values, alpha, delta, images=images, about=about).answer
 
-    found = analyse(asked, runs.values, alpha, delta)
+    found = analyse(asked, runs.values, alpha, delta, images=images, about=about)
     families = [asked.of_kind(kind) for kind in (*FAMILIES, "simple")]
     turns = taken_back(answered, found.answer, runs, sides, families, alpha) & (found.verdict != "not estimable")
     if turns[:, asked.of_kind("interaction")].any():  # such an interaction brings no simple effects in
-        found = analyse(asked, runs.values, alpha, delta, doubted=turns)
+        found = analyse(asked, runs.values, alpha, delta, turns, images, about)
     return replace(found, verdict=np.where(turns, "inconclusive", found.verdict), turns=turns)
 
 
@@ -153,8 +173,9 @@ def estimate(runs: ConfirmRuns) -> pd.DataFrame:
     plan = runs.plan
     asked = estimands(plan)
     sides = sides_of(plan, asked)
-    found = analyse_plan(runs, asked, sides)
-    trained = analyse(asked, runs.in_repeats.trained, plan.alpha, plan.least_effect)
+    images = runs.image_term(asked)
+    found = analyse_plan(runs, asked, sides, images)
+    trained = analyse(asked, runs.in_repeats.trained, plan.alpha, plan.least_effect, None, images, plan.images)
     rows = [_row(plan, runs, found, trained, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
     if plan.looks is not None:
         _add_looks(runs, found, rows)
@@ -164,13 +185,18 @@ def estimate(runs: ConfirmRuns) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(kinds)).astype(numbers)
 
 
-def analyse_plan(runs: ConfirmRuns, asked: Estimands, sides: Sequence[Sides]) -> Analysis:
-    """What is concluded from a plan's runs: all at once, or by the looks at them."""
-    if runs.plan.looks is not None:
+def analyse_plan(runs: ConfirmRuns, asked: Estimands, sides: Sequence[Sides], images: ImageTerm) -> Analysis:
+    """What is concluded from a plan's runs: all at once, or by the looks at them.
+
+    images: `runs.image_term(asked)`. What looks decide is about these test images.
+    """
+    plan = runs.plan
+    if plan.looks is not None:
         from resnetlab.analysis.confirm.looks_taken import analysis  # which is made of what is here
 
-        return analysis(runs)
-    return analyse_runs(asked, runs.in_repeats, sides, runs.plan.alpha, runs.plan.least_effect)
+        found = analysis(runs)
+        return replace(found, new=images.widened(found.these))
+    return analyse_runs(asked, runs.in_repeats, sides, plan.alpha, plan.least_effect, images, plan.images)
 
 
 def _add_looks(runs: ConfirmRuns, found: Analysis, rows: Sequence[dict[str, Any]]) -> None:
@@ -203,11 +229,33 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
         "n_reference": found.n(i, sides[1]),
         "p": found.estimates.p[0, i],
         "p_adjusted": found.p_adjusted[0, i],
+        **_intervals(plan, found, i),
         "verdict": verdict,
         "note": "; ".join([*notes, *runs.notes]),
         "method": _method(plan, item.kind),
         "plan_hash": plan.plan_hash,
     }
+
+
+def _intervals(plan: Layout, found: Analysis, i: int) -> dict[str, Any]:
+    """The interval of an effect adjusted for its family, and those on these and on new images."""
+    about_new = plan.images == "new" and not np.isnan(found.new.standard_error[0, i])
+    ends: dict[str, Any] = {"verdict_on": "new images" if about_new else "these images"}
+    family = 1 - plan.alpha / _tests(found, i)
+    for name, (low, high) in (
+        ("adjusted", found.estimates.interval(family)),
+        ("these", found.these.interval()),
+        ("new", found.new.interval()),
+    ):
+        ends |= {f"low_{name}": low[0, i], f"high_{name}": high[0, i]}
+    return ends
+
+
+def _tests(found: Analysis, i: int) -> int:
+    """How many comparisons question `i` is adjusted for."""
+    kind = found.questions.items[i].kind
+    family = found.questions.of_kind(kind)
+    return max(1, int(found.shown[0, family].sum())) if kind == "simple" else len(family)
 
 
 def sides_of(plan: Layout, asked: Estimands) -> list[Sides]:
@@ -269,7 +317,18 @@ def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Si
     notes = [runs.describe(used)]
     if found.questions.cube and not np.isnan(found.estimates.standard_error[0, i]):
         notes += _assumptions(found, plan)
-    return [*notes, _companions(plan, used)]
+    return [*notes, _companions(plan, used), _about(plan, found, i)]
+
+
+def _about(plan: Layout, found: Analysis, i: int) -> str:
+    """Why a verdict that should be about new images is about these alone; empty where it is not."""
+    if plan.images != "new" or plan.splits != "fixed" or np.isnan(found.estimates.standard_error[0, i]):
+        return ""
+    if not np.isnan(found.new.standard_error[0, i]):
+        return ""
+    if plan.metric.name != "test_accuracy":
+        return f"about these test images alone: what each image adds to {plan.metric.words} is not kept"
+    return "about these test images alone: what each run predicted for them was not kept"
 
 
 def _without(plan: Layout, trained: Analysis, i: int, sides: Sides) -> str:
@@ -289,9 +348,7 @@ def _adjusted(plan: Layout, found: Analysis, i: int) -> str:
     low, high = found.estimates.interval()
     if low[0, i] <= 0 <= high[0, i]:
         return ""
-    kind = found.questions.items[i].kind
-    family = found.questions.of_kind(kind)
-    tests = int(found.shown[0, family].sum()) if kind == "simple" else len(family)
+    tests = _tests(found, i)
     low, high = found.estimates.interval(1 - plan.alpha / tests)
     said = " … ".join(plan.metric.signed(end[0, i]) for end in (low, high))
     return (
@@ -311,11 +368,12 @@ def _why_not(plan: Layout, found: Analysis, i: int, used: np.ndarray) -> str:
     if np.isnan(found.estimates.estimate[0, i]):
         laid = {arm.name for arm in plan.arms}
         named = plan.design == "arms"  # whose arms are all laid, under names of their own
-        if not named and item.kind == "swap" and f"{item.factor}={item.level}" not in laid:
-            reasons = [line for line in plan.infeasible if line.startswith(f"{item.factor}={item.level}: ")]
-            return f"cannot be run: {reasons[0]}" if reasons else "the plan has no arm with this level"
-        if not named and "incumbent" not in laid:
-            return "the incumbent itself cannot be run: " + ", ".join(plan.infeasible)
+        absent = [] if named or item.kind != "swap" else _not_laid(plan, item, laid)
+        if absent:
+            reasons = [line for arm in absent for line in plan.infeasible if line.startswith(f"{arm}: ")]
+            return f"cannot be run: {reasons[0]}" if reasons else f"the plan has no arm {absent[0]}"
+        if not named and plan.around not in laid:
+            return f"the {plan.around} itself cannot be run: " + ", ".join(plan.infeasible)
         without = [plan.arms[row].name for row in used if n[row] == 0]
         if without:
             return f"no run of {' and of '.join(without[:3])} gave a value, {NEEDS_ONE}"
@@ -323,6 +381,13 @@ def _why_not(plan: Layout, found: Analysis, i: int, used: np.ndarray) -> str:
     if n[used].max() < 2 or (item.kind == "swap" and n[used].min() < 2):
         return "an arm with a single run has no measure of seed-to-seed spread, so no interval (needs 2 seeds or more)"
     return "the runs of an arm agree to the last digit, which leaves no measure of spread"
+
+
+def _not_laid(plan: Layout, item: Estimand, laid: set[str]) -> list[str]:
+    """The arms of a swap, other than the centre, that the plan does not have."""
+    centre = level_text(plan.incumbent[item.factor])
+    needed = [f"{item.factor}={side}" for side in (item.level, item.reference) if side != centre]
+    return [name for name in needed if name not in laid]
 
 
 def _assumptions(found: Analysis, plan: Layout) -> list[str]:
@@ -371,7 +436,7 @@ def _method(plan: Layout, kind: str) -> str:
 
 def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:
     factor, _, level = name.partition("=")
-    reference = plan.incumbent.get(factor)
+    reference = plan.references.get(factor, plan.incumbent.get(factor))
     return {
         "name": name,
         "factor": factor,
@@ -388,17 +453,22 @@ def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:
 
 
 def performance(runs: ConfirmRuns) -> pd.DataFrame:
-    """The plan's metric of each arm on fresh seeds, the incumbent first: arm, mean, low, high (95% t interval), sd, n,
-    planned, note. The incumbent's exploration score is not used: it was chosen for its luck."""
+    """The plan's metric of each arm on fresh seeds, the incumbent first: arm, mean, low, high (95% t interval on these
+    test images), low_new, high_new (on new ones, NaN where not known), sd, n, planned, note. The incumbent's
+    exploration score is not used: it was chosen for its luck."""
     plan, cells = runs.plan, CellMeans.of(runs.values)
-    sd = np.sqrt(cells.variance)
-    low, high = t_interval(cells.mean, sd / np.sqrt(np.maximum(cells.n, 1)), cells.df)
+    sd, every = np.sqrt(cells.variance), np.eye(len(plan.arms))
+    these = Estimates(cells.mean, sd / np.sqrt(np.maximum(cells.n, 1)), cells.df)
+    low, high = these.interval()
+    low_new, high_new = together(runs.images, every, ~np.isnan(runs.values)).widened(these).interval()
     return pd.DataFrame(
         {
             "arm": [arm.name for arm in plan.arms],
             "mean": cells.mean,
             "low": low,
             "high": high,
+            "low_new": low_new,
+            "high_new": high_new,
             "sd": sd,
             "n": cells.n,
             "planned": [runs.planned(np.array([row])) for row in range(len(plan.arms))],

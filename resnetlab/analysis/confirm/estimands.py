@@ -15,12 +15,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from resnetlab.planning.designs import contrast_name, interaction_name
+from resnetlab.planning.orientation import Swap
 from resnetlab.planning.plan import Layout
 from resnetlab.wording import level_text
 
 Key: TypeAlias = frozenset[tuple[str, Any]]  # levels that are set together
 
 SWAP = "swap at the incumbent"
+SWAP_BASELINE = "swap at the baseline"
 ARMS = "difference between two arms"
 CUBE = "average over the cube"
 INTERACTION = "interaction"
@@ -47,7 +49,7 @@ class Estimands:
     """A layout's questions and the model they are asked in.
 
     model: (arms, columns), the columns' values at each arm; an effect is a row of `asked` (questions, columns) times
-    the coefficients. Treatment coding with the incumbent's level as zero (Box, Hunter & Hunter 2005, chapters 5 to 8,
+    the coefficients. Treatment coding with the centre's level as zero (Box, Hunter & Hunter 2005, chapters 5 to 8,
     code -1 and +1 and so report half of these interactions). cube: errors are pooled over arms; additive: the model
     has no interactions, which arms beyond its columns can refute.
     """
@@ -85,19 +87,24 @@ def estimands(plan: Layout) -> Estimands:
     if plan.design == "arms":
         return _against_first(plan)
     if _one_factor(plan):
-        pairs = [(factor, level, plan.incumbent[factor]) for factor, found in plan.compared.items() for level in found]
-        return between(plan, pairs)
+        return between(plan, [_pair(swap) for swap in plan.swaps])
     columns = _Columns(plan)
-    items = [_main(columns, factor, level, columns.levels[factor][0]) for factor, level in columns.alternatives]
-    items += [_interaction(columns, one, other) for one, other in columns.products]
+    items = [_main(columns, *_pair(swap)) for swap in plan.swaps]
     if not columns.additive:
+        pairs = itertools.combinations(plan.swaps, 2)
+        items += [_interaction(columns, one, other) for one, other in pairs if one.factor != other.factor]
         for factor, other in itertools.permutations(plan.compared, 2):
             items += [
-                _main(columns, factor, level, columns.levels[factor][0], at=(other, setting))
-                for level in plan.compared[factor]
+                _main(columns, *_pair(swap), at=(other, setting))
+                for swap in plan.swaps
+                if swap.factor == factor
                 for setting in columns.levels[other]
             ]
     return columns.questions(items)
+
+
+def _pair(swap: Swap) -> tuple[str, Any, Any]:
+    return swap.factor, swap.level, swap.reference
 
 
 def _against_first(plan: Layout) -> Estimands:
@@ -121,13 +128,14 @@ def between(plan: Layout, pairs: Sequence[tuple[str, Any, Any]]) -> Estimands:
         columns = _Columns(plan)
         return columns.questions([_main(columns, *pair) for pair in pairs])
     levels = [(factor, level) for factor, found in plan.compared.items() for level in found]
+    at = SWAP if plan.around == "incumbent" else SWAP_BASELINE
     model = np.array([[1.0, *(arm.changed.get(f) == x for f, x in levels)] for arm in plan.arms], dtype=float)
     items = []
     for factor, level, reference in pairs:
         signs = ((level, 1.0), (reference, -1.0))
         terms = {1 + levels.index((factor, x)): sign for x, sign in signs if x != plan.incumbent[factor]}
         name = contrast_name(factor, level, reference)
-        items.append(Estimand("swap", name, factor, level_text(level), level_text(reference), SWAP, terms))
+        items.append(Estimand("swap", name, factor, level_text(level), level_text(reference), at, terms))
     return Estimands(tuple(items), model, _asked(items, len(levels) + 1), cube=False)
 
 
@@ -142,13 +150,13 @@ class _Columns:
     def __init__(self, plan: Layout):
         self.additive = plan.design == "d-optimal"
         self.levels = {factor: (plan.incumbent[factor], *found) for factor, found in plan.compared.items()}
-        self.alternatives = [(factor, level) for factor, found in plan.compared.items() for level in found]
-        pairs = [] if self.additive else itertools.combinations(self.alternatives, 2)
-        self.products = [(one, other) for one, other in pairs if one[0] != other[0]]
+        alternatives = [(factor, level) for factor, found in plan.compared.items() for level in found]
+        pairs = [] if self.additive else itertools.combinations(alternatives, 2)
+        products = [(one, other) for one, other in pairs if one[0] != other[0]]
         keys: list[Key] = [
             frozenset(),
-            *(frozenset([one]) for one in self.alternatives),
-            *map(frozenset, self.products),
+            *(frozenset([one]) for one in alternatives),
+            *map(frozenset, products),
         ]
         self._position = {key: i for i, key in enumerate(keys)}
         self.model = np.array([[self._holds(arm.values, key) for key in keys] for arm in plan.arms], dtype=float)
@@ -205,9 +213,15 @@ def _main(columns: _Columns, factor: str, level: Any, reference: Any, at: tuple[
     return replace(question, kind="simple", name=f"{name} where {at[0]}={level_text(at[1])}", pair=pair)
 
 
-def _interaction(columns: _Columns, one: tuple[str, Any], other: tuple[str, Any]) -> Estimand:
-    """How much more `one` does at the level of `other` than at the incumbent's: a difference of differences."""
-    swaps = [(factor, level, columns.levels[factor][0]) for factor, level in (one, other)]
+def _interaction(columns: _Columns, one: Swap, other: Swap) -> Estimand:
+    """How much more `one` does at the level of `other` than at its reference: a difference of differences."""
+    swaps = [_pair(one), _pair(other)]
+    sides = [((swap.level, 1.0), (swap.reference, -1.0)) for swap in (one, other)]
+    terms = {
+        columns.at((one.factor, a), (other.factor, b)): sign * also
+        for (a, sign), (b, also) in itertools.product(*sides)
+        if a != columns.levels[one.factor][0] and b != columns.levels[other.factor][0]
+    }
     factor = " × ".join(name for name, _, _ in swaps)
     return Estimand(
         "interaction",
@@ -216,8 +230,8 @@ def _interaction(columns: _Columns, one: tuple[str, Any], other: tuple[str, Any]
         ", ".join(level_text(level) for _, level, _ in swaps),
         ", ".join(level_text(reference) for _, _, reference in swaps),
         INTERACTION,
-        {columns.at(one, other): 1.0},
-        frozenset((one[0], other[0])),
+        terms,
+        frozenset((one.factor, other.factor)),
     )
 
 

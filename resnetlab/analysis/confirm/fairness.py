@@ -101,7 +101,7 @@ def edges(study: Study, plan: Plan | None, trials: pd.DataFrame) -> pd.DataFrame
 
 
 def matched(runs: ConfirmRuns, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Each level against the incumbent's between arms that are alike in `by` (`parameters` or `train_seconds`).
+    """Each comparison of two levels between arms that are alike in `by` (`parameters` or `train_seconds`).
 
     Columns factor, level, reference, ratio (of `by`, geometric mean over the pairs of arms that differ in this factor
     only, of all where there are none), pairs, others (compared factors in which the pairs differ besides), estimate,
@@ -124,17 +124,16 @@ def matched(runs: ConfirmRuns, confirm: pd.DataFrame, by: str) -> pd.DataFrame:
                  | _matched_arm(plan, cells, size, level, reference, apart) for level, reference in asked]  # fmt: skip
         return pd.DataFrame(found, columns=names)
     rows = []
-    for factor, levels in plan.compared.items():
-        for level in levels:
-            sides = [np.array([arm.values.get(factor) == x for arm in plan.arms], dtype=bool)
-                     for x in (level, plan.incumbent[factor])]  # fmt: skip
-            row = {
-                "by": by,
-                "factor": factor,
-                "level": level_text(level),
-                "reference": level_text(plan.incumbent[factor]),
-            }
-            rows.append(row | _matched(plan, cells, size, sides, factor, apart))
+    for swap in plan.swaps:
+        sides = [np.array([arm.values.get(swap.factor) == x for arm in plan.arms], dtype=bool)
+                 for x in (swap.level, swap.reference)]  # fmt: skip
+        row = {
+            "by": by,
+            "factor": swap.factor,
+            "level": level_text(swap.level),
+            "reference": level_text(swap.reference),
+        }
+        rows.append(row | _matched(plan, cells, size, sides, swap.factor, apart))
     return pd.DataFrame(rows, columns=names)
 
 

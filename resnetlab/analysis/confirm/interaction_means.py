@@ -17,7 +17,7 @@ from resnetlab.wording import level_text
 
 @dataclass(frozen=True)
 class InteractionMeans:
-    """factors: two names; levels: two of each, the incumbent's first. mean, half: (2, 2) fractions, by level of the
+    """factors: two names; levels: two of each, the reference first. mean, half: (2, 2) fractions, by level of the
     first and of the second factor, half being half of a 95% interval (NaN without two runs of any arm)."""
 
     factors: tuple[str, str]
@@ -27,7 +27,7 @@ class InteractionMeans:
 
 
 def cells(runs: ConfirmRuns, swap: Mapping[str, str]) -> InteractionMeans | None:
-    """At the incumbent's level of the two factors in `swap` and at the level, as text, that it names for each.
+    """At the reference level of the two factors in `swap` and at the level, as text, that it names for each.
 
     None where a pair of levels has no run. The interval is of the average over the arms that were run, with the spread
     of seeds pooled over all arms.
@@ -50,4 +50,5 @@ def cells(runs: ConfirmRuns, swap: Mapping[str, str]) -> InteractionMeans | None
 
 
 def _two(plan: Layout, factor: str, against: str) -> tuple[Any, Any]:
-    return plan.incumbent[factor], next(level for level in plan.compared[factor] if level_text(level) == against)
+    swap = next(swap for swap in plan.swaps if swap.factor == factor and level_text(swap.level) == against)
+    return swap.reference, swap.level

@@ -20,6 +20,7 @@ from resnetlab.analysis.confirm.collapse import Answer, Runs, Sides, turning
 from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, holm
 from resnetlab.analysis.confirm.effects import FAMILIES, Analysis, contrasts, simple_effects
 from resnetlab.analysis.confirm.estimands import Estimands
+from resnetlab.analysis.confirm.images import UNKNOWN
 from resnetlab.analysis.confirm.power import POWER, Contrast
 from resnetlab.planning.looks import Looks
 from resnetlab.planning.plan import Layout
@@ -296,8 +297,9 @@ class Course:
         verdict = np.where(self.turns & (verdict != "not estimable"), "inconclusive", verdict)
         cells = CellMeans.of(np.where(self.needed, self.runs.values, np.nan))
         settled = self.decision != OPEN
+        these, new = self.estimates, UNKNOWN.widened(self.estimates)
         return Analysis(
-            self.rule.asked, cells, self.estimates, adjusted, verdict, shown, self.turns, self.n, settled
+            self.rule.asked, cells, these, these, new, adjusted, verdict, shown, self.turns, self.n, settled
         )  # fmt: skip
 
     def repeated(self) -> tuple[np.ndarray, np.ndarray]:

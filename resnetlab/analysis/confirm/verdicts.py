@@ -150,7 +150,8 @@ def _judge_all(
         return []
     runs = runs or ConfirmRuns.of(plan, confirm)
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
-    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect)
+    images = runs.image_term(asked)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect, None, images, plan.images)
     family = len(plan.asked["hypotheses"])
     estimates, (verdicts, supported, refuted) = _put(plan, runs, asked, compared, family, runs.values[None])
     found = replace(found, estimates=estimates)
@@ -191,7 +192,8 @@ def _put(
 ) -> tuple[Estimates, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The estimates from these `values` of the runs, and what `decide` makes of them, or the looks at them do."""
     if plan.looks is None:
-        estimates = analyse(asked, values, plan.alpha, plan.least_effect).estimates
+        images = runs.image_term(asked)
+        estimates = analyse(asked, values, plan.alpha, plan.least_effect, None, images, plan.images).estimates
         return estimates, decide(estimates, declared, plan.alpha, family, plan.metric.scale)
     looked = taken(runs)
     estimates, supported, refuted = least_p(
@@ -243,7 +245,7 @@ def _turns(
 def _interactions(plan: Plan, runs: ConfirmRuns) -> Mapping[frozenset[str], str]:
     """The two-factor interactions that the plan's own analysis finds, by their factors."""
     asked = estimands(plan)
-    found = analyse_plan(runs, asked, sides_of(plan, asked))
+    found = analyse_plan(runs, asked, sides_of(plan, asked), runs.image_term(asked))
     which = [i for i in asked.of_kind("interaction") if found.verdict[0, i] == "effect"]
     return {asked.items[i].pair: asked.items[i].factor for i in which}
 

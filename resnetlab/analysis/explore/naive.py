@@ -35,7 +35,7 @@ def naive(
     `COLUMNS`.
 
     trials, rungs: rows of those tables. levels: the levels of each compared factor; reference: the level that each is
-    compared with (the incumbent's). 95% Welch intervals as a reader would compute them: they ignore that
+    compared with. 95% Welch intervals as a reader would compute them: they ignore that
     trials were stopped and that the sampler chose. n: trials used, of: trials with the level. `audit, weighted` is
     unbiased where proposals are random; under TPE the other factors still differ between the levels.
     """
@@ -66,9 +66,13 @@ def flips(found: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     found the levels equivalent. Where an interaction put simple effects in the place of the average, confirmed is
     their mean, verdict `depends`, and where names the settings at which the conclusion is confirmed to be wrong.
     """
-    single = ~effects["estimand"].str.startswith(("interaction", "not in the plan"))
+    single = effects[~effects["estimand"].str.startswith(("interaction", "not in the plan"))]
+    reverse = {"level": single["reference"], "reference": single["level"], "estimate": -single["estimate"]}
     keys = ["factor", "level", "reference"]
-    confirmed = {key: list(part.itertuples(index=False)) for key, part in effects[single].groupby(keys)}
+    confirmed = {
+        key: list(part.itertuples(index=False))
+        for key, part in pd.concat([single, single.assign(**reverse)]).groupby(keys)
+    }
     rows = [_against(row, confirmed.get((row.factor, row.level, row.reference), []))
             for row in found.itertuples(index=False)]  # fmt: skip
     beside = pd.DataFrame(rows, columns=["confirmed", "verdict", "flips", "where"], index=found.index)

@@ -27,16 +27,16 @@ def drawings(findings: Findings) -> list[Drawing]:
     counts = Counts.of(results.confirm)
     alt = f"{metric.label} by epoch of {len(curves)} confirm runs. {counts.words('confirm')}."
     caption = "Confirm: every run has a fresh seed and the full budget; none is stopped."
-    draw = partial(draw_confirm_curves, curves=curves, metric=metric)
+    draw = partial(draw_confirm_curves, curves=curves, metric=metric, centre=results.planned.around)
     foot = trials_with_epochs(counts.words("confirm"), counts.total - len(curves))
     return [Drawing("confirm-curves", SIZE, draw, foot, alt, caption)]
 
 
-def draw_confirm_curves(ax: Axes, curves: Sequence[Curve], metric: Metric) -> None:
-    """Confirm runs, all at the full budget: the incumbent's against those of the other arms."""
-    groups = {"other arms": (False, C["orange"], 0.8), "incumbent": (True, C["blue"], 1.4)}
+def draw_confirm_curves(ax: Axes, curves: Sequence[Curve], metric: Metric, centre: str = "incumbent") -> None:
+    """Confirm runs, all at the full budget: those of the design's centre against those of the other arms."""
+    groups = {"other arms": (False, C["orange"], 0.8), centre: (True, C["blue"], 1.4)}
     for label, (incumbent, colour, width) in groups.items():
-        some = [curve for curve in curves if (curve.arm == "incumbent") == incumbent]
+        some = [curve for curve in curves if (curve.arm == centre) == incumbent]
         if some:
             curve_lines(ax, some, metric.scale, colour, width, len(curves) > MANY, "")
             ax.plot([], [], color=colour, lw=width, label=f"{label} ({len(some)} runs)")

@@ -1,4 +1,4 @@
-"""The incumbent: the chosen setting, what it was chosen by, and how it does on fresh seeds."""
+"""The design's centre: the incumbent with what it was chosen by, or the baseline, and how it does on fresh seeds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pandas as pd
 
 from resnetlab.analysis.intervals import mean_interval
 from resnetlab.analysis.trial_outcomes import Counts
+from resnetlab.planning.plan import Plan
 from resnetlab.report.answer import incumbent_runs, tested
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import compact, duration, missing, settings, shown, span
@@ -26,17 +27,28 @@ def section(findings: Findings) -> Section | None:
         [f"{one.label}, fresh seeds", shown(mean, one), span(low, high, one), n]
         for one, (mean, low, high, n) in ((metric, test), (searched, validated))
     ]
-    chose = shown(plan.chosen_val_accuracy, searched)
-    rows.append([f"{searched.label} when chosen ({number})", chose, f"optimistic: the {searched.most}", 1])
+    if plan.around == "incumbent":
+        chose = shown(plan.chosen_val_accuracy, searched)
+        rows.append([f"{searched.label} when chosen ({number})", chose, f"optimistic: the {searched.most}", 1])
     columns = ["Measure", "Mean", "95% interval", "Runs"]
-    foot = Counts.of(results.confirm[results.confirm["arm"] == "incumbent"]).words("confirm")
+    foot = Counts.of(results.confirm[results.confirm["arm"] == plan.around]).words("confirm")
     facts = _facts(runs)
     return Section(
         "incumbent",
-        "The incumbent",
-        [settings(plan.incumbent) + (f". {facts}" if facts else "")],
+        f"The {plan.around}",
+        [settings(plan.incumbent) + (f". {facts}" if facts else ""), _role(plan)],
         [Table(columns, ["name", "number", "number", "number"], rows, foot)],
     )
+
+
+def _role(plan: Plan) -> str:
+    """What the centre is in the comparisons."""
+    if plan.around == "baseline":
+        return "Every arm changes it: the study asked for a design around its baseline, whatever the search finds."
+    said = "Every arm changes it. It is what the search found: another run of the study may find another."
+    if plan.oriented is None:
+        return said
+    return f"{said} Effects are named by the study file (the baseline's level is the reference), so their signs stay."
 
 
 def _facts(runs: pd.DataFrame) -> str:

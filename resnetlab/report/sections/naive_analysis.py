@@ -22,7 +22,7 @@ def section(findings: Findings) -> Section | None:
     if plan is None or not plan.compared or results.explore.empty or searched.short != findings.metric.short:
         return None
     levels = {name: results.study.space[name].levels for name in plan.compared if name in results.factors}
-    believed = naive(results.trials, results.rungs, levels, plan.incumbent, searched.name)
+    believed = naive(results.trials, results.rungs, levels, plan.references, searched.name)
     found = flips(believed, findings.effects)
     rows, misled, concluded = [], 0, 0
     for _, group in found.groupby(["factor", "level", "reference"], sort=False):

@@ -50,12 +50,13 @@ def section(findings: Findings) -> Section | None:
 
 
 def _pairs(findings: Findings) -> list[tuple[ArmRuns, ArmRuns]]:
-    """Each arm with what it differs from in one thing: named arms with the first of their task, else the incumbent."""
+    """Each arm with what it differs from in one thing: named arms with the first of their task, else with the
+    design's centre."""
     plan, arms = findings.results.plan, findings.arms
     if plan is None:
         return []
     if plan.design == "arms":
         return [(arm, group[0]) for group in tasks(arms).values() for arm in group[1:]]
     swaps = {arm.name for arm in plan.arms if len(arm.changed) == 1}
-    base = [arm for arm in arms if arm.name == "incumbent"]
+    base = [arm for arm in arms if arm.name == plan.around]
     return [(arm, base[0]) for arm in arms if arm.name in swaps] if base else []

@@ -23,7 +23,8 @@ def section(findings: Findings) -> Section | None:
     tables: list[Table] = []
     for task, group in tasks(arms).items():
         tables += _of_task(findings, task if len(tasks(arms)) > 1 else "", group, folded=not named)
-    for arm in arms if named else [arm for arm in arms if arm.name == "incumbent"]:
+    centre = [] if named else [arm for arm in arms if arm.name == findings.results.planned.around]
+    for arm in arms if named else centre:
         tables = [*tables, *_of_arm(findings, arm, folded=True)] if named else [*_of_arm(findings, arm, False), *tables]
     if not tables:
         return None
@@ -114,7 +115,7 @@ def _of_arm(findings: Findings, arm: ArmRuns, folded: bool) -> list[Table]:
         for r in found.head(MOST).itertuples(index=False)
     ]
     left = f" The {MOST} worst of {len(found):,}; the others are in classes.parquet." if len(found) > MOST else ""
-    whose = arm.name.capitalize() if arm.name == "incumbent" else arm.name
+    whose = arm.name if findings.named_arms else arm.name.capitalize()
     tables = [
         Table(
             ["Class", "Recall", "Lowest … highest run", "Precision", "F1", "Test images"],

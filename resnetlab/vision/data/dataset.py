@@ -66,6 +66,11 @@ class Dataset:
         _, height, width, channels = self.images.shape
         return height, width, channels
 
+    @property
+    def prescribed(self) -> frozenset[str]:
+        """The splits that the source itself prescribes, whatever the seed: of val and test."""
+        return frozenset(self._fixed)
+
     def split(self, name: str, seed: int) -> np.ndarray:
         """(n,) int64 sorted: the images of split `name` (train, val or test) under the split seed `seed`.
 
