@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from resnetlab.study import catalog
+
 PACKAGE = Path(__file__).resolve().parents[1] / "resnetlab"
-GROUND = {"errors", "provenance", "paths", "console", "commands", "wording", "durable"}  # modules beside the rooms
+GROUND = {"errors", "provenance", "paths", "console", "commands", "wording", "durable", "builtin"}  # beside the rooms
 ROOMS = {  # from the ground up: a room may import the rooms named here, and the ground
     "studies": set(),  # YAML alone
     "study": set(),
@@ -147,6 +149,27 @@ def test_a_light_room_loads_neither_torch_nor_ray(here):
         "sys.exit(f'loaded {loaded}' if loaded else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_file_of_a_built_in_part_can_be_imported_by_the_room_that_reads_studies():
+    """`study.catalog` imports these files by name, wherever a study is read: they are loaded before `study` itself."""
+    places = [kind.folder for kind in catalog.KINDS.values()]
+    parts = [name for name in MODULES if any(name.startswith(f"{place}.") for place in places)]
+    assert len(parts) > 20
+    for name in parts:
+        needed = {found[1:] for found in imports(MODULES[name], at_import=True) if found.startswith(".")}
+        wrong = {
+            one for one in needed if room(one) not in GROUND and not one.startswith(("vision.parts.", "vision.sizes"))
+        }
+        assert not wrong, f"{name} imports {', '.join(sorted(wrong))} where it is imported"
+
+
+@pytest.mark.parametrize(
+    "first", ["vision.parts.models.resnet", "vision.parts.datasets.glyphs", "study.catalog", "builtin"]
+)
+def test_a_part_s_file_can_be_the_first_to_be_imported(first):
+    done = subprocess.run([sys.executable, "-c", f"import resnetlab.{first}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

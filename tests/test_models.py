@@ -9,10 +9,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnetlab.errors import BadRequest
-from resnetlab.study.trial_config import READS, TrialConfig
+from resnetlab.study import catalog
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision import architecture
-from resnetlab.vision.architecture import halving_blocks
 from resnetlab.vision.models import build, facts
+from resnetlab.vision.parts.models.resnet import halving_blocks
 
 SHAPE = (8, 8, 3)
 
@@ -239,7 +240,7 @@ def test_one_image_and_one_pixel_are_refused():
 @st.composite
 def any_model(draw):
     """A config of any model, within what its fields allow."""
-    model = draw(st.sampled_from(sorted(READS)))
+    model = draw(st.sampled_from(sorted(catalog.parts("model"))))
     possible = {
         "blocks": st.integers(1, 4),
         "kernel": st.sampled_from([1, 3, 5]),
@@ -253,7 +254,7 @@ def any_model(draw):
         "head_width": st.integers(1, 9),
         "input_size": st.sampled_from([None, 8, 33]),
     }
-    values = {name: draw(possible[name]) for name in READS[model] if name in possible}
+    values = {name: draw(possible[name]) for name in catalog.part("model", model).settings if name in possible}
     frozen = draw(st.integers(0, 5))
     try:
         return config(model=model, frozen=frozen, batch_size=draw(st.sampled_from([1, 2])), **values)

@@ -11,9 +11,9 @@ import pytest
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.part_settings import JoinedSettings, PartSettings
 from resnetlab.experiment.protocol import KINDS
 from resnetlab.experiment.references import refer
+from resnetlab.study.part_settings import JoinedSettings, PartSettings
 
 OWN = Path(__file__).with_name("own_code")
 

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from resnetlab.errors import BadRequest
-from resnetlab.study.trial_config import READS, TrialConfig
+from resnetlab.study import catalog
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.models import build, facts
 from resnetlab.vision.models.cost import keras_count
 
@@ -148,17 +149,17 @@ def test_dropout_of_the_scratch_cnn():
     assert not any(isinstance(m, nn.Dropout) for m in on_meta({"model": "scratch-cnn", "dropout": 0.0}).modules())
 
 
-@pytest.mark.parametrize("model", READS)
+@pytest.mark.parametrize("model", catalog.parts("model"))
 def test_settings_that_a_model_does_not_read_change_nothing(model):
     plain = config(model=model)
     everything = {
         "blocks": 7, "kernel": 7, "padding": 2, "width": 3, "downsample": 1, "shortcut": False, "se": True,
         "pool": "flatten", "head_depth": 4, "head_width": 5, "dropout": 0.1, "input_size": 64, "resize": "nearest",
     }  # fmt: skip
-    unread = {key: value for key, value in everything.items() if key not in READS[model]}
+    unread = {key: value for key, value in everything.items() if key not in catalog.part("model", model).defaults}
     assert config(model=model, **unread).trial_id == plain.trial_id
     assert all(getattr(plain, key) is None for key in unread)
-    for key, default in READS[model].items():
+    for key, default in catalog.part("model", model).defaults.items():
         assert getattr(plain, key) == default
 
 
@@ -214,12 +215,13 @@ def test_batch_of_one_where_it_can_be_trained():
 def test_torchvision_is_loaded_only_for_its_own_networks():
     code = (
         "import sys, torch\n"
-        "from resnetlab.study.trial_config import LIBRARY, READS, TrialConfig\n"
+        "from resnetlab.study import catalog\n"
+        "from resnetlab.study.trial_config import TrialConfig\n"
         "from resnetlab.vision.models import build\n"
         "import resnetlab.vision.training.loop\n"
         "make = lambda **s: build(TrialConfig(data={'name': 'cifar10'}, **s), (32, 32, 3), 10)\n"
         "with torch.device('meta'):\n"
-        "    for model in set(READS) - LIBRARY:\n"
+        "    for model in (name for name in catalog.parts('model') if not catalog.network(name).weights):\n"
         "        make(model=model)\n"
         "assert 'torchvision' not in sys.modules\n"
     )

@@ -25,7 +25,8 @@ from resnetlab.vision.models import build
 from resnetlab.vision.training import checkpoint, machine
 from resnetlab.vision.training.checkpoint import CheckpointDamaged
 from resnetlab.vision.training.loop import Diverged, Training
-from resnetlab.vision.training.optim import make_optimizer, multiplier, step_of
+from resnetlab.vision.training.optim import make_optimizer, step_of
+from resnetlab.vision.training.optim import schedule as schedule_of
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -318,7 +319,7 @@ SCHEDULES = {
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_schedule_ends_and_shape(schedule):
     c = config(schedule=schedule)
-    values = [multiplier(c, i / 1000) for i in range(1001)]
+    values = [schedule_of(c)(i / 1000) for i in range(1001)]
     assert (values[0], values[-1]) == pytest.approx(SCHEDULES[schedule], abs=1e-12)
     assert max(values) == pytest.approx(1.0) and min(values) >= 0
     rising = [after > before for before, after in pairwise(values)]
@@ -333,7 +334,7 @@ def test_schedules_against_torch():
     # torch's peak is at step pct_start * total - 1 = 30.31 of 100; ours is at the same place here.
     c = c.model_copy(update={"warmup_part": (0.31 * 101 - 1) / 100})
     for step in range(101):
-        assert multiplier(c, step / 100) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
+        assert schedule_of(c)(step / 100) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
         optimizer.step()
         if step < 100:
             theirs.step()
@@ -341,19 +342,19 @@ def test_schedules_against_torch():
 
 def test_step_schedule_drops_where_it_says():
     c = config(schedule="step", step_at=0.1, step_factor=0.5)
-    assert [multiplier(c, i / 10) for i in range(10)] == [0.5**i for i in range(10)]
+    assert [schedule_of(c)(i / 10) for i in range(10)] == [0.5**i for i in range(10)]
     with pytest.raises(ValueError, match="greater than 0"):
         config(schedule="step", step_at=0.0)
 
 
 def test_constant_exponential_halves_of_the_run():
     c = config(schedule="constant-exponential", constant_part=0.5)
-    assert multiplier(c, 0.5) == 1.0
-    assert multiplier(c, 0.75) == pytest.approx(0.1)
+    assert schedule_of(c)(0.5) == 1.0
+    assert schedule_of(c)(0.75) == pytest.approx(0.1)
 
 
 def test_one_cycle_without_warmup_starts_at_the_peak():
-    assert multiplier(config(schedule="one-cycle", warmup_part=0.0), 0.0) == 1.0
+    assert schedule_of(config(schedule="one-cycle", warmup_part=0.0))(0.0) == 1.0
 
 
 # Checkpoints

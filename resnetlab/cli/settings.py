@@ -9,7 +9,7 @@ from resnetlab.study import ConfirmSettings, Resources, SearchSettings
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.included import study_names
 from resnetlab.study.parts import Joined, Part
-from resnetlab.study.trial_config import DEFAULTS, READS, DataConfig, TrialConfig, built_in
+from resnetlab.study.trial_config import SETTINGS, DataConfig, TrialConfig, built_in
 
 SECTIONS: dict[str, type[Frozen]] = {
     "dataset": DataConfig,
@@ -37,7 +37,7 @@ def list_settings(own: Sequence[Part] = ()) -> None:
             if model is TrialConfig:
                 if name in SET_ELSEWHERE:
                     continue
-                default = {**READS["resnet"], **DEFAULTS}.get(name, default)
+                default = _default(name, default)
             shown = "required" if field.is_required() else f"default {default}"
             description = f": {field.description}" if field.description else ""
             print(f"  {name} ({_type_name(field.annotation)}, {shown}){description}")
@@ -48,6 +48,15 @@ def list_settings(own: Sequence[Part] = ()) -> None:
             shown = "required" if setting.required else f"default {setting.default}"
             description = f": {setting.description}" if setting.description else ""
             print(f"  {joined.name(part, keyword)} ({_type_name(setting.annotation)}, {shown}){description}")
+
+
+def _default(name: str, default: Any) -> Any:
+    """Of a setting that parts have: that of the part which a study has where it names none, else of the first."""
+    if name not in SETTINGS:
+        return default
+    readers = SETTINGS[name].readers
+    usual = [part for part in readers if part.name == TrialConfig.model_fields[part.key].default]
+    return (usual or list(readers))[0].defaults[name]
 
 
 def _type_name(annotation: Any) -> str:

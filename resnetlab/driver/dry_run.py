@@ -17,7 +17,7 @@ from resnetlab.study.grid import combinations
 from resnetlab.study.records import ModelFacts, bad_rows_said
 from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import MODEL_SETTINGS, READS, RunConfig, TrialConfig, of_images
+from resnetlab.study.trial_config import MODEL_SETTINGS, RunConfig, TrialConfig, of_images
 from resnetlab.sweep.state_machine import Stage
 from resnetlab.sweep.task import data_key
 from resnetlab.vision import architecture
@@ -262,7 +262,7 @@ def own_networks(study: Study) -> list[TrialConfig]:
     if study.arms:
         return []
     points = _shapes(corners_of(study), _ARCHITECTURE | study.trial_type.own.names.keys()).values()
-    return [config for values in points if (config := of_images(study.config(values, seed=0))).model not in READS]
+    return [config for values in points if (config := of_images(study.config(values, seed=0))).own_model]
 
 
 def heaviest(study: Study, datasets: Mapping[str, Dataset]) -> TrialConfig:
@@ -297,14 +297,14 @@ def _facts(study: Study, config: TrialConfig, dataset: Dataset) -> ModelFacts:
 def _all_facts(study: Study, configs: list[TrialConfig], dataset: Dataset) -> list[ModelFacts]:
     """Of several networks: those with code of the study's own are built in one process."""
     shape, classes = dataset.shape, len(dataset.classes)
-    own = [config for config in configs if config.model not in READS]
+    own = [config for config in configs if config.own_model]
     sizes = iter(own_code.tried(study, [(config, shape, classes) for config in own]) if own else ())
-    return [_size(study, one, shape, classes) if one.model in READS else next(sizes) for one in configs]
+    return [next(sizes) if one.own_model else _size(study, one, shape, classes) for one in configs]
 
 
 def _size(study: Study, config: TrialConfig, shape: tuple[int, int, int], classes: int) -> ModelFacts:
     """By arithmetic where that tells; torch takes seconds to import. BadRequest where the network cannot be trained."""
-    if config.model not in READS:
+    if config.own_model:
         return own_code.tried(study, [(config, shape, classes)])[0]
     counted = architecture.facts(config, shape, classes)
     if counted is not None:

@@ -18,7 +18,7 @@ from resnetlab.errors import BadRequest
 from resnetlab.study import Study
 from resnetlab.study.frozen import digest
 from resnetlab.study.space import Factor
-from resnetlab.study.trial_config import APPLIES, MODEL_SETTINGS, PLACES, DataConfig, RunConfig, TrialConfig, of_images
+from resnetlab.study.trial_config import PLACES, SETTINGS, DataConfig, RunConfig, TrialConfig, of_images
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import label_of
 
@@ -100,11 +100,9 @@ def _reason(config: RunConfig, name: str, value: Any) -> str:
         return "it is so without being said" if getattr(config, name) == value else "nothing reads it here"
     if name in config.own.names and name not in config.own.read(config.__dict__) and name not in config.reads:
         return "no part of it that is used reads it"
-    if name in APPLIES and getattr(config, name) is None:
-        parent, _ = APPLIES[name]
+    if name in SETTINGS and name not in config.reads:
+        parent = SETTINGS[name].readers[0].key
         return f"{parent}={getattr(config, parent)} does not read it"
-    if name in MODEL_SETTINGS and name not in config.reads:
-        return f"model={config.model} does not read it"
     if name == "head_width" and config.head_depth == 1:
         return "head_depth=1 has no hidden units"
     if name == "resize" and config.input_size is None:

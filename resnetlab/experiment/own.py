@@ -14,35 +14,34 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError, create_model
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.part_settings import PartSettings
 from resnetlab.experiment.protocol import KINDS, Kind
 from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
 from resnetlab.experiment.scores import Score, own_score
 from resnetlab.experiment.source import Source
-from resnetlab.study import Study, legacy, load_study
+from resnetlab.study import Study, catalog, legacy, load_study
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.numbers import Number
+from resnetlab.study.part_settings import PartSettings
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, OwnData, Part, Setting
 from resnetlab.study.trial_config import (
     ALWAYS_READ,
     CHOICES,
     DataConfig,
-    Dataset,
     RunConfig,
     TaskConfig,
     built_in,
 )
 from resnetlab.study.yaml_io import explain, first_problem, suggestion
 
-BUILT_IN: dict[str, tuple[str, ...]] = {key: get_args(choices) for key, choices in CHOICES.items()} | {
-    "augment": (NONE,),
-    "dataset.name": get_args(Dataset),
+BUILT_IN: dict[str, tuple[str, ...]] = {key: tuple(catalog.parts(key)) for key in CHOICES} | {
+    "augment": (NONE, *(name for name, part in catalog.parts("augment").items() if not part.declared.always)),
+    "dataset.name": tuple(catalog.parts(catalog.DATA)),
     "metrics": tuple(SCORES),
     "experiment": (),
 }
@@ -407,11 +406,6 @@ class OwnParts:
     def all(self, key: str) -> Iterator[Bound]:
         """In the order of the study's parts."""
         return (bound for bound in self._bound if bound.part.key == key)
-
-    def augments(self, names: str) -> list[Bound]:
-        """The augmentations of a trial whose `augment` is `names`, in that order."""
-        by_text = {bound.part.text: bound for bound in self.all("augment")}
-        return [by_text[name] for name in names.split(PLUS) if name in by_text]
 
 
 def scores(metrics: Iterable[str | Part], folder: Path | None) -> list[Score]:

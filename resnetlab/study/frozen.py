@@ -37,7 +37,7 @@ class Frozen(BaseModel):
             need = "a number" if float in kinds else "a whole number" if int in kinds else "true or false"
             said = f"the text {value!r}" if isinstance(value, str) else str(value).lower()
             raise ValueError(f"need {need}, got {said}")
-        if isinstance(value, (int, float)) and annotation in (str, str | None):
+        if isinstance(value, (int, float)) and _is_text(annotation):
             said = str(value).lower() if isinstance(value, bool) else f"the number {value}"
             raise ValueError(f"need text, got {said}: put it in quotes")
         return value
@@ -52,6 +52,15 @@ def kinds_of(annotation: Any) -> frozenset[Any]:
         return kinds_of(get_args(annotation)[0])
     inner = (kinds_of(part) for part in get_args(annotation))
     return frozenset({annotation} & {bool, int, float, str}).union(*inner)
+
+
+@cache
+def _is_text(annotation: Any) -> bool:
+    """True of str, also where it is annotated or may be None; a Literal has its own message."""
+    if get_origin(annotation) is Annotated:
+        return _is_text(get_args(annotation)[0])
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    return annotation is str or (get_origin(annotation) is not Literal and len(inner) == 1 and _is_text(inner[0]))
 
 
 def digest(value: Any) -> str:

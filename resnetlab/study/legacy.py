@@ -56,6 +56,38 @@ LATER: Mapping[str, tuple[Any, ...]] = {
     "splits": ("fixed",),
 }
 
+# Settings that built-in parts had at the first results: where nothing reads one, it is hashed as null. A setting that
+# a part has brought since then is not hashed where nothing reads it.
+PARTS = frozenset(
+    [
+        "blocks",
+        "kernel",
+        "padding",
+        "width",
+        "downsample",
+        "shortcut",
+        "se",
+        "pool",
+        "head_depth",
+        "head_width",
+        "dropout",
+        "input_size",
+        "resize",
+        "momentum",
+        "nesterov",
+        "beta2",
+        "step_at",
+        "step_factor",
+        "constant_part",
+        "warmup_part",
+        "crop",
+        "flip",
+        "flip_vertical",
+        "rotation",
+    ]
+)
+DATA = frozenset({"label", "variants", "size", "mode"})  # the same of datasets, hashed also where nothing reads them
+
 
 def of_study(content: Mapping[str, Any]) -> Names:
     """The old names that a study file may have. A task's own settings never had others."""

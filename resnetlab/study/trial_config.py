@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     Field,
     TypeAdapter,
     ValidationError,
@@ -22,100 +21,36 @@ from pydantic import (
     model_validator,
 )
 
-from resnetlab.study import legacy
+from resnetlab.builtin import need
+from resnetlab.study import catalog, legacy
 from resnetlab.study.frozen import Frozen, digest, kinds_of
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnData, Part, Setting
 from resnetlab.study.yaml_io import broken_rule
 
-Dataset = Literal["glyphs", "cifar10", "cifar100", "folder", "character-fonts", "digits"]
-Model = Literal[
-    "resnet", "cnn", "cnn-resnet", "mlp", "conv2", "scratch-cnn", "flat-resnet", "resnet18", "resnet34", "resnet50"
-]
-Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
-Schedule = Literal["constant", "cosine", "one-cycle", "step", "constant-exponential"]
-Loss = Literal["cross-entropy"]
-CHOICES: dict[str, Any] = {"model": Model, "loss": Loss, "optimizer": Optimizer, "schedule": Schedule}  # of parts
+CHOICES = ("model", "loss", "optimizer", "schedule")  # settings that name one part each
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISION = (
     "of matrix products and convolutions; fp32 is what its name says on a GPU too, tf32 needs one, bf16 is autocast"
 )
 DETERMINISTIC = "only algorithms that give the same bits in every run; matters on a GPU"
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-T = TypeVar("T")
-if TYPE_CHECKING:  # what reads a setting reads it where it applies, and there it is not None
-    Conditional: TypeAlias = T | Any
-else:
-    Conditional = T | None
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError(f"must be odd (allowed: 1, 3, 5, 7, 9, 11), got {value}")
-    return value
-
-
-# What each model reads, with the value that it takes where none is given. A setting that a model does not read is None.
-_LIBRARY: dict[str, Any] = {"head_depth": 1, "dropout": 0.0, "input_size": None, "resize": None}
-READS: dict[str, dict[str, Any]] = {
-    "resnet": {
-        "blocks": 3,
-        "kernel": 3,
-        "width": 16,
-        "downsample": 2,
-        "shortcut": True,
-        "se": False,
-        "pool": "average",
-        "head_depth": 1,
-        "head_width": 128,
-        "dropout": 0.0,
-    },
-    "cnn": {"width": 32, "dropout": 0.0},
-    "cnn-resnet": {"width": 32, "shortcut": True, "se": False, "dropout": 0.0},
-    "mlp": {"head_depth": 2, "head_width": 4000, "dropout": 0.0},
-    "conv2": {"dropout": 0.0},
-    "scratch-cnn": {"dropout": 0.25},
-    "flat-resnet": {
-        "blocks": 4,
-        "kernel": 3,
-        "padding": 1,
-        "shortcut": True,
-        "se": False,
-        "head_depth": 2,
-        "dropout": 0.0,
-    },
-    "resnet18": _LIBRARY,
-    "resnet34": _LIBRARY,
-    "resnet50": _LIBRARY,
-}
-MODEL_SETTINGS = tuple(dict.fromkeys(name for reads in READS.values() for name in reads))
-LIBRARY = frozenset(name for name, reads in READS.items() if reads is _LIBRARY)  # torchvision's
-
-# Settings that only one optimizer, schedule or other choice reads. Elsewhere they are None, so that two configs that
-# train the same network alike are one config.
-APPLIES: dict[str, tuple[str, frozenset[Any]]] = {
-    "momentum": ("optimizer", frozenset({"sgd", "rmsprop"})),
-    "nesterov": ("optimizer", frozenset({"sgd"})),
-    "beta2": ("optimizer", frozenset({"adam", "adamw"})),
-    "step_at": ("schedule", frozenset({"step"})),
-    "step_factor": ("schedule", frozenset({"step"})),
-    "constant_part": ("schedule", frozenset({"constant-exponential"})),
-    "warmup_part": ("schedule", frozenset({"one-cycle"})),
-}
 ALWAYS = {"weight_decay": "optimizer", "label_smoothing": "loss"}  # that every built-in one reads; 0 where one does not
-DEFAULTS: dict[str, Any] = {
-    "momentum": 0.9,
-    "nesterov": False,
-    "beta2": 0.999,
-    "step_at": 0.5,
-    "step_factor": 0.1,
-    "constant_part": 0.5,
-    "warmup_part": 0.3,
-}
+SETTINGS = catalog.fields(*CHOICES, "augment")  # of the built-in parts of a trial, by name
+MODEL_SETTINGS = tuple(name for name, found in SETTINGS.items() if found.readers[0].key == "model")
+DATA_SETTINGS = catalog.fields(catalog.DATA)  # of the built-in datasets
+
+
+def _names(key: str) -> Any:
+    """The type of a setting that names a built-in part."""
+    return Literal[tuple(catalog.parts(key))]
 
 
 ALWAYS_READ = frozenset({"name", "val_fraction", "test_fraction", "limit"})  # of DataConfig, by every dataset
-PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
+PLACES = tuple(  # of DataConfig: where the bytes lie, which is not recorded
+    dict.fromkeys(
+        name for found in catalog.parts(catalog.DATA) if (data := catalog.dataset(found)) for name in data.places
+    )
+)
 
 
 def _known_name(name: Any, built_in: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
@@ -123,36 +58,61 @@ def _known_name(name: Any, built_in: ValidatorFunctionWrapHandler, info: Validat
     return name if info.data.get("own") and isinstance(name, str) else built_in(name)
 
 
-class DataConfig(Frozen):
-    """Which images, which label, which split. `root`, `font_dir` and `download` say only where the bytes lie."""
+class DataSettings(Frozen):
+    """What every dataset has. `DataConfig` also has the settings that the files of built-in datasets declare."""
 
     own: OwnData | None = Field(None, description="written by resnetlab: what `name` leads to where it is a reference")
-    name: Annotated[Dataset, WrapValidator(_known_name)]
-    root: str | None = Field(None, description="folder or archive of the data, where it is read from files")
-    label: str | None = Field(
-        None, description="glyphs, character-fonts: `character` or `font`; cifar100: `fine` or `coarse`"
-    )
-    font_dir: str | None = Field(None, description="glyphs: further fonts, besides those that matplotlib ships")
-    variants: int = Field(24, ge=1, le=1000, description="glyphs: images per font and character")
-    size: int | None = Field(None, ge=4, le=1024, description="folder: resize to size x size pixels")
-    mode: Literal["rgb", "grey"] | None = Field(None, description="folder: convert all images to this mode")
+    name: str
     val_fraction: float = Field(0.1, gt=0.0, lt=0.9, description="of the training images, where there is no val split")
     test_fraction: float = Field(0.15, gt=0.0, lt=0.9, description="of all images, where there is no test split")
     limit: int | None = Field(None, ge=10, description="at most so many training images (a smoke run)")
-    download: bool = Field(False, description="cifar: fetch the archive if it is absent")
 
     @model_validator(mode="before")
     @classmethod
-    def _published_split(cls, values: Any) -> Any:
-        """character-fonts: 70/15/15 of all images where nothing else is said, as in the published study."""
-        if isinstance(values, dict) and values.get("name") == "character-fonts":
-            return {"val_fraction": 3 / 17} | values
+    def _defaults(cls, values: Any) -> Any:
+        """With the defaults that a dataset has of its own for what all datasets have."""
+        if isinstance(values, dict) and (data := catalog.dataset(str(values.get("name")))):
+            return {**data.defaults, **values}
         return values
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The settings that have a meaning for this dataset."""
+        own = {"own"} if self.own else catalog.part(catalog.DATA, self.name).settings.keys()
+        return ALWAYS_READ | own
 
     def identity(self) -> dict[str, Any]:
         """The part that changes the answer; the bytes themselves are named by the dataset's own hash."""
-        found = self.model_dump(exclude={*PLACES, "own"})
+        unread = {name for name in DATA_SETTINGS if name not in legacy.DATA and name not in self.reads}
+        found = self.model_dump(exclude={*PLACES, *unread, "own"})
         return found | {"settings": dict(self.own.settings)} if self.own else found
+
+
+def _made(called: str, base: type[Frozen], /, **fields: Any) -> Any:
+    create: Any = create_model
+    made = create(called, __base__=base, __module__=__name__, **fields)
+    made.__doc__ = base.__doc__
+    return made
+
+
+if TYPE_CHECKING:
+
+    class DataConfig(DataSettings):
+        """Which images, which label, which split."""
+
+        def __init__(self, **values: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    DataConfig = _made(
+        "DataConfig",
+        DataSettings,
+        name=(Annotated[_names(catalog.DATA), WrapValidator(_known_name)], ...),
+        **{
+            name: (found.annotation, Field(found.default, description=found.description or None))
+            for name, found in DATA_SETTINGS.items()
+        },
+    )
 
 
 # Of the trials table, besides its factors: a setting of an own part that has such a name is called by its part too.
@@ -271,39 +231,14 @@ class RunConfig(Frozen):
         return digest(self.identity())[:12]
 
 
-class TrialConfig(RunConfig):
-    """One training run of an image classifier in full. Every factor of a study is one of these fields."""
+class ImageConfig(RunConfig):
+    """What every training run of an image classifier has. `TrialConfig` also has the settings that the files of the
+    built-in networks, optimizers, schedules and augmentations declare; where nothing reads one it is None, so that two
+    configs that train the same network alike are one config."""
 
     data: DataConfig
 
-    model: Model = Field(
-        "resnet", description="which family; READS says what each reads, docs of resnetlab.vision.models what it is"
-    )
-    blocks: Conditional[int] = Field(None, ge=1, le=64, description="residual blocks")
-    kernel: Conditional[Annotated[int, AfterValidator(_odd)]] = Field(
-        None, ge=1, le=11, description="of the blocks' convolutions, odd"
-    )
-    padding: Conditional[int] = Field(
-        None, ge=0, le=5, description="of the blocks' convolutions; below kernel // 2 each of them shrinks the map"
-    )
-    width: Conditional[int] = Field(None, ge=1, le=2048, description="channels of the stem or first convolution")
-    downsample: Conditional[int] = Field(
-        None, ge=0, le=6, description="blocks that halve the map and double the channels"
-    )
-    shortcut: Conditional[bool] = Field(None, description="add each block's input to its output")
-    se: Conditional[bool] = Field(None, description="squeeze-excitation in each block")
-    pool: Conditional[Literal["average", "flatten"]] = Field(None, description="from the last map to the head's input")
-    head_depth: Conditional[int] = Field(None, ge=1, le=8, description="linear layers of the head")
-    head_width: Conditional[int] = Field(
-        None, ge=1, le=16384, description="hidden units of the head, where head_depth > 1"
-    )
-    dropout: Conditional[Fraction] = Field(
-        None, description="before each linear layer of the head (scratch-cnn: after each pool; twice that in the head)"
-    )
-    input_size: Conditional[int] = Field(
-        None, ge=8, le=1024, description="enlarge images to so many pixels a side on the device; none: as they are"
-    )
-    resize: Conditional[Literal["nearest", "bilinear"]] = Field(None, description="how input_size enlarges")
+    model: str = Field("resnet", description="which network; docs of resnetlab.vision.models say what each is")
     frozen: int = Field(0, ge=0, description="leading stages not trained: 1 is the stem, 2 the first block too, …")
     weights: str = Field(
         "none",
@@ -316,12 +251,9 @@ class TrialConfig(RunConfig):
     )
     data_fraction: float = Field(1.0, gt=0.0, le=1.0, description="of the training split that is trained on")
 
-    loss: Loss = "cross-entropy"
-    optimizer: Optimizer = "sgd"
+    loss: str = "cross-entropy"
+    optimizer: str = "sgd"
     lr: float = Field(0.1, gt=0.0, le=100.0, description="peak learning rate")
-    momentum: Conditional[Fraction] = None
-    nesterov: Conditional[bool] = None
-    beta2: Conditional[Fraction] = None
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="of the loss; balanced: each class counts the same, however many training images it has"
@@ -331,11 +263,7 @@ class TrialConfig(RunConfig):
         description="balanced: an epoch draws its images with replacement, from each class equally often on average",
     )
     label_smoothing: Fraction = 0.0
-    schedule: Schedule = "constant"
-    step_at: Conditional[float] = Field(None, gt=0.0, lt=1.0, description="step: part of the run between two drops")
-    step_factor: Conditional[Fraction] = Field(None, description="step: multiply by this at each drop")
-    constant_part: Conditional[Fraction] = Field(None, description="constant-exponential: part at the peak rate")
-    warmup_part: Conditional[Fraction] = Field(None, description="one-cycle: part of the run that rises")
+    schedule: str = "constant"
 
     batch_size: int = Field(128, ge=1, le=65536)
     normalise: Literal["train", "half", "unit", "imagenet"] = Field(
@@ -343,10 +271,6 @@ class TrialConfig(RunConfig):
         description="pixels: by the mean and deviation of the training split (train) or of ImageNet, to -1 … 1 (half), "
         "to 0 … 1 (unit)",
     )
-    crop: int = Field(0, ge=0, le=64, description="pad by so many pixels and crop at random")
-    flip: bool = Field(False, description="mirror half of the images left to right")
-    flip_vertical: bool = Field(False, description="mirror half of the images top to bottom")
-    rotation: float = Field(0.0, ge=0.0, le=180.0, description="rotate by up to so many degrees either way")
     augment: str = Field(NONE, description="of your own, after crop, flip and rotation; several joined by ` + `")
 
     precision: Precision = Field("fp32", description=PRECISION)
@@ -362,58 +286,67 @@ class TrialConfig(RunConfig):
         if isinstance(values.get("augment"), list | tuple) and all(isinstance(one, str) for one in values["augment"]):
             values["augment"] = PLUS.join(values["augment"]) or NONE
         own = cls.own.filled(values)
-        for name, (parent, where) in APPLIES.items():
-            if values.get(parent, cls.model_fields[parent].default) not in where:
-                values[name] = None
-            elif values.get(name) is None:
-                values[name] = DEFAULTS[name]
-        reads = READS.get(str(values.get("model", "resnet")), {})
-        for name in MODEL_SETTINGS:
+        chosen = cls._chosen(values)
+        reads = {name: default for part in chosen for name, default in part.defaults.items()}
+        for name in SETTINGS:
             if name not in reads:
                 values[name] = None
             elif values.get(name) is None:
                 values[name] = reads[name]
-        if "head_width" in reads and values["head_depth"] == 1:
-            values["head_width"] = reads["head_width"]  # a single linear layer has no hidden units
-        values["resize"] = (values["resize"] or "bilinear") if values["input_size"] is not None else None
-        if _nothing_to_train(values):
+        for part in chosen:
+            if set(part.settings) <= set(values):
+                values |= part.declared.settle(values)
+        if cls._nothing_to_train(values):
             values["backbone_lr_ratio"] = 1.0
         return values | own
 
-    @model_validator(mode="after")
-    def _feasible(self) -> TrialConfig:
-        def need(allowed: bool, rule: str, *names: str) -> None:
-            if not allowed:
-                got = ", ".join(f"{name}={getattr(self, name)}" for name in names)
-                raise ValueError(f"need {rule}, got {got}")
+    @classmethod
+    def _chosen(cls, values: Mapping[str, Any]) -> list[catalog.Part]:
+        """The built-in parts that a trial with these settings uses."""
+        found = []
+        for key in CHOICES:
+            name = values.get(key, cls.model_fields[key].default)
+            found += [part for part in [catalog.parts(key).get(str(name))] if part]
+        named = str(values.get("augment", NONE)).split(PLUS)
+        augments = catalog.parts("augment").values()
+        return [*found, *(part for part in augments if part.declared.always or part.name in named)]
 
-        if self.model == "resnet":
-            need(self.downsample <= self.blocks, "downsample <= blocks", "downsample", "blocks")
-        if self.model == "flat-resnet":
-            need(self.blocks <= 4, "blocks <= 4 where model=flat-resnet", "blocks")
-            need(self.padding <= self.kernel // 2, "padding <= kernel // 2", "padding", "kernel")
-        if self.model == "flat-resnet" or self.model in LIBRARY:
-            need(self.head_depth <= 3, f"head_depth <= 3 where model={self.model}", "head_depth")
-        if self.model == "scratch-cnn":
-            need(self.dropout < 0.5, "dropout < 0.5 where model=scratch-cnn (the head has twice that)", "dropout")
-        if self.model not in LIBRARY:
-            names = " or ".join(sorted(LIBRARY))
-            need(not self.weights.isupper(), f"model {names} where weights are torchvision's", "weights", "model")
+    @classmethod
+    def _nothing_to_train(cls, values: Mapping[str, Any]) -> bool:
+        """True where every stage is frozen. The values are as they were given, of any type."""
+        network = catalog.network(str(values.get("model", cls.model_fields["model"].default)))
+        try:
+            return network is not None and bool(values.get("frozen", 0) == network.stages(values))
+        except TypeError:
+            return False
+
+    @model_validator(mode="after")
+    def _feasible(self) -> Self:
+        values = self.__dict__
+        for part in self._chosen(values):
+            for name in part.settings:
+                if SETTINGS[name].differ:
+                    _check_rules(part, name, values[name])
+            part.declared.limits(values)
+        network = catalog.network(self.model)
+        if network is None or not network.weights:
+            known = [name for name in catalog.parts("model") if (one := catalog.network(name)) and one.weights]
+            allowed = not self.weights.isupper()
+            need(allowed, f"model {' or '.join(known)} where weights are torchvision's", values, "weights", "model")
         if self.stages is not None:
-            need(self.frozen <= self.stages, f"frozen <= {self.stages} (the stages of {self.model})", "frozen")
-        need(
-            self.class_weights == "none" or self.loss in get_args(Loss),
-            f"class_weights = none where loss={self.loss}, which has no such setting",
-            "class_weights",
-        )
-        need(not self.nesterov or bool(self.momentum), "momentum > 0 where nesterov is true", "momentum")
+            need(self.frozen <= self.stages, f"frozen <= {self.stages} (the stages of {self.model})", values, "frozen")
+        loss = catalog.parts("loss").get(self.loss)
+        rule = f"class_weights = none where loss={self.loss}, which has no such setting"
+        weighted = loss is not None and loss.takes("class_weights")
+        need(self.class_weights == "none" or weighted, rule, values, "class_weights")
         self._check_own()
         return self
 
     def _check_own(self) -> None:
         """ValueError where a setting of an own part is missing or out of its bounds, or where none reads one."""
         augments = self.augment.split(PLUS)
-        known = [part.text for part in self.own.parts if part.key == "augment"]
+        known = [name for name, part in catalog.parts("augment").items() if not part.declared.always]
+        known += [part.text for part in self.own.parts if part.key == "augment"]
         if self.augment != NONE and (not set(augments) <= set(known) or len(set(augments)) < len(augments)):
             allowed = ", ".join([NONE, *known, "your own: [file.py:name]"])
             raise ValueError(f"augment: need names, each once, got {self.augment!r} (allowed: {allowed})")
@@ -427,22 +360,32 @@ class TrialConfig(RunConfig):
                 raise ValueError(f"need {name} = 0 where {parent}={getattr(self, parent)}, which has no such setting")
         for name in self.own.names.keys() & TrialConfig.model_fields.keys() - read.keys():
             if getattr(self, name) is not None:
-                info = TrialConfig.model_fields[name]
+                info: Any = TrialConfig.model_fields[name]
                 _check_type(name, Annotated[info.annotation, "field", *info.metadata], getattr(self, name))
 
     @property
     def stages(self) -> int | None:
         """Stages before the head: the most that can be frozen. None of an own model, which must be built to know it."""
-        found: int | None = _stages(self.__dict__)
-        return found
+        network = catalog.network(self.model)
+        return network.stages(self.__dict__) if network is not None else None
+
+    @property
+    def own_model(self) -> bool:
+        """True where its network is of the study's own code."""
+        return self.model not in catalog.parts("model")
 
     @property
     def reads(self) -> frozenset[str]:
-        """The settings that the model reads."""
-        own = [
-            name for part in self.own.chosen(self.__dict__) if part.key == "model" for name in self.own.read_by(part)
-        ]
-        return frozenset(READS.get(self.model, own))
+        """The settings of parts that a part of this trial reads."""
+        built_in = [name for part in self._chosen(self.__dict__) for name in part.settings]
+        return frozenset([*built_in, *self.own.read(self.__dict__)])
+
+    @property
+    def network_reads(self) -> frozenset[str]:
+        """The settings that its network reads."""
+        own = [part for part in self.own.chosen(self.__dict__) if part.key == "model"]
+        built_in = catalog.parts("model").get(self.model)
+        return frozenset(built_in.settings if built_in else [name for one in own for name in self.own.read_by(one)])
 
     def identity(self) -> dict[str, Any]:
         return self.model_dump(exclude={"data"}) | {"data": self.data.identity()}
@@ -450,7 +393,36 @@ class TrialConfig(RunConfig):
     @cached_property
     def trial_id(self) -> str:
         """12 hexadecimal digits of a hash over the whole config, never only what differs from the baseline."""
-        return digest(legacy.recorded(self.identity(), legacy.SETTINGS))[:12]
+        content = self.identity()
+        later = [name for name in SETTINGS if name not in legacy.PARTS and content.get(name) is None]
+        kept = {name: value for name, value in content.items() if name not in later}
+        return digest(legacy.recorded(kept, legacy.SETTINGS))[:12]
+
+
+if TYPE_CHECKING:
+
+    class TrialConfig(ImageConfig):
+        """One training run of an image classifier in full. Every factor of a study is one of its fields."""
+
+        def __init__(self, **values: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    TrialConfig = _made(
+        "TrialConfig",
+        ImageConfig,
+        **{
+            key: (_names(key), Field(info.default, description=info.description))
+            for key, info in ImageConfig.model_fields.items()
+            if key in CHOICES
+        },
+        **{
+            name: (found.annotation, Field(found.default, description=found.description or None))
+            if all(part.declared.always for part in found.readers)
+            else (found.annotation | None, Field(None, description=found.description or None))
+            for name, found in SETTINGS.items()
+        },
+    )
 
 
 class TaskConfig(RunConfig):
@@ -487,26 +459,10 @@ def of_images(config: RunConfig) -> TrialConfig:
     return config
 
 
-def _stages(values: Mapping[str, Any]) -> Any:
-    match values.get("model", "resnet"):
-        case "resnet" | "flat-resnet":
-            return values["blocks"] + 1
-        case "cnn" | "cnn-resnet":
-            return 3
-        case "conv2" | "scratch-cnn":
-            return 2
-        case "mlp":
-            return values["head_depth"] - 1
-        case model:
-            return 5 if model in LIBRARY else None
-
-
-def _nothing_to_train(values: Mapping[str, Any]) -> bool:
-    """True where every stage is frozen. The values are as they were given, of any type."""
-    try:
-        return bool(values.get("frozen", 0) == _stages(values))
-    except TypeError:
-        return False
+def _check_rules(part: catalog.Part, name: str, value: Any) -> None:
+    """ValueError where a setting that parts limit differently breaks the rules of this part."""
+    info = part.signature.field(name)
+    _check_type(name, Annotated[info.annotation, "field", *info.metadata], value)
 
 
 def _check_type(name: str, annotation: Any, value: Any) -> None:
@@ -533,7 +489,7 @@ def _type_of(described: str) -> type[RunConfig]:
     fields: dict[str, Any] = {}
     for key in (*CHOICES, "experiment"):
         if texts := tuple(part.text for part in parts if part.key == key):
-            info, options = base.model_fields[key], (CHOICES[key], *texts) if key in CHOICES else texts
+            info, options = base.model_fields[key], (*catalog.parts(key), *texts) if key in CHOICES else texts
             default = info.default if key in CHOICES else texts[0]
             fields[key] = (Literal[options], Field(default, description=info.description))
     for name, readers in own.names.items():
@@ -587,4 +543,5 @@ def built_in(parts: tuple[Part, ...] = ()) -> dict[str, str]:
     every = dict.fromkeys([*COLUMNS, *plain.model_fields, *legacy.SETTINGS], "")
     if plain is TaskConfig:
         return every
-    return every | dict.fromkeys(MODEL_SETTINGS, "model") | {name: key for name, (key, _) in APPLIES.items()} | ALWAYS
+    optional = {name: found.readers[0] for name, found in SETTINGS.items() if not found.readers[0].declared.always}
+    return every | {name: reader.key for name, reader in optional.items()} | ALWAYS

@@ -24,7 +24,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnetlab.study.trial_config import LIBRARY, TrialConfig
+from resnetlab.study import catalog
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.models import build
 from resnetlab.vision.training import machine
 from resnetlab.vision.training.optim import make_optimizer, set_lr, step_of
@@ -46,7 +47,8 @@ def allowed(case: Case) -> float:
     gradients of torchvision's deep networks, in batches as small as here, are no more exact than that either."""
     if case.get("precision") == "bf16":
         return 0.5
-    return 0.05 if case.get("model") in LIBRARY else 0.005
+    network = catalog.network(case.get("model", "resnet"))
+    return 0.05 if network is not None and network.weights else 0.005
 
 
 def networks(widths: Iterable[int] = range(1, 17)) -> Iterator[Case]:
@@ -91,7 +93,7 @@ def made(case: Case) -> tuple[nn.Module, TrialConfig, tuple[int, int, int]]:
     settings = {name: value for name, value in case.items() if name not in ("conv", "side", "channels", "layout")}
     config = TrialConfig(data={"name": "folder"}, batch_size=BATCH, lr=0.01, weight_decay=0.01, **settings)
     if "conv" not in case:
-        side = case.get("side", LIBRARY_SIDE if config.model in LIBRARY else 20)
+        side = case.get("side", LIBRARY_SIDE if catalog.network(config.model).weights else 20)
         shape = (side, side, case.get("channels", 3))
         return build(config, shape, 4), config, shape
     inputs, outputs, kernel, stride, groups = case["conv"]

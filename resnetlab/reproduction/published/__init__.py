@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from resnetlab.errors import BadData
+from resnetlab.study import catalog
 from resnetlab.study.frozen import Frozen
-from resnetlab.study.trial_config import Dataset
 from resnetlab.study.yaml_io import explain
 
 Metric = Literal[
@@ -141,10 +141,16 @@ class PublishedArm(Frozen):
     unspecified: bool = Field(False, description="the text does not say enough to build it")
 
 
+def _known(name: str) -> str:
+    if name not in (known := catalog.parts(catalog.DATA)):
+        raise ValueError(f"is no dataset (allowed: {', '.join(known)})")
+    return name
+
+
 class Data(Frozen):
     """What the text trained and tested on. train: images trained on."""
 
-    name: Dataset
+    name: Annotated[str, AfterValidator(_known)]
     shape: tuple[int, int, int]
     classes: int
     train: int

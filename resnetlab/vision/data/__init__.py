@@ -6,35 +6,22 @@ Neither imports torch. Augmentation, which needs torch, is `resnetlab.vision.dat
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
+from resnetlab.study import catalog
 from resnetlab.study.frozen import digest
-from resnetlab.study.trial_config import ALWAYS_READ, DataConfig
+from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data.cache import load
-from resnetlab.vision.data.character_fonts import CharacterFonts
-from resnetlab.vision.data.cifar import Cifar
 from resnetlab.vision.data.dataset import Dataset
-from resnetlab.vision.data.digits import Digits
-from resnetlab.vision.data.glyphs import Glyphs
-from resnetlab.vision.data.image_folder import ImageFolder
 from resnetlab.vision.data.own_dataset import OwnDataset
 from resnetlab.vision.data.remarks import remarks
 from resnetlab.vision.data.source import Append, Contents, Source
 
 __all__ = ["Dataset", "check", "default_cache", "label_of", "prepare", "said"]
-
-SOURCES: dict[str, Callable[[DataConfig, Path], Source]] = {
-    "glyphs": Glyphs,
-    "cifar10": Cifar,
-    "cifar100": Cifar,
-    "folder": ImageFolder,
-    "character-fonts": CharacterFonts,
-    "digits": Digits,
-}
 
 _prepared: dict[tuple[DataConfig, Path], Dataset] = {}
 
@@ -122,8 +109,9 @@ def _reading(config: DataConfig) -> Iterator[None]:
 
 def _source(config: DataConfig, cache: Path) -> Source:
     """The reader for `config`. Settings that it does not read are refused rather than ignored."""
-    source = OwnDataset(config, cache) if config.own else SOURCES[config.name](config, cache)
-    reads = ALWAYS_READ | source.reads
+    built_in = catalog.dataset(config.name)
+    source: Source = OwnDataset(config, cache) if config.own or built_in is None else built_in.make(config, cache)
+    reads = config.reads
     for field, info in DataConfig.model_fields.items():
         value = getattr(config, field)
         if field not in reads and value != info.default:

@@ -48,7 +48,6 @@ class CharacterFonts:
     """
 
     labels: tuple[str, ...] = ("character", "font")
-    reads = frozenset({"label", "root"})
 
     def __init__(self, config: DataConfig, cache: Path) -> None:
         root = user_path(config.root, "dataset.root") if config.root else cache / "downloads"

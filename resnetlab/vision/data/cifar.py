@@ -49,7 +49,6 @@ class Cifar:
         self.root = user_path(config.root, "dataset.root") if config.root else cache / "downloads"
         self.labels: tuple[str, ...] = ("fine", "coarse") if config.name == "cifar100" else ("class",)
         self.label = config.label or self.labels[0]
-        self.reads = frozenset({"root", "download"} | ({"label"} if config.name == "cifar100" else set()))
         self.folder = self.root / FOLDERS[config.name]
 
     def check(self) -> None:

@@ -21,7 +21,6 @@ class Digits:
     """1,797 images (20, 20, 1) of ten digits from 43 people; splits are drawn. A small target for transfer."""
 
     labels: tuple[str, ...] = ("digit",)
-    reads = frozenset({"label"})
 
     def __init__(self, config: DataConfig, cache: Path) -> None:
         self.label = config.label or self.labels[0]

@@ -52,7 +52,6 @@ class Glyphs:
     """
 
     labels: tuple[str, ...] = ("character", "font")
-    reads = frozenset({"label", "font_dir", "variants"})
 
     def __init__(self, config: DataConfig, cache: Path) -> None:
         self.label = config.label or "character"

@@ -53,7 +53,6 @@ class ImageFolder:
 
     labels: tuple[str, ...] = ("class",)
     label: str = "class"
-    reads = frozenset({"root", "size", "mode"})
 
     def __init__(self, config: DataConfig, cache: Path) -> None:
         if not config.root:

@@ -34,7 +34,6 @@ class OwnDataset:
 
     labels: tuple[str, ...] = ("class",)
     label: str = "class"
-    reads = frozenset({"own"})
 
     def __init__(self, config: DataConfig, cache: Path) -> None:
         assert config.own is not None

@@ -49,11 +49,11 @@ class Contents:
 
 
 class Source(Protocol):
-    """A reader of one kind of data. `label` is the chosen one of `labels`, `reads` the DataConfig fields it uses."""
+    """A reader of one kind of data. `label` is the chosen one of `labels`. Its settings are declared by its file in
+    `vision.parts.datasets`."""
 
     labels: tuple[str, ...]
     label: str
-    reads: frozenset[str]
 
     def check(self) -> None:
         """BadRequest or BadData for what can be found at once."""

@@ -1,4 +1,4 @@
-"""Networks from a TrialConfig, and what they cost.
+"""Networks from a TrialConfig, and what they cost. Each built-in one is a file in `vision.parts.models`.
 
 | model         | what it is                                                              | study | stages      |
 |---------------|-------------------------------------------------------------------------|-------|-------------|
@@ -10,42 +10,24 @@
 | `scratch-cnn` | four convolutions, two pools, dropout, two linear layers                | 003   | 2           |
 | `flat-resnet` | 7x7 stem, four blocks, flattened into linear layers                     | 004   | 1 + blocks  |
 | `resnet18`    | torchvision's, as are `resnet34` and `resnet50`, with a new head        | 001–3 | 5           |
-
-`config.READS` says which settings each of them reads.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.own import OwnParts
+from resnetlab.study import catalog
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.models import own_model
 from resnetlab.vision.models.blocks import Staged
-from resnetlab.vision.models.cnn import cnn, conv2, mlp, scratch_cnn
 from resnetlab.vision.models.cost import facts
-from resnetlab.vision.models.imagenet import imagenet_resnet
-from resnetlab.vision.models.resnet import flat_resnet, resnet
 
 __all__ = ["Staged", "build", "facts"]
-
-FAMILIES: dict[str, Callable[[TrialConfig, tuple[int, int, int], int], Staged]] = {
-    "resnet": resnet,
-    "cnn": cnn,
-    "cnn-resnet": cnn,
-    "mlp": mlp,
-    "conv2": conv2,
-    "scratch-cnn": scratch_cnn,
-    "flat-resnet": flat_resnet,
-    "resnet18": imagenet_resnet,
-    "resnet34": imagenet_resnet,
-    "resnet50": imagenet_resnet,
-}
 
 
 def build(config: TrialConfig, shape: tuple[int, int, int], classes: int, own: OwnParts | None = None) -> nn.Module:
@@ -57,7 +39,8 @@ def build(config: TrialConfig, shape: tuple[int, int, int], classes: int, own: O
     """
     if own is not None and (part := own.one("model")):
         return own_model.build(part, config, shape, classes)
-    model = FAMILIES[config.model](config, shape, classes)
+    model: Staged = catalog.part("model", config.model).bound(config)(shape=shape, classes=classes)
+    model.freeze(config.frozen)
     if config.batch_size == 1:
         _check_single(model, config, shape)
     return model

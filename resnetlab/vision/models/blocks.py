@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import takewhile
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnetlab.vision.architecture import SQUEEZE, SQUEEZE_LEAST
+from resnetlab.vision.sizes import SQUEEZE, SQUEEZE_LEAST
 
 NECK = (nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)  # parts of a head that learn nothing and draw nothing
 
@@ -27,14 +28,18 @@ class Staged(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.head = head
+        self.freeze(frozen)
+
+    def freeze(self, frozen: int) -> Staged:
+        """Train all but the first `frozen` stages, which were trained before. ValueError where it has fewer."""
         if not 0 <= frozen <= len(self.stages):
             raise ValueError(f"need 0 <= frozen <= {len(self.stages)} stages, got frozen={frozen}")
         self.frozen = frozen
         for stage in self.stages[:frozen]:
             stage.requires_grad_(False)
-        neck = sum(1 for _ in takewhile(lambda part: isinstance(part, NECK), head))
+        neck = sum(1 for _ in takewhile(lambda part: isinstance(part, NECK), self.head))
         self._neck = neck if frozen == len(self.stages) else 0
-        self.train(self.training)
+        return self.train(self.training)
 
     def train(self, mode: bool = True) -> Staged:
         super().train(mode)
@@ -168,6 +173,56 @@ def head(inputs: int, hidden: Iterable[int], classes: int, pool: nn.Module, drop
             layers.append(nn.Dropout(dropout))
         layers.append(nn.Linear(sizes[i], sizes[i + 1]))
     return nn.Sequential(*layers)
+
+
+def conv_relu(inputs: int, outputs: int, kernel: int, padding: int) -> list[nn.Module]:
+    """A convolution with biases, and ReLU."""
+    return [nn.Conv2d(inputs, outputs, kernel, padding=padding), nn.ReLU(inplace=True)]
+
+
+def dropped(rate: float) -> list[nn.Module]:
+    """Dropout, where there is any."""
+    return [nn.Dropout(rate)] if rate else []
+
+
+class Input(nn.Module):
+    """(B, 1 or 3, H, W) -> (B, 3, size, size), enlarged without a copy of the data set anywhere.
+
+    nearest with a size that is a multiple repeats each pixel, as Keras's UpSampling2D does; bilinear is torch's
+    with align_corners=False, as in torchvision's Resize.
+    """
+
+    def __init__(self, size: int | None, mode: str | None):
+        super().__init__()
+        self.size = size
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 1:
+            x = x.expand(-1, 3, -1, -1)
+        return x if self.size is None else F.interpolate(x, (self.size, self.size), mode=str(self.mode))
+
+
+@torch.no_grad()
+def he_by_fan_in(model: Staged) -> Staged:
+    """He et al. 2015 by fan-in for every weight, biases 0."""
+    for module in _learning(model):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.zeros_(cast(nn.Parameter, module.bias))
+    return model
+
+
+@torch.no_grad()
+def glorot(model: Staged) -> Staged:
+    """Glorot & Bengio 2010, uniform, for every weight, biases 0."""
+    for module in _learning(model):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(cast(nn.Parameter, module.bias))
+    return model
+
+
+def _learning(model: Staged) -> list[nn.Conv2d | nn.Linear]:
+    return [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetlab.study.records import ModelFacts
-from resnetlab.study.trial_config import READS, TrialConfig
+from resnetlab.study.trial_config import TrialConfig
 
 
 def facts(model: nn.Module, config: TrialConfig, shape: tuple[int, int, int]) -> ModelFacts:
@@ -18,7 +18,7 @@ def facts(model: nn.Module, config: TrialConfig, shape: tuple[int, int, int]) ->
     return ModelFacts(
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        multiply_adds=multiply_adds(model, shape) if config.model in READS else counted(model, shape),
+        multiply_adds=counted(model, shape) if config.own_model else multiply_adds(model, shape),
     )
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from resnetlab import __version__
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.study.trial_config import PLACES, READS, TrialConfig
+from resnetlab.study import catalog
+from resnetlab.study.trial_config import PLACES, TrialConfig
 from resnetlab.vision.models import build
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def load(place: str | Path) -> tuple[Deployed, dict[str, Any]]:
     place = Path(place)
     try:
         about = json.loads((place / "config.json").read_text(encoding="utf-8"))
-        if (name := about["config"]["model"]) not in READS:
+        if (name := about["config"]["model"]) not in catalog.parts("model"):
             raise BadData(
                 f"{place}: its network is of the study's own code, {name} (allowed: torch.export.load of model.pt2)"
             )

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
 from resnetlab.experiment.own import OwnParts
 from resnetlab.experiment.scores import Score
+from resnetlab.study import catalog
 from resnetlab.study.records import EpochRecord, TestResult
 from resnetlab.study.seeding import stream
 from resnetlab.study.trial_config import TrialConfig
@@ -27,8 +28,8 @@ from resnetlab.vision.models.pretrained import Weights
 from resnetlab.vision.training import machine, prefix, transfer
 from resnetlab.vision.training.checkpoint import CheckpointDamaged
 from resnetlab.vision.training.energy import joules
-from resnetlab.vision.training.optim import make_optimizer, multiplier, set_lr
-from resnetlab.vision.training.own_calls import Checked
+from resnetlab.vision.training.optim import make_optimizer, schedule, set_lr
+from resnetlab.vision.training.own_calls import Checked, augmentations
 from resnetlab.vision.training.step import GraphedStep, Step
 
 if TYPE_CHECKING:
@@ -101,29 +102,30 @@ class Training:
             self.weights_hash = start.digest
         self._layout = machine.memory_format(model, self.device)
         self.model = model.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
-        self._augment = Augment(
-            dataset.shape,
-            *self.normalisation,
-            config.crop,
-            config.flip,
-            config.rotation,
-            device=str(self.device),
-            flip_vertical=config.flip_vertical,
-            layout=self._layout,
-        )
-        self._own_augment = [Checked(part) for part in self._own.augments(config.augment)]
+        self._augment = self._moves()
+        self._augments = augmentations(config, self._own)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.facts = facts(self.model, config, dataset.shape)
         self._optimizer = make_optimizer(config, self.model, self._graph, self._own)
+        self._multiplier = schedule(config, self._own)
         self._step: Step | None = None
-        moves = self._augment.moves or bool(self._own_augment)
+        moves = self._augment.moves or bool(self._augments)
         self.prefix_cached = None if cache_prefix and config.frozen and not moves else False
         self.prefix_seconds = 0.0
         self._features: prefix.Features | None = None
         self._at_a_time = machine.evaluation_batch(self.device, _seen(self._images.shape, config))
         if state is not None:
             self._restore(state)
+
+    def _moves(self) -> Augment:
+        """What brings images to the network: normalised, and moved by the augmentation that every trial has."""
+        mean, std = self.normalisation
+        device, layout = str(self.device), self._layout
+        frame = {"shape": self.shape, "mean": mean, "std": std, "device": device, "layout": layout}
+        (moves,) = (part for part in catalog.parts("augment").values() if part.declared.always)
+        made: Augment = moves.bound(self.config)(frame=frame)
+        return made
 
     def _divide(self, dataset: Dataset) -> None:
         """The rows of each split, and how many steps an epoch has. BadRequest where a batch is more than there is."""
@@ -205,7 +207,7 @@ class Training:
         step = self._step = self._step or self._make_step()
         self.model.train()
         with machine.seeded(stream(self.config.seed, "dropout", 1), self.device):
-            set_lr(self._optimizer, multiplier(self.config, 0.0, self._own))
+            set_lr(self._optimizer, self._multiplier(0.0))
             step(*next(self._batches(1)))
 
     def sums(self) -> tuple[float, int]:
@@ -285,7 +287,7 @@ class Training:
         self.model.train()
         for number, (inputs, labels) in enumerate(self._batches(epoch)):
             done = ((epoch - 1) * self._steps + number) / (config.epochs * self._steps)
-            lr = set_lr(optimizer, multiplier(config, done, self._own))
+            lr = set_lr(optimizer, self._multiplier(done))
             step(inputs, labels)
         optimizer.zero_grad()
         return *_means(*step.take_sums(), self._used), lr
@@ -319,8 +321,8 @@ class Training:
         for rows in self._order(epoch).split(ahead):
             if self._features is None:
                 inputs = self._augment(self._images.index_select(0, rows), augment)
-                for own in self._own_augment:
-                    inputs = laid(own(inputs, augment), self._layout)
+                for change in self._augments:
+                    inputs = laid(change(inputs, augment), self._layout)
             else:
                 inputs = self._features(rows)
             yield from zip(inputs.split(batch), self._labels.index_select(0, rows).split(batch), strict=True)

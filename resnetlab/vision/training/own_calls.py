@@ -1,12 +1,17 @@
-"""Calls of a user's loss and augmentations, checked the first time: what they return, and its shape."""
+"""Losses and augmentations as plain functions; a user's are checked the first time: what they return, and its shape."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.own import Bound
+from resnetlab.experiment.own import Bound, OwnParts
+from resnetlab.study import catalog
+from resnetlab.study.parts import PLUS
+from resnetlab.study.trial_config import TrialConfig
 
 
 class Checked:
@@ -33,3 +38,16 @@ class Checked:
                 f"{self._part.reference}: the loss has no gradient (allowed: one computed from the logits)"
             )
         return found
+
+
+def augmentations(config: TrialConfig, own: OwnParts) -> list[Callable[[Tensor, torch.Generator], Tensor]]:
+    """Those that the trial names, in that order: of (images, generator), built-in ones and the user's own."""
+    of_user = {part.part.text: Checked(part) for part in own.all("augment")}
+    built_in = catalog.parts("augment")
+    found: list[Callable[[Tensor, torch.Generator], Tensor]] = []
+    for name in config.augment.split(PLUS):
+        if name in of_user:
+            found.append(of_user[name])
+        elif name in built_in:
+            found.append(built_in[name].bound(config))
+    return found

@@ -94,7 +94,7 @@ def _stored(output: Tensor) -> Tensor:
 
 def _key(model: Staged, config: TrialConfig, rows: Tensor, data: str) -> str:
     """A hash over all that the output depends on: the prefix's kind, weights and buffers, images, preprocessing."""
-    settings = {name: getattr(config, name) for name in sorted(config.reads) if name not in HEAD}
+    settings = {name: getattr(config, name) for name in sorted(config.network_reads) if name not in HEAD}
     state = blake2b(repr((config.model, config.frozen, settings, data)).encode(), digest_size=16)
     tensors = [rows] + [tensor for part in model.frozen_parts for tensor in part.state_dict().values()]
     for tensor in tensors:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from resnetlab.study import catalog
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.training import machine
 from resnetlab.vision.training.optim import step_of
@@ -25,7 +24,7 @@ WARM = 3  # steps before a capture: kernels are loaded and the optimizer's state
 class Step:
     """Called with a batch, changes the network once.
 
-    forward: inputs (B, …) -> logits (B, classes). loss: by default cross entropy, with
+    forward: inputs (B, …) -> logits (B, classes). loss: by default the built-in one that the config names, with
     class_weights (classes,) where they are given. `how` says how steps run, in words for the trial's record.
     """
 
@@ -40,8 +39,8 @@ class Step:
         loss: Loss | None = None,
         class_weights: Tensor | None = None,
     ):
-        built_in = partial(F.cross_entropy, weight=class_weights, label_smoothing=config.label_smoothing)
-        self._loss_of = loss or built_in
+        weighted = {"label_smoothing": config.label_smoothing, "class_weights": class_weights}
+        self._loss_of: Loss = loss or catalog.part("loss", config.loss).bound(config, **weighted)
         self._forward, self._optimizer, self._update = forward, optimizer, step_of(optimizer)
         self._precision, self._device = config.precision, device
         self._loss = torch.zeros((), dtype=torch.float64, device=device)

@@ -15,8 +15,8 @@ from torch import nn
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.data.dataset import changes, some
-from resnetlab.vision.models.imagenet import ours
 from resnetlab.vision.models.pretrained import Weights, named
+from resnetlab.vision.parts.models.torchvision_resnets import ours
 
 if TYPE_CHECKING:
     from resnetlab.vision.data import Dataset

@@ -123,6 +123,20 @@ class PartSettings:
         made._check_defaults()
         return made
 
+    @classmethod
+    def of_model(cls, model: type[BaseModel], part: str) -> PartSettings:
+        """The settings of a pydantic model alone."""
+        return cls(part, *_of_model(model, part), _strict(model), ())
+
+    def field(self, name: str) -> FieldInfo:
+        """The type of a setting with all its rules, as pydantic has it."""
+        return self._check.model_fields[name]
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The arguments that are no settings and are passed by the kind of the part."""
+        return frozenset(role for _, _, role in self._roles if role not in ("=", "*"))
+
     def complete(self, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         """All settings: `values` and, for the others, defaults, each in its type.
 

@@ -1,0 +1,1 @@
+"""The built-in parts of image studies, one file each, which declares its settings and limits (`resnetlab.builtin`)."""

@@ -1,0 +1,1 @@
+"""The built-in learning rate schedules, one file each."""
