@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, 
 from pydantic import (
     AfterValidator,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     create_model,
+    model_serializer,
     model_validator,
 )
 
@@ -114,7 +116,15 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-ALWAYS_READ = frozenset({"name", "val_fraction", "test_fraction", "limit"})  # of DataConfig, by every dataset
+ALWAYS_READ = frozenset(
+    {"name", "val_fraction", "test_fraction", "limit", "limit_of"}
+)  # of DataConfig, by every dataset
+NEWER = frozenset(  # of DataConfig: what came after the first results
+    [
+        "table", "path_column", "label_column", "split_column", "class_from", "group", "class_names", "skip",
+        "untrained", "limit_of",
+    ]
+)  # fmt: skip
 PLACES = ("root", "font_dir", "download")  # of DataConfig: where the bytes lie, which is not recorded
 
 
@@ -140,6 +150,39 @@ class DataConfig(Frozen):
     test_fraction: float = Field(0.15, gt=0.0, lt=0.9, description="of all images, where there is no test split")
     limit: int | None = Field(None, ge=10, description="at most so many training images (a smoke run)")
     download: bool = Field(False, description="cifar: fetch the archive if it is absent")
+    table: str | None = Field(
+        None, description="folder: CSV, TSV, JSON-lines or Parquet file with a row for each image; its path from `root`"
+    )
+    path_column: str | None = Field(None, description="of `table`: the image's path; by itself path, file, image, …")
+    label_column: str | None = Field(None, description="of `table`: the class; by itself label, class, category, …")
+    split_column: str | None = Field(None, description="of `table`: train, val or test; by itself split, where it is")
+    class_from: int | str | None = Field(
+        None,
+        description="folder: an image's class: the name of a folder above it (1: the first below the split's, -1: the "
+        "one that it lies in), or what the group of a regular expression finds in its path",
+    )
+    group: int | str | None = Field(
+        None,
+        description="folder: images that stay together in every split, such as frames of one scene: a folder or a "
+        "regular expression as of class_from, or a column of `table`",
+    )
+    class_names: str | None = Field(
+        None, description="folder: file with a name for each class, to be read by people: CSV, TSV or JSON, from `root`"
+    )
+    skip: int = Field(0, ge=0, description="folder: go on without at most so many images that cannot be used")
+    untrained: Literal["refuse", "leave-out"] = Field(
+        "refuse", description="folder: classes that have validation or test images, and none for training"
+    )
+    limit_of: Literal["train", "all"] = Field(
+        "train", description="limit: thin the training images alone, or validation and test images by the same share"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came after the first results are not written, nor hashed, where they have their defaults."""
+        found: dict[str, Any] = written(self)
+        fields = type(self).model_fields
+        return {name: value for name, value in found.items() if name not in NEWER or value != fields[name].default}
 
     @model_validator(mode="before")
     @classmethod
