@@ -17,7 +17,7 @@ from resnetlab.vision.data.trees import Tree, images_of, split_folders, tree_of
 
 def list_images(root: Path, config: DataConfig) -> Listing:
     """The files as they lie now. BadData where what names their classes and splits is wrong."""
-    passed = Passed()
+    passed = Passed([beside(root, name) for name in (config.table, config.class_names) if name is not None])
     if not root.is_dir():
         raise BadData(f"dataset.root: {root} is not a folder")
     if config.table is not None:

@@ -91,18 +91,17 @@ def resolved(root: Path, file: Path, paths: Sequence[str], at: str = "dataset.ta
     """
     base, beside = str(root), str(file.parent)
     places = [base] if base == beside else [base, beside]
-    found, missing, outside = [], [], []
+    found: list[str] = []
+    missing: list[str] = []
+    outside: list[str] = []
     for path in paths:
-        for place in places:
-            whole = os.path.normpath(os.path.join(place, path))  # noqa: PTH118
-            if not whole.startswith(base.rstrip(os.sep) + os.sep):
-                outside.append(path)
-                break
-            if os.path.exists(whole):  # noqa: PTH110
-                found.append(whole)
-                break
+        wholes = [os.path.normpath(os.path.join(place, path)) for place in places]  # noqa: PTH118
+        inside = [whole for whole in wholes if whole.startswith(base.rstrip(os.sep) + os.sep)]
+        there = next(filter(os.path.exists, inside), None)
+        if there is not None:
+            found.append(there)
         else:
-            missing.append(path)
+            (missing if inside else outside).append(path)
     for names, what in ((outside, f"lie outside {root}"), (missing, f"are not there (from {root} on)")):
         if names:
             raise BadData(f"{at}: {file}: {len(names):,} of {len(paths):,} images {what}: {listed(names, FIRST)}")

@@ -124,12 +124,22 @@ def special(mode: int) -> str:
 
 class Passed:
     """What lies in a tree of images and is not read. beside: names beside the splits' folders, with why where that is
-    more than that they are no split."""
+    more than that they are no split. read: files that are no images, and are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Iterable[Path] = ()) -> None:
+        self._read = frozenset(map(str, read))
         self.beside: list[str] = []
         self.names: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
+
+    def counts(self, entry: os.DirEntry[str]) -> bool:
+        """Whether it is not read at all."""
+        return entry.path not in self._read
+
+    def other(self, entry: os.DirEntry[str]) -> None:
+        """A file that is no image by its suffix."""
+        if self.counts(entry):
+            self.others[f"*{os.path.splitext(entry.name)[1].lower()}"] += 1  # noqa: PTH122
 
     def said(self) -> list[str]:
         lines = []
@@ -180,7 +190,7 @@ def images_in(folder: Path | str, passed: Passed | None, need: str) -> list[os.D
             if may_be_image(entry.name):
                 kept.append(entry)
             elif passed is not None:
-                passed.others[f"*{os.path.splitext(entry.name)[1].lower()}"] += 1  # noqa: PTH122
+                passed.other(entry)
             continue
         if is_dir(entry):
             raise BadData(f"{entry.path}: a folder inside a class folder ({need})")
@@ -210,7 +220,7 @@ def walk(top: Path, passed: Passed | None) -> Iterator[os.DirEntry[str]]:
             elif may_be_image(entry.name):
                 yield entry
             elif passed is not None:
-                passed.others[f"*{os.path.splitext(entry.name)[1].lower()}"] += 1  # noqa: PTH122
+                passed.other(entry)
         stack += [(path, above | {here}) for path in reversed(folders)]
 
 

@@ -78,7 +78,8 @@ def split_folders(root: Path, passed: Passed | None) -> dict[str, os.DirEntry[st
         raise BadData(f"dataset.root: {root} has no folder train/ beside {have} (need train/<class>/ with images)")
     if found and passed is not None:
         names = {entry.name for entry in found.values()}
-        passed.beside += [entry.name + "/" * is_dir(entry) for entry in beside if entry.name not in names]
+        others = [entry for entry in beside if entry.name not in names and passed.counts(entry)]
+        passed.beside += [entry.name + "/" * is_dir(entry) for entry in others]
     return {split: found[split] for split in SPLITS if split in found}
 
 
@@ -133,7 +134,7 @@ def _of_classes(root: Path, passed: Passed | None) -> Tree:
             continue
         kept[text_of(entry)] = _image_folder(Path(entry.path))
     if passed is not None:
-        passed.beside += without + [entry.name for entry in entries if not is_dir(entry)]
+        passed.beside += without + [one.name for one in entries if not is_dir(one) and passed.counts(one)]
     tree = Tree({"train": SplitFolder(place, dict(sorted(kept.items(), key=lambda one: natural(one[0]))))}, False)
     if place != root:
         tree.said.append(f"classes: the folders in {place.relative_to(root).as_posix()}/")
@@ -149,7 +150,7 @@ def _classes(split: Path, passed: Passed | None) -> dict[str, Path]:
             found[text_of(entry)] = _image_folder(Path(entry.path))
         elif is_file(entry) and not may_be_image(entry.name):
             if passed is not None:
-                passed.others[f"*{Path(entry.name).suffix.lower()}"] += 1
+                passed.other(entry)
         else:
             raise BadData(f"{entry.path}: a file between class folders (need {split.name}/<class>/<image>)")
     return found
@@ -185,7 +186,9 @@ def _other(split: str, entry: os.DirEntry[str], known: dict[str, Path], passed: 
     one_folder = len(folders) == 1 and folders[0].name.casefold() in INNER and folders[0].name not in known
     if (one_folder and not images) or (images and not folders):
         if passed is not None:
-            passed.others.update(f"*{Path(one.name).suffix.lower()}" for one in files if one not in images + tables)
+            for one in files:
+                if one not in images + tables:
+                    passed.other(one)
         where = Path(folders[0].path) if one_folder else place
         if len(tables) == 1:
             return SplitFolder(place, annotations=Path(tables[0].path), images=where)
@@ -212,7 +215,7 @@ def images_of(split: SplitFolder, label: str, passed: Passed | None) -> list[os.
     """The image files of one class of a split, by name."""
     folder = split.folders[label]
     if folder.parent != split.place and passed is not None:  # what lies beside its folder of images
-        passed.others.update(
-            f"*{Path(one.name).suffix.lower()}" for one in visible(folder.parent, passed) if not is_dir(one)
-        )
+        for one in visible(folder.parent, passed):
+            if not is_dir(one):
+                passed.other(one)
     return images_in(folder, passed, f"need {split.place.name}/<class>/<image>")
