@@ -10,8 +10,9 @@ import resnetlab.vision.data as data
 from resnetlab.errors import BadData
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare
-from resnetlab.vision.data.decode import NAMED, Decoder
+from resnetlab.vision.data.decode import Decoder
 from resnetlab.vision.data.decode import decode as decoded
+from resnetlab.vision.data.faults import NAMED
 
 
 def picture(seed, size=(8, 6), mode="RGB"):
@@ -153,7 +154,7 @@ def truncate(path):
 FAULTS = {
     "deeper": (lambda root: (root / "train/cat/young").mkdir(), r"train/cat/young: a folder inside a class folder"),
     "no such folder": (lambda root: root.rename(root.with_name("gone")), r"dataset.root: .*pets is not a folder"),
-    "no train": (lambda root: (root / "train").rename(root / "training"), r"has no folder train/"),
+    "no train": (lambda root: (root / "train").rename(root / "val"), r"has no folder train/ beside val/"),
     "one class": (
         lambda root: (root / "train/dog").rename(root / "train/.dog"),
         r"train: need two class folders or more, found cat",
@@ -169,14 +170,14 @@ FAULTS = {
         r"test/fish: 'fish' is not a class of train/ \(cat, dog\)",
     ),
     "file between classes": (
-        lambda root: (root / "train/list.txt").touch(),
-        r"train/list.txt: a file between class folders",
+        lambda root: (root / "train/list.png").touch(),
+        r"train/list.png: a file between class folders",
     ),
 }
 FOUND_WHEN_DECODED = {
     "truncated": (lambda root: truncate(root / "train/dog/007.png"), r"train/dog/007.png: damaged"),
     "empty file": (lambda root: (root / "train/dog/007.png").write_bytes(b""), r"dog/007.png: not an image"),
-    "no image": (lambda root: (root / "train/cat/notes.txt").write_text("x"), r"cat/notes.txt: not an image"),
+    "no image": (lambda root: (root / "train/cat/notes.dat").write_text("x"), r"cat/notes.dat: not an image"),
     "broken link": (
         lambda root: (root / "train/cat/link.png").symlink_to("nowhere.png"),
         r"cat/link.png: cannot be read \(No such file",
@@ -227,8 +228,10 @@ def test_several_faults_are_named_together_and_counted(pets):
     files = sorted(map(str, pets.rglob("*.png")))
     with pytest.raises(BadData) as error:
         Decoder(None, None, files[-1]).many(files)
-    assert all(f"cat/00{i}.png: damaged" in str(error.value) for i in range(NAMED))
-    assert str(error.value).endswith("and 3 more")
+    first, _, row, advice = str(error.value).splitlines()
+    assert first == "8 of 24 images cannot be used:"
+    assert row.split()[:2] == ["8", "damaged:"] and row.count("cat/00") == NAMED and row.endswith(", …")
+    assert advice == "repair or remove them; or go on without them: dataset.skip: 8"
 
 
 def test_check_reads_few_files_of_a_large_folder(tmp_path):
@@ -241,14 +244,14 @@ def test_check_reads_few_files_of_a_large_folder(tmp_path):
 
 
 def test_files_that_change_while_they_are_read(pets, monkeypatch):
-    many = Decoder.many
+    read = Decoder.read
 
     def meddle(decoder, paths):
         if len(paths) > 2:  # not the few that `check` looks at
             (pets / "train/cat/011.png").touch()
-        return many(decoder, paths)
+        return read(decoder, paths)
 
-    monkeypatch.setattr(Decoder, "many", meddle)
+    monkeypatch.setattr(Decoder, "read", meddle)
     with pytest.raises(BadData, match="pets: files changed while they were read"):
         opened(pets)
     assert not (pets.parent / "cache").exists()

@@ -281,8 +281,12 @@ def test_broken_files_of_a_large_folder_are_named_together(tmp_path, monkeypatch
         (root / f"train/{name}.png").write_bytes(b"")
     with pytest.raises(BadData) as error:
         opened(root)
-    text = str(error.value).splitlines()
-    assert len(text) == 4 and all(line.endswith(".png: not an image: the file is empty") for line in text)
+    first, _, row, _ = str(error.value).splitlines()
+    assert first.endswith("x: 4 of 24 images cannot be used:")
+    assert row.split("  ")[-2:] == [
+        "not an image: the file is empty",
+        "train/cat/3.png, train/cat/9.png, train/dog/2.png, …",
+    ]
 
 
 def test_images_that_were_read_as_they_lie_keep_their_content_hash(tmp_path):

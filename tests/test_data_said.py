@@ -55,21 +55,34 @@ def test_which_splits_are_read_and_which_drawn_is_said(tmp_path, more, line):
     assert lines(tree(tmp_path / "x", COUNTS | more)) == [line]
 
 
-@pytest.mark.parametrize("name", ["valid", "validation", "Val", "dev", "testing", "Test", "Train", "training"])
-def test_a_folder_named_almost_like_a_split_is_refused(tmp_path, name):
-    root = tree(tmp_path / "x", COUNTS | {f"{name}/cat": 2, f"{name}/dog": 2})
-    with pytest.raises(BadData, match=rf"/{name}: only train/, val/ and test/ are read"):
-        check(DataConfig(name="folder", root=str(root)))
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("valid", "val"), ("validation", "val"), ("Val", "val"), ("dev", "val"),
+        ("testing", "test"), ("Test", "test"), ("TESTS", "test"),
+    ],
+)  # fmt: skip
+def test_a_split_is_read_under_every_name_that_people_give_it(tmp_path, name, split):
+    root = tree(tmp_path / "x", COUNTS | {f"{name}/cat": 2, f"{name}/dog": 3})
+    other = "test" if split == "val" else "val"
+    assert lines(root) == [f"splits: train from train/, {split} from {name}/; {other} drawn from train/"]
+    assert len(prepare(DataConfig(name="folder", root=str(root)), tmp_path / "cache").split(split, 0)) == 5
 
 
-def test_the_refusal_says_what_to_rename(tmp_path):
-    root = tree(tmp_path / "x", COUNTS | {"valid/cat": 2, "valid/dog": 2})
-    with pytest.raises(BadData, match=r"rename it to val/, or move it away"):
-        check(DataConfig(name="folder", root=str(root)))
-    (root / "valid").rename(root / "val")
-    check(DataConfig(name="folder", root=str(root)))
-    (root / "validation").mkdir()
-    with pytest.raises(BadData, match=r"/validation: .*\(move it away, or merge the two\)"):
+@pytest.mark.parametrize("name", ["Train", "training"])
+def test_the_training_split_is_read_under_other_names(tmp_path, name):
+    root = tree(tmp_path / "x", {f"{name}/cat": 12, f"{name}/dog": 12})
+    assert lines(root) == [f"splits: train from {name}/; val and test drawn from {name}/"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("train", "Train"), ("train", "training"), ("valid", "validation")])
+def test_two_folders_of_one_split_are_refused(tmp_path, first, second):
+    root = tree(tmp_path / "x", COUNTS)
+    for name in (first, second):
+        (root / name).mkdir(exist_ok=True)
+    with pytest.raises(
+        BadData, match=rf"/{second}: {first}/ is read as the \w+ split already \(move it away, or merge"
+    ):
         check(DataConfig(name="folder", root=str(root)))
 
 

@@ -87,6 +87,12 @@ PARTS = frozenset(
     ]
 )
 DATA = frozenset({"label", "variants", "size", "mode"})  # the same of datasets, hashed also where nothing reads them
+LATER_DATA = frozenset(  # settings of datasets that came after the first results: hashed only beside their default
+    [
+        "table", "path_column", "label_column", "split_column", "class_from", "group", "class_names", "skip",
+        "untrained", "limit_of",
+    ]
+)  # fmt: skip
 
 
 def of_study(content: Mapping[str, Any]) -> Names:

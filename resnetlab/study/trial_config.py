@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     create_model,
+    model_serializer,
     model_validator,
 )
 
@@ -45,7 +47,9 @@ def _names(key: str) -> Any:
     return Literal[tuple(catalog.parts(key))]
 
 
-ALWAYS_READ = frozenset({"name", "val_fraction", "test_fraction", "limit"})  # of DataConfig, by every dataset
+ALWAYS_READ = frozenset(
+    {"name", "val_fraction", "test_fraction", "limit", "limit_of"}
+)  # of DataConfig, by every dataset
 PLACES = tuple(  # of DataConfig: where the bytes lie, which is not recorded
     dict.fromkeys(
         name for found in catalog.parts(catalog.DATA) if (data := catalog.dataset(found)) for name in data.places
@@ -66,6 +70,20 @@ class DataSettings(Frozen):
     val_fraction: float = Field(0.1, gt=0.0, lt=0.9, description="of the training images, where there is no val split")
     test_fraction: float = Field(0.15, gt=0.0, lt=0.9, description="of all images, where there is no test split")
     limit: int | None = Field(None, ge=10, description="at most so many training images (a smoke run)")
+    limit_of: Literal["train", "all"] = Field(
+        "train", description="limit: thin the training images alone, or validation and test images by the same share"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came after the first results are not written, nor hashed, where they have their defaults."""
+        found: dict[str, Any] = written(self)
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in found.items()
+            if name not in legacy.LATER_DATA or value != fields[name].default
+        }
 
     @model_validator(mode="before")
     @classmethod

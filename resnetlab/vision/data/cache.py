@@ -200,6 +200,8 @@ class _Writer:
         tables = {"moments": np.concatenate(self.moments)}
         tables |= {f"label/{name}": labels for name, (labels, _) in contents.labels.items()}
         tables |= {f"split/{name}": index.astype(np.int64) for name, index in contents.fixed.items()}
+        if contents.groups is not None:
+            tables["groups"] = contents.groups.astype(np.int64)
         packed = io.BytesIO()
         np.savez(packed, **tables)  # type: ignore[arg-type]
         images_hash = self.hash.hexdigest()
@@ -243,6 +245,7 @@ def _read(folder: Path, whole: bool) -> Entry:
                 {name: (tables[f"label/{name}"], tuple(classes)) for name, classes in meta["labels"].items()},
                 {name: tables[f"split/{name}"] for name in meta["fixed"]},
                 meta["notes"],
+                tables.get("groups"),
             )
             moments = tables["moments"]
         if meta["hash"] != _hash(meta["images"], images.shape, contents):

@@ -22,6 +22,7 @@ class Dataset:
     labels: (N,) int64, numbers into `classes`.
     hash: 16 hexadecimal digits over images, labels, fixed splits, class names and the choice of label.
     moments: (N, 2, C) int64, each image's sum of pixels and sum of squares.
+    groups: (N,) int64, equal for images that drawn splits keep together; None where each is by itself.
     notes: what the source wants people to know, e.g. which fonts it left out and why.
     unchanged(): False where the cache's file was written to, cut or replaced since it was opened.
     """
@@ -31,6 +32,7 @@ class Dataset:
         self.labels, self.classes = entry.contents.labels[label]
         self.hash: str = blake2b(f"{entry.hash} {label}".encode(), digest_size=8).hexdigest()
         self.notes = entry.contents.notes
+        self.groups = entry.contents.groups
         self.unchanged = entry.unchanged
         self.config = config
         self._strata = [labels for labels, _ in entry.contents.labels.values()]
@@ -46,14 +48,20 @@ class Dataset:
         classes: Sequence[str],
         fixed: Mapping[str, np.ndarray] | None = None,
         config: DataConfig | None = None,
+        groups: np.ndarray | None = None,
     ) -> Dataset:
         """A dataset in memory.
 
         images: (N, H, W, C) uint8; labels: (N,) ints into `classes`; fixed: `val` and `test` (n,) where they are not to
-        be drawn; config: the fractions and the limit. ValueError where these do not fit together.
+        be drawn; config: the fractions and the limit; groups: (N,) ints, equal for images that drawn splits keep
+        together. ValueError where these do not fit together.
         """
         splits = {name: np.asarray(index, np.int64) for name, index in (fixed or {}).items()}
-        contents = Contents({"class": (np.asarray(labels, np.int64), tuple(classes))}, splits)
+        contents = Contents(
+            {"class": (np.asarray(labels, np.int64), tuple(classes))},
+            splits,
+            groups=None if groups is None else np.asarray(groups, np.int64),
+        )
         return cls(Entry.of(images, contents), "class", config or DataConfig(name="folder"))
 
     @property
@@ -81,7 +89,7 @@ class Dataset:
         if name not in SPLITS:
             raise KeyError(f"{name!r} is not a split ({', '.join(SPLITS)})")
         if seed not in self._splits:
-            self._splits[seed] = draw_splits(self._strata, self._fixed, self.config, seed)
+            self._splits[seed] = draw_splits(self._strata, self._fixed, self.config, seed, self.groups)
         return self._splits[seed][name].copy()
 
     def statistics(self, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import struct
 import threading
 import warnings
@@ -21,19 +20,16 @@ import PIL
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from resnetlab.errors import BadData
+from resnetlab.vision.data.faults import Fault, Faulty
+from resnetlab.vision.data.listing import special
 
 PIXELS = 50_000_000  # of one image: a file of a few kilobytes can claim any number
-NAMED = 5  # files that a message names at most
 TEXT = 2**26  # bytes of text beside an image's pixels, unpacked: they are skipped, but Pillow unpacks them
 DEEP = {"I;16", "I;16L", "I;16B", "I;16N"}
 GREY = {"1", "L", "LA"} | DEEP
 COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 PROGRAMS = {"EPS"}  # formats that Pillow has drawn by another program
 KINDS = {"I": "32-bit integers", "F": "floating point"}
-SPECIAL = (
-    (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
-)  # fmt: skip
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,17 +49,11 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of o
 PngImagePlugin.MAX_TEXT_CHUNK = TEXT  # Pillow's own, 1 MB, refuses whole images for what an editor wrote beside them
 
 
-def special(mode: int) -> str:
-    """What a file is that is no plain file, from its `st_mode`: `a named pipe`; empty for a plain file."""
-    if stat.S_ISREG(mode):
-        return ""
-    return next((name for test, name in SPECIAL if test(mode)), "a special file")
-
-
 class Decoder:
     """Decodes files to (H, W, C) uint8, C = 3 for rgb and 1 for grey.
 
-    size: every image is resized to size × size; None: all must have the size of the file `reference`.
+    size: every image is resized to size × size; None: all must have the size of the file `reference`, or, where that is
+    damaged, of the first of `paths` that is not.
     mode: every image is converted; None: all must be colour, or all grey, as `reference` is.
     paths: all files of the set: 16-bit grey is brought to 8 bits by the largest value among them.
     changes: how many of the images decoded so far are not as they lie in their files, by what was done to them.
@@ -74,35 +64,52 @@ class Decoder:
         self.mode = mode
         self.reference = reference
         self.changes: Counter[str] = Counter()
-        self._depth = Depth(paths or [reference])
+        self._paths = paths or [reference]
+        self._depth = Depth(self._paths)
         self._lock = threading.Lock()
         self._highest = 0  # high byte in 16-bit colour
         self._deep_colour = ""  # the first such file
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
-        try:
-            height, width, channels = decode(self.reference, self.size, self.mode, lambda: 16).pixels.shape
-        except Undecodable as error:
-            raise BadData(f"{self.reference}: {error}") from None
-        return height, width, channels
+        """Of the first file that can be decoded. Faulty where none can."""
+        faults: list[Fault] = []
+        for path in dict.fromkeys([self.reference, *self._paths]):
+            try:
+                height, width, channels = decode(path, self.size, self.mode, lambda: 16).pixels.shape
+            except Undecodable as error:
+                faults.append(_fault(path, error))
+                continue
+            self.reference = path
+            return height, width, channels
+        raise Faulty(faults, len(faults))
 
-    def many(self, paths: Sequence[str]) -> np.ndarray:
-        """(n, H, W, C). BadData names the files that are damaged, are no images, or differ from the reference."""
-        found, broken = [], []
+    def read(self, paths: Sequence[str]) -> tuple[np.ndarray, list[Fault]]:
+        """Those that can be used (n, H, W, C), in order, and what is wrong with each of the others: damaged, no image,
+        or of another size or mode than the reference."""
+        found: list[Decoded] = []
+        kept, faults = [], []
         for path in paths:
             try:
-                found.append(decode(path, self.size, self.mode, self._depth))
+                one = decode(path, self.size, self.mode, self._depth)
             except Undecodable as error:
-                broken.append(f"{path}: {error}")
-        if broken:
-            raise BadFiles(broken)
-        images = [one.pixels for one in found]
-        odd = [(path, image.shape) for path, image in zip(paths, images, strict=True) if image.shape != self.shape]
-        if odd:
-            raise BadData(self._difference(odd))
-        self._count(paths, found)
-        return np.stack(images)
+                faults.append(_fault(path, error))
+                continue
+            if one.pixels.shape != self.shape:
+                faults.append(self._difference(path, one.pixels.shape))
+                continue
+            kept.append(path)
+            found.append(one)
+        self._count(kept, found)
+        images = np.stack([one.pixels for one in found]) if found else np.empty((0, 1, 1, 1), np.uint8)
+        return images, faults
+
+    def many(self, paths: Sequence[str]) -> np.ndarray:
+        """(n, H, W, C). Faulty names the files that are damaged, are no images, or differ from the reference."""
+        images, faults = self.read(paths)
+        if faults:
+            raise Faulty(faults, len(paths))
+        return images
 
     def finish(self) -> None:
         """All files are decoded. BadData where 16-bit colour used so few bits that little is left of it in 8."""
@@ -120,27 +127,32 @@ class Decoder:
                     self._deep_colour = min(self._deep_colour or path, path)
                     self._highest = max(self._highest, one.highest)
 
-    def _difference(self, odd: list[tuple[str, tuple[int, ...]]]) -> str:
+    def _difference(self, path: str, shape: tuple[int, ...]) -> Fault:
         height, width, channels = self.shape
-        kind = {1: "grey", 3: "colour"}
-        if mixed := [f"{path} is {kind[shape[2]]}" for path, shape in odd if shape[2] != channels]:
-            rule = f"grey and colour are mixed: {self.reference} is {kind[channels]}"
-            return f"dataset.mode: {rule}, {_listed(mixed, ', ')} (set it to rgb or grey)"
-        sizes = [f"{path} is {shape[1]}×{shape[0]}" for path, shape in odd]
-        rule = f"sizes differ: {self.reference} is {width}×{height}"
-        return f"dataset.size: {rule}, {_listed(sizes, ', ')} pixels (set the size that all shall have)"
+        modes = {1: "grey", 3: "colour"}
+        if shape[2] != channels:
+            ours, other = modes[channels], modes[shape[2]]
+            rule = f"grey and colour are mixed: {self.reference} is {ours}, {path} is {other}"
+            kind = f"{other}, and the first image is {ours}"
+            return Fault(path, kind, f"dataset.mode: {rule} (set it to rgb or grey)", "set dataset.mode to rgb or grey")
+        size = f"{shape[1]}×{shape[0]}"
+        rule = f"sizes differ: {self.reference} is {width}×{height}, {path} is {size} pixels"
+        kind = f"another size than the first image, {width}×{height} pixels"
+        return Fault(
+            path, kind, f"dataset.size: {rule} (set the size that all shall have)",
+            "set dataset.size to the size that all shall have",
+        )  # fmt: skip
+
+
+def _fault(path: str, error: Undecodable) -> Fault:
+    """Numbers and what is in parentheses tell files of one kind apart, not kinds."""
+    text = str(error)
+    kind = re.sub(r"\s*\(.*\)|\s*0x[0-9a-f]+|(?<![A-Za-z])\d[\d,]*(?:[×x]\d+)?", "", text).strip(" :")
+    return Fault(path, kind if "too large" not in text else "too large", f"{path}: {text}")
 
 
 class Undecodable(Exception):
     """Why a file is no image that can be used."""
-
-
-class BadFiles(BadData):
-    """Files that cannot be decoded: `files` has a line for each."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        super().__init__(_listed(files))
-        self.files = list(files)
 
 
 class Depth:
@@ -290,8 +302,3 @@ def _reason(error: Exception, path: str, stage: str) -> str:
     if any(words in str(error).lower() for words in ("max_text", "decompressed data too large")):  # as Pillow says it
         return f"its text metadata has more than {TEXT >> 20} MiB (strip it; the pixels may be whole)"
     return f"{stage}: {error}"
-
-
-def _listed(items: Sequence[str], between: str = "\n") -> str:
-    more = [f"and {len(items) - NAMED} more"] if len(items) > NAMED else []
-    return between.join([*items[:NAMED], *more])

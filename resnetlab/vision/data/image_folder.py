@@ -1,16 +1,15 @@
-"""Any tree of image files: `train/<class>/*`, optionally `val/<class>/*` and `test/<class>/*`."""
+"""Any tree of image files: folders named after classes, below folders of splits or not, or a table that names them."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import PIL
@@ -18,19 +17,17 @@ import PIL
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
 from resnetlab.study.trial_config import DataConfig
-from resnetlab.vision.data.decode import BadFiles, Decoder, special
+from resnetlab.vision.data.decode import Decoder
+from resnetlab.vision.data.faults import Faulty
+from resnetlab.vision.data.found_images import list_images
+from resnetlab.vision.data.listing import Listing, alike, listed
+from resnetlab.vision.data.naming import FIRST
 from resnetlab.vision.data.source import Append, Contents
-from resnetlab.vision.data.split import SPLITS
+from resnetlab.vision.data.tracks import tracks_said
 
 VERSION = 2  # raise it where decoding changes: what is in caches is then made again
 CHUNK = 128  # files that a thread decodes at a time
 LOOK = 20  # images that `check` decodes at most
-OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}  # left by file managers
-LIKE_SPLITS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val",
-    "test": "test", "testing": "test", "tests": "test",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +40,13 @@ class ImageFile:
 
 
 class ImageFolder:
-    """Images in folders named after their classes; classes are numbered in the order of their names.
+    """Images of a tree, with splits and classes as its folders name them, a table, or a rule on their paths.
 
-    Every image becomes (size, size), or keeps its size where all have the same. Every one becomes RGB or grey as `mode`
-    says, or by what all have in common. Hidden files, those of file managers, and what lies beside the folders of the
-    splits are passed over, and said; any other file that is not an image is an error, and so is a folder whose name
-    is nearly that of a split.
+    Classes are numbered in the order of their names, numbers in them as numbers; in a tree train/<class>/ without any
+    setting but size and mode by their characters, as ever. Every image becomes (size, size), or keeps its size where
+    all have the same. Every one becomes RGB or grey as `mode` says, or by what all have in common. Hidden files, those
+    of file managers, files whose suffix says that they are no images, and what lies beside the folders of the splits
+    are passed over, and said; any other file that is not an image is an error.
     """
 
     labels: tuple[str, ...] = ("class",)
@@ -58,216 +56,122 @@ class ImageFolder:
         if not config.root:
             raise BadRequest("dataset.root: folder needs it (a folder with train/<class>/ in it)")
         self.root = user_path(config.root, "dataset.root")
+        self.config = config
         self.size = config.size
         self.mode = config.mode
+        if config.table is None:
+            for name in ("path_column", "label_column", "split_column"):
+                if getattr(config, name) is not None:
+                    raise BadRequest(f"dataset.{name}: {getattr(config, name)!r}, but there is no dataset.table")
+        elif config.class_from is not None:
+            raise BadRequest("dataset.class_from: the table says the classes (leave out this setting, or the table)")
 
     def check(self) -> None:
-        """The folders, and the first image of each class (of LOOK classes at most)."""
-        first = []
-        for classes in self._tree().values():
-            for folder in classes.values():
-                entry = min(_entries(folder), key=lambda entry: entry.name, default=None)
-                if entry is None:
-                    raise BadData(f"{folder}: this class folder is empty (dataset.root: {self.root})")
-                first.append(entry.path)
-        Decoder(self.size, self.mode, first[0]).many(first[:: -(-len(first) // LOOK)])
+        """The files as they are named, and the first image of each class (of LOOK classes at most)."""
+        found = self._found
+        seen: dict[str, str] = {}
+        for path, label, split in zip(found.paths, found.labels, found.splits, strict=True):
+            seen.setdefault(f"{split}\0{label}", path)
+        first = list(seen.values())
+        _, faults = self._decoder(first).read(first[:: -(-len(first) // LOOK)])
+        if len(faults) > self.config.skip:
+            raise Faulty(faults, 0, self.root, self.config.skip)
 
     def fetch(self) -> None:
         """Nothing to get: the files are the user's."""
 
     def fingerprint(self) -> Any:
-        files = blake2b(digest_size=16)
-        # Hashed one by one: every worker does this, and lists of a million files stay with it.
-        for file in self.files():
-            files.update(
-                f"{file.path[len(str(self.root)) :]}\0{file.size}\0{file.mtime}\0".encode("utf-8", "surrogateescape")
-            )
-        return [VERSION, PIL.__version__, str(self.root.resolve()), self.size, self.mode, files.hexdigest()]
+        return self._fingerprint(self._found)
+
+    def _fingerprint(self, found: Listing) -> Any:
+        files = [VERSION, PIL.__version__, str(self.root.resolve()), self.size, self.mode, found.files_hash()]
+        return files if self._plain(found) else [*files, found.labels_hash(), self.config.skip]
+
+    def _plain(self, found: Listing) -> bool:
+        """True where the folders alone say all, as they always did: the order of classes is then that of characters."""
+        config = self.config
+        asked = (config.table, config.class_from, config.group, config.class_names)
+        return all(one is None for one in asked) and not config.skip and found.as_ever
 
     def remarks(self, notes: Mapping[str, Any]) -> list[str]:
-        """Where the splits come from, and what was passed over."""
-        passed = Passed()
-        found = self._tree(passed)
-        for classes in found.values():
-            for folder in classes.values():
-                deque(_entries(folder, passed), maxlen=0)
-        own = ", ".join(f"{split} from {split}/" for split in found)
-        drawn = " and ".join(split for split in ("val", "test") if split not in found)
-        lines = [f"splits: {own}" + (f"; {drawn} drawn from train/" if drawn else ""), *passed.said()]
-        if alike := _alike(found["train"]):
-            lines.append(f"classes whose names are nearly one: {_listed(map(repr, alike))}")
+        """Where the splits come from, what was passed over, and what was left out."""
+        found, lines = self._found, []
+        lines += found.said
+        if skipped := notes.get("skipped"):
+            kinds = ", ".join(f"{n:,} {kind}" for kind, n in skipped["kinds"].items())
+            lines.append(
+                f"left out, as skip: {self.config.skip} allows: {skipped['count']:,} of {skipped['of']:,} images "
+                f"({kinds}): {listed(skipped['files'], FIRST)}"
+            )
+        if same := alike(found.classes):
+            lines.append(f"classes whose names are nearly one: {listed(map(repr, same))}")
+        if found.groups is None:
+            lines += tracks_said(found.below, found.labels)
         return lines
+
+    def names(self, notes: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
+        """Of each image that was decoded, in order: its path below the root, and its group, where there are groups."""
+        left = set(notes.get("skipped", {}).get("files", ()))
+        found = self._found
+        kept = [number for number, name in enumerate(found.below) if name not in left] if left else None
+        paths, groups = found.below, found.groups
+        if kept is None:
+            return paths, groups
+        return [paths[number] for number in kept], None if groups is None else [groups[number] for number in kept]
 
     def write(self, append: Append) -> Contents:
         """Decode with a thread for each core: most of the time is in Pillow's decoders, which run side by side."""
-        before = self.fingerprint()
-        files = list(self.files())
-        paths = [file.path for file in files]
-        decoder = Decoder(self.size, self.mode, paths[0], paths)
-        broken: list[str] = []
-        for images in _in_threads(
-            _broken_or(decoder.many), [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
+        found = self._found
+        decoder, faults = self._decoder(found.paths), []
+        kept = np.ones(len(found.paths), bool)
+        for start, (images, broken) in zip(
+            range(0, len(found.paths), CHUNK),
+            _in_threads(decoder.read, [found.paths[i : i + CHUNK] for i in range(0, len(found.paths), CHUNK)]),
+            strict=True,
         ):
-            if isinstance(images, BadFiles):
-                broken += images.files
-            elif not broken:
+            faults += broken
+            places = {path: start + at for at, path in enumerate(found.paths[start : start + CHUNK])}
+            kept[[places[fault.path] for fault in broken]] = False
+            if len(faults) <= self.config.skip and len(images):
                 append(images)
-        if broken:
-            raise BadFiles(broken)
+        if len(faults) > self.config.skip or not kept.any():
+            raise Faulty(faults, len(found.paths), self.root, self.config.skip)
         decoder.finish()
-        if self.fingerprint() != before:
+        if self._fingerprint(list_images(self.root, self.config)) != self._fingerprint(found):
             raise BadData(f"{self.root}: files changed while they were read")
-        classes = tuple(self._tree()["train"])
-        number = {name: i for i, name in enumerate(classes)}
-        labels = np.array([number[file.label] for file in files], np.int64)
-        split = np.array([file.split for file in files])
+        return self._contents(found, kept, decoder, faults)
+
+    def _contents(self, found: Listing, kept: np.ndarray, decoder: Decoder, faults: list[Any]) -> Contents:
+        number = {name: i for i, name in enumerate(found.classes)}
+        labels = np.array([number[label] for label in found.labels], np.int64)[kept]
+        split = np.array(found.splits)[kept]
         fixed = {name: np.flatnonzero(split == name) for name in ("val", "test") if (split == name).any()}
-        notes = {"changes": dict(sorted(decoder.changes.items()))} if decoder.changes else {}
-        return Contents({"class": (labels, classes)}, fixed, notes)
+        lacking = set(range(len(found.classes))) - set(labels[split == "train"].tolist())
+        if lacking:
+            names = [found.classes[one] for one in sorted(lacking)]
+            raise BadData(f"{self.root}: all training images of {listed(names)} are left out (dataset.skip)")
+        notes: dict[str, Any] = {"changes": dict(sorted(decoder.changes.items()))} if decoder.changes else {}
+        if faults:
+            notes["skipped"] = Faulty(faults, len(found.paths), self.root, 0).as_notes()
+        groups = None
+        if found.groups is not None:
+            groups = np.unique(found.groups, return_inverse=True)[1].astype(np.int64)[kept]
+        return Contents({"class": (labels, found.classes)}, fixed, notes, groups)
 
     def files(self) -> Iterator[ImageFile]:
-        """All image files, ordered by split, class and name."""
-        for split, classes in self._tree().items():
-            for label, folder in classes.items():
-                for entry in sorted(_entries(folder), key=lambda entry: entry.name):
-                    stat = _stat(entry)
-                    yield ImageFile(entry.path, split, label, stat.st_size, stat.st_mtime_ns)
+        """All image files, in the order of their numbers."""
+        found = self._found
+        columns = zip(found.paths, found.splits, found.labels, found.stats, strict=True)
+        for path, split, label, (size, changed) in columns:
+            yield ImageFile(path, split, label, size, changed)
 
-    def _tree(self, passed: Passed | None = None) -> dict[str, dict[str, Path]]:
-        """Split -> class -> folder, both in order. BadData where this is not such a tree. passed: is told the rest."""
-        if not self.root.is_dir():
-            raise BadData(f"dataset.root: {self.root} is not a folder")
-        beside = {entry.name: entry for entry in _visible(self.root, passed)}
-        if "train" not in beside:
-            raise BadData(f"dataset.root: {self.root} has no folder train/ (need train/<class>/ with images)")
-        tree = {split: _classes(beside.pop(split), passed) for split in SPLITS if split in beside}
-        for name, entry in beside.items():
-            like = LIKE_SPLITS.get(name.casefold())
-            if like and _is_dir(entry):
-                advice = "move it away, or merge the two" if like in tree else f"rename it to {like}/, or move it away"
-                raise BadData(f"{entry.path}: only train/, val/ and test/ are read ({advice})")
-            if passed is not None:
-                passed.beside.append(name + "/" * _is_dir(entry))
-        known = tree["train"]
-        if len(known) < 2:
-            found = ", ".join(known) or "none"
-            raise BadData(f"{self.root / 'train'}: need two class folders or more, found {found}")
-        for split, classes in tree.items():
-            if not classes:
-                raise BadData(
-                    f"{self.root / split}: is empty (remove it, and the {split} split is drawn from train/; or fill it)"
-                )
-            for label, folder in classes.items():
-                if label not in known:
-                    raise BadData(f"{folder}: {label!r} is not a class of train/ ({_listed(known)})")
-        return tree
+    def _decoder(self, paths: list[str]) -> Decoder:
+        return Decoder(self.size, self.mode, paths[0], paths)
 
-
-class Passed:
-    """What lies in a tree of images and is not read. beside: names beside the splits' folders."""
-
-    def __init__(self) -> None:
-        self.beside: list[str] = []
-        self.names: Counter[str] = Counter()
-
-    def said(self) -> list[str]:
-        lines = []
-        if self.names:
-            names = [f"{name} ({n:,})" if n > 1 else name for name, n in sorted(self.names.items())]
-            lines.append(f"passed over: {self.names.total():,} hidden or of file managers: {_listed(names)}")
-        if self.beside:
-            lines.append(f"passed over beside the splits: {_listed(sorted(self.beside))}")
-        return lines
-
-
-def _classes(split: os.DirEntry[str], passed: Passed | None) -> dict[str, Path]:
-    """Class -> folder for one split's folder."""
-    if not _is_dir(split):
-        raise BadData(f"{split.path}: is not a folder (need {split.name}/<class>/<image>)")
-    found = {}
-    for entry in sorted(_visible(Path(split.path), passed), key=lambda entry: entry.name):
-        if not _is_dir(entry):
-            raise BadData(f"{entry.path}: a file between class folders (need {split.name}/<class>/<image>)")
-        found[_text(entry)] = Path(entry.path)
-    return found
-
-
-def _text(entry: os.DirEntry[str]) -> str:
-    """The name of a class, the same in every locale. BadData where it is not UTF-8."""
-    try:
-        return os.fsencode(entry.name).decode()
-    except UnicodeDecodeError:
-        raise BadData(f"{entry.path!a}: the name of a class must be text in UTF-8 (rename the folder)") from None
-
-
-def _entries(folder: Path, passed: Passed | None = None) -> Iterator[os.DirEntry[str]]:
-    """The files of a class folder, in no order."""
-    for entry in _visible(folder, passed):
-        if not _is_file(entry):
-            if _is_dir(entry):
-                need = f"need {folder.parent.name}/<class>/<image>"
-                raise BadData(f"{entry.path}: a folder inside a class folder ({need})")
-            raise BadData(f"{entry.path}: {special(_stat(entry).st_mode)}, not an image file (remove it)")
-        yield entry
-
-
-def _visible(folder: Path, passed: Passed | None) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and entry.name.casefold() not in OF_SYSTEMS:
-                    yield entry
-                elif passed is not None:
-                    passed.names[entry.name if not entry.name.startswith("._") else "._*"] += 1
-    except OSError as error:
-        raise BadData(f"{folder}: cannot be read ({error.strerror})") from None
-
-
-def _alike(names: Iterable[str]) -> list[str]:
-    """Names that are one but for case, spaces at the ends, or how Unicode composes their signs."""
-    kinds: dict[str, list[str]] = {}
-    for name in names:
-        kinds.setdefault(normalize("NFKC", name).casefold().strip(), []).append(name)
-    return [name for same in kinds.values() if len(same) > 1 for name in same]
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    """False for a dangling link. BadData where a link leads round in a circle, or nowhere that may be entered."""
-    try:
-        return entry.is_dir()
-    except OSError as error:
-        raise BadData(f"{entry.path}: cannot be read ({error.strerror})") from None
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError as error:
-        raise BadData(f"{entry.path}: cannot be read ({error.strerror})") from None
-
-
-def _stat(entry: os.DirEntry[str]) -> os.stat_result:
-    try:
-        return entry.stat()
-    except OSError as error:
-        raise BadData(f"{entry.path}: cannot be read ({error.strerror})") from None
-
-
-def _broken_or(many: Any) -> Any:
-    """`many`, which returns rather than raises that files are broken: all of them are to be named."""
-
-    def decode(paths: list[str]) -> Any:
-        try:
-            return many(paths)
-        except BadFiles as error:
-            return error
-
-    return decode
-
-
-def _listed(names: Any, most: int = 10) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f", … {len(names)} in all" if len(names) > most else "")
+    @cached_property
+    def _found(self) -> Listing:
+        """The files as they lay when this reader was first asked."""
+        return list_images(self.root, self.config)
 
 
 def _in_threads(function: Any, items: list[Any]) -> Iterator[Any]:

@@ -18,12 +18,13 @@ class Contents:
 
     labels: for each label its numbers (N,) int64 and class names; splits are stratified by the first.
     fixed: the splits that the source itself prescribes (val, test), as image numbers (n,) int64.
-    notes: JSON-like, for people.
+    notes: JSON-like, for people. groups: (N,) int64, equal for images that drawn splits keep together; None: for none.
     """
 
     labels: dict[str, tuple[np.ndarray, tuple[str, ...]]]
     fixed: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    groups: np.ndarray | None = None
 
     def check(self, n: int) -> None:
         """ValueError where this cannot describe `n` images."""
@@ -35,9 +36,11 @@ class Contents:
             raise ValueError(f"fixed splits can be val and test, got {sorted(self.fixed)}")
         if len(np.unique(taken)) != len(taken) or (len(taken) and (taken.min() < 0 or taken.max() >= n)):
             raise ValueError(f"fixed splits must be disjoint image numbers below {n}")
+        if self.groups is not None and self.groups.shape != (n,):
+            raise ValueError(f"need a group for each of {n} images, got {self.groups.shape}")
 
     def digest(self) -> str:
-        """16 hexadecimal digits over labels, class names and fixed splits."""
+        """16 hexadecimal digits over labels, class names, fixed splits, and groups where there are any."""
         state = blake2b(digest_size=8)
         for name, (labels, classes) in self.labels.items():
             state.update(repr((name, labels.shape, classes)).encode())
@@ -45,6 +48,8 @@ class Contents:
         for name, index in sorted(self.fixed.items()):
             state.update(repr((name, index.shape)).encode())
             state.update(index.astype("<i8").tobytes())
+        if self.groups is not None:
+            state.update(self.groups.astype("<i8").tobytes())
         return state.hexdigest()
 
 

@@ -19,6 +19,29 @@ class Settings(BaseModel):
     root: Root = None
     size: int | None = Field(None, ge=4, le=1024, description="folder: resize to size x size pixels")
     mode: Literal["rgb", "grey"] | None = Field(None, description="folder: convert all images to this mode")
+    table: str | None = Field(
+        None, description="folder: CSV, TSV, JSON-lines or Parquet file with a row for each image; its path from `root`"
+    )
+    path_column: str | None = Field(None, description="of `table`: the image's path; by itself path, file, image, …")
+    label_column: str | None = Field(None, description="of `table`: the class; by itself label, class, category, …")
+    split_column: str | None = Field(None, description="of `table`: train, val or test; by itself split, where it is")
+    class_from: int | str | None = Field(
+        None,
+        description="folder: an image's class: the name of a folder above it (1: the first below the split's, -1: the "
+        "one that it lies in), or what the group of a regular expression finds in its path",
+    )
+    group: int | str | None = Field(
+        None,
+        description="folder: images that stay together in every split, such as frames of one scene: a folder or a "
+        "regular expression as of class_from, or a column of `table`",
+    )
+    class_names: str | None = Field(
+        None, description="folder: file with a name for each class, to be read by people: CSV, TSV or JSON, from `root`"
+    )
+    skip: int = Field(0, ge=0, description="folder: go on without at most so many images that cannot be used")
+    untrained: Literal["refuse", "leave-out"] = Field(
+        "refuse", description="folder: classes that have validation or test images, and none for training"
+    )
 
 
 def folder(config: DataConfig, cache: Path) -> Source:
