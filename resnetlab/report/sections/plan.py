@@ -62,9 +62,8 @@ def _looked(plan: Plan) -> list[str]:
     return [
         f"It looks at its runs after {looks.after}, with O'Brien-Fleming spending of the error rate and Holm's "
         f"adjustment, until all of these are settled: {names}; {stops}{again}. A comparison is not "
-        f"resolvable, and given up, where, from block {looks.futility_from} on, the conditional power of both an effect and "
-        f"equivalence is below "
-        f"{looks.futility:.0%}."
+        f"resolvable, and given up, where, from block {looks.futility_from} on, the conditional power of both an "
+        f"effect and equivalence is below {looks.futility:.0%}."
     ]
 
 
