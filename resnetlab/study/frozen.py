@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import types
+from collections.abc import Iterator
 from functools import cache
 from hashlib import blake2b
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # how YAML 1.1 also spells them
 
@@ -21,7 +24,7 @@ def as_truth(value: Any) -> Any:
 
 class Frozen(BaseModel):
     """A validated value: no unknown keys, no changes afterwards, no infinities, no text or truth value for a number, no
-    number for a text."""
+    number for a text that has no `BeforeValidator` of its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -29,7 +32,8 @@ class Frozen(BaseModel):
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
         """pydantic would take '30' for 30, true for 1, and 't' for true."""
-        annotation: Any = cls.model_fields[str(info.field_name)].annotation
+        field = cls.model_fields[str(info.field_name)]
+        annotation: Any = field.annotation
         kinds = kinds_of(annotation)
         if kinds == {bool}:
             value = as_truth(value)
@@ -37,10 +41,24 @@ class Frozen(BaseModel):
             need = "a number" if float in kinds else "a whole number" if int in kinds else "true or false"
             said = f"the text {value!r}" if isinstance(value, str) else str(value).lower()
             raise ValueError(f"need {need}, got {said}")
-        if isinstance(value, (int, float)) and _is_text(annotation):
+        converts = any(isinstance(rule, BeforeValidator) for rule in rules_of(field))
+        if isinstance(value, (int, float)) and _is_text(annotation) and not converts:
             said = str(value).lower() if isinstance(value, bool) else f"the number {value}"
             raise ValueError(f"need text, got {said}: put it in quotes")
         return value
+
+
+def rules_of(info: FieldInfo) -> Iterator[Any]:
+    """What `Annotated` and `Field` say beside the type, also of one option of a union."""
+    waiting = [*info.metadata, info.annotation]
+    while waiting:
+        rule = waiting.pop(0)
+        if isinstance(rule, FieldInfo):
+            waiting += rule.metadata
+        elif get_origin(rule) in (Annotated, Union, types.UnionType):
+            waiting += get_args(rule)
+        else:
+            yield rule
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from resnetlab.errors import BadRequest
-from resnetlab.study.frozen import Frozen, as_truth
+from resnetlab.study.frozen import Frozen, as_truth, rules_of
 from resnetlab.study.yaml_io import explain, suggestion
 
 ARROW = {int: "int64", float: "double", bool: "bool", str: "string"}  # names that pyarrow.type_for_alias takes
@@ -363,24 +363,11 @@ def _setting(name: str, info: FieldInfo) -> Setting:
         raise ValueError(f"the alias {info.alias!r} (take it out)")
     kind, optional, choices = _kind(info.annotation)
     bounds = {
-        name: bound for rule in _rules(info) for name in SIGNS if (bound := getattr(rule, name, None)) is not None
+        name: bound for rule in rules_of(info) for name in SIGNS if (bound := getattr(rule, name, None)) is not None
     }
     made = Setting(name, kind, optional, _MISSING, choices, bounds, info.description or "")
     default = info.get_default(call_default_factory=True)
     return made if default is PydanticUndefined else replace(made, default=made.typed(default))
-
-
-def _rules(info: FieldInfo) -> Iterator[Any]:
-    """What `Annotated` and `Field` say beside the type, also of one option of a union."""
-    waiting = [*info.metadata, info.annotation]
-    while waiting:
-        rule = waiting.pop(0)
-        if isinstance(rule, FieldInfo):
-            waiting += rule.metadata
-        elif get_origin(rule) in (Annotated, Union, types.UnionType):
-            waiting += get_args(rule)
-        else:
-            yield rule
 
 
 def _kind(annotation: Any) -> tuple[type, bool, tuple[Any, ...]]:

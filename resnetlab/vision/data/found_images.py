@@ -122,9 +122,9 @@ def _by_rule(root: Path, rule: Rule, passed: Passed) -> Listing:
 def _by_table(root: Path, config: DataConfig, passed: Passed) -> Listing:
     file = beside(root, str(config.table))
     wanted = {"path": config.path_column, "label": config.label_column, "split": config.split_column}
-    column = isinstance(config.group, str) and label_table.has_column(file, str(config.group))
+    column = config.group is not None and label_table.has_column(file, config.group)
     if column:
-        wanted["group"] = str(config.group)
+        wanted["group"] = config.group
     rows = label_table.read_table(file, wanted)
     found = Listing(root, paths=label_table.resolved(root, file, rows.paths), labels=rows.labels)
     found.splits = rows.splits or ["train"] * len(found.paths)

@@ -21,11 +21,12 @@ class Rule:
     searched for in the path from the root on; key: the setting, for messages. BadData where there is no such rule.
     """
 
-    def __init__(self, rule: int | str, key: str) -> None:
-        self.key, self.rule = f"dataset.{key}", rule
+    def __init__(self, rule: str, key: str) -> None:
+        self.key = f"dataset.{key}"
+        self.rule: int | str = int(rule) if re.fullmatch(r"-?[0-9]+", rule) else rule
         self._pattern: re.Pattern[str] | None = None
-        if isinstance(rule, int):
-            if not rule:
+        if isinstance(self.rule, int):
+            if not self.rule:
                 raise BadData(
                     f"{self.key}: 0 is no level of folders (allowed: 1, 2, … from above, -1, -2, … from below)"
                 )

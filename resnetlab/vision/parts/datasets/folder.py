@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from resnetlab.builtin import Dataset
 from resnetlab.vision.parts.shared_settings import Root
@@ -13,6 +13,13 @@ from resnetlab.vision.parts.shared_settings import Root
 if TYPE_CHECKING:
     from resnetlab.study import DataConfig
     from resnetlab.vision.data.source import Source
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+FolderOrPattern = Annotated[str | None, BeforeValidator(_as_text)]  # as of `vision.data.naming.Rule`
 
 
 class Settings(BaseModel):
@@ -25,12 +32,12 @@ class Settings(BaseModel):
     path_column: str | None = Field(None, description="of `table`: the image's path; by itself path, file, image, …")
     label_column: str | None = Field(None, description="of `table`: the class; by itself label, class, category, …")
     split_column: str | None = Field(None, description="of `table`: train, val or test; by itself split, where it is")
-    class_from: int | str | None = Field(
+    class_from: FolderOrPattern = Field(
         None,
         description="folder: an image's class: the name of a folder above it (1: the first below the split's, -1: the "
         "one that it lies in), or what the group of a regular expression finds in its path",
     )
-    group: int | str | None = Field(
+    group: FolderOrPattern = Field(
         None,
         description="folder: images that stay together in every split, such as frames of one scene: a folder or a "
         "regular expression as of class_from, or a column of `table`",
