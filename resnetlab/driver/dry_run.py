@@ -207,7 +207,7 @@ def confirm_stage(study: Study, left_out: str = "") -> Iterator[str]:
     )
     if plan.looks is not None:
         what = "single arms stop" if plan.looks.stops == "arms" else "all stop"
-        of = f"{len(plan.looks.primaries)} of {len(plan.contrasts)} comparisons" if study.confirm.primaries else "them"
+        of = f"{len(plan.looks.primaries)} of {len(plan.contrasts)} comparisons" if study.confirm.primaries else "all"
         yield (
             f"  at most: looks after each block from the second, {what} once {of} "
             f"{'is' if of.startswith('1 ') else 'are'} settled"
