@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from resnetlab.analysis.results import Results
 from resnetlab.planning.plan import asked
 from resnetlab.report.build import build_report
+from resnetlab.report.findings import Findings
 from resnetlab.study.trial_config import TrialConfig
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
@@ -39,3 +41,13 @@ def test_reference_results_keep_the_hashes_that_they_recorded(folder):
     assert [TrialConfig.model_validate_json(text).trial_id for text in trials["config"]] == list(trials["trial_id"])
     planned = {config.trial_id for *_, config in results.plan.trials(results.study)}
     assert planned >= set(results.confirm["trial_id"])
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_reference_results_keep_the_verdicts_that_they_recorded(folder):
+    """Plans that are older than an orientation of their own, or than intervals on new images, say what they said."""
+    recorded = pd.read_parquet(folder / "effects.parquet")
+    found = Findings(Results.open(folder)).effects
+    assert list(found["name"]) == list(recorded["name"]) and list(found["verdict"]) == list(recorded["verdict"])
+    assert found["low"].to_numpy() == pytest.approx(recorded["low"].to_numpy(), nan_ok=True)
+    assert set(found["verdict_on"].dropna()) <= {"these images"}

@@ -28,7 +28,7 @@ from resnetlab.report.rerun_command import rerun_command
 from resnetlab.report.sections import costs, interactions, provenance, stopping
 
 ORDER = [
-    "answer", "effects", "interactions", "incumbent", "fairness",
+    "answer", "effects", "interactions", "best", "incumbent", "fairness",
     "hypotheses", "flips", "importance",
     "trade", "curves", "asha", "search", "classes", "ensembles",
     "cost", "plan", "provenance", "trials",

@@ -52,7 +52,11 @@ def test_a_finished_sweep_says_what_it_found_at_every_width(place, width):
     table = text[text.index("comparison") :]
     assert table.index("blocks 1") < table.index("inconclusive") and "95% interval" in table
     assert ("adjusted p" in table) == (width >= 90)
-    assert f"next: {command('trial', short(str(place)), '30', '--export', 'model')}" in lines
+    confirm = Results.open(place).confirm
+    best = confirm[confirm["arm"] == confirm.groupby("arm")["test_accuracy"].mean().idxmax()]
+    number = str(best.loc[best["val_accuracy"].idxmax(), "number"])
+    assert f"next: {command('trial', short(str(place)), number, '--export', 'model')}" in lines
+    assert f"(trial {number})" in " ".join(text.split())
 
 
 def test_no_color_and_no_terminal(place, monkeypatch):
@@ -141,4 +145,4 @@ def test_a_rerun_of_a_published_study_brings_its_verdicts():
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     claims = said["published"]["claims"]
     assert {row["verdict"] for row in claims} <= {"agrees", "differs", "not comparable", "undecided"} and claims
-    assert said["state"] == "finished" and said["next"].endswith("1 --export model")  # of the arm that does best
+    assert said["state"] == "finished" and said["next"].endswith("5 --export model")  # of the arm that does best

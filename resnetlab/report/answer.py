@@ -74,7 +74,8 @@ def answer(findings: Findings) -> Answer:
     rows = list(ranked(effects.assign(note=labelled if not all(free) else own)).itertuples(index=False))
     delta = results.plan.delta_text if results.plan else ""
     found = statements(rows, delta, findings.effect)
-    return Answer(in_words(effects, delta), _lead(results, effects, free), _best(findings), common, *found)
+    best = " ".join([_best(findings), *which_network(findings)])
+    return Answer(in_words(effects, delta), _lead(results, effects, free), best, common, *found)
 
 
 def statements(rows: Sequence[Any], delta: str, metric: Metric = EFFECT) -> tuple[list[Statement], ...]:
@@ -223,6 +224,36 @@ def _best(findings: Findings) -> str:
     why = most if len(full) > 1 else "one seed, not confirmed"
     value = shown(best[searched.name], searched)
     return f"{which} is trial {best['number']} with {value} {searched.words}: {why}."
+
+
+def which_network(findings: Findings) -> list[str]:
+    """Which arm of the design to use, a sentence for each task; none before all planned runs have ended."""
+    if findings.results.plan is None:
+        return []
+    plan, said = findings.results.plan, []
+    for best in findings.best:
+        names = [plan.arms[row].name for row in best.candidates]
+        of = f" ({best.task})" if len(findings.best) > 1 else ""
+        run = f"trial {chosen_run(findings, best.arm)['number']}"
+        if best.told:
+            lead = signed(best.lead, unit=True, metric=findings.effect).lstrip("+")
+            said.append(f"Best of the {best.of} arms{of}: {names[0]} ({run}), by at least {lead} (95%, adjusted).")
+        else:
+            any_ = f"any of {len(names)} may be" if len(names) < best.of else "any may be"
+            more = f"; and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            said.append(
+                f"Which of the {best.of} arms{of} is best cannot be told: {any_} ({'; '.join(names[:NAMED])}{more}). "
+                f"The {findings.metric.most} mean is that of {names[0]} ({run})."
+            )
+    return said
+
+
+def chosen_run(findings: Findings, row: int) -> pd.Series:
+    """Of the runs of an arm (a design row) that have a value, the best by what was searched for."""
+    confirm, searched = full_budget(findings.results.confirm), findings.searched
+    runs = confirm[confirm["design_row"] == row]
+    values = searched.sign * runs[searched.name].astype(float)
+    return runs.loc[values.idxmax() if values.notna().any() else runs.index[0]]
 
 
 def tested(findings: Findings) -> tuple[float, float, float, int]:

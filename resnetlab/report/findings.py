@@ -10,6 +10,7 @@ import pandas as pd
 
 from resnetlab.analysis import failures
 from resnetlab.analysis.confirm import effects, looks_taken, verdicts
+from resnetlab.analysis.confirm.best_arm import Best, best_arms
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.fairness import Finding, fairness
 from resnetlab.analysis.evaluation import test_predictions, transfer_cost
@@ -69,6 +70,11 @@ class Findings:
     def performance(self) -> pd.DataFrame:
         """The metric of each arm, as `effects.performance`; ValueError where the folder has no plan."""
         return effects.performance(self.runs)
+
+    @cached_property
+    def best(self) -> Sequence[Best]:
+        """Which arm of each task is best, if that can be told; ValueError where the folder has no plan."""
+        return best_arms(self.runs)
 
     @cached_property
     def hypotheses(self) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from resnetlab.report.layout import Section
 from resnetlab.report.rendering import Drawing
 from resnetlab.report.sections import (
     accuracy_cost,
+    best_arm,
     costs,
     declared_hypotheses,
     effects,
@@ -56,7 +57,7 @@ class SectionModule(Protocol):
 
 
 PARTS: dict[str, tuple[SectionModule, ...]] = {
-    "Confirmed": (declared_hypotheses, effects, interactions, incumbent, fairness),
+    "Confirmed": (declared_hypotheses, effects, interactions, best_arm, incumbent, fairness),
     "Explored": (exploration, naive_analysis, importance),
     "What the runs did": (
         transfer,

@@ -26,7 +26,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.sweep_status import SweepStatus, time_left
 from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.commands import continued
-from resnetlab.report.answer import answer, ranked
+from resnetlab.report.answer import answer, chosen_run, ranked
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import EFFECT, asked, interval, missing, p_value, signed
 from resnetlab.report.rerun_command import rerun_command
@@ -129,7 +129,7 @@ def told(findings: Findings, place: str) -> Told:
         rows.drop(columns="declared"),
         rows["declared"].tolist(),
         report,
-        next((one.remedy for one in failed if unmade and one.remedy), "") or _next(results, state, place),
+        next((one.remedy for one in failed if unmade and one.remedy), "") or _next(findings, state, place),
         failed,
         unmade,
         findings.looks.line() if findings.looks else "",
@@ -179,7 +179,8 @@ def _speed(results: Results, working: pd.DataFrame) -> float:
     return float(rate.sum())
 
 
-def _next(results: Results, state: str, place: str) -> str:
+def _next(findings: Findings, state: str, place: str) -> str:
+    results = findings.results
     if state == "running":
         return ""
     if state == "unfinished":
@@ -189,11 +190,10 @@ def _next(results: Results, state: str, place: str) -> str:
     runs = full_budget(results.confirm if results.plan is not None else results.explore).dropna(subset=name)
     if runs.empty:
         return ""
-    values = sign * runs[name].astype(float)
-    arms = values.groupby(runs["arm"]).mean() if results.plan is not None else pd.Series(dtype=float)
-    if len(arms):
-        runs = runs[runs["arm"] == ("incumbent" if "incumbent" in arms else arms.idxmax())]
-    chosen = runs["number"].min() if len(arms) else runs.loc[values.idxmax(), "number"]
+    if results.plan is not None and findings.best:
+        chosen = chosen_run(findings, findings.best[0].arm)["number"]
+    else:
+        chosen = runs.loc[(sign * runs[name].astype(float)).idxmax(), "number"]
     export = [] if results.study.experiment else ["--export", "model"]
     return rerun_command(results, place, str(chosen), *export)
 
