@@ -40,14 +40,14 @@ def default_study(n: int) -> list[Row]:
 
 
 def copies(n: int, count: int) -> list[Row]:
-    """Finding identical images, as `remarks` does, in `count` images of 8×8 pixels."""
+    """Finding identical images, as `doubts` does, in `count` images of 8×8 pixels."""
     from resnetlab.vision.data import Dataset
-    from resnetlab.vision.data.remarks import remarks
+    from resnetlab.vision.data.remarks import doubts
 
     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
     images[count // 2 :] = images[: count // 2]
     dataset = Dataset.from_arrays(images, np.arange(count) % 10, [*"abcdefghij"])
-    seconds = [cpu_seconds(lambda: list(remarks(dataset, 0))) for _ in range(n + 1)]
+    seconds = [cpu_seconds(lambda: list(doubts(dataset, 0))) for _ in range(n + 1)]
     return [spread(f"{count:,} images, half of them copies: what is said of them, CPU time", "s", seconds[1:])]
 
 

@@ -67,11 +67,13 @@ class Dataset(BuiltIn):
         settings: a pydantic model of those that this dataset reads, besides the ones that all do.
         places: those of them that say only where the bytes lie, which is not recorded.
         defaults: other defaults for settings that all datasets have.
+        drawn: whether images of one thing are alike without being copies, as those of one character are.
     """
 
     settings: Any = None
     places: tuple[str, ...] = ()
     defaults: Settings = field(default_factory=dict)
+    drawn: bool = False
 
 
 def need(allowed: bool, rule: str, settings: Settings, *names: str) -> None:

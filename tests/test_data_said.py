@@ -17,7 +17,7 @@ from resnetlab.driver.run import Options
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
 from resnetlab.study.trial_config import DataConfig
-from resnetlab.vision.data import Dataset, check, fonts, prepare, said
+from resnetlab.vision.data import Dataset, check, doubted, fonts, prepare, said
 from resnetlab.vision.data.remarks import same_images
 
 COUNTS = {"train/cat": 12, "train/dog": 12}
@@ -36,7 +36,8 @@ def tree(root, counts):
 def lines(root, seed=0, fractions=(), **settings):
     data._prepared.clear()
     config, cache = DataConfig(name="folder", root=str(root), **settings), root.parent / "cache"
-    return said(config, prepare(config, cache), seed, fractions, cache)
+    dataset = prepare(config, cache)
+    return [*said(config, dataset, seed, fractions, cache), *doubted(config, dataset, seed, cache)]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,7 @@ def test_twins_are_found_among_many_images_and_only_they_are_read(monkeypatch):
 def test_glyphs_and_digits_have_nothing_to_be_said(tmp_path):
     for config in (DataConfig(name="glyphs", variants=2), DataConfig(name="digits")):
         assert said(config, prepare(config, tmp_path), 0, cache=tmp_path) == []
+        assert doubted(config, prepare(config, tmp_path), 0, cache=tmp_path) == []
 
 
 def test_what_lies_among_fonts_and_is_not_drawn_from_is_said(tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 import resnetlab.vision.data as data
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study.trial_config import DataConfig
-from resnetlab.vision.data import check, prepare, said
+from resnetlab.vision.data import check, doubted, prepare, said
 from resnetlab.vision.data.listing import NO_IMAGES, natural
 
 
@@ -31,7 +31,8 @@ def opened(root, **settings):
 
 def lines(root, **settings):
     config = DataConfig(name="folder", root=str(root), **settings)
-    return said(config, opened(root, **settings), seed=0, cache=root.parent / "cache")
+    dataset = opened(root, **settings)
+    return [*said(config, dataset, seed=0, cache=root.parent / "cache"), *doubted(config, dataset, seed=0)]
 
 
 def counts(dataset, split):

@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from resnetlab.errors import BadData
 from resnetlab.experiment.scores import guessed
 from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.schema import schema
 from resnetlab.study import Study
 from resnetlab.study.records import bad_rows_said
 from resnetlab.study.seeding import stream
 from resnetlab.study.space import Factor
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import DataConfig, TrialConfig
 from resnetlab.sweep.task import data_key
-from resnetlab.vision.data import Dataset, said
+from resnetlab.vision.data import Dataset, doubted, named, said
 from resnetlab.vision.data.dataset import changes
+from resnetlab.vision.data.split import SPLITS
+
+_doubts: dict[tuple[str, DataConfig, int], list[str]] = {}
 
 
 def starts(study: Study) -> dict[str, TrialConfig]:
@@ -70,7 +75,54 @@ def notes(study: Study, config: TrialConfig, dataset: Dataset) -> list[str]:
     """What people should know of the data that `config` reads, in the trials that the study may hold."""
     levels = [level for factor in study.space.factors if factor.name == "data_fraction" for level in _ends(factor)]
     fractions = [one.data_fraction for one in starts(study).values() if data_key(one) == data_key(config)]
-    return said(config.data, dataset, config.split_seed, [*fractions, *levels])
+    return [*said(config.data, dataset, config.split_seed, [*fractions, *levels]), *doubts(config, dataset)]
+
+
+def doubts(config: TrialConfig, dataset: Dataset) -> list[str]:
+    """Of the notes, those that let test accuracy say less than it seems to."""
+    key = (dataset.hash, config.data, config.split_seed)
+    if key not in _doubts:
+        _doubts[key] = doubted(config.data, dataset, config.split_seed)
+    return _doubts[key]
+
+
+def counts(config: TrialConfig, dataset: Dataset) -> dict[str, list[int]]:
+    """Images of each class, by its number, in each split."""
+    return {
+        split: np.bincount(
+            dataset.labels[dataset.split(split, config.split_seed)], minlength=dataset.n_classes
+        ).tolist()
+        for split in SPLITS
+    }
+
+
+def image_table(study: Study, datasets: Mapping[str, Dataset]) -> pa.Table:
+    """The table `images`: where each image of the study's datasets lies, its split and its group. Without those of
+    sources that have neither files nor groups."""
+    parts = []
+    for config in {data_key(config): config for config in starts(study).values()}.values():
+        dataset = datasets[data_key(config)]
+        paths, groups = named(config.data, dataset)
+        if not paths:
+            continue
+        split = np.full(len(paths), None, object)
+        for name in SPLITS:
+            split[dataset.split(name, config.split_seed)] = name
+        columns = {
+            "data_hash": [dataset.hash] * len(paths),
+            "image": np.arange(len(paths)),
+            "file": _texts(paths),
+            "split": split.tolist(),
+            "label": dataset.labels,
+            "group": [None] * len(paths) if groups is None else _texts(groups),
+        }
+        parts.append(pa.table(columns, schema("images")))
+    return pa.concat_tables(parts) if parts else schema("images").empty_table()
+
+
+def _texts(names: Sequence[str]) -> list[str]:
+    """Names of files as text, whatever bytes they are."""
+    return [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in names]
 
 
 def _ends(factor: Factor) -> list[float]:
@@ -105,6 +157,9 @@ def _facts(study: Study, config: TrialConfig, dataset: Dataset) -> dict[str, Any
         "classes": list(dataset.classes),
         "shape": list(dataset.shape),
         **{name: len(dataset.split(name, seed)) for name in ("train", "val", "test")},
+        "counts": counts(config, dataset),
         **({"notes": lines} if (lines := notes(study, config, dataset)) else {}),
+        **({"doubts": lines} if (lines := doubts(config, dataset)) else {}),
+        **({"skipped": dataset.notes["skipped"]} if "skipped" in dataset.notes else {}),
         **({"bad_rows": dataset.notes["bad rows"]} if "bad rows" in dataset.notes else {}),
     }

@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any
 
 from resnetlab.driver import own_code, precision
-from resnetlab.driver.dataset_record import notes, starts
+from resnetlab.driver.dataset_record import counts, notes, starts
 from resnetlab.driver.request import PARTS
 from resnetlab.planning.plan import Plan, pilot_trials, sketch
 from resnetlab.ray_backend.capacity import asked
 from resnetlab.search.optuna_sampler import MAX_ASKS, OptunaSampler
-from resnetlab.study import Study
+from resnetlab.study import Study, class_counts
 from resnetlab.study.grid import combinations
 from resnetlab.study.records import ModelFacts, bad_rows_said
 from resnetlab.study.rungs import rung_epochs
@@ -41,6 +41,7 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
         yield f"task: {study.experiment}, searched for: {study.searched.words}, confirmed: {study.confirmed.words}"
     for config in {data_key(config): config for config in configs.values()}.values():
         yield _data(study, config, datasets[data_key(config)])
+        yield from _classes(config, datasets[data_key(config)])
         for line in notes(study, config, datasets[data_key(config)]):
             yield f"  {line}"
     first = next(iter(datasets.values()), None)
@@ -82,6 +83,18 @@ def _data(study: Study, config: TrialConfig, dataset: Dataset) -> str:
         f"data: {config.data.name}{label}, {'×'.join(map(str, dataset.shape))}, {len(dataset.classes)} classes, "
         f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
     )
+
+
+def _classes(config: TrialConfig, dataset: Dataset) -> Iterator[str]:
+    """The splits by class, as a table, and what guessing would reach."""
+    splits = counts(config, dataset)
+    headings, rows = class_counts.table(splits, dataset.classes)
+    cells = [headings, *rows]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(headings))]
+    for row in cells:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for line in class_counts.judged(splits, dataset.classes):
+        yield f"  {line}"
 
 
 def _arms(study: Study, configs: dict[str, TrialConfig], datasets: Mapping[str, Dataset]) -> Iterator[str]:

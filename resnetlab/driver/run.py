@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnetlab.commands import whereabouts
 from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request
-from resnetlab.driver.dataset_record import compared, guessing, known, noted, starts
+from resnetlab.driver.dataset_record import compared, guessing, image_table, known, noted, starts
 from resnetlab.driver.live_view import LiveView
 from resnetlab.errors import (
     BadRequest,
@@ -39,7 +39,7 @@ from resnetlab.ray_backend import cluster, preflight
 from resnetlab.ray_backend.capacity import Capacity
 from resnetlab.ray_backend.watchdog import Watchdog
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.store import Store
+from resnetlab.storage.store import Store, write_table
 from resnetlab.study import Study, build_study, differences
 from resnetlab.study.records import Status
 from resnetlab.sweep.state_machine import Stage, Sweep
@@ -201,6 +201,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         data = known(datasets)
         _write_study(store, study, {content_hash for content_hash, _ in data.values()})
         folder.write_json("data.json", content)
+        if len(files := image_table(study, datasets)):
+            write_table(folder, "images", files)
         own_code.keep(folder, study, taken.changed)
         kept_weights.keep(folder, taken.weights)
         sweep = Sweep(

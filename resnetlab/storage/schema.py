@@ -119,6 +119,14 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field("label", _INT, "its class number"),
         _field("predicted", _INT, "the top-1 class number"),
     ],
+    "images": [
+        _field("data_hash", _TEXT, "key, with image: content hash of the dataset, as in trials"),
+        _field("image", _INT, "index in the dataset, as in predictions"),
+        _field("file", _TEXT, "its path from the root of the data on"),
+        _field("split", _TEXT, "train, val or test; null where a limit left it out"),
+        _field("label", _INT, "its class number"),
+        _field("group", _TEXT, "what it belongs to, such as a scene or a patient; null where nothing was said of that"),
+    ],
     "effects": [
         _field("name", _TEXT, "key: what is compared, e.g. `kernel: 5 - 3`"),
         _field("factor", _TEXT, "the factor, or two joined by ` × ` for an interaction"),
@@ -171,6 +179,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "rungs": ("trial_id", "rung"),
     "classes": ("trial_id", "split", "class"),
     "predictions": ("trial_id", "image"),
+    "images": ("data_hash", "image"),
     "effects": ("name",),
     "looks": ("plan_hash", "look", "name"),
 }

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
@@ -18,12 +19,13 @@ from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data.cache import load
 from resnetlab.vision.data.dataset import Dataset
 from resnetlab.vision.data.own_dataset import OwnDataset
-from resnetlab.vision.data.remarks import remarks
-from resnetlab.vision.data.source import Append, Contents, Source
+from resnetlab.vision.data.remarks import doubts, remarks
+from resnetlab.vision.data.source import Append, Contents, Named, Source
 
-__all__ = ["Dataset", "check", "default_cache", "label_of", "prepare", "said"]
+__all__ = ["Dataset", "check", "default_cache", "label_of", "prepare", "doubted", "named", "said"]
 
 _prepared: dict[tuple[DataConfig, Path], Dataset] = {}
+_readers: WeakKeyDictionary[Dataset, Source] = WeakKeyDictionary()
 
 
 def default_cache() -> Path:
@@ -83,13 +85,35 @@ def label_of(config: DataConfig) -> str:
 def said(
     config: DataConfig, dataset: Dataset, seed: int, fractions: Sequence[float] = (), cache: Path | None = None
 ) -> list[str]:
-    """Lines that a dry run and a run print of their data: what is read and what is not, changed, absent or twice there.
+    """Lines that a dry run and a run print of their data: what is read, what is not, what was changed, what is absent.
 
     seed: of the splits; fractions: what trials may have as data_fraction. Raises as `check` does.
     """
-    source = _source(config, cache or default_cache())
     with _reading(config):
-        return [*source.remarks(dataset.notes), *remarks(dataset, seed, fractions)]
+        return [*_source_of(config, dataset, cache).remarks(dataset.notes), *remarks(dataset, seed, fractions)]
+
+
+def doubted(config: DataConfig, dataset: Dataset, seed: int, cache: Path | None = None) -> list[str]:
+    """Lines on what lets test accuracy say less than it seems to, as `remarks.doubts`. Raises as `check` does."""
+    paths, _ = named(config, dataset, cache)
+    found = catalog.dataset(config.name)
+    return list(doubts(dataset, seed, paths, photographs=not (found and found.drawn)))
+
+
+def named(config: DataConfig, dataset: Dataset, cache: Path | None = None) -> tuple[list[str], list[str] | None]:
+    """Of each image, its file from the root on, and its group; nothing and None where the source has no files or no
+    groups. Raises as `check` does."""
+    source = _source_of(config, dataset, cache)
+    with _reading(config):
+        paths, groups = source.names(dataset.notes) if isinstance(source, Named) else ([], None)
+    return (paths, groups) if len(paths) == len(dataset.images) else ([], None)
+
+
+def _source_of(config: DataConfig, dataset: Dataset, cache: Path | None) -> Source:
+    """One reader for all that is asked of a dataset: its files are then listed once."""
+    if dataset not in _readers:
+        _readers[dataset] = _source(config, cache or default_cache())
+    return _readers[dataset]
 
 
 def _written(source: Source, config: DataConfig, append: Append) -> Contents:

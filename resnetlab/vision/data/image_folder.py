@@ -23,7 +23,6 @@ from resnetlab.vision.data.found_images import list_images
 from resnetlab.vision.data.listing import Listing, alike, listed
 from resnetlab.vision.data.naming import FIRST
 from resnetlab.vision.data.source import Append, Contents
-from resnetlab.vision.data.tracks import tracks_said
 
 VERSION = 2  # raise it where decoding changes: what is in caches is then made again
 CHUNK = 128  # files that a thread decodes at a time
@@ -105,8 +104,6 @@ class ImageFolder:
             )
         if same := alike(found.classes):
             lines.append(f"classes whose names are nearly one: {listed(map(repr, same))}")
-        if found.groups is None:
-            lines += tracks_said(found.below, found.labels)
         return lines
 
     def names(self, notes: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:

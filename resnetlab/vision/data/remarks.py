@@ -7,14 +7,16 @@ from hashlib import blake2b
 
 import numpy as np
 
+from resnetlab.vision.data import near_duplicates
 from resnetlab.vision.data.dataset import Dataset, some
 from resnetlab.vision.data.split import SPLITS, thinned
+from resnetlab.vision.data.tracks import tracks_said
 
 LONG = {"train": "training", "val": "validation", "test": "test"}
 
 
 def remarks(dataset: Dataset, seed: int, fractions: Sequence[float] = ()) -> Iterator[str]:
-    """Images that were changed in reading, classes without images, and images that occur more than once.
+    """Images that were changed in reading, and classes without images.
 
     Args:
         dataset: the data, opened.
@@ -24,7 +26,21 @@ def remarks(dataset: Dataset, seed: int, fractions: Sequence[float] = ()) -> Ite
     if changes := dataset.notes.get("changes"):
         yield changed(changes, len(dataset.images))
     yield from _absent(dataset, seed, min([1.0, *fractions]))
-    yield from _repeated(dataset, seed)
+
+
+def doubts(dataset: Dataset, seed: int, names: Sequence[str] = (), photographs: bool = False) -> Iterator[str]:
+    """What lets test accuracy say less than it seems to: images that occur again in another split or class, and names
+    that look like frames of sequences.
+
+    names: of the files, by image. photographs: look for images that are nearly those of another split, too; drawings
+    of one thing are nearly the same without being copies.
+    """
+    same = same_images(dataset)
+    yield from _repeated(dataset, seed, same)
+    if photographs and min(dataset.shape[:2]) >= near_duplicates.LEAST:
+        yield from _nearly(dataset, seed, same, names)
+    if names and dataset.groups is None:
+        yield from tracks_said(names, [dataset.classes[label] for label in dataset.labels.tolist()])
 
 
 def changed(changes: Mapping[str, int], images: int) -> str:
@@ -53,9 +69,24 @@ def _absent(dataset: Dataset, seed: int, fraction: float) -> Iterator[str]:
             )
 
 
-def _repeated(dataset: Dataset, seed: int) -> Iterator[str]:
-    """Images that are identical, pixel by pixel, to one of another split or another class."""
-    group = same_images(dataset)
+def _nearly(dataset: Dataset, seed: int, same: np.ndarray, names: Sequence[str]) -> Iterator[str]:
+    """Images that are nearly one of another split. same: as of `same_images`, for those that are not said again."""
+    splits = {name: dataset.split(name, seed) for name in SPLITS}
+    hashed = near_duplicates.hashes(dataset.images)
+    for name, others in (("val", ("train",)), ("test", ("train", "val"))):
+        for other in others:
+            pairs = near_duplicates.near(dataset.images, hashed, splits[name], splits[other])
+            pairs = pairs[(same[pairs[:, 0]] < 0) | (same[pairs[:, 0]] != same[pairs[:, 1]])]
+            if number := len(np.unique(pairs[:, 0])):
+                one, twin = (names[at] if names else f"image {at}" for at in pairs[0].tolist())
+                yield (
+                    f"{number:,} of {len(splits[name]):,} {LONG[name]} images {'is' if number == 1 else 'are'} nearly "
+                    f"the same as {LONG[other]} images (by perceptual hash; e.g. {one} and {twin})"
+                )
+
+
+def _repeated(dataset: Dataset, seed: int, group: np.ndarray) -> Iterator[str]:
+    """Images that are identical, pixel by pixel, to one of another split or another class. group: of `same_images`."""
     splits = {name: dataset.split(name, seed) for name in SPLITS}
     for name, others in (("val", ("train",)), ("test", ("train", "val"))):
         ours = group[splits[name]]

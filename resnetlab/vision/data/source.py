@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,17 @@ class Contents:
         if self.groups is not None:
             state.update(self.groups.astype("<i8").tobytes())
         return state.hexdigest()
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source whose images are files, or frames of something."""
+
+    def names(self, notes: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
+        """Of each image that was decoded, in order: its path, and the name of its group where there are groups.
+
+        notes: those that `write` left. Raises as `check` does.
+        """
 
 
 class Source(Protocol):

@@ -33,5 +33,6 @@ PARTS = (
         settings=Settings,
         places=("root",),
         defaults={"val_fraction": 3 / 17},
+        drawn=True,
     ),
 )

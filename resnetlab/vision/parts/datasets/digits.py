@@ -25,4 +25,4 @@ def digits(config: DataConfig, cache: Path) -> Source:
     return Digits(config, cache)
 
 
-PARTS = (Dataset("digits", digits, settings=Settings),)
+PARTS = (Dataset("digits", digits, settings=Settings, drawn=True),)

@@ -27,4 +27,4 @@ def glyphs(config: DataConfig, cache: Path) -> Source:
     return Glyphs(config, cache)
 
 
-PARTS = (Dataset("glyphs", glyphs, settings=Settings, places=("font_dir",)),)
+PARTS = (Dataset("glyphs", glyphs, settings=Settings, places=("font_dir",), drawn=True),)
