@@ -1,19 +1,29 @@
 #!/usr/bin/env bash
-# The browser that `make test` reads reports with: installs Debian's chromium where it is missing and this user may, and
-# says what it did. Without one those tests are skipped, and say so.
+# What some tests use of Debian: chromium, which reads reports, and LaTeX with poppler, which set and read what is
+# exported for papers (some 500 MB). Installs what is missing where this user may, and says what it did. Without one of
+# them its tests are skipped, and say so.
 set -euo pipefail
 
-if command -v chromium > /dev/null; then
+missing() {
+    command -v chromium > /dev/null || echo chromium
+    # The first has booktabs and BibTeX comes with it; the second has siunitx; the third turns a PDF into text.
+    kpsewhich booktabs.sty > /dev/null 2>&1 || echo texlive-latex-recommended
+    kpsewhich siunitx.sty > /dev/null 2>&1 || echo texlive-science
+    command -v pdftotext > /dev/null || echo poppler-utils
+}
+
+mapfile -t packages < <(missing)
+if [ ${#packages[@]} = 0 ]; then
     exit 0
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
-    echo "no chromium here: the tests that read reports in a browser are skipped (on Debian: apt-get install chromium)"
+    echo "not here: ${packages[*]}; tests that need them are skipped (on Debian: apt-get install ${packages[*]})"
     exit 0
 fi
-echo "installing chromium, for the tests that read reports in a browser"
+echo "installing ${packages[*]}, for the tests of reports and of what is exported for papers"
 export DEBIAN_FRONTEND=noninteractive
-if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } > /dev/null; then
-    echo "chromium could not be installed: the tests that read reports in a browser are skipped"
+if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}"; } > /dev/null; then
+    echo "could not be installed: the tests that need them are skipped"
     exit 0
 fi
-dpkg-query -W -f='${Package} ${Version}\n' chromium
+dpkg-query -W -f='${Package} ${Version}\n' "${packages[@]}"

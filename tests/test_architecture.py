@@ -26,6 +26,8 @@ ROOMS = {  # from the ground up: a room may import the rooms named here, and the
     "ray_backend": {"study", "experiment", "storage", "sweep", "vision"},
     "reproduction": {"study", "analysis"},
     "report": {"study", "experiment", "planning", "storage", "analysis", "reproduction"},
+    "comparison": {"study", "planning", "storage", "analysis", "report"},
+    "writeup": {"study", "planning", "storage", "analysis", "report"},
     "calibration": {"study", "experiment", "planning", "storage", "sweep", "analysis"},
     "tracking": {"study", "storage"},
     "driver": {"study", "experiment", "planning", "storage", "search", "sweep", "vision", "ray_backend", "analysis"},
@@ -38,8 +40,8 @@ PACKAGES = {  # packages that only some rooms may name
     "safetensors": {"vision"},
     "ray": {"ray_backend"},
     "optuna": {"search", "analysis"},  # analysis: the importance evaluators, imported when they are used
-    "pandas": {"analysis", "report", "reproduction", "calibration", "api"},
-    "matplotlib": {"report", "vision"},  # vision: the fonts that it ships
+    "pandas": {"analysis", "report", "reproduction", "comparison", "writeup", "calibration", "api"},
+    "matplotlib": {"report", "comparison", "vision"},  # vision: the fonts that it ships
     "typer": {"cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

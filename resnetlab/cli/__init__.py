@@ -6,7 +6,9 @@
 | `status`    | `status.py`       | print the progress and the conclusions of a sweep                 |
 | `report`    | `report.py`       | regenerate a report, or one figure                                |
 | `trial`     | `trial.py`        | rerun one trial, judge the outcome, export the network            |
-| `export`    | `export.py`       | send results to Optuna, TensorBoard, MLflow or Weights & Biases   |
+| `export`    | `export.py`       | write tables for a paper and an archive, or send results to tools |
+| `verify`    | `verify.py`       | check an archive that was made for reviewers                      |
+| `compare`   | `compare.py`      | lay results folders of one study side by side, and pool them      |
 | `analyse`   | `analyse.py`      | compare runs that were made elsewhere, from a table               |
 | `reproduce` | `reproduce.py`    | compare the rerun of a published study with its published results |
 | `calibrate` | `calibrate.py`    | measure error rates on simulated sweeps                           |

@@ -14,7 +14,20 @@ from typer.core import TyperGroup
 
 from resnetlab.cli.exit_codes import EXIT_CODES, run_app
 
-COMMANDS = ("sweep", "status", "report", "trial", "export", "analyse", "reproduce", "calibrate", "new", "fonts")
+COMMANDS = (
+    "sweep",
+    "status",
+    "report",
+    "trial",
+    "export",
+    "verify",
+    "compare",
+    "analyse",
+    "reproduce",
+    "calibrate",
+    "new",
+    "fonts",
+)
 
 
 def app_of(name: str, called: str) -> typer.Typer:

@@ -218,6 +218,14 @@ class ResultsFolder:
         """The blobs directly in `sub`, sorted, without those being written."""
         return sorted(name for name in self._files(sub) if not name.startswith("."))
 
+    def everything(self, sub: str) -> list[str]:
+        """The blobs in `sub` and in all folders below it, as paths in `sub`, sorted, without those being written."""
+        root = f"{self._root}/{sub}"
+        selector = fs.FileSelector(root, allow_not_found=True, recursive=True)
+        found = self._asked(lambda: self._fs.get_file_info(selector))
+        paths = [info.path[len(root) :].strip("/") for info in found if info.type == fs.FileType.File]
+        return sorted(path for path in paths if not any(part.startswith(".") for part in path.split("/")))
+
     def _files(self, sub: str) -> list[str]:
         selector = fs.FileSelector(f"{self._root}/{sub}" if sub else self._root, allow_not_found=True)
         found = self._asked(lambda: self._fs.get_file_info(selector))

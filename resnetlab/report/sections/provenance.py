@@ -32,13 +32,13 @@ def section(findings: Findings) -> Section:
         *_commands(sweep),
         ("Started", _minute(sweep.get("started"))),
         ("Ended", _minute(sweep.get("ended"))),
-        ("Git revision", _revisions(trials)),
+        ("Git revision", revisions(trials)),
         ("Versions", _versions(sweep.get("versions"))),
         ("Platform", sweep.get("platform")),
-        ("Hosts", _distinct(trials, "host")),
-        ("Hardware", _distinct(trials, "device")),
-        ("Share of the device a trial", _distinct(trials, "device_share")),
-        ("Threads a trial", _distinct(trials, "threads")),
+        ("Hosts", distinct(trials, "host")),
+        ("Hardware", distinct(trials, "device")),
+        ("Share of the device a trial", distinct(trials, "device_share")),
+        ("Threads a trial", distinct(trials, "threads")),
         ("Task", results.study.experiment),
         (
             "Data",
@@ -51,10 +51,10 @@ def section(findings: Findings) -> Section:
         ("Bad rows", bad_rows_said(data["bad_rows"]) if data.get("bad_rows") else None),
         ("Notes on the data", "; ".join(map(str, data.get("notes") or ())) or None),
         ("Further data", _others(data.get("others") or {})),
-        ("Data hash", data.get("hash") or _distinct(trials, "data_hash")),
+        ("Data hash", data.get("hash") or distinct(trials, "data_hash")),
         ("Root seed", f"{results.study.seed}; all other seeds follow from it, and a trial's row has its own"),
         ("Seeds of the confirm runs", _seeds(results)),
-        ("Split seed", _distinct(trials, "split_seed")),
+        ("Split seed", distinct(trials, "split_seed")),
         ("Study hash", results.study.study_hash),
         ("Plan hash", results.plan.plan_hash if results.plan else None),
         ("Missing tables", ", ".join(results.missing) or "none"),
@@ -69,17 +69,21 @@ def section(findings: Findings) -> Section:
     )
 
 
-def _commands(sweep: dict[str, Any]) -> list[tuple[str, Any]]:
+def recorded_commands(sweep: dict[str, Any]) -> list[str]:
     """The exact command of each session, those that repeat once."""
     said = [without_secrets(str(session.get("command") or "")) for session in sweep.get("sessions") or [sweep]]
-    commands = list(dict.fromkeys(filter(None, said)))
+    return list(dict.fromkeys(filter(None, said)))
+
+
+def _commands(sweep: dict[str, Any]) -> list[tuple[str, Any]]:
+    commands, sessions = recorded_commands(sweep), len(sweep.get("sessions") or [sweep])
     if not commands:
         return [("Command", "not recorded")]
-    often = f" ({len(said)} sessions)" if len(said) > 1 else ""
+    often = f" ({sessions} sessions)" if sessions > 1 else ""
     return [("Command" if i == 0 else "", command + often * (i == 0)) for i, command in enumerate(commands)]
 
 
-def _revisions(trials: pd.DataFrame) -> str:
+def revisions(trials: pd.DataFrame) -> str:
     """`440660fe41f2, no local changes`"""
     said = []
     for name in map(str, trials["git_revision"].dropna().unique()):
@@ -117,7 +121,8 @@ def _minute(when: Any) -> str:
         return str(when or "")
 
 
-def _distinct(trials: pd.DataFrame, column: str) -> str:
+def distinct(trials: pd.DataFrame, column: str) -> str:
+    """The values of a column that occur, in order."""
     return ", ".join(
         f"{value:g}" if isinstance(value, float) else str(value) for value in trials[column].dropna().unique()
     )
