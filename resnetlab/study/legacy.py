@@ -83,6 +83,7 @@ PARTS = frozenset(
         "rotation",
     ]
 )
+SEARCH = frozenset({"grace_period", "reduction_factor"})  # the same of stopping rules
 DATA = frozenset({"label", "variants", "size", "mode"})  # the same of datasets, hashed also where nothing reads them
 
 
