@@ -59,6 +59,22 @@ class Network(BuiltIn):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoppingRule(BuiltIn):
+    """A rule that stops trials of the explore stage. `make(epochs, sign, …)` takes the full budget and 1 or -1, where
+    higher or lower values are better, and returns a `search.rule.Rule`.
+
+    Args:
+        decides: the epochs at which it does, from its settings and `epochs`.
+        words: what it is, in a sentence's beginning, from its settings.
+        keeps: the share of trials that go on at each of those epochs, where it is fixed: for a forecast of costs.
+    """
+
+    decides: Callable[[Settings], list[int]]
+    words: Callable[[Settings], str]
+    keeps: Callable[[Settings], float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset(BuiltIn):
     """A dataset. `make(config, cache)` takes all settings of the study's `dataset` and the folder of the cache, and
     returns a `vision.data.source.Source`.

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers import ASHAScheduler
 
-from resnetlab.search.schedulers.asha import Asha
-from resnetlab.study.rungs import rung_epochs
+from resnetlab.search.schedulers.asha import Asha, rung_epochs
 
 sweeps = st.tuples(
     st.integers(1, 3),  # grace

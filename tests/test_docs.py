@@ -27,25 +27,47 @@ import generate  # noqa: E402
 sys.path.remove(str(DOCS))
 PAGES = sorted(page for part in (".", "docs", "cluster", "results") for page in (ROOT / part).glob("*.md"))
 
-TRAIN = """
-import numpy as np, sys
+IDS = """
 from pathlib import Path
-from resnetlab.vision.data import prepare
-from resnetlab.experiment import own
 from resnetlab.study import load_study
-from resnetlab.vision.training.loop import Training
+
+for name in ("default", "cnn"):
+    plain = {"baseline.model": "cnn", "hypotheses": [], "confirm.design": "none"}
+    plain["factors"] = {"lr": {"low": 0.1, "high": 1}}
+    study = load_study(Path("default.yaml"), {} if name == "default" else plain)
+    print(study.study_hash, study.baseline_config(0).trial_id)
+"""
+SWEEP = """
+import numpy as np
+from pathlib import Path
+from sweeps_here import run_here
+from resnetlab.report.build import build_report
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.study import load_study
 
 draw = np.random.default_rng(0)
 labels = np.arange(300) % 3
 noise = draw.integers(0, 60, (300, 8, 8, 1))
 np.savez("images.npz", images=(noise + 60 * labels[:, None, None, None]).astype("uint8"), labels=labels)
 study = load_study(Path("study.yaml"))
-clipped = study.config({"kernel": 5, "clip": 1e-4}, seed=0)
-assert clipped.trial_id != study.config({"kernel": 5, "clip": 0.0}, seed=0).trial_id
-dataset = prepare(clipped.data, Path("cache"))
-still = Training(clipped, dataset).run_epoch().train_loss
-free = Training(study.config({"kernel": 5, "clip": 0.0}, seed=0), dataset).run_epoch().train_loss
-print(free < 0.9 * still)
+ResultsFolder.at("results").write_json("study.json", study.recorded())
+rows = run_here(study, Path("results"), Path("cache"))
+page = build_report(Path("results")).read_text()
+assert Path("results/figures/epoch-seconds.svg").exists() and 'epoch-seconds' in page
+assert "The median rule from epoch 1 on" in page, "the rule is named"
+print({row["status"] for row in rows if row["phase"] == "confirm"}, {row["halvings"] for row in rows})
+"""
+CLIP = """
+from pathlib import Path
+from resnetlab.study import load_study
+from resnetlab.vision.data import prepare
+from resnetlab.vision.training.loop import Training
+
+study = load_study(Path("study.yaml"), {"factors.clip": {"levels": [0.0, 0.0001]}})
+free, clipped = (study.config({"kernel": 5, "halvings": 1, "clip": clip}, seed=0) for clip in (0.0, 0.0001))
+dataset = prepare(free.data, Path("cache"))
+still, moved = (Training(config, dataset).run_epoch().train_loss for config in (clipped, free))
+print(moved < 0.9 * still)
 """
 
 
@@ -54,29 +76,44 @@ def blocks(page, language):
     return [block for block in found if block.language == language]
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="no git here, which applies the diffs")
-def test_the_factor_model_and_dataset_of_the_documentation_work(tmp_path):
-    shutil.copytree(ROOT / "resnetlab", tmp_path / "resnetlab", ignore=shutil.ignore_patterns("__pycache__"))
-    diffs = blocks("docs/extending.md", "diff")
-    assert len(diffs) == 3
-    for diff in diffs:
-        applied = subprocess.run(["git", "apply", "-"], input=diff.text, text=True, cwd=tmp_path, capture_output=True)
-        assert applied.returncode == 0, applied.stderr
-    (tmp_path / "study.yaml").write_text(blocks("docs/extending.md", "yaml")[-1].text)
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        env={"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
-    )
+def ran(place, program):
+    """What a program prints, run with the package in `place`."""
+    path = f"{place}:{ROOT / 'tests'}"
+    env = {"PYTHONPATH": path, "PATH": "", "HOME": str(place), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=place, text=True, capture_output=True, env=env)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True"], done.stdout
+    return done.stdout
+
+
+def contents(place):
+    return {file.relative_to(place): file.read_bytes() for file in place.rglob("*") if file.suffix in (".py", ".toml")}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git here, which applies the diffs")
+def test_a_model_a_dataset_a_rule_a_figure_and_a_setting_of_the_documentation_work(tmp_path):
+    shutil.copytree(ROOT / "resnetlab", tmp_path / "resnetlab", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "sweeps/studies/default.yaml", tmp_path)
+    ids, before = ran(tmp_path, IDS), contents(tmp_path / "resnetlab")
+    files = [block for block in blocks("docs/extending.md", "python") if block.comment == "file"]
+    assert len(files) == 4
+    for block in files:
+        (tmp_path / block.argument).write_text(block.text)
+    after = contents(tmp_path / "resnetlab")
+    assert len(after.keys() - before.keys()) == 4, "one file each"
+    assert all(after[name] == content for name, content in before.items()), "and no other is changed"
+    assert ran(tmp_path, IDS) == ids, "what was recorded keeps its ids"
+    (tmp_path / "study.yaml").write_text(blocks("docs/extending.md", "yaml")[0].text)
+    assert ran(tmp_path, SWEEP) == "{'complete'} {1, 2}\n"
+    (diff,) = blocks("docs/extending.md", "diff")
+    applied = subprocess.run(["git", "apply", "-"], input=diff.text, text=True, cwd=tmp_path, capture_output=True)
+    assert applied.returncode == 0, applied.stderr
+    assert ran(tmp_path, IDS) == ids and ran(tmp_path, CLIP) == "True\n"
 
 
 def test_the_studies_of_the_documentation_are_read(tmp_path):
     studies = [block for page in check_blocks.PAGES for block in blocks(page, "yaml") if block.comment != "not run"]
     for block in [block for page in check_blocks.PAGES for block in blocks(page, "python") if block.comment == "file"]:
+        (tmp_path / block.argument).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / block.argument).write_text(block.text)
     assert len(studies) >= 3
     for number, block in enumerate(studies):

@@ -334,15 +334,53 @@ def test_an_estimator_without_epochs_is_a_task_of_one_epoch(cache, tmp_path):
     assert Results.open(tmp_path / "r/study").planned.metric.better == "higher"
 
 
-def test_the_example_of_the_docs_is_swept(cache, tmp_path):
+def of_the_docs(place, *names, **changes):
+    """The files of docs/own-code.md, and the study, which is the last of them."""
     page = (ROOT / "docs/own-code.md").read_text()
-    for name in ("forest.py", "forest.yaml"):
+    for name in names:
         block = re.search(rf"<!-- file: {re.escape(name)} -->\n```\w+\n(.*?)```", page, re.S)
-        (tmp_path / name).write_text(block[1])
-    study = own.load(tmp_path / "forest.yaml")
+        (place / name).write_text(block[1])
+    return own.load(place / names[-1], changes)
+
+
+def test_the_estimator_of_the_docs_is_swept(cache, tmp_path):
+    study = of_the_docs(tmp_path, "forest.py", "forest.yaml")
     rows = swept(study, tmp_path / "r/forest", cache)
     assert {row["status"] for row in rows} == {"complete"} and len(rows) == 6 + 2 * 4
     assert build_report(tmp_path / "r/forest").exists()
+
+
+def test_the_language_model_of_the_docs_is_swept_learns_and_is_continued(cache, tmp_path):
+    study = of_the_docs(
+        tmp_path, "language.py", "language.yaml",
+        **{"search.trials": 2, "search.epochs": 2, "confirm.seeds": 2, "baseline.steps": 10},
+    )  # fmt: skip
+    rows = swept(study, tmp_path / "r/language", cache)
+    assert {row["status"] for row in rows} == {"complete"} and len(rows) == 2 + 2 * 2
+    tested = [row["test_bits"] for row in rows if row["phase"] == "confirm"]
+    assert all(2 < bits < 5.5 for bits in tested), "a uniform guess among its letters costs 6.6 bits"
+    assert "bits" in build_report(tmp_path / "r/language").read_text()
+    folder = ResultsFolder.at(tmp_path / "r/language")
+    config = study.trial_type.model_validate_json(rows[0]["config"])
+    context = TrialContext(
+        folder.place,
+        cache,
+        cpus=1,
+        gpus=0,
+        epoch_timeout_s=600,
+        code=study.own.source[:12],
+        numbers=tuple(study.numbers),
+    )
+    task = Task("f" * 12, config, Phase.CONFIRM, True)
+    whole = begin(task, context, keep=False)
+    while whole.epoch < config.epochs:
+        last = whole.step()
+    first = begin(task, context)
+    first.step()
+    first.save()
+    again = begin(task, context)
+    assert again.epoch == 1
+    assert dict(again.step().test.metrics) == dict(last.test.metrics)
 
 
 def test_metrics_of_the_study_add_unit_and_scale(tmp_path):

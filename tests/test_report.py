@@ -156,7 +156,7 @@ def test_every_figure_is_there_as_png_and_svg_and_says_what_it_rests_on(place, b
         assert pixels.shape[1] in (1050, 2100)  # 300 dpi at one and two columns
         svg = (place / "figures" / f"{name}.svg").read_text()
         assert re.search(r"(explore|confirm) trials: \d+ complete", svg)
-        assert ("stopped by ASHA" in svg) == ("explore trials" in svg)
+        assert ("stopped early" in svg) == ("explore trials" in svg)
         assert (place / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     captions = re.findall(r"Rests on (\d+) (explore|confirm) trials: \d+ complete", built.text)
     assert len(captions) == len(SHOWN) and {kind for _, kind in captions} == {"explore", "confirm"}

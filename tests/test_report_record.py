@@ -106,10 +106,10 @@ def test_cost_counts_failed_and_stopped_work_shares_of_devices_and_energy(tmp_pa
     assert float(rows["all", ""]["Device-hours"]) == pytest.approx(spent / 3600, rel=0.01)
     assert rows["all", ""]["Trials"] == f"{len(trials):,}" and rows["all", ""]["Share of device time"] == 1.0
     assert float(rows["all", ""]["Energy (kWh)"]) == pytest.approx(0.1 * len(trials), rel=0.01)
-    assert {("explore", "stopped by ASHA"), ("explore", "diverged"), ("explore", "failed")} <= set(rows)
+    assert {("explore", "stopped early"), ("explore", "diverged"), ("explore", "failed")} <= set(rows)
     shares = [row["Share of device time"] for key, row in rows.items() if key[0] != "all"]
     assert sum(shares) == pytest.approx(1.0)
-    assert "in trials that were stopped by ASHA" in section.text[0] and "as NVML tells for 51 of 51" in section.text[1]
+    assert "in trials that were stopped early" in section.text[0] and "as NVML tells for 51 of 51" in section.text[1]
     assert "share a GPU each count all of it" in table.foot
 
 

@@ -92,8 +92,8 @@ def test_counts_name_every_ending_and_always_stopped_and_failed(results):
     counts = Counts.of(results.explore)
     assert counts.total == 30 == sum(counts.by_status.values())
     assert counts.lost == int(results.explore["status"].isin(["diverged", "failed", "out_of_memory"]).sum()) > 0
-    assert "stopped by ASHA" in counts.words() and counts.words().startswith("30 explore trials: ")
-    assert Counts.of(results.explore.head(0)).words() == "0 explore trials: 0 complete, 0 stopped by ASHA, 0 failed"
+    assert "stopped early" in counts.words() and counts.words().startswith("30 explore trials: ")
+    assert Counts.of(results.explore.head(0)).words() == "0 explore trials: 0 complete, 0 stopped early, 0 failed"
 
 
 def test_learning_curves_are_the_rows_of_each_trial_in_order(results):

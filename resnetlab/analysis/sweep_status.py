@@ -15,7 +15,7 @@ from resnetlab.study.records import Status
 from resnetlab.wording import duration
 
 BAR = 50  # columns of the bar, where there is room
-STAGES = {"explore": "explore (Optuna proposes, ASHA stops)", "confirm": "confirm (fresh seeds)"}
+STAGES = {"explore": "explore (a sampler proposes, weak trials are stopped)", "confirm": "confirm (fresh seeds)"}
 COLOURS = {Status.COMPLETE: "green", Status.STOPPED: "yellow"}
 
 

@@ -13,7 +13,7 @@ from resnetlab.wording import plural
 LOST = (Status.DIVERGED, Status.OUT_OF_MEMORY, Status.FAILED)
 WORDS = {
     Status.COMPLETE: "complete",
-    Status.STOPPED: "stopped by ASHA",
+    Status.STOPPED: "stopped early",
     Status.DIVERGED: "diverged",
     Status.OUT_OF_MEMORY: "out of memory",
     Status.FAILED: "failed",
@@ -45,7 +45,7 @@ class Counts:
         return sum(self.by_status[status] for status in LOST)
 
     def words(self, kind: str = "explore") -> str:
-        """`30 explore trials: 9 complete, 17 stopped by ASHA, 2 diverged, 2 failed`. Stopped, failed: always said."""
+        """`30 explore trials: 9 complete, 17 stopped early, 2 diverged, 2 failed`. Stopped, failed: always said."""
         always = (
             (Status.COMPLETE, Status.STOPPED, Status.FAILED) if kind != "confirm" else (Status.COMPLETE, Status.FAILED)
         )

@@ -12,11 +12,11 @@ from resnetlab.driver.request import PARTS
 from resnetlab.planning.plan import Plan, pilot_trials, sketch
 from resnetlab.ray_backend.capacity import asked
 from resnetlab.search.optuna_sampler import MAX_ASKS, OptunaSampler
-from resnetlab.study import Study, class_counts
+from resnetlab.study import Study, catalog, class_counts
 from resnetlab.study.grid import combinations
 from resnetlab.study.records import ModelFacts, bad_rows_said
-from resnetlab.study.rungs import rung_epochs
 from resnetlab.study.seeding import stream
+from resnetlab.study.study import USUAL_RULE
 from resnetlab.study.trial_config import MODEL_SETTINGS, RunConfig, TrialConfig, of_images
 from resnetlab.sweep.state_machine import Stage
 from resnetlab.sweep.task import data_key
@@ -143,7 +143,8 @@ def _explore(study: Study, corners: list[dict[str, Any]], left_out: str) -> Iter
     search, trials = study.search, study.explore_trials
     low, high = explore_epochs(study)
     rungs = ", ".join(map(str, search.rungs))
-    how = f", ASHA decides at epochs {rungs}, {search.audit:.0%} exempt" if rungs else ", none is stopped early"
+    rule = "ASHA" if search.rule == USUAL_RULE else search.rule
+    how = f", {rule} decides at epochs {rungs}, {search.audit:.0%} exempt" if rungs else ", none is stopped early"
     many = plural(trials, "trial")
     yield (
         f"explore: {left_out}{many} ({search.sampler}), up to {search.epochs} epochs each{how}: "
@@ -187,16 +188,18 @@ def pilot_epochs(study: Study) -> int:
 
 
 def explore_epochs(study: Study) -> tuple[int, int]:
-    """Epochs of the explore stage: where every rung lets one in `reduction_factor` go on, and where none is stopped."""
+    """Epochs of the explore stage: where every rung lets as many go on as its rule keeps, and where none is stopped.
+    Where no share is known, all might go at the first rung."""
     search = study.search
     high = study.explore_trials * search.epochs
     if not search.stopping:
         return high, high
-    rungs = rung_epochs(search.grace_period, search.reduction_factor, search.epochs)
-    at, alive, before, low = [*rungs, search.epochs], 1.0, 0, 0.0
+    rule = catalog.stopping_rule(search.rule)
+    kept = rule.keeps(search.__dict__) if rule is not None and rule.keeps is not None else 0.0
+    at, alive, before, low = [*search.rungs, search.epochs], 1.0, 0, 0.0
     for epoch in at:
         low += alive * (epoch - before)
-        before, alive = epoch, alive / search.reduction_factor
+        before, alive = epoch, alive * kept
     low = search.audit * search.epochs + (1 - search.audit) * low
     return round(low * study.explore_trials), high
 

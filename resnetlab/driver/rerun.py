@@ -170,7 +170,7 @@ def _with_result(folder: ResultsFolder, found: Rerun, training: Training, study:
         differences += [
             f"{name}: {row[name]!r} recorded, {value!r} now" for name, value in values.items() if row[name] != value
         ]
-        differences += _other_predictions(folder, row["trial_id"], result)
+        differences += other_predictions(folder, row["trial_id"], result)
     recorded = math.nan if then is None else then
     return replace(found, differences=differences, metric=metric, recorded=recorded, measured=now)
 
@@ -284,7 +284,7 @@ def differences_of(
     ]
 
 
-def _other_predictions(folder: ResultsFolder, trial_id: str, result: Any) -> list[str]:
+def other_predictions(folder: ResultsFolder, trial_id: str, result: Any) -> list[str]:
     table = read_table(folder, "predictions")
     if table is None:
         return []

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnetlab.driver import own_code
-from resnetlab.driver.rerun import Place, Rerun, Say, changes, differences_of, recorded_epochs
+from resnetlab.driver.rerun import Place, Rerun, Say, changes, differences_of, other_predictions, recorded_epochs
 from resnetlab.errors import BadRequest, ResnetlabError
 from resnetlab.experiment.messages import Ending, Report, Task, TrialContext
 from resnetlab.experiment.task_run import TaskRun
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import Study
-from resnetlab.study.records import Phase
+from resnetlab.study.records import Phase, TaskTest
 from resnetlab.study.trial_config import trial_type
 from resnetlab.vision.data import default_cache
 from resnetlab.vision.own_task import begin
@@ -50,6 +50,8 @@ def rerun_task(folder: ResultsFolder, row: Mapping[str, Any], study: Study, plac
     whole = again == row["epochs_allowed"]  # short epochs come several at a time, perhaps more than were recorded
     tested = dict(report.test.metrics) if report.test is not None and whole else {}
     differences += [f"{name}: {row[name]!r} recorded, {now!r} now" for name, now in tested.items() if row[name] != now]
+    if tested and isinstance(report.test, TaskTest) and report.test.items is not None:
+        differences += other_predictions(folder, row["trial_id"], report.test.items)
     metric = study.confirmed if tested else searched
     last = run.history[again - 1].metrics if 0 < again <= run.epoch and not ending else {}
     values = tested or dict(last)

@@ -214,6 +214,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             code_version(),
             retry=options.retry_failed,
             guessing=guessing(study, datasets),
+            code_place=cache / "code",
         )
         shown = watch(sweep)
         for line in noted(content):

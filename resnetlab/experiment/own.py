@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -24,11 +24,12 @@ from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
 from resnetlab.experiment.scores import Score, own_score
 from resnetlab.experiment.source import Source
-from resnetlab.study import Study, catalog, legacy, load_study
+from resnetlab.study import SearchSettings, Study, catalog, legacy, load_study
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.numbers import Number
 from resnetlab.study.part_settings import PartSettings
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, OwnData, Part, Setting
+from resnetlab.study.study import SAMPLERS
 from resnetlab.study.trial_config import (
     ALWAYS_READ,
     CHOICES,
@@ -39,16 +40,19 @@ from resnetlab.study.trial_config import (
 )
 from resnetlab.study.yaml_io import explain, first_problem, suggestion
 
+SAMPLER, STOPPING = "search.sampler", catalog.STOPPING
 BUILT_IN: dict[str, tuple[str, ...]] = {key: tuple(catalog.parts(key)) for key in CHOICES} | {
     "augment": (NONE, *(name for name, part in catalog.parts("augment").items() if not part.declared.always)),
     "dataset.name": tuple(catalog.parts(catalog.DATA)),
     "metrics": tuple(SCORES),
     "experiment": (),
+    SAMPLER: SAMPLERS,
+    STOPPING: tuple(catalog.parts(STOPPING)),
 }
 OF_KEY: dict[str, Kind] = {kind.key: kind for kind in KINDS.values()}
 DATA = "dataset.name"
 PARTS = tuple(
-    key for key in BUILT_IN if key not in ("metrics", "experiment", DATA)
+    key for key in BUILT_IN if key not in ("metrics", "experiment", DATA, SAMPLER, STOPPING)
 )  # keys at the top of a study that are settings of each trial
 LOOK = f"{__name__}:described"
 
@@ -93,15 +97,17 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if part.key == DATA:
             settings = {name: Setting(**setting) for name, setting in about["settings"].items()}
             found = _with_data(found, part, settings, source)
+    found = _with_search(found, [(part, about["settings"]) for part, about in zip(parts, seen, strict=True)])
     if own.task is not None:
-        found["numbers"] = _numbers(own.task.text, seen[0]["metrics"], found.pop("metrics", {}))
+        declared = next(about["metrics"] for part, about in zip(parts, seen, strict=True) if part == own.task)
+        found["numbers"] = _numbers(own.task.text, declared, found.pop("metrics", {}))
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
 
 
 def _as_text(content: Any, key: str, held: dict[tuple[str, str], Reference]) -> Any:
     """`content` with references in place of functions and classes; held: gets each, by the key and text of its part."""
     if isinstance(content, Mapping):
-        keys = {name: DATA if name == "dataset" else name if name in OF_KEY else key for name in content}
+        keys = {name: _key(name, key) for name in content}
         return {name: _as_text(value, keys[name], held) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [_as_text(value, key, held) for value in content]
@@ -113,6 +119,15 @@ def _as_text(content: Any, key: str, held: dict[tuple[str, str], Reference]) -> 
     if held.setdefault((key, reference.text), reference) != reference:
         raise BadRequest(f"{reference}: is the name of two different parts (allowed: files with different names)")
     return reference.text
+
+
+def _key(name: Any, around: str) -> str:
+    """The key of the part that a function or class below `name` would be."""
+    if name in ("dataset", "search"):
+        return DATA if name == "dataset" else "search"
+    if around == "search":
+        return f"search.{name}" if f"search.{name}" in OF_KEY else ""
+    return name if name in OF_KEY else around
 
 
 def _stages(given: Any) -> tuple[str, ...]:
@@ -185,6 +200,9 @@ def _named(content: Mapping[str, Any]) -> dict[str, dict[Any, None]]:
             for key in PARTS:
                 take(key, settings.get(key))
 
+    search = _mapping(content.get("search"))
+    for key in (SAMPLER, STOPPING):
+        take(key, search.get(key.removeprefix("search.")))
     if content.get("experiment"):
         take("experiment", content["experiment"])
         return found
@@ -217,9 +235,9 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
         and not text.endswith(".py")
         and not entry_points(group=group, name=text)
     ):
-        if key == "metrics":
+        if key in ("metrics", SAMPLER, STOPPING):
             raise BadRequest(
-                f"metrics: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name"
+                f"{key}: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name"
             )
         return None
     return refer(key, text, folder, dict.fromkeys(BUILT_IN[key], ""), group)
@@ -283,8 +301,8 @@ def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Pa
                     f"metrics: {reference.text}: {name} has no default (allowed: one, which is what it gets)"
                 )
         settings = {}
-    if reference.key == DATA:
-        settings = {}  # see _with_data
+    if reference.key in (DATA, SAMPLER, STOPPING):
+        settings = {}  # see _with_data and _with_search
     return Part(key=reference.key, text=reference.text, settings=dict(settings), **place)
 
 
@@ -293,22 +311,13 @@ def _with_data(content: dict[str, Any], part: Part, settings: Mapping[str, Setti
     put with its code into `own` there."""
     for name in settings.keys() & ALWAYS_READ:
         raise BadRequest(f"{DATA}: {part.text}: argument {name!r} is a setting of every dataset (rename it)")
-    fields: dict[str, Any] = {
-        name: (one.annotation | None if one.optional else one.annotation, ... if one.required else one.default)
-        for name, one in settings.items()
-    }
-    model = create_model("Settings", __base__=Frozen, **fields)
     rest = DataConfig.model_fields.keys() - settings.keys()  # of a dataset of any kind
 
     def taken(data: Mapping[str, Any], where: str, before: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            values = model.model_validate({**before, **{name: data[name] for name in data if name not in rest}})
-        except ValidationError as error:
-            lines = explain(error, model, "").splitlines()
-            raise BadRequest("\n".join(f"{where}.{line}" for line in lines)) from None
+        values = _checked(settings, {**before, **{name: data[name] for name in data if name not in rest}}, where)
         own = OwnData(
             **part.model_dump(include={"name", "module", "file"}),
-            settings=tuple(values.model_dump().items()),
+            settings=tuple(values.items()),
             files=tuple(source.files.items()),
             folder=source.folder,
         )
@@ -322,6 +331,40 @@ def _with_data(content: dict[str, Any], part: Part, settings: Mapping[str, Setti
             other = data.get("name", part.text) != part.text
             arms[name] = {**arm, "data": {**data, "own": None} if other else taken(data, f"arms.{name}.data", base)}
     return content | {"dataset": taken(dataset, "dataset", {})} | ({"arms": arms} if arms else {})
+
+
+def _with_search(content: dict[str, Any], parts: Sequence[tuple[Part, Mapping[str, Any]]]) -> dict[str, Any]:
+    """With the settings of an own sampler and stopping rule taken out of `search` and put into `own` there."""
+    mine = {
+        part.key.removeprefix("search."): (part, {name: Setting(**one) for name, one in settings.items()})
+        for part, settings in parts
+        if part.key in (SAMPLER, STOPPING)
+    }
+    if not mine:
+        return content
+    search, own = dict(content["search"]), {}
+    names = [name for _, settings in mine.values() for name in settings]
+    for key, (part, settings) in mine.items():
+        for name in settings:
+            if name in SearchSettings.model_fields or names.count(name) > 1:
+                raise BadRequest(f"search.{key}: {part.text}: argument {name!r} has another meaning there (rename it)")
+        given = {name: search.pop(name) for name in settings if name in search}
+        own[key] = _checked(settings, given, "search")
+    return content | {"search": search | {"own": own}}
+
+
+def _checked(settings: Mapping[str, Setting], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """All of these settings, as given or by default. BadRequest: a line `where.name: rule` for each that is wrong."""
+    fields: dict[str, Any] = {
+        name: (one.annotation | None if one.optional else one.annotation, ... if one.required else one.default)
+        for name, one in settings.items()
+    }
+    model = create_model("Settings", __base__=Frozen, **fields)
+    try:
+        return model.model_validate(given).model_dump()
+    except ValidationError as error:
+        lines = explain(error, model, "").splitlines()
+        raise BadRequest("\n".join(f"{where}.{line}" for line in lines)) from None
 
 
 def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:

@@ -233,7 +233,8 @@ KINDS = {
             _is_task,
             "Also `train(settings, trial)`, where `settings` is annotated with a pydantic model. A generator yields "
             "the numbers of one epoch after another and returns those of the test split where `trial.may_test`, else "
-            "None. `METRICS` beside it, or on the class, says which way is better: `{'val_rmse': 'min'}`.",
+            "None; a mapping `predictions` of `labels` and `predicted` may be among them. `METRICS` beside it, or on "
+            "the class, says which way is better: `{'val_rmse': 'min'}`.",
         ),
         Kind(
             "sampler",

@@ -18,17 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.messages import Cell, Report, Task, TrialContext
 from resnetlab.experiment.own import OwnParts
 from resnetlab.study.numbers import TEST
-from resnetlab.study.records import TaskEpoch, TaskTest
+from resnetlab.study.records import ItemPredictions, TaskEpoch, TaskTest
 from resnetlab.study.seeding import stream
 from resnetlab.wording import plural
 
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
 SHORT = 0.05  # seconds: shorter epochs are reported several at a time, so that reports cost little beside them
 SEEDS = 2**32  # NumPy's and scikit-learn's are below
+
+
+ITEMS = "predictions"  # key of what a task took each item of the test split for
+MOST_CLASSES = 100_000
 
 
 class Diverged(Exception):
@@ -144,7 +150,7 @@ class TaskRun:
         self.busy_seconds = 0.0
         self._run_epochs()
         done = self.epoch == self._epochs
-        test = TaskTest(self._tested()) if done and self._task.test else None
+        test = self._tested() if done and self._task.test else None
         if done and self._whole:
             self._iterator.close()  # type: ignore[attr-defined]
         note = ""
@@ -188,7 +194,7 @@ class TaskRun:
         values = self._checked(found, wanted, at, "yielded" if self._whole else "epoch() returned")
         self.history.append(TaskEpoch(self.epoch + 1, time.perf_counter() - began, values))
 
-    def _tested(self) -> dict[str, float]:
+    def _tested(self) -> TaskTest:
         """What the task gives at its end."""
         began = time.perf_counter()
         try:
@@ -196,7 +202,15 @@ class TaskRun:
         finally:
             self.busy_seconds += time.perf_counter() - began
         wanted = [name for name in self._context.numbers if name.startswith(TEST)]
-        return self._checked(found, wanted, "on the test split", "returned" if self._whole else "test() returned")
+        items = None
+        if isinstance(found, Mapping) and ITEMS in found:
+            found = dict(found)
+            try:
+                items = item_predictions(found.pop(ITEMS))
+            except ValueError as error:
+                raise self._wrong("on the test split", f"{ITEMS}: {error}") from None
+        said = "returned" if self._whole else "test() returned"
+        return TaskTest(self._checked(found, wanted, "on the test split", said), items)
 
     def _last(self) -> Any:
         """What the generator returns."""
@@ -251,3 +265,34 @@ class TaskRun:
         self._last_seconds = self._written - began
         self._checkpoint_seconds += self._last_seconds
         self._writes += 1
+
+
+def item_predictions(given: Any) -> ItemPredictions:
+    """What a task hands over beside its numbers: `labels` and `predicted`, (N,) integers from 0; `items`, (N,) integers
+    that name the items, by default their places; `classes`, names. ValueError, in words, where it is not that."""
+    like = "allowed: a mapping of labels and predicted, and of items and classes where they are known"
+    if not isinstance(given, Mapping) or not {"labels", "predicted"} <= set(given):
+        got = ", ".join(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
+        raise ValueError(f"got {got} ({like})")
+    if unknown := set(given) - {"labels", "predicted", "items", "classes"}:
+        raise ValueError(f"got {min(map(str, unknown))!r} ({like})")
+    labels, predicted = (_integers(name, given[name]) for name in ("labels", "predicted"))
+    items = _integers("items", given.get("items", np.arange(len(labels))))
+    if not len(labels) == len(predicted) == len(items):
+        many = f"{len(labels)} labels, {len(predicted)} predicted and {len(items)} items"
+        raise ValueError(f"{many} (allowed: equally many)")
+    if len(np.unique(items)) < len(items):
+        raise ValueError("items: one number stands for two items (allowed: each once)")
+    most = int(max(labels.max(), predicted.max())) + 1
+    names = tuple(map(str, given.get("classes", range(most))))
+    if not 2 <= max(most, len(names)) <= MOST_CLASSES or most > len(names) or len(set(names)) < len(names):
+        raise ValueError(f"{most} classes with {len(names)} names (allowed: 2 or more classes, a name for each)")
+    return ItemPredictions(predicted, labels, items, names)
+
+
+def _integers(name: str, given: Any) -> np.ndarray:
+    """(N,) int64 from 0."""
+    found = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu" or found.min() < 0:
+        raise ValueError(f"{name}: got {found.dtype} of shape {found.shape} (allowed: integers from 0, (N,))")
+    return found.astype(np.int64)

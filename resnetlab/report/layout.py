@@ -46,7 +46,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with sentences, tables and the names of figures. Where it has one of each, they stand side by side."""
+    """A heading with sentences, tables and the names of figures. Where it has one of each, they stand side by side.
+
+    figures: that it chooses itself; others say in their own files that they belong here (`figures.catalog`).
+    """
 
     key: str
     title: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from importlib.resources import files
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.shared_times import shared_times
 from resnetlab.analysis.trial_outcomes import WORDS, Counts
 from resnetlab.report.answer import answer
+from resnetlab.report.figures.catalog import of_section
 from resnetlab.report.findings import Findings
 from resnetlab.report.layout import Section
 from resnetlab.report.rendering import Drawing
@@ -125,7 +127,10 @@ def _part(name: str) -> str:
 def _contents(findings: Findings) -> dict[str, list[Section]]:
     """The sections in the order of reading, by the part that they belong to; those that have nothing are left out."""
     made = {part: [module.section(findings) for module in modules] for part, modules in PARTS.items()}
-    return {part: [section for section in sections if section is not None] for part, sections in made.items()}
+    return {
+        part: [replace(one, figures=of_section(one.key, one.figures)) for one in sections if one is not None]
+        for part, sections in made.items()
+    }
 
 
 def _meta(results: Results) -> str:

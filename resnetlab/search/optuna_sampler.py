@@ -17,9 +17,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
+from resnetlab.errors import BadRequest
 from resnetlab.study import Study
 from resnetlab.study.records import Status
 from resnetlab.study.seeding import stream
+from resnetlab.study.settings import typed_settings
 from resnetlab.study.space import Branch, Factor
 from resnetlab.study.yaml_io import first_problem
 
@@ -38,6 +40,7 @@ STATES = {
 
 
 Direction = Literal["maximize", "minimize"]
+Propose = Callable[[list[tuple[Mapping[str, Any], float | None]], int], Mapping[str, Any]]  # of `ended`, and a seed
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -54,9 +57,12 @@ def _timed(method: Method) -> Method:
 
 
 class OptunaSampler:
-    """Proposals for one study. The first is always the baseline. `seconds`: that proposing and telling have taken."""
+    """Proposals for one study. The first is always the baseline. `seconds`: that proposing and telling have taken.
 
-    def __init__(self, study: Study):
+    propose: of the study's own, in place of Optuna's samplers, which then only keep the record.
+    """
+
+    def __init__(self, study: Study, propose: Propose | None = None):
         self.study = study
         self.seconds = 0.0
         self._space = study.space
@@ -68,6 +74,9 @@ class OptunaSampler:
         self._values: dict[str, dict[int, float]] = {}
         self._grid = study.grid if study.search.sampler == "grid" else None
         self.infeasible: list[str] = []
+        self._propose = propose
+        self._points: dict[str, tuple[int, dict[str, Any]]] = {}  # number and values of each trial that is under way
+        self._ended: dict[int, tuple[dict[str, Any], float | None]] = {}  # by number: values, last value of the metric
 
     # -- proposing ---------------------------------------------------------------------------------------------------
 
@@ -80,7 +89,7 @@ class OptunaSampler:
         if self._grid is not None and number >= len(self._grid):
             return None
         for attempt in range(MAX_ASKS):
-            fixed = self._fixed(number) if attempt == 0 else None
+            fixed = self._fixed(number, attempt)
             if fixed is not None:
                 self.optuna.enqueue_trial(self._parameters(fixed))
             self.optuna.sampler = self._sampler(number, attempt)
@@ -93,13 +102,31 @@ class OptunaSampler:
             self.optuna.tell(trial, state=TrialState.FAIL)
         return None
 
-    def _fixed(self, number: int) -> dict[str, Any] | None:
-        """The point that proposal `number` must be: the baseline first, then the grid's or the sequence's."""
+    def _fixed(self, number: int, attempt: int) -> dict[str, Any] | None:
+        """The point that proposal `number` must be: the baseline first, then the grid's, the sequence's or that of the
+        study's own sampler, which is asked again where its point is infeasible."""
+        if number and self._propose is not None:
+            return self._own(self._propose, stream(self.study.seed, "sampler", number, attempt) % 2**32)
+        if attempt:
+            return None
         if self._grid is not None:
             return self._grid[number]
         if number == 0:
             return self.study.baseline_values()
         return self._sobol(number) if self.study.search.sampler == "quasi-random" else None
+
+    def _own(self, propose: Propose, seed: int) -> dict[str, Any]:
+        """BadRequest where what is proposed is no point of the space."""
+        proposed = propose([self._ended[number] for number in sorted(self._ended)], seed)
+        name = self.study.search.sampler
+        if unknown := [key for key in proposed if key not in self._space.names]:
+            allowed = ", ".join(self._space.names)
+            raise BadRequest(f"search.sampler: {name}: proposed {unknown[0]!r}, no factor (allowed: {allowed})")
+        plain = {key: getattr(value, "item", lambda value=value: value)() for key, value in proposed.items()}
+        values = typed_settings(plain, self.study.trial_type)
+        if problem := self._space.problem(values):
+            raise BadRequest(f"search.sampler: {name}: proposed a point that the study does not have: {problem}")
+        return self._space.active(values)
 
     def _sobol(self, number: int) -> dict[str, Any]:
         """Point `number` of a scrambled Sobol sequence with one coordinate for each branch of each factor.
@@ -119,9 +146,12 @@ class OptunaSampler:
                 values[factor.name] = _at(factor.branches[index], float(unit[factor.name, index]))
         return values
 
-    def started(self, trial_id: str, trial: optuna.Trial) -> None:
+    def started(self, trial_id: str, trial: optuna.Trial, point: tuple[int, Mapping[str, Any]] | None = None) -> None:
+        """point: number and values of the proposal, which a sampler of the study's own hears of at the trial's end."""
         self._asked[trial_id] = trial
         self._values[trial_id] = {}
+        if self._propose is not None and point is not None:
+            self._points[trial_id] = point[0], dict(point[1])
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         """Seeded anew for each proposal, so that a continued sweep draws as an uninterrupted one would."""
@@ -175,6 +205,9 @@ class OptunaSampler:
         """Tell Optuna how the trial ended; `cost` is the second objective's value, where there is one."""
         trial, values = self._asked.pop(trial_id), self._values.pop(trial_id)
         state = STATES[status]
+        if trial_id in self._points:
+            number, point = self._points.pop(trial_id)
+            self._ended[number] = point, None if state is TrialState.FAIL or not values else values[max(values)]
         if self._second:
             trial.set_user_attr(self.study.searched.name, {str(epoch): value for epoch, value in values.items()})
         if state is TrialState.COMPLETE:
@@ -191,13 +224,17 @@ class OptunaSampler:
         values = {name: row[name] for name in self._space.names if row[name] is not None}
         status = Status(row["status"])
         if status.ended:
+            if self._propose is not None:
+                kept = dict(epochs)
+                lost = STATES[status] is TrialState.FAIL or not kept
+                self._ended[row["number"]] = values, None if lost else kept[max(kept)]
             self.optuna.add_trial(self._frozen(values, dict(epochs), status, row))
             return
         self.optuna.enqueue_trial(self._parameters(values))
         self.optuna.sampler = optuna.samplers.RandomSampler(seed=0)  # not used: all values are given
         trial = self.optuna.ask()
         self._suggest(trial)
-        self.started(row["trial_id"], trial)
+        self.started(row["trial_id"], trial, (row["number"], values))
         for epoch, value in epochs:
             self.reported(row["trial_id"], epoch, value)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-from resnetlab.builtin import BuiltIn, Dataset, Network
+from resnetlab.builtin import BuiltIn, Dataset, Network, StoppingRule
 from resnetlab.study.part_settings import PartSettings, Setting
 
 HERE = Path(__file__).resolve().parents[1]
 DATA = "dataset.name"
+STOPPING = "search.stopping"
 
 
 class Kind(NamedTuple):
@@ -36,6 +37,7 @@ KINDS: Mapping[str, Kind] = {  # by the key of a study that names such a part
     "schedule": Kind("vision.parts.schedules", ("done",)),
     "augment": Kind("vision.parts.augmentations", (), ("images", "generator", "frame")),
     DATA: Kind("vision.parts.datasets", ("config", "cache")),
+    STOPPING: Kind("search.schedulers", ("epochs", "sign")),
 }
 
 
@@ -110,6 +112,12 @@ def dataset(name: str) -> Dataset | None:
     return found.declared if found and isinstance(found.declared, Dataset) else None
 
 
+def stopping_rule(name: str) -> StoppingRule | None:
+    """None where it is none of the built-in ones."""
+    found = parts(STOPPING).get(name)
+    return found.declared if found and isinstance(found.declared, StoppingRule) else None
+
+
 class Field(NamedTuple):
     """A setting of built-in parts as a field of a trial's config or of a dataset's.
 
@@ -121,6 +129,12 @@ class Field(NamedTuple):
     description: str
     readers: tuple[Part, ...]
     differ: bool
+
+    def unless_read(self) -> Field:
+        """The same with None where no part reads it, unless its part is one that always does."""
+        if all(part.declared.always for part in self.readers):
+            return self
+        return self._replace(annotation=self.annotation | None, default=None)
 
 
 def fields(*keys: str) -> dict[str, Field]:

@@ -86,6 +86,7 @@ PARTS = frozenset(
         "rotation",
     ]
 )
+SEARCH = frozenset({"grace_period", "reduction_factor"})  # the same of stopping rules
 DATA = frozenset({"label", "variants", "size", "mode"})  # the same of datasets, hashed also where nothing reads them
 LATER_DATA = frozenset(  # settings of datasets that came after the first results: hashed only beside their default
     [

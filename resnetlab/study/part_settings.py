@@ -165,7 +165,7 @@ class PartSettings:
         hint = suggestion(name, self.settings) if self.settings else f" ({self.part} has no settings)"
         return f"unknown key, got {value!r}{hint}"
 
-    def call(self, target: Callable[..., Any], values: Mapping[str, Any], **given: Any) -> Any:
+    def call(self, target: Callable[..., Any], values: Mapping[str, Any], /, **given: Any) -> Any:
         """Call `target` with complete `values` and what its kind is given, by the kind's names."""
         positional, keywords = [], {}
         for name, by_place, role in self._roles:

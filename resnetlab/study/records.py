@@ -82,10 +82,25 @@ class TaskEpoch:
 
 
 @dataclass(frozen=True)
+class ItemPredictions:
+    """Of the test split. predictions, labels: (N,) int class numbers; image: (N,) int, the number of each item, which
+    names it for ever; classes: their names."""
+
+    predictions: Any
+    labels: Any
+    image: Any
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TaskTest:
-    """What a study's own task returned at its end, on the test split, by column."""
+    """What a study's own task returned at its end, on the test split, by column.
+
+    items: what it took each item for, where it hands that over.
+    """
 
     metrics: Mapping[str, float]
+    items: ItemPredictions | None = None
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from resnetlab.errors import BadRequest
-from resnetlab.study import legacy
-from resnetlab.study.frozen import Frozen, digest
+from resnetlab.study import catalog, legacy
+from resnetlab.study.frozen import Frozen, as_truth, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.study.included import study_file
 from resnetlab.study.metrics import ALWAYS, CLASSIFIER, METRICS, Metric, own
 from resnetlab.study.numbers import RESERVED, TEST, Number, chosen
-from resnetlab.study.parts import OwnCode, Part
-from resnetlab.study.rungs import rung_epochs
+from resnetlab.study.parts import OwnCode, Part, Value
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.settings import check_level, typed_factors, typed_settings
 from resnetlab.study.space import Space
@@ -35,6 +34,7 @@ from resnetlab.study.trial_config import (
     Precision,
     RunConfig,
     TrialConfig,
+    made_of,
     trial_type,
 )
 from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
@@ -46,6 +46,9 @@ MIN_LOOKED, MAX_LOOKED = 3, 100  # seeds: with fewer no look comes before the la
 MIN_REPLANNED = 8  # seeds: below, what is saved is not worth the power
 MIN_SPENT = 1e-6
 LATER = ("looks", "primaries", "reestimate")  # settings that plans did not always have
+SAMPLERS = ("tpe", "random", "grid", "quasi-random")  # of `search.optuna_sampler`
+USUAL_RULE = "asha"
+RULE_SETTINGS = catalog.fields(catalog.STOPPING)  # of the built-in stopping rules
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -53,29 +56,73 @@ def _nothing_of_its_own(content: Mapping[str, Any], folder: Path) -> dict[str, A
     return dict(content)
 
 
-class SearchSettings(Frozen):
-    """How to explore: Optuna proposes, ASHA stops. Its results choose and suggest; they prove nothing."""
+class SearchBase(Frozen):
+    """How to explore: a sampler proposes, a rule stops. Their results choose and suggest; they prove nothing.
+    `SearchSettings` also has the settings that the files of the stopping rules declare."""
 
-    sampler: Literal["tpe", "random", "grid", "quasi-random"] = "tpe"
+    own: dict[str, dict[str, Value | None]] = Field(
+        default_factory=dict, description="written by resnetlab: settings of a sampler and a rule of your own"
+    )
+    sampler: str = Field("tpe", description=f"{' | '.join(SAMPLERS)}, or a reference to your own")
     trials: int = Field(30, ge=1, le=1_000_000)
     epochs: int = Field(9, ge=1, le=100_000, description="full budget of one trial")
-    grace_period: int = Field(1, ge=1, description="epochs before a trial can be stopped")
-    reduction_factor: int = Field(3, ge=2, le=100, description="one in so many goes on at each rung")
-    stopping: bool = Field(True, description="false: no ASHA, every trial runs to the full budget")
+    stopping: bool | str = Field(
+        True, description="true: ASHA; false: every trial runs to the full budget; or a reference to your own rule"
+    )
     audit: float = Field(0.1, ge=0.0, le=1.0, description="share of trials exempt from stopping, chosen at random")
     second_objective: Literal["parameters", "multiply_adds", "train_seconds"] | None = Field(
         None, description="a second objective to minimise beside accuracy"
     )
 
+    @field_validator("stopping", mode="before")
+    @classmethod
+    def _usual(cls, stopping: Any) -> Any:
+        stopping = as_truth(stopping)
+        return True if stopping == USUAL_RULE else stopping
+
     @model_validator(mode="after")
-    def _grace_period(self) -> SearchSettings:
-        if self.grace_period > self.epochs:
-            raise ValueError(f"need grace_period <= epochs, got grace_period={self.grace_period}, epochs={self.epochs}")
+    def _rule(self) -> Self:
+        rule = catalog.stopping_rule(self.rule)
+        if rule is not None:
+            rule.limits(self.__dict__)
+        for name, found in RULE_SETTINGS.items():
+            read = rule is not None and any(one.declared is rule for one in found.readers)
+            if not read and name not in legacy.SEARCH and getattr(self, name) != found.default:
+                raise ValueError(f"{name} is no setting of stopping: {self.stopping} (allowed: take it out)")
         return self
 
     @property
+    def rule(self) -> str:
+        """The name of its stopping rule, or what refers to one of the study's own; nothing where none is stopped."""
+        return USUAL_RULE if self.stopping is True else self.stopping or ""
+
+    @property
     def rungs(self) -> list[int]:
-        return rung_epochs(self.grace_period, self.reduction_factor, self.epochs) if self.stopping else []
+        """The epochs at which its rule decides."""
+        if not self.stopping:
+            return []
+        rule = catalog.stopping_rule(self.rule)
+        return rule.decides(self.__dict__) if rule is not None else list(range(1, self.epochs))
+
+    def identity(self) -> dict[str, Any]:
+        """Without settings that are not used, of parts that came after the first results."""
+        unread = {name for name in RULE_SETTINGS if name not in legacy.SEARCH and not self._reads(name)}
+        return self.model_dump(mode="json", exclude={*unread, *([] if self.own else ["own"])})
+
+    def _reads(self, name: str) -> bool:
+        return any(one.name == self.rule for one in RULE_SETTINGS[name].readers)
+
+
+if TYPE_CHECKING:
+
+    class SearchSettings(SearchBase):
+        """How to explore."""
+
+        def __init__(self, **values: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    SearchSettings = made_of("SearchSettings", SearchBase, __name__, RULE_SETTINGS)
 
 
 class ConfirmSettings(Frozen):
@@ -238,6 +285,12 @@ class Study(Frozen):
         content = with_changes(deepcopy(dict(source)), dotted, "study")
         return _resolved(content, Path.cwd(), "study", cls.resolve)
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without what is computed from the rest: the type of its trials has no name by which it could be found."""
+        state = super().__getstate__()
+        fields = type(self).model_fields
+        return state | {"__dict__": {name: value for name, value in state["__dict__"].items() if name in fields}}
+
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:
@@ -337,6 +390,21 @@ class Study(Frozen):
         self._on("objective", self.objective or "accuracy", "val")
         if self.confirmed.fraction and self.confirm.delta > 100:
             raise ValueError(f"confirm.delta: need at most 100 points, got {self.confirm.delta:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_search(self) -> Study:
+        """A sampler and a stopping rule are built in, or of the study's own."""
+        own = {(part.key, part.text) for part in self.own.parts}
+        wanted = (
+            ("sampler", self.search.sampler, SAMPLERS),
+            ("stopping", self.search.rule, catalog.parts(catalog.STOPPING)),
+        )
+        for name, text, known in wanted:
+            if text and text not in known and (f"search.{name}", text) not in own:
+                raise ValueError(
+                    f"search.{name}: {text!r} is not known{suggestion(text, known)}; or your own: file.py:name"
+                )
         return self
 
     @model_validator(mode="after")
@@ -610,6 +678,7 @@ class Study(Frozen):
         for arm in content["arms"].values():  # the code is part of `own`
             if held := arm.get("data", {}).get("own"):
                 del held["files"]
+        content["search"] = self.search.identity()
         return content | ({"dataset": self.dataset.identity()} if self.dataset is not None else {})
 
     def recorded(self) -> dict[str, Any]:
@@ -653,6 +722,9 @@ def _resolved(content: dict[str, Any], folder: Path, source: str, own: Resolve) 
     for key in ("own", "code", "numbers"):
         if key in content:
             raise BadRequest(f"{source}: {key}: is written by resnetlab (allowed: take it out)")
+    search = content.get("search")
+    if isinstance(search, Mapping) and search.get("own"):
+        raise BadRequest(f"{source}: search.own: is written by resnetlab (allowed: take it out)")
     dataset = content.get("dataset")
     if isinstance(dataset, Mapping) and dataset.get("own") is not None:
         raise BadRequest(f"{source}: dataset.own: is written by resnetlab (allowed: take it out)")

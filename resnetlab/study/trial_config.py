@@ -106,9 +106,14 @@ class DataSettings(Frozen):
         return found | {"settings": dict(self.own.settings)} if self.own else found
 
 
-def _made(called: str, base: type[Frozen], /, **fields: Any) -> Any:
+def made_of(called: str, base: type[Frozen], module: str, settings: Mapping[str, catalog.Field], **fields: Any) -> Any:
+    """A type with the fields of `base`, `fields`, and `settings` that built-in parts declare, each with its default."""
+    declared = {
+        name: (found.annotation, Field(found.default, description=found.description or None))
+        for name, found in settings.items()
+    }
     create: Any = create_model
-    made = create(called, __base__=base, __module__=__name__, **fields)
+    made = create(called, __base__=base, __module__=module, **declared, **fields)
     made.__doc__ = base.__doc__
     return made
 
@@ -122,15 +127,8 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
 else:
-    DataConfig = _made(
-        "DataConfig",
-        DataSettings,
-        name=(Annotated[_names(catalog.DATA), WrapValidator(_known_name)], ...),
-        **{
-            name: (found.annotation, Field(found.default, description=found.description or None))
-            for name, found in DATA_SETTINGS.items()
-        },
-    )
+    _known = (Annotated[_names(catalog.DATA), WrapValidator(_known_name)], ...)
+    DataConfig = made_of("DataConfig", DataSettings, __name__, DATA_SETTINGS, name=_known)
 
 
 # Of the trials table, besides its factors: a setting of an own part that has such a name is called by its part too.
@@ -426,19 +424,15 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
 else:
-    TrialConfig = _made(
+    TrialConfig = made_of(
         "TrialConfig",
         ImageConfig,
+        __name__,
+        {name: found.unless_read() for name, found in SETTINGS.items()},
         **{
             key: (_names(key), Field(info.default, description=info.description))
             for key, info in ImageConfig.model_fields.items()
             if key in CHOICES
-        },
-        **{
-            name: (found.annotation, Field(found.default, description=found.description or None))
-            if all(part.declared.always for part in found.readers)
-            else (found.annotation | None, Field(None, description=found.description or None))
-            for name, found in SETTINGS.items()
         },
     )
 

@@ -14,20 +14,21 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
 from resnetlab.experiment.messages import Report, Task
 from resnetlab.planning.plan import Plan
 from resnetlab.search.optuna_sampler import OptunaSampler
-from resnetlab.search.schedulers.asha import Asha
 from resnetlab.storage.layout import checkpoint_names
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch
 from resnetlab.study.seeding import MAX_SEED, stream
+from resnetlab.study.study import USUAL_RULE
 from resnetlab.study.trial_config import RunConfig
-from resnetlab.sweep import crashes, plan_store, reopened, test_rows
+from resnetlab.sweep import crashes, own_search, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
 from resnetlab.sweep.planned_looks import PlannedLooks
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
@@ -43,7 +44,8 @@ class Sweep:
     data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
     `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
-    retry: run trials again that failed or ran out of memory. guessing: as the plan has it."""
+    retry: run trials again that failed or ran out of memory. guessing: as the plan has it. code_place: a folder of this
+    machine in which code of the study's own is unpacked."""
 
     def __init__(
         self,
@@ -55,15 +57,14 @@ class Sweep:
         code: str | None = None,
         retry: bool = False,
         guessing: Mapping[str, float] | None = None,
+        code_place: Path | None = None,
     ):
         self.study, self.store = study, store
         self._code = code or facts["git_revision"] or "unknown"
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
         self._guessing = dict(guessing or {})
-        self._asha = Asha(
-            study.search.grace_period, study.search.reduction_factor, study.search.epochs, study.searched.sign
-        )
-        self._search = OptunaSampler(study)
+        self._rule = own_search.rule(study, code_place)
+        self._search = OptunaSampler(study, own_search.sampler(study, code_place))
         self._proposed, self._exhausted = 0, False
         self._again: deque[Task] = deque()
         self._pilot: deque[tuple[dict[str, Any], Task]] = deque()
@@ -100,12 +101,15 @@ class Sweep:
         for trial_id, epoch, value in zip(*columns, strict=True):
             values.setdefault(trial_id, []).append((epoch, value))
         self.progress.epochs = len(epochs)
-        self._asha.replay(self.store.read("rungs").to_pylist())
+        if self._rule is not None:
+            searched = {trial_id for trial_id, row in self.store.trials.items() if Phase(row["phase"]).searched}
+            seen = {trial_id: found for trial_id, found in values.items() if trial_id in searched}
+            self._rule.replay(self.store.read("rungs").to_pylist(), seen)
         stopped = {row["trial_id"] for row in self.store.read("rungs").to_pylist() if row["decision"] == "stop"}
         rows = (row for row in self.store.trials.values() if row["status"] != Status.REPLACED)
         for row in sorted(rows, key=lambda row: row["number"]):
             if not Status(row["status"]).ended and row["trial_id"] in stopped:
-                row = self._close(row["trial_id"], Status.STOPPED, "below the cutoff of its rung")
+                row = self._close(row["trial_id"], Status.STOPPED, self._stopped_by)
             if not Phase(row["phase"]).searched:
                 continue
             self._proposed = max(self._proposed, row["number"] + 1)
@@ -259,7 +263,7 @@ class Sweep:
         audit = stream(self.study.seed, "audit", number) / MAX_SEED < self.study.search.audit
         phase = Phase.AUDIT if audit else Phase.EXPLORE
         task = Task(config.trial_id, config, phase, test=False, data_hash=self._dataset(config)[0])
-        self._search.started(task.trial_id, trial)
+        self._search.started(task.trial_id, trial, (number, values))
         self._proposed += 1
         self._open(task, {"number": number, "stop_probability": 1 - self.study.search.audit, **values})
         return task
@@ -306,7 +310,7 @@ class Sweep:
         self.store.add("trials", {"trial_id": trial_id, **columns})
         for epoch in report.epochs:
             if not self._take_epoch(task, epoch):
-                self.ended(trial_id, Status.STOPPED, f"below the cutoff of its rung at epoch {epoch.epoch}")
+                self.ended(trial_id, Status.STOPPED, f"{self._stopped_by} at epoch {epoch.epoch}")
                 return False
         if ending := report.ending:
             if ending.ends_sweep is not None:
@@ -323,7 +327,7 @@ class Sweep:
         return True
 
     def _take_epoch(self, task: Task, record: EpochRecord | TaskEpoch) -> bool:
-        """Record one epoch; False where ASHA stops the trial."""
+        """Record one epoch; False where the stopping rule stops the trial."""
         trial_id, epoch, row = task.trial_id, record.epoch, record.as_row()
         value = row[self.study.searched.name]
         if self.store.add("epochs", {"trial_id": trial_id, **row}):
@@ -341,9 +345,9 @@ class Sweep:
             if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)
             self.progress.trained(record, len(self.working))
-        if not task.phase.searched or not self.study.search.stopping:
+        if not task.phase.searched or self._rule is None:
             return True
-        decision = self._asha.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
+        decision = self._rule.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
         if decision is None:
             return True
         self.store.add("rungs", {"trial_id": trial_id, **decision.as_row()})
@@ -418,6 +422,11 @@ class Sweep:
             self.store.add("trials", {"trial_id": trial_id, **row})
         self.running.clear()
         self.waiting.clear()
+
+    @property
+    def _stopped_by(self) -> str:
+        rule = self.study.search.rule
+        return "below the cutoff of its rung" if rule == USUAL_RULE else f"stopped by {rule}"
 
     @property
     def queued(self) -> int:

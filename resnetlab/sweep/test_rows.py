@@ -8,17 +8,17 @@ import numpy as np
 
 from resnetlab.experiment.messages import Task
 from resnetlab.storage.store import Store
-from resnetlab.study.records import Phase, TaskTest, TestResult
+from resnetlab.study.records import ItemPredictions, Phase, TaskTest, TestResult
 
 
-def predictions(test: TestResult) -> dict[str, list[int]]:
+def predictions(test: TestResult | ItemPredictions) -> dict[str, list[int]]:
     """Columns of `predictions`, by image."""
     order = np.argsort(test.image, kind="stable")
     columns = {"image": test.image, "label": test.labels, "predicted": test.predictions}
     return {name: np.asarray(values)[order].tolist() for name, values in columns.items()}
 
 
-def classes(test: TestResult, names: Sequence[str]) -> dict[str, list[str] | list[int]]:
+def classes(test: TestResult | ItemPredictions, names: Sequence[str]) -> dict[str, list[str] | list[int]]:
     """Columns of `classes`, one row for each of `names`."""
     labels, predicted = np.asarray(test.labels), np.asarray(test.predictions)
     n = len(names)
@@ -36,6 +36,9 @@ def record(store: Store, task: Task, test: TestResult | TaskTest, names: Sequenc
     """Record what a trial did on the test split; of the pilot its metrics alone. names: of the classes."""
     if isinstance(test, TaskTest):
         store.add("trials", {"trial_id": task.trial_id, **test.metrics})
+        if test.items is not None and task.phase is Phase.CONFIRM:
+            store.add_all("predictions", task.trial_id, predictions(test.items))
+            store.add_all("classes", task.trial_id, classes(test.items, test.items.classes))
         return
     found = {"test_accuracy": test.accuracy, "test_loss": test.loss, **test.metrics}
     store.add("trials", {"trial_id": task.trial_id, **found})

@@ -20,6 +20,7 @@ from resnetlab.report.rendering import Drawing
 from resnetlab.study.metrics import METRICS, Metric
 
 NAMES = ("accuracy-parameters", "accuracy-time")
+SECTION, PLACE = "trade", 50
 
 
 def drawings(findings: Findings) -> list[Drawing]:

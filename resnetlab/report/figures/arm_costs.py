@@ -16,6 +16,7 @@ from resnetlab.report.rendering import Drawing
 from resnetlab.study.metrics import METRICS
 
 NAMES = ("arm-seconds", "arm-parameters")
+SECTION, PLACE = "arm-costs", 110
 
 
 def drawings(findings: Findings) -> list[Drawing]:

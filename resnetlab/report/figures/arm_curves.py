@@ -19,6 +19,7 @@ from resnetlab.report.rendering import Drawing
 from resnetlab.study.metrics import METRICS, Metric
 
 NAMES = ("arm-curves",)
+SECTION, PLACE = "curves", 80
 PANELS = 16  # arms up to which each has a panel of curves
 
 

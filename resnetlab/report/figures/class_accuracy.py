@@ -17,6 +17,7 @@ from resnetlab.report.rendering import Drawing
 from resnetlab.study.metrics import METRICS
 
 NAMES = ("class-accuracy",)
+SECTION, PLACE = "classes", 90
 ROWS = 60  # classes up to which each has a row of marks
 
 

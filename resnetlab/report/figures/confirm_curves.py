@@ -16,6 +16,7 @@ from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 
 NAMES = ("confirm-curves",)
+SECTION, PLACE = "curves", 40
 
 
 def drawings(findings: Findings) -> list[Drawing]:

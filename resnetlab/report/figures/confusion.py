@@ -19,6 +19,7 @@ from resnetlab.report.formatting import percent
 from resnetlab.report.rendering import Drawing
 
 NAMES = tuple(f"confusion-{n}" for n in range(1, len(MARKS) + 1))
+SECTION, PLACE = "classes", 100
 MATRIX = 100  # classes up to which a confusion matrix is drawn; beyond, the most frequent mistakes are a table
 NUMBERED = 12  # classes up to which the cells of a confusion matrix carry their share
 

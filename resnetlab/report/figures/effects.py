@@ -18,6 +18,7 @@ from resnetlab.report.rendering import Drawing, fonts_for
 from resnetlab.study.metrics import Metric
 
 NAMES = ("effects", "effects-narrow")
+SECTION, PLACE = "answer", 10
 ROWS = 40  # comparisons in one figure; the table has them all
 VERDICTS = {  # verdict: (marker, edge, face)
     "effect": ("o", C["blue"], C["blue"]),

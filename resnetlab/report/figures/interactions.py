@@ -23,6 +23,7 @@ from resnetlab.report.rendering import Drawing, fonts_for
 from resnetlab.study.metrics import Metric
 
 NAMES = ("interactions",)
+SECTION, PLACE = "interactions", 20
 PANELS = 4  # interactions drawn
 
 

@@ -16,6 +16,7 @@ from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 
 NAMES = ("learning-curves",)
+SECTION, PLACE = "curves", 30
 
 
 def drawings(findings: Findings) -> list[Drawing]:
@@ -28,7 +29,7 @@ def drawings(findings: Findings) -> list[Drawing]:
     chosen = results.plan.chosen_trial if results.plan else None
     draw = partial(draw_learning_curves, curves=curves, metric=metric, chosen=chosen)
     alt = f"{metric.label} by epoch, one line for each of {len(curves)} explore trials. {counts.words()}."
-    caption = "Explore: each line is a trial; a hollow mark is where ASHA stopped it, a cross where it was lost."
+    caption = "Explore: each line is a trial; a hollow mark is where it was stopped early, a cross where it was lost."
     foot = trials_with_epochs(counts.words(), counts.total - len(curves))
     return [Drawing("learning-curves", SIZE, draw, foot, alt, caption)]
 
@@ -38,7 +39,7 @@ def draw_learning_curves(ax: Axes, curves: Sequence[Curve], metric: Metric, chos
     raster = sum(len(curve.epochs) for curve in curves) > 20 * MANY
     groups = {
         "complete": ([Status.COMPLETE], C["blue"], "", 0.9),
-        "stopped by ASHA": ([Status.STOPPED], C["axis"], "o", 0.7),
+        "stopped early": ([Status.STOPPED], C["axis"], "o", 0.7),
         "diverged or failed": ([Status.DIVERGED, Status.OUT_OF_MEMORY, Status.FAILED], C["red"], "x", 0.9),
         "not ended": ([Status.WAITING, Status.RUNNING, Status.INTERRUPTED], C["orange"], ">", 0.9),
     }

@@ -17,6 +17,7 @@ from resnetlab.report.rendering import Drawing
 from resnetlab.study.metrics import Metric
 
 NAMES = ("rungs",)
+SECTION, PLACE = "asha", 60
 
 
 def drawings(findings: Findings) -> list[Drawing]:
@@ -30,8 +31,8 @@ def drawings(findings: Findings) -> list[Drawing]:
         for r in summary.itertuples(index=False)
     ]
     caption = (
-        "What ASHA did at each rung: trials from left to right in the order of arrival, each against the cutoff that "
-        "it met. Within a rung all trials have the same number of epochs."
+        "What was decided at each rung: trials from left to right in the order of arrival, each against the cutoff "
+        "that it met, where the rule has one. Within a rung all trials have the same number of epochs."
     )
     draw = partial(draw_rungs, rungs=results.rungs, summary=summary, metric=findings.searched)
     foot, alt = Counts.of(results.explore).words(), f"Rungs: {listed(said)}."

@@ -17,6 +17,7 @@ from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 
 NAMES = ("search-trials", "search-epochs")
+SECTION, PLACE = "search", 70
 
 
 def drawings(findings: Findings) -> list[Drawing]:
@@ -53,7 +54,7 @@ def draw_search(ax: Axes, progress: SearchCurve, by: str, metric: Metric) -> Non
         ax.step(best["at"], scale * best["best"], where="post", color=C["red"], label="best so far")
     stopped = points[points["status"] == Status.STOPPED]
     lost = points[~points["full"] & (points["status"] != Status.STOPPED)]
-    marks = [("o", C["axis"], "stopped by ASHA", stopped[by]), ("x", C["red"], "diverged or failed", lost[by])]
+    marks = [("o", C["axis"], "stopped early", stopped[by]), ("x", C["red"], "diverged or failed", lost[by])]
     ax.set(xlabel="Trial, in the order proposed" if by == "number" else "Epochs spent by all explore trials")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))

@@ -68,7 +68,7 @@ def _spent(found: pd.DataFrame) -> str:
     whole = found["device_seconds"].sum()
     parts = []
     for words, statuses in (
-        ("stopped by ASHA", [Status.STOPPED]),
+        ("stopped early", [Status.STOPPED]),
         ("failed or diverged", [Status.FAILED, Status.DIVERGED, Status.OUT_OF_MEMORY]),
         ("not ended", [status for status in Status if not status.ended]),
     ):

@@ -48,8 +48,8 @@ def section(findings: Findings) -> Section | None:
     ).without_empty()
     stopped = Counts.of(explore).by_status[Status.STOPPED]
     text = [
-        f"Trials were proposed by a sampler ({results.study.search.sampler}), and ASHA "
-        f"stopped {stopped} of {len(explore)} early. So these are hypotheses and not effects: a level with few "
+        f"Trials were proposed by a sampler ({results.study.search.sampler}), and {stopped} of {len(explore)} were "
+        "stopped early. So these are hypotheses and not effects: a level with few "
         "full-budget trials was hardly tried, not shown to be worse."
     ]
     return Section("hypotheses", "What exploration suggests", text, [best, tried], hypothesis=True)

@@ -54,7 +54,7 @@ def section(findings: Findings) -> Section | None:
         ["text", "text", "long", "long", "text", "text"],
         rows,
         f"{searched.label} of explore trials, {in_}with naive 95% intervals. Last reported compares trials at "
-        "unequal epochs, so no size is shown. Finished only keeps those that ASHA let through. The audit weights the "
+        "unequal epochs, so no size is shown. Finished only keeps those that were not stopped. The audit weights the "
         "exempt trials by their known chance. A conclusion flips where the confirmed effect has the other sign or is "
         "equivalent to none.",
         "Had the explore stage been believed",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from resnetlab.analysis.evaluation import test_predictions
 from resnetlab.analysis.evaluation.class_results import class_results, confusions
 from resnetlab.analysis.evaluation.test_predictions import LEAST_SUPPORT, ArmRuns, tasks
-from resnetlab.report.figures import class_accuracy, confusion
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import percent, percents
 from resnetlab.report.layout import FOLDED, Section, Table
@@ -31,8 +30,7 @@ def section(findings: Findings) -> Section | None:
     text = [
         "On the test split at the last epoch. The accuracy of a class is its recall, here the mean over an arm's runs."
     ]
-    figures = [*class_accuracy.NAMES, *confusion.NAMES]
-    return Section("classes", "Per class", text, tables, figures)
+    return Section("classes", "Per class", text, tables)
 
 
 def _of_task(findings: Findings, task: str, arms: Sequence[ArmRuns], folded: bool) -> list[Table]:

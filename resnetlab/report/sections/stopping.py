@@ -1,4 +1,4 @@
-"""What ASHA stopped, and when."""
+"""What the stopping rule stopped, and when."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from resnetlab.analysis.trial_outcomes import Counts
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import listed, shown
 from resnetlab.report.layout import Section, Table
+from resnetlab.study import catalog
 from resnetlab.study.records import Status
-from resnetlab.wording import plural
+from resnetlab.wording import level_text
 
 
 def section(findings: Findings) -> Section | None:
@@ -24,9 +25,7 @@ def section(findings: Findings) -> Section | None:
     else:
         saved = epochs_saved(results.explore)
         text.append(
-            f"ASHA with a grace period of {plural(search.grace_period, 'epoch')} and a reduction factor of "
-            f"{search.reduction_factor}; full budget {search.epochs} epochs. {_when(results)} Stopping "
-            f"saved {saved:,} epochs."
+            f"{_rule(results)}; full budget {search.epochs} epochs. {_when(results)} Stopping saved {saved:,} epochs."
         )
     rows = [
         [
@@ -40,7 +39,17 @@ def section(findings: Findings) -> Section | None:
     ]
     columns = ["Rung", "Epoch", "Arrived", "Went on", "Stopped", "Exempt", "First cutoff", "Last cutoff"]
     tables = [Table(columns, ["number"] * 8, rows, Counts.of(results.explore).words())] if rows else []
-    return Section("asha", "What ASHA stopped, and when", text, tables, ["rungs"], hypothesis=True)
+    return Section("asha", "What was stopped early, and when", text, tables, hypothesis=True)
+
+
+def _rule(results: Results) -> str:
+    """In words, with its settings."""
+    search = results.study.search
+    built_in = catalog.stopping_rule(search.rule)
+    if built_in is not None:
+        return built_in.words(search.__dict__)
+    own = ", ".join(f"{name} {level_text(value)}" for name, value in search.own.get("stopping", {}).items())
+    return f"The study's own rule {search.rule}" + (f" ({own})" if own else "")
 
 
 def _when(results: Results) -> str:

@@ -11,6 +11,8 @@ from resnetlab.report.layout import Section, Table
 
 def section(findings: Findings) -> Section | None:
     """None where no predictions were kept."""
+    if findings.results.study.experiment:
+        return None  # a task has no validation accuracy, by which runs are trusted here
     groups, predictions = tasks(findings.arms), findings.predictions
     tables = []
     for task, arms in groups.items():

@@ -6,32 +6,19 @@ and stopped if it lies below. The difference from Ray's `ASHAScheduler(brackets=
 audit), and a trial that skipped a rung does not fill it with a later score.
 """
 
+from __future__ import annotations
+
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from resnetlab.study.rungs import rung_epochs
+from pydantic import Field
 
+from resnetlab.builtin import Settings, StoppingRule, need
+from resnetlab.search.rule import Decision
 
-@dataclass(frozen=True)
-class RungDecision:
-    """What ASHA saw and said when one trial reached one rung.
-
-    value: the metric. cutoff: what it had to reach, None for the first arrival.
-    recorded: how many trials had been recorded at this rung before. decision: `continue`, `stop`, or `exempt` where
-    the trial would have been stopped but is in the audit.
-    """
-
-    rung: int
-    epoch: int
-    value: float
-    cutoff: float | None
-    recorded: int
-    decision: str
-
-    def as_row(self) -> dict[str, Any]:
-        return asdict(self)
+if TYPE_CHECKING:
+    from resnetlab.search.rule import Values
 
 
 class Asha:
@@ -47,7 +34,7 @@ class Asha:
         self._recorded: list[dict[str, float]] = [{} for _ in self.epochs]
         self._ordered: list[list[float]] = [[] for _ in self.epochs]  # the same values, sorted
 
-    def report(self, trial_id: str, epoch: int, value: float, exempt: bool = False) -> RungDecision | None:
+    def report(self, trial_id: str, epoch: int, value: float, exempt: bool = False) -> Decision | None:
         """Record `value` if `epoch` is a rung that this trial has not been recorded at; None elsewhere."""
         if epoch not in self.epochs:
             return None
@@ -59,7 +46,7 @@ class Asha:
         below = cutoff is not None and self._sign * value < cutoff
         decision = "continue" if not below else "exempt" if exempt else "stop"
         reached = None if cutoff is None else self._sign * cutoff
-        row = RungDecision(rung, epoch, float(value), reached, len(recorded), decision)
+        row = Decision(rung, epoch, float(value), reached, len(recorded), decision)
         self._record(rung, trial_id, float(value))
         return row
 
@@ -67,8 +54,8 @@ class Asha:
         self._recorded[rung][trial_id] = value
         insort(self._ordered[rung], self._sign * value)
 
-    def replay(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Rebuild the rungs from recorded rows (`trial_id`, `rung`, `value`); nothing is decided again."""
+    def replay(self, rows: Iterable[dict[str, Any]], values: Values | None = None) -> None:
+        """Rebuild the rungs from recorded rows (`trial_id`, `rung`, `value`) alone; nothing is decided again."""
         for row in rows:
             if row["rung"] < len(self._recorded) and row["trial_id"] not in self._recorded[row["rung"]]:
                 self._record(row["rung"], row["trial_id"], row["value"])
@@ -85,3 +72,47 @@ def _quantile(ordered: list[float], share: float) -> float:
     a, b = ordered[lower], ordered[min(lower + 1, len(ordered) - 1)]
     part = place - lower
     return b - (b - a) * (1 - part) if part >= 0.5 else a + (b - a) * part
+
+
+def rung_epochs(grace_period: int, reduction_factor: int, epochs: int) -> list[int]:
+    """The epochs at which ASHA decides: `grace_period`, then `reduction_factor` times the one before, below
+    `epochs` (at `epochs` a trial is complete)."""
+    rungs, epoch = [], grace_period
+    while epoch < epochs:
+        rungs.append(epoch)
+        epoch *= reduction_factor
+    return rungs
+
+
+def asha(
+    epochs: int,
+    sign: int,
+    *,
+    grace_period: Annotated[int, Field(ge=1, description="epochs before a trial can be stopped")] = 1,
+    reduction_factor: Annotated[int, Field(ge=2, le=100, description="one in so many goes on at each rung")] = 3,
+) -> Asha:
+    return Asha(grace_period, reduction_factor, epochs, sign)
+
+
+def limits(settings: Settings) -> None:
+    allowed = settings["grace_period"] <= settings["epochs"]
+    need(allowed, "grace_period <= epochs", settings, "grace_period", "epochs")
+
+
+def words(settings: Settings) -> str:
+    grace, factor = settings["grace_period"], settings["reduction_factor"]
+    return f"ASHA with a grace period of {grace} epoch{'s' * (grace != 1)} and a reduction factor of {factor}"
+
+
+PARTS = (
+    StoppingRule(
+        "asha",
+        asha,
+        limits,
+        decides=lambda settings: rung_epochs(
+            settings["grace_period"], settings["reduction_factor"], settings["epochs"]
+        ),
+        words=words,
+        keeps=lambda settings: 1 / settings["reduction_factor"],
+    ),
+)
