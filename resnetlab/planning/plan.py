@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from statistics import stdev
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -49,6 +49,7 @@ class Layout(Frozen):
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, as people read the metric: points where it is a fraction
     metric: Metric = METRICS["test_accuracy"]
+    variance: Literal["arms", "blocks"] = "arms"  # of an arm: its runs' own, or about what all arms of a seed share
     looks: Looks | None = None  # None: nothing is looked at before all runs have ended
 
     @model_validator(mode="after")
@@ -233,6 +234,8 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if study.confirmed != METRICS["test_accuracy"]:
         known["metric"] = study.confirmed
+    if study.confirm.variance != "arms":
+        known["variance"] = study.confirm.variance
     return known | {
         "version": 2,
         "study": study.name,

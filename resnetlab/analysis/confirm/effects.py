@@ -63,7 +63,7 @@ def analyse(
     alpha: familywise error rate of each family. delta: smallest effect of interest, on their scale. doubted: (repeats,
     questions) interactions that do not count as found, whatever their p.
     """
-    cells = CellMeans.of(values)
+    cells = CellMeans.of(values, asked.blocks)
     estimates = contrasts(asked, cells)
     p = estimates.p
     adjusted = np.full(p.shape, np.nan)
@@ -269,6 +269,9 @@ def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Si
     notes = [runs.describe(used)]
     if found.questions.cube and not np.isnan(found.estimates.standard_error[0, i]):
         notes += _assumptions(found, plan)
+    if found.questions.blocks and not (runs.whole and len(plan.arms) > 2):
+        why = "runs are missing" if not runs.whole else "there are two arms"
+        notes.append(f"{why}, so the arms' own variances are taken, as if they shared nothing by a seed")
     return [*notes, _companions(plan, used)]
 
 
@@ -357,16 +360,20 @@ def _short(value: object) -> str:
 def _method(plan: Layout, kind: str) -> str:
     spent = ", O'Brien-Fleming spending over the looks" if plan.looks is not None else ""
     if kind == "swap":
-        return f"difference of means, Welch's t, Holm over all swaps{spent}"
+        return f"difference of means, Welch's t{_about(plan)}, Holm over all swaps{spent}"
     family = {"main": "all main effects", "interaction": "all interactions", "simple": "the simple effects shown"}[kind]
     if plan.design == "d-optimal":
         return (
-            "least squares over the arms, interactions taken as zero, each arm's own variance (pure error), "
-            f"Welch-Satterthwaite t, Holm over {family}{spent}"
+            "least squares over the arms, interactions taken as zero, each arm's own variance (pure error)"
+            f"{_about(plan)}, Welch-Satterthwaite t, Holm over {family}{spent}"
         )
     negligible = ", three-factor interactions taken as zero" if plan.design == "fractional" else ""
-    interval = "contrast of arm means, each arm's own variance (pure error), Welch-Satterthwaite t"
+    interval = f"contrast of arm means, each arm's own variance (pure error){_about(plan)}, Welch-Satterthwaite t"
     return f"{interval}, Holm over {family}{spent}{negligible}"
+
+
+def _about(plan: Layout) -> str:
+    return " about what the arms of a seed share" if plan.variance == "blocks" else ""
 
 
 def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:

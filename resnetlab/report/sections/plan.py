@@ -61,8 +61,9 @@ def _looked(plan: Plan) -> list[str]:
     again = "; the last block is set after the second, by the pooled spread of seeds" if looks.reestimate else ""
     return [
         f"It looks at its runs after {looks.after}, with O'Brien-Fleming spending of the error rate and Holm's "
-        f"adjustment, until all of these are settled: {names}; {stops}{again}. A comparison is not resolvable, and given up, "
-        f"where, from block {looks.futility_from} on, the conditional power of both an effect and equivalence is below "
+        f"adjustment, until all of these are settled: {names}; {stops}{again}. A comparison is not resolvable, and is "
+        f"given up, where from block {looks.futility_from} on the conditional power of an effect and of equivalence is "
+        "below "
         f"{looks.futility:.0%}."
     ]
 
