@@ -22,6 +22,7 @@ class Part(StrEnum):
 
     STAGES = "stages"
     LOOKS = "looks"
+    SHARED_SEEDS = "shared-seeds"
 
 
 EXAMPLE = "--repeats 1000 --sweeps 20 --out calibration"
@@ -36,14 +37,15 @@ def main(
 ) -> None:
     """Measure error rates on simulated sweeps: of the confirmed effects and, for comparison, of the usual analyses.
 
-    Writes calibration.json and calibration.md, and for looks at the confirm runs looks.json and looks.md.
+    Writes calibration.json, looks.json (looks at the confirm runs) and shared-seeds.json (seeds that move all arms
+    together), and a table (.md) beside each.
     """
     with report_errors():
         calibrate(repeats, sweeps, seed, out, only)
 
 
 def calibrate(repeats: int, sweeps: int, seed: int, out: Path, only: Part | None = None) -> None:
-    """Measure the error rates, and write calibration.json and calibration.md, looks.json and looks.md.
+    """Measure the error rates, and write each part's JSON and table.
 
     Args:
         repeats: simulated confirm stages per scenario.
@@ -62,6 +64,16 @@ def calibrate(repeats: int, sweeps: int, seed: int, out: Path, only: Part | None
         _stages(repeats, sweeps, seed, out, about)
     if only in (None, Part.LOOKS):
         _looks(repeats, seed, out, about)
+    if only in (None, Part.SHARED_SEEDS):
+        _shared_seeds(repeats, seed, out, about)
+
+
+def _shared_seeds(repeats: int, seed: int, out: Path, about: dict[str, Any]) -> None:
+    from resnetlab.calibration.shared_seeds import cases, measure_shared, write
+
+    rows = [measure_shared(case, repeats, seed) for case in cases()]
+    said = "confirm stages whose seeds move all arms together; shares are fractions"
+    print(f"table: {write(out, {'about': said} | about, rows)}")
 
 
 def _looks(repeats: int, seed: int, out: Path, about: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ class Layout(Frozen):
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, as people read the metric: points where it is a fraction
     metric: Metric = METRICS["test_accuracy"]
+    variance: Literal["arms", "blocks"] = "arms"  # of an arm: its runs' own, or about what all arms of a seed share
     looks: Looks | None = None  # None: nothing is looked at before all runs have ended
 
     @model_validator(mode="after")
@@ -274,6 +275,8 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
         known["metric"] = study.confirmed
     if study.confirm.splits != "fixed":
         known["splits"] = study.confirm.splits
+    if study.confirm.variance != "arms":
+        known["variance"] = study.confirm.variance
     return known | {
         "images": "these" if study.confirm.looks != "none" else study.confirm.images,
         "version": 2,

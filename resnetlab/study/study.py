@@ -45,7 +45,7 @@ CROSSED = ("factorial", "fractional")
 MIN_LOOKED, MAX_LOOKED = 3, 100  # seeds: with fewer no look comes before the last, with more levels take long to find
 MIN_REPLANNED = 8  # seeds: below, what is saved is not worth the power
 MIN_SPENT = 1e-6
-LATER = ("looks", "primaries", "reestimate")  # settings that plans did not always have
+LATER = ("looks", "primaries", "reestimate", "variance")  # settings that plans did not always have
 SAMPLERS = ("tpe", "random", "grid", "quasi-random")  # of `search.optuna_sampler`
 USUAL_RULE = "asha"
 RULE_SETTINGS = catalog.fields(catalog.STOPPING)  # of the built-in stopping rules
@@ -156,6 +156,11 @@ class ConfirmSettings(Frozen):
     )
     reestimate: bool = Field(
         False, description="with looks, in crossed designs: set the last block after the second, by the spread of seeds"
+    )
+
+    variance: Literal["arms", "blocks"] = Field(
+        "arms",
+        description="of an arm: its runs' own, or about what all arms of a seed share (where seeds move together)",
     )
 
     @field_validator("pilot")

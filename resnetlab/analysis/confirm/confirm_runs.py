@@ -61,6 +61,11 @@ class ConfirmRuns:
     def finished(self) -> bool:
         return not (self.state == UNFINISHED).any()
 
+    @property
+    def whole(self) -> bool:
+        """Whether every run that was asked for has given a value."""
+        return bool(np.isin(self.state, (OK, UNNEEDED)).all())
+
     @classmethod
     def of(
         cls,

@@ -6,7 +6,7 @@ seed-to-seed variance (pure error), never of one that is assumed to be common. E
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -25,13 +25,14 @@ class CellMeans:
     n: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray) -> CellMeans:
-        """From `values` (..., arms, seeds), NaN where a run gave none."""
+    def of(cls, values: np.ndarray, blocks: bool = False) -> CellMeans:
+        """From `values` (..., arms, seeds), NaN where a run gave none. blocks: variances as of `about_blocks`."""
         there = ~np.isnan(values)
         n = there.sum(-1)
         mean = np.where(n > 0, np.where(there, values, 0.0).sum(-1) / np.maximum(n, 1), np.nan)
         squares = np.where(there, (values - mean[..., None]) ** 2, 0.0).sum(-1)
-        return cls(mean, np.where(n > 1, squares / np.maximum(n - 1, 1), np.nan), n)
+        found = cls(mean, np.where(n > 1, squares / np.maximum(n - 1, 1), np.nan), n)
+        return replace(found, variance=about_blocks(values, found)) if blocks else found
 
     @property
     def df(self) -> np.ndarray:
@@ -61,6 +62,36 @@ class Estimates:
         """Low and high ends of the two-sided t interval."""
         low, high = t_interval(self.estimate, self.standard_error, self.df, confidence)
         return np.asarray(low), np.asarray(high)
+
+
+FLOOR = 0.1  # of the pooled variance, below which no arm's is taken to be
+
+
+def whole_blocks(values: np.ndarray) -> np.ndarray:
+    """(...) Where three arms or more have runs in `values` (..., arms, seeds), and each of these has all."""
+    n = (~np.isnan(values)).sum(-1)
+    full = (n == values.shape[-1]).all(-1, where=n > 0)
+    return np.asarray(full & ((n > 0).sum(-1) >= 3) & (values.shape[-1] > 1))
+
+
+def about_blocks(values: np.ndarray, cells: CellMeans) -> np.ndarray:
+    """(..., arms) Each arm's variance about what all arms of a seed share, which cancels in a comparison of arms.
+
+    With the residuals r = y - arm - block + mean of a table of `a` arms and k seeds, and q = Σ r² / (k - 1) of each
+    arm, the variance a / (a - 2) · (q - Σ q / (a (a - 1))) is unbiased whatever the variances are, if a seed moves all
+    arms by the same amount (two-way analysis of variance with unequal variances). Where a run is missing, or fewer than
+    three arms have one (`whole_blocks`), it is the arm's own variance.
+    """
+    whole = whole_blocks(values)[..., None]
+    on = cells.n > 0
+    arms = np.maximum(on.sum(-1, keepdims=True), 3)
+    left = np.where(on[..., None], values - cells.mean[..., None], 0.0)
+    left = np.where(np.isnan(left), 0.0, left)
+    residual = np.where(on[..., None], left - left.sum(-2, keepdims=True) / arms[..., None], 0.0)
+    q = (residual**2).sum(-1) / max(values.shape[-1] - 1, 1)
+    total = q.sum(-1, keepdims=True)
+    found = arms / (arms - 2) * (q - total / (arms * (arms - 1)))
+    return np.where(whole & on, np.maximum(found, FLOOR * total / (arms - 1)), cells.variance)
 
 
 def contrast(cells: CellMeans, weights: np.ndarray, cube: bool) -> Estimates:

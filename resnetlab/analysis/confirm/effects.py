@@ -73,7 +73,7 @@ def analyse(
     questions) interactions that do not count as found, whatever their p. images: the part of the choice of test images
     in each variance. about: `new` images or `these`, as of a plan.
     """
-    cells = CellMeans.of(values)
+    cells = CellMeans.of(values, asked.blocks)
     these = contrasts(asked, cells)
     new = (images or UNKNOWN).widened(these)
     estimates = new.else_(these) if about == "new" else these
@@ -317,6 +317,9 @@ def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Si
     notes = [runs.describe(used)]
     if found.questions.cube and not np.isnan(found.estimates.standard_error[0, i]):
         notes += _assumptions(found, plan)
+    if found.questions.blocks and not (runs.whole and len(plan.arms) > 2):
+        why = "runs are missing" if not runs.whole else "there are two arms"
+        notes.append(f"{why}, so the arms' own variances are taken, as if they shared nothing by a seed")
     return [*notes, _companions(plan, used), _about(plan, found, i)]
 
 
@@ -422,16 +425,20 @@ def _short(value: object) -> str:
 def _method(plan: Layout, kind: str) -> str:
     spent = ", O'Brien-Fleming spending over the looks" if plan.looks is not None else ""
     if kind == "swap":
-        return f"difference of means, Welch's t, Holm over all swaps{spent}"
+        return f"difference of means, Welch's t{_shared(plan)}, Holm over all swaps{spent}"
     family = {"main": "all main effects", "interaction": "all interactions", "simple": "the simple effects shown"}[kind]
     if plan.design == "d-optimal":
         return (
-            "least squares over the arms, interactions taken as zero, each arm's own variance (pure error), "
-            f"Welch-Satterthwaite t, Holm over {family}{spent}"
+            "least squares over the arms, interactions taken as zero, each arm's own variance (pure error)"
+            f"{_shared(plan)}, Welch-Satterthwaite t, Holm over {family}{spent}"
         )
     negligible = ", three-factor interactions taken as zero" if plan.design == "fractional" else ""
-    interval = "contrast of arm means, each arm's own variance (pure error), Welch-Satterthwaite t"
+    interval = f"contrast of arm means, each arm's own variance (pure error){_shared(plan)}, Welch-Satterthwaite t"
     return f"{interval}, Holm over {family}{spent}{negligible}"
+
+
+def _shared(plan: Layout) -> str:
+    return " about what the arms of a seed share" if plan.variance == "blocks" else ""
 
 
 def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ whose interaction is found. D-optimal designs ask for main effects of a model wi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,7 +52,8 @@ class Estimands:
     model: (arms, columns), the columns' values at each arm; an effect is a row of `asked` (questions, columns) times
     the coefficients. Treatment coding with the centre's level as zero (Box, Hunter & Hunter 2005, chapters 5 to 8,
     code -1 and +1 and so report half of these interactions). cube: errors are pooled over arms; additive: the model
-    has no interactions, which arms beyond its columns can refute.
+    has no interactions, which arms beyond its columns can refute. blocks: variances are those about what all arms of a
+    seed share (`contrasts.about_blocks`).
     """
 
     items: tuple[Estimand, ...]
@@ -59,6 +61,7 @@ class Estimands:
     asked: np.ndarray
     cube: bool
     additive: bool = False
+    blocks: bool = False
 
     def of_kind(self, *kinds: str) -> np.ndarray:
         """Positions of the questions of these kinds."""
@@ -82,6 +85,18 @@ class Estimands:
         return found
 
 
+def _as_planned(ask: Callable[..., Estimands]) -> Callable[..., Estimands]:
+    """The questions with the variances that the plan asks for. Arms of several tasks share nothing by a seed."""
+
+    @wraps(ask)
+    def asked(plan: Layout, *more: Any) -> Estimands:
+        together = plan.variance == "blocks" and len({arm.task for arm in plan.arms}) == 1
+        return replace(ask(plan, *more), blocks=together)
+
+    return asked
+
+
+@_as_planned
 def estimands(plan: Layout) -> Estimands:
     """All that `plan`'s design was laid out to answer, arms that cannot be run included."""
     if plan.design == "arms":
@@ -114,6 +129,7 @@ def _against_first(plan: Layout) -> Estimands:
     return between(plan, [("arm", name, other) for name, other in pairs if name != other])
 
 
+@_as_planned
 def between(plan: Layout, pairs: Sequence[tuple[str, Any, Any]]) -> Estimands:
     """One question for each (factor, level, reference), both of them the incumbent's or compared by `plan`: the swap
     at the incumbent, or the main effect. Named arms are the levels of a factor called `arm`."""

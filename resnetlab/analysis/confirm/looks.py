@@ -187,17 +187,20 @@ class Course:
 
     def _count(self, block: int, who: np.ndarray, runs: Runs, looked: np.ndarray) -> list[Estimates]:
         """The estimates by each way of counting. Where no run is untrained they are all the same."""
-        found = contrasts(self.rule.asked, CellMeans.of(runs.values))
+        found = contrasts(self.rule.asked, self._cells(runs.values))
         some = np.flatnonzero(runs.untrained.any((1, 2)))
         ways = [found]
         for values in (runs.filled, runs.trained):
             other = Estimates(*(part.copy() for part in (found.estimate, found.standard_error, found.df)))
             if len(some):
-                part = contrasts(self.rule.asked, CellMeans.of(values[some]))
+                part = contrasts(self.rule.asked, self._cells(values[some]))
                 other.estimate[some], other.standard_error[some] = part.estimate, part.standard_error
                 other.df[some] = part.df
             ways.append(other)
         return ways
+
+    def _cells(self, values: np.ndarray) -> CellMeans:
+        return CellMeans.of(values, self.rule.asked.blocks)
 
     def _levels(
         self, block: int, who: np.ndarray, found: Sequence[Estimates]

@@ -182,7 +182,9 @@ def least_p(
     least = np.full((2, *shape), np.nan)
     for look in found.looks:
         on = needed[:, look.block - 1]
-        estimates = contrasts(asked, CellMeans.of(np.where(on[:, None], values[:, :, : look.block], np.nan)))
+        estimates = contrasts(
+            asked, CellMeans.of(np.where(on[:, None], values[:, :, : look.block], np.nan), asked.blocks)
+        )
         looked = (on | ~used).all(-1)
         for name, before in kept.items():
             before[:, looked] = getattr(estimates, name)[:, looked]

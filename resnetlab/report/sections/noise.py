@@ -30,11 +30,12 @@ def _known(findings: Findings) -> list[str]:
         *_pilot(results),
     ]
     shared = power.block_correlation(runs.trained)
+    counts = "take it into account" if plan.variance == "blocks" else "assume none"
     if not missing(shared.correlation):
         text.append(
             "Pairing gain: runs of different arms on the same seed correlate "
             f"{correlation(shared.correlation)} (95% interval {correlation(shared.low)} … {correlation(shared.high)}, "
-            f"{shared.blocks} seeds); the intervals here assume none."
+            f"{shared.blocks} seeds); the intervals here {counts}."
         )
     ahead = power.outlook(plan, floor.sd, results.study.search.epochs)
     for row in ahead[ahead["holm"]].itertuples(index=False):
