@@ -357,8 +357,8 @@ CASES = {
     "a class without images": data(
         lambda place: images(place, lambda root: (root / "train/emu").mkdir()), "emu", "empty"
     ),
-    "no folder train/": data(
-        lambda place: images(place, lambda root: (root / "train").rename(root / "trian")), "train/"
+    "test images alone": data(
+        lambda place: images(place, lambda root: (root / "train").rename(root / "test")), "train/"
     ),
     # results folders
     "no results folder": options(["nowhere"], "nowhere", "not a results folder", script="report"),

@@ -177,8 +177,6 @@ class ConfirmSettings(Frozen):
                 if getattr(self, name):
                     raise ValueError(f"{name}: is for looks (allowed: with looks: blocks)")
             return self
-        if self.images == "new" and "images" in self.model_fields_set:
-            raise ValueError("images: new, but looks decide about the test images of the study (allowed: these)")
         if self.design == "none":
             raise ValueError("looks: blocks, but nothing is confirmed (allowed with design: none: looks: none)")
         if not MIN_LOOKED <= self.seeds <= MAX_LOOKED:
