@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-BENCHMARKS := training sweep search turnover tables augmentation residency frozen dry_run gpu
+BENCHMARKS := training sweep search turnover tables augmentation residency frozen own_code dry_run gpu
 
 .PHONY: sweep test coverage test-load test-versions faults test-cluster bench reports pins notebook docs check clean help
 

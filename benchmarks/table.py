@@ -8,7 +8,19 @@ from typing import Any
 
 from common import RESULTS, number, shown
 
-ORDER = ("training", "sweep", "search", "turnover", "tables", "augmentation", "residency", "frozen", "dry_run", "gpu")
+ORDER = (
+    "training",
+    "sweep",
+    "search",
+    "turnover",
+    "tables",
+    "augmentation",
+    "residency",
+    "frozen",
+    "own_code",
+    "dry_run",
+    "gpu",
+)
 COLUMNS = {  # of the table of sweeps: rows' words, heads
     "wall time": ("wall time", "s"),
     "CPU time": ("CPU time", "s"),

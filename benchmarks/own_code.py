@@ -1,0 +1,145 @@
+"""What a user's own code costs above itself, without Ray, in CPU time of one thread: a training step of the network of
+tests/own_code beside the same step written out in plain torch, turn by turn on the same batches; and an epoch of its
+task beside the task alone, with the worker's and the driver's part (run, report, decision, rows) counted in."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import ROOT, Book, Row, cpu_seconds, interleaved, options, ratios, spread
+
+from resnetlab.driver import own_code
+from resnetlab.driver.dataset_record import known
+from resnetlab.experiment import own
+from resnetlab.experiment.messages import Task, TrialContext
+from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.source import Source
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import Store
+from resnetlab.study import Study
+from resnetlab.sweep.state_machine import Sweep
+from resnetlab.vision.data import default_cache, prepare
+from resnetlab.vision.own_task import begin
+from resnetlab.vision.training.loop import Training
+
+CASES = ROOT / "tests/own_code"
+
+
+def steps(n: int, epochs: int) -> list[Row]:
+    """CPU seconds of the training steps of `epochs` epochs, ours over plain ones."""
+    study = own.load(CASES / "own-model.yaml")
+    with tempfile.TemporaryDirectory() as place:
+        code = Source(study.code, study.own.folder).unpack(Path(place))
+        config = study.baseline_config(0)
+        ours, plain = (Training(config, prepare(config.data, default_cache()), code=code) for _ in range(2))
+        step = ours._make_step()
+        batches = list(ours._batches(1))
+        loss_of, optimizer, model = _loss(OwnParts(config, code)), plain._optimizer, plain.model
+
+        def run_ours() -> None:
+            ours.model.train()
+            for _ in range(epochs):
+                for inputs, labels in batches:
+                    step(inputs, labels)
+                step.take_sums()[0].item()
+
+        def run_plain() -> None:
+            model.train()
+            total, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+            for _ in range(epochs):
+                for inputs, labels in batches:
+                    logits = model(inputs)
+                    loss = loss_of(logits, labels)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    total += loss.detach() * len(labels)
+                    right += (logits.detach().argmax(1) == labels).sum()
+                total.item()
+
+        found = interleaved({"ours": lambda: cpu_seconds(run_ours), "plain": lambda: cpu_seconds(run_plain)}, n)
+    count = epochs * len(batches)
+    rows = [spread(f"own network: {name} step", "ms", [1e3 * one / count for one in found[name]]) for name in found]
+    return [*rows, spread("own network: our step over its own", "×", ratios(found["ours"], found["plain"]))]
+
+
+def _loss(parts: OwnParts) -> Any:
+    """The user's function with its settings, as a script would call it."""
+    bound = parts.one("loss")
+    assert bound is not None
+    target, values = bound.reference.load(), dict(bound.values)
+    return lambda logits, labels: target(logits, labels, **values)
+
+
+def task_epochs(n: int) -> list[Row]:
+    """CPU milliseconds an epoch of the explore stage of `own-task.yaml`, and of its generators alone."""
+    study = own.load(CASES / "own-task.yaml")
+    found: dict[str, list[float]] = {"whole": [], "alone": []}
+    for turn in range(n + 1):
+        with tempfile.TemporaryDirectory() as place:
+            tasks: list[Task] = []
+            seconds = cpu_seconds(lambda place=place, tasks=tasks: _explored(study, Path(place), tasks))
+            epochs = sum(task.recorded for task in tasks)
+            alone = cpu_seconds(lambda place=place, tasks=tasks: [_alone(study, Path(place), task) for task in tasks])
+        if turn:
+            found["whole"].append(1e3 * seconds / epochs)
+            found["alone"].append(1e3 * alone / epochs)
+    above = [whole - alone for whole, alone in zip(found["whole"], found["alone"], strict=True)]
+    return [
+        spread("own task: an epoch in the sweep", "ms", found["whole"]),
+        spread("own task: an epoch of its own code alone", "ms", found["alone"]),
+        spread("own task: an epoch over its own code", "×", ratios(found["whole"], found["alone"])),
+        spread("own task: an epoch above its own code", "ms", above),
+    ]
+
+
+def _explored(study: Study, place: Path, tasks: list[Task]) -> None:
+    """The explore stage in this process; tasks: gets each with the epochs that it ran."""
+    folder = ResultsFolder.at(place / "results")
+    own_code.keep(folder, study, [])
+    store = Store(folder, study.columns, own=study.own_columns, measures=study.measures)
+    sweep = Sweep(
+        study, store, {"git_revision": "g", "versions": "{}"}, known({}), "explore", code_place=place / "code"
+    )
+    context = _context(study, place, folder)
+    while (task := sweep.next()) is not None:
+        run = begin(task, context, keep=False)
+        while sweep.report(task.trial_id, run.step()):
+            pass
+        tasks.append(Task(task.trial_id, task.config, task.phase, task.test, recorded=run.epoch))
+    store.close()
+
+
+def _context(study: Study, place: Path, folder: ResultsFolder) -> TrialContext:
+    code = own_code.version(study)
+    return TrialContext(folder.url, place, 1, 0, 600.0, code=code, numbers=tuple(study.numbers))
+
+
+def _alone(study: Study, place: Path, task: Task) -> None:
+    """The generator of the same trial, for as many epochs."""
+    folder = ResultsFolder.at(place / "results")
+    run = begin(task, _context(study, place, folder), keep=False)
+    generator: Iterator[Mapping[str, float]] = run._iterator
+    for _ in range(task.recorded):
+        next(generator)
+
+
+def main() -> None:
+    chosen = options(__doc__)
+    torch.set_num_threads(1)
+    book = Book("own_code", chosen.quick, chosen.again)
+    rows = book.part("step", lambda: steps(*((2, 1) if chosen.quick else (15, 4))))
+    book.target("own network: at most 3% above its own bare step", rows[-1], 1.03)
+    rows = book.part("task", lambda: task_epochs(1 if chosen.quick else 7))
+    book.target("own-task.yaml: at most 5 ms an epoch above its own code", rows[-1], 5.0)
+    book.note(rows[-2])
+    book.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
