@@ -111,8 +111,8 @@ def _earlier(findings: Findings) -> list[Table]:
         return []
     foot = (
         "These plans had ended before this one was made, each with an error rate of its own: their verdicts stand. "
-        "Together: both estimates, weighed by their precision. It describes, and gives no verdict: more seeds were asked "
-        "for by someone who could see what the first ones said."
+        "Together: both estimates, weighed by their precision. It describes, and gives no verdict: whoever asked for "
+        "more seeds could see what the first ones said."
     )
     headings = [
         "Plan",
