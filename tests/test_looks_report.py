@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 from test_looks_sweep import ARMS, drive, start, study
 
+from resnetlab.analysis.confirm.earlier_plans import earlier_plans
 from resnetlab.analysis.results import Results
 from resnetlab.report.build import build_report
 from resnetlab.report.findings import Findings
@@ -85,3 +86,20 @@ def test_runs_that_no_look_asked_for_are_not_missing(tmp_path):
     assert wide["n"] == wide["planned"] < 8 and "give no value" not in wide["note"]
     row = found.effects.set_index("level").loc["wide"]
     assert row["n"] == row["n_reference"] == wide["n"]  # the first arm's later runs are not in it
+
+
+def test_more_seeds_make_a_second_plan_and_the_first_verdict_stands(tmp_path):
+    few = study({"looks": "none", "seeds": 3}, arms=ARMS)
+    first = made(tmp_path, few)
+    before = first.effects.set_index("name")
+    second = made(tmp_path, study({"looks": "none", "seeds": 4}, arms=ARMS))
+    earlier = earlier_plans(second.results, second.effects).set_index("name")
+    now = second.effects.set_index("name")
+    assert (earlier["plan_hash"] == first.results.plan.plan_hash).all() and len(earlier) == 2
+    assert (earlier["verdict"] == before["verdict"]).all() and (now["n"] == 4).all()
+    for name, row in earlier.iterrows():
+        ends = sorted((before.loc[name, "estimate"], now.loc[name, "estimate"]))
+        assert ends[0] <= row["pooled"] <= ends[1]
+        assert row["pooled_high"] - row["pooled_low"] < before.loc[name, "high"] - before.loc[name, "low"]
+    page = build_report(tmp_path).read_text()
+    assert "Earlier plans" in page and "It describes, and gives no verdict" in page

@@ -24,7 +24,15 @@ from resnetlab.calibration.error_rates import (
     true_effects,
 )
 from resnetlab.calibration.simulator import Truth, confirm_values
-from resnetlab.planning.looks import FUTILE, FUTILE_FROM, FUTILE_SINGLE, FUTILE_SINGLE_FROM, SINGLE, Looks
+from resnetlab.planning.looks import (
+    FUTILE,
+    FUTILE_FROM,
+    FUTILE_SINGLE,
+    FUTILE_SINGLE_FROM,
+    REPLANNED_SHARE,
+    SINGLE,
+    Looks,
+)
 from resnetlab.planning.plan import Plan
 from resnetlab.study.seeding import stream
 from resnetlab.wording import level_text
@@ -69,23 +77,29 @@ def looked_plan(
         futility=(FUTILE_SINGLE if single else FUTILE) if futility is None else futility,
         futility_from=FUTILE_SINGLE_FROM if single else FUTILE_FROM,
         reestimate=reestimate,
+        share=REPLANNED_SHARE if reestimate else 1.0,
     )
     return plan.model_copy(update={"looks": looks})
 
 
 def cases() -> list[Case]:
     """Crossed designs in which five main effects must be settled, or one; and arms that stop alone."""
-    crossed: list[tuple[str, int, tuple[str, ...], bool]] = [
+    declared: tuple[str, ...] = ("kernel",)
+    worse = [
+        ("fractional", 8, (), False), ("fractional", 16, (), False), ("fractional", 16, (), True),
+        ("fractional", 8, declared, False), ("one-factor", 8, (), False), ("one-factor", 16, (), False),
+    ]  # fmt: skip
+    kinds = [
         *(("fractional", seeds, (), False) for seeds in (4, 8, 16, 23)),
         *(("fractional", seeds, (), True) for seeds in (8, 16, 23)),
-        *(("fractional", seeds, ("kernel",), False) for seeds in (4, 8, 23)),
+        *(("fractional", seeds, declared, False) for seeds in (4, 8, 23)),
+        *(("one-factor", seeds, (), False) for seeds in (4, 8, 16, 23)),
     ]
-    single: list[tuple[str, int, tuple[str, ...], bool]] = [("one-factor", k, (), False) for k in (4, 8, 16, 23)]
     return [
         Case(world, *kind, points, replace(Truth(main={"kernel": {5: points}}, sd=SD), **changes))
         for world, changes in WORLDS
-        for kind in crossed + single
-        for points in ((0.0, 0.5, 1.0) if not changes else (0.0, 1.0))
+        for kind in (worse if changes else kinds)
+        for points in ((0.0, 1.0) if changes else (0.0, 0.5, 1.0))
     ]
 
 

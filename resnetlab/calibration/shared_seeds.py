@@ -144,9 +144,9 @@ def _markdown(content: Mapping[str, Any]) -> str:
     points = f"{POINTS['fractional']} points in the crossed design, {POINTS['one-factor']} in the other"
     parts = [
         "# Seeds that move all arms together",
-        f"Simulated with planted truth (`python sweeps/calibrate.py --only shared-seeds --seed {content['seed']}`): five "
-        f"factors, seed sd 0.74 points, kernel alone has an effect, of {points}. Variance: the arms' own, or about what "
-        "all arms of a seed share (`confirm.variance`). In percent.",
+        f"Simulated with planted truth (`python sweeps/calibrate.py --only shared-seeds --seed {content['seed']}`): "
+        f"five factors, seed sd 0.74 points, kernel alone has an effect, of {points}. Variance: the arms' own, or "
+        "about what all arms of a seed share (`confirm.variance`). In percent.",
         "## Targets",
         "Of variances about the blocks. Coverage: of the comparison that is covered least.",
         goals,

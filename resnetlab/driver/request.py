@@ -144,7 +144,7 @@ def _explored(study: Study, rows: Rows) -> bool:
 def _ended(study: Study, rows: Rows, plan: Plan | None) -> Iterator[str]:
     """How many of the trials of each part have ended."""
 
-    def part(name: str, planned: int, runs: Iterable[Mapping[str, Any]]) -> str:
+    def part(name: str, planned: int | str, runs: Iterable[Mapping[str, Any]]) -> str:
         ended = [row for row in runs if Status(row["status"]).ended]
         failed = sum(row["status"] not in (Status.COMPLETE, Status.STOPPED) for row in ended)
         return f"{len(ended)} of {planned} {name} ended" + (f" ({failed} without a result)" if failed else "")
@@ -154,8 +154,11 @@ def _ended(study: Study, rows: Rows, plan: Plan | None) -> Iterator[str]:
     if not study.arms:
         yield part("explore trials", study.explore_trials, (row for row in rows if Phase(row["phase"]).searched))
     if plan is not None:
+        most = len(plan.arms) * plan.seeds
         yield part(
-            "confirm runs", len(plan.arms) * plan.seeds, (row for row in rows if row["plan_hash"] == plan.plan_hash)
+            "confirm runs",
+            f"at most {most}" if plan.looks else most,
+            (row for row in rows if row["plan_hash"] == plan.plan_hash),
         )
     elif study.confirm.design != "none":
         yield "no plan yet"

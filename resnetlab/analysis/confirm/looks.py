@@ -21,11 +21,12 @@ from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimat
 from resnetlab.analysis.confirm.effects import FAMILIES, Analysis, contrasts, simple_effects
 from resnetlab.analysis.confirm.estimands import Estimands
 from resnetlab.analysis.confirm.images import UNKNOWN
-from resnetlab.analysis.confirm.power import POWER, Contrast
+from resnetlab.analysis.confirm.power import Contrast
 from resnetlab.planning.looks import Looks
 from resnetlab.planning.plan import Layout
 
 EFFECT, EQUIVALENT, FUTILE, OPEN = "effect", "equivalent", "not resolvable", "open"
+REPLANNED = 0.82  # power that seeds are set again for: 80% are left once what was set by chance is counted
 COUNTED, FILLED, TRAINED = range(3)  # ways of counting untrained runs, as of `confirm.collapse`
 
 
@@ -72,7 +73,7 @@ class Rule:
     def exact(self) -> tuple[float, ...]:
         """The levels that decisions are held to."""
         most = max(map(len, self.families), default=1)
-        return tuple(self.alpha / m for m in range(most, 0, -1))
+        return tuple(self.looks.share * self.alpha / m for m in range(most, 0, -1))
 
     def adjusted(self, least: np.ndarray) -> np.ndarray:
         """Holm's adjustment of sequential p-values (repeats, questions), over each family."""
@@ -83,7 +84,11 @@ class Rule:
 
     def level(self, alpha: float, block: int, blocks: int) -> float:
         """What a two-sided test at `alpha` may use at the look after `block` of `blocks`."""
-        return float(spending.nominal(alpha, blocks)[block - spending.FIRST])
+        return float(spending.nominal(self.looks.share * alpha, blocks)[block - spending.FIRST])
+
+    def least_alpha(self, p: np.ndarray, block: int, blocks: int, exact: tuple[float, ...]) -> np.ndarray:
+        """As of `spending`, of the error rate of which the looks spend their share."""
+        return np.minimum(spending.least_alpha(p, block, blocks, exact) / self.looks.share, 1.0)
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,7 @@ class Course:
             least, equal = np.full(p.shape, np.nan), np.zeros(p.shape, dtype=bool)
             for blocks in np.unique(planned):
                 rows = planned == blocks
-                least[rows] = spending.least_alpha(p[rows], block, int(blocks), self.rule.exact)
+                least[rows] = self.rule.least_alpha(p[rows], block, int(blocks), self.rule.exact)
                 equal[rows] = beyond[rows] <= self.rule.level(1 - EQUIVALENCE, block, int(blocks)) / 2
             yield least, equal
 
@@ -325,8 +330,8 @@ def not_beyond(estimates: Estimates, delta: float) -> np.ndarray:
 
 
 def replanned(rule: Rule, trained: np.ndarray) -> np.ndarray:
-    """(repeats,) How many blocks find delta with a power of 80% at the level of Holm's first step, by the spread that
-    is pooled over the arms' first runs `trained` (repeats, arms, blocks): never by what the arms' means are."""
+    """(repeats,) How many blocks find delta with the power `REPLANNED` at the level of Holm's first step, by the spread
+    that is pooled over the arms' first runs `trained` (repeats, arms, blocks): never by what the arms' means are."""
     cells = CellMeans.of(trained)
     known = cells.df > 0
     squares = np.where(known, cells.variance * cells.df, 0.0).sum(-1)
@@ -339,5 +344,8 @@ def replanned(rule: Rule, trained: np.ndarray) -> np.ndarray:
     hardest = max(weights, key=lambda row: float((row**2).sum()))
     shape = Contrast(int((hardest != 0).sum()), float((hardest**2).sum()))
     # the largest sd for which so many blocks do; one block has no power
-    most = [rule.delta / shape.detectable(1.0, k, rule.alpha / len(family), POWER) for k in range(2, rule.blocks)]
+    most = [
+        rule.delta / shape.detectable(1.0, k, rule.looks.share * rule.alpha / len(family), REPLANNED)
+        for k in range(2, rule.blocks)
+    ]
     return spending.FIRST + np.searchsorted(most, np.where(known.any(-1), sd, np.inf), side="left")

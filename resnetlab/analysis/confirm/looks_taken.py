@@ -160,6 +160,7 @@ def said(found: Taken) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _exact(alpha: float, family: int) -> tuple[float, ...]:
+    """Levels to which one-sided p-values, doubled, are held."""
     return tuple(2 * alpha / m for m in range(max(family, 1), 0, -1))
 
 
@@ -175,7 +176,7 @@ def least_p(
     values: (repeats, arms, blocks). p_of: p of the two claims, and which of the second are the smaller of two one-sided
     p-values, doubled. The looks are those that were taken, whatever `asked` would have decided.
     """
-    plan, needed = found.runs.plan, found.needed
+    plan, needed, least_alpha = found.runs.plan, found.needed, found.course.rule.least_alpha
     used = np.nan_to_num(asked.weights(np.ones(len(plan.arms), dtype=bool))) != 0
     shape = len(values), len(asked.items)
     kept = {name: np.full(shape, np.nan) for name in ("estimate", "standard_error", "df")}
@@ -189,9 +190,9 @@ def least_p(
         for name, before in kept.items():
             before[:, looked] = getattr(estimates, name)[:, looked]
         one, other, doubled = p_of(estimates)
-        blocks, exact = int(look.blocks[0]), _exact(plan.alpha, family)
-        single = [spending.least_alpha(np.minimum(2 * p, 1.0), look.block, blocks, exact) / 2 for p in (one, other)]
-        single[1] = np.where(doubled, spending.least_alpha(other, look.block, blocks, exact), single[1])
+        blocks, exact = int(look.blocks[0]), _exact(found.course.rule.looks.share * plan.alpha, family)
+        single = [least_alpha(np.minimum(2 * p, 1.0), look.block, blocks, exact) / 2 for p in (one, other)]
+        single[1] = np.where(doubled, least_alpha(other, look.block, blocks, exact), single[1])
         for way in range(2):
             least[way] = np.where(looked, np.fmin(least[way], single[way]), least[way])
     return Estimates(**kept), least[0], least[1]

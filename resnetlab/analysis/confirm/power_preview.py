@@ -15,6 +15,7 @@ from resnetlab.planning.plan import Plan, asked, sketch
 from resnetlab.study import Study
 from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Phase
+from resnetlab.study.study import MIN_REPLANNED
 from resnetlab.wording import plural
 
 PLAUSIBLE = (0.25, 0.5, 0.75, 1.0)  # seed-to-seed sd where none is measured: points, else parts of delta
@@ -41,6 +42,8 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
         )
     yield from _table(study, plan, spreads)
     yield f"seeds are fixed by the plan ({plan.seeds}): another number makes a new plan, with fresh runs of every arm"
+    if plan.looks is None and plan.seeds >= MIN_REPLANNED:
+        yield "looks after each block would stop what is settled before all of them have run: confirm.looks: blocks"
     for found in study.declared:
         why = not_compared(plan, found)
         yield f"hypothesis: {found.text}" + (f": not compared: {why}" if why else "")

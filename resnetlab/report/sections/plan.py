@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from resnetlab.analysis.confirm.earlier_plans import earlier_plans
 from resnetlab.analysis.results import Results
 from resnetlab.planning.designs import contrast_name
 from resnetlab.planning.plan import Plan
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import level, settings
+from resnetlab.report.formatting import headed, interval, level, settings, signed
 from resnetlab.report.layout import FOLDED, Section, Table
 from resnetlab.study import differences, legacy
 from resnetlab.study.space import Branch
@@ -48,7 +49,7 @@ def section(findings: Findings) -> Section:
     foot = "Moved along: tuned settings that had to change with the levels, as the search found them."
     columns = ["Arm", "Setting", "Moved along"]
     laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned", folded=len(rows) > FOLDED)
-    return Section("plan", "The plan", text, [factors, laid])
+    return Section("plan", "The plan", text, [factors, laid, *_earlier(findings)])
 
 
 def _looked(plan: Plan) -> list[str]:
@@ -87,6 +88,43 @@ def _replaced(results: Results) -> list[str]:
             "them."
         )
     return text
+
+
+def _earlier(findings: Findings) -> list[Table]:
+    """Verdicts of earlier plans that ended; none where there is none."""
+    metric = findings.effect
+    rows = [
+        [
+            row.plan_hash,
+            str(row.seeds),
+            row.name,
+            row.verdict,
+            signed(row.estimate, metric=metric),
+            interval(row.low, row.high, metric),
+            signed(row.pooled, metric=metric),
+            interval(row.pooled_low, row.pooled_high, metric),
+        ]
+        for row in earlier_plans(findings.results, findings.effects).itertuples(index=False)
+    ]
+    if not rows:
+        return []
+    foot = (
+        "These plans had ended before this one was made, each with an error rate of its own: their verdicts stand. "
+        "Together: both estimates, weighed by their precision. It describes, and gives no verdict: whoever asked for "
+        "more seeds could see what the first ones said."
+    )
+    headings = [
+        "Plan",
+        "Seeds",
+        "Comparison",
+        "Verdict",
+        headed("Estimate", metric),
+        "95% interval",
+        "Together",
+        "Interval",
+    ]
+    kinds = ["code", "number", "name", "verdict", *["number"] * 4]
+    return [Table(headings, kinds, rows, foot, "Earlier plans", folded=len(rows) > FOLDED)]
 
 
 def _branch(branch: Branch) -> str:
