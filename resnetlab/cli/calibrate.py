@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -24,13 +25,43 @@ def main(
     sweeps: Annotated[int, typer.Option(min=1, help="simulated sweeps per search strategy")] = 120,
     seed: Annotated[int, typer.Option(min=0, help="root seed")] = 0,
     out: Annotated[Path, typer.Option(help="output folder")] = Path("results/reference"),
+    images: Annotated[bool, typer.Option("--images", help="only whether intervals hold on new images")] = False,
 ) -> None:
     """Measure error rates on simulated sweeps: of the confirmed effects and, for comparison, of the usual analyses.
 
-    Writes calibration.json and calibration.md.
+    Writes calibration.json and calibration.md; with --images calibration-images.json and calibration-images.md.
     """
     with report_errors():
-        calibrate(repeats, sweeps, seed, out)
+        if images:
+            calibrate_images(repeats, seed, out)
+        else:
+            calibrate(repeats, sweeps, seed, out)
+
+
+def calibrate_images(repeats: int, seed: int, out: Path) -> None:
+    """Measure coverage on new images, and write calibration-images.json and calibration-images.md.
+
+    Args:
+        repeats: simulated confirm stages per world.
+        seed: root seed.
+        out: folder to write to.
+
+    Raises:
+        BadRequest: nothing can be written in `out`.
+    """
+    out = writable_folder(out, "--out")
+    from resnetlab.calibration.new_images import WORLDS, measure_images, table
+
+    rows = [row for world in WORLDS for row in measure_images(world, repeats, seed)]
+    about = "coverage of 95% intervals where each repeat draws other runs and other images; shares are fractions"
+    content = {"about": about, "seed": seed, "rows": rows}
+    (out / "calibration-images.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    head = (
+        "# Intervals on new images\n\nSimulated (`python sweeps/calibrate.py --images`): each repeat draws other runs "
+        "and other test images. Coverage of 95% intervals in percent.\n\n"
+    )
+    (out / "calibration-images.md").write_text(f"{head}{table(rows)}\n", encoding="utf-8")
+    print(f"table: {out / 'calibration-images.md'}")
 
 
 def calibrate(repeats: int, sweeps: int, seed: int, out: Path) -> None:
