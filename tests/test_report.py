@@ -401,7 +401,7 @@ def test_the_effects_figure_cuts_intervals_that_would_hide_the_others():
     effects = pd.DataFrame(
         rows, columns=["name", "factor", "level", "reference", "estimand", "estimate", "low", "high"]
     )
-    effects = effects.assign(verdict="inconclusive", n=3, n_reference=3)
+    effects = effects.assign(verdict="inconclusive", n=3, n_reference=3, verdict_on="these images")
     ax = Figure().subplots()
     draw_effects(ax, effects, delta=0.5, metric=EFFECT)
     left, right = ax.get_xlim()

@@ -44,7 +44,7 @@ def test_arms_are_those_with_runs_by_task(results):
 def test_lost_runs_are_in_no_arm(tmp_path):
     plan = make_results(tmp_path)
     arms = {found.name: len(found.runs) for found in Findings(Results.open(tmp_path)).arms}
-    assert arms["incumbent"] == 3 and arms[plan.arms[2].name] == 2, "one run of the third arm diverged"
+    assert arms["incumbent"] == 3 and arms[plan.arms[4].name] == 2, "one run of the fifth arm diverged"
 
 
 def test_recall_by_arm(results):

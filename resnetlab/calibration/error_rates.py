@@ -13,6 +13,7 @@ from resnetlab.analysis.confirm.confirm_runs import collapsed
 from resnetlab.analysis.confirm.effects import Analysis, analyse_runs, sides_of
 from resnetlab.analysis.confirm.estimands import Estimands, between, estimands
 from resnetlab.analysis.confirm.power import SWAP, cube
+from resnetlab.analysis.confirm.simple_effects import simple_interval
 from resnetlab.analysis.confirm.verdicts import REFUTED, SUPPORTED, decide
 from resnetlab.calibration.simulator import Levels, Truth, confirm_values
 from resnetlab.planning import designs
@@ -151,6 +152,11 @@ class _Tally:
         equivalent = (found.verdict[:, which] == "equivalent") & shown
         big = np.abs(truth) >= DELTA / 100 - 1e-9
         simple = found.questions.items[which[0]].kind == "simple"
+        if simple:  # as the effects table has them
+            low, high = low.copy(), high.copy()
+            for repeat, place in zip(*np.nonzero(shown & known), strict=True):
+                low[repeat, place], high[repeat, place] = simple_interval(found, ALPHA, repeat, which[place])
+            claimed &= (low > 0) | (high < 0)
         counted = known & shown if simple else known  # a simple effect exists only where it is shown
         self._note("estimable", known, np.ones_like(known))
         self._note("coverage", (low <= truth) & (truth <= high), counted)

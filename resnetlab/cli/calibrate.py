@@ -23,6 +23,7 @@ class Part(StrEnum):
     STAGES = "stages"
     LOOKS = "looks"
     SHARED_SEEDS = "shared-seeds"
+    NEW_IMAGES = "new-images"
 
 
 EXAMPLE = "--repeats 1000 --sweeps 20 --out calibration"
@@ -37,8 +38,8 @@ def main(
 ) -> None:
     """Measure error rates on simulated sweeps: of the confirmed effects and, for comparison, of the usual analyses.
 
-    Writes calibration.json, looks.json (looks at the confirm runs) and shared-seeds.json (seeds that move all arms
-    together), and a table (.md) beside each.
+    Writes calibration.json, looks.json (looks at the confirm runs), shared-seeds.json (seeds that move all arms
+    together) and new-images.json (intervals on other test images), and a table (.md) beside each.
     """
     with report_errors():
         calibrate(repeats, sweeps, seed, out, only)
@@ -66,6 +67,16 @@ def calibrate(repeats: int, sweeps: int, seed: int, out: Path, only: Part | None
         _looks(repeats, seed, out, about)
     if only in (None, Part.SHARED_SEEDS):
         _shared_seeds(repeats, seed, out, about)
+    if only in (None, Part.NEW_IMAGES):
+        _new_images(repeats, seed, out, about)
+
+
+def _new_images(repeats: int, seed: int, out: Path, about: dict[str, Any]) -> None:
+    from resnetlab.calibration.new_images import WORLDS, measure_images, write
+
+    rows = [row for world in WORLDS for row in measure_images(world, repeats, seed)]
+    said = "coverage of 95% intervals where each repeat draws other runs and other images; shares are fractions"
+    print(f"table: {write(out, {'about': said} | about, rows)}")
 
 
 def _shared_seeds(repeats: int, seed: int, out: Path, about: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, contrast, holm, verdicts
 from resnetlab.analysis.confirm.estimands import Estimand, Estimands, estimands
 from resnetlab.analysis.confirm.images import UNKNOWN, ImageTerm, together
+from resnetlab.analysis.confirm.simple_effects import simple_interval
+from resnetlab.analysis.intervals import LEVEL
 from resnetlab.planning.plan import Layout
 from resnetlab.storage.schema import schema
 from resnetlab.wording import level_text, plural
@@ -210,7 +212,7 @@ def _add_looks(runs: ConfirmRuns, found: Analysis, rows: Sequence[dict[str, Any]
 
 def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i: int, sides: Sides) -> dict[str, Any]:
     item = found.questions.items[i]
-    low, high = found.estimates.interval()
+    ends = _intervals(plan, found, i)
     verdict, notes = _judge(plan, runs, found, i, sides)
     if runs.untrained[np.union1d(*sides)].any():
         notes.append(_without(plan, trained, i, sides))
@@ -221,15 +223,13 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
         "reference": item.reference,
         "estimand": item.estimand,
         "estimate": found.estimates.estimate[0, i],
-        "low": low[0, i],
-        "high": high[0, i],
         "standard_error": found.estimates.standard_error[0, i],
         "df": found.estimates.df[0, i],
         "n": found.n(i, sides[0]),
         "n_reference": found.n(i, sides[1]),
         "p": found.estimates.p[0, i],
         "p_adjusted": found.p_adjusted[0, i],
-        **_intervals(plan, found, i),
+        **ends,
         "verdict": verdict,
         "note": "; ".join([*notes, *runs.notes]),
         "method": _method(plan, item.kind),
@@ -238,16 +238,22 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
 
 
 def _intervals(plan: Layout, found: Analysis, i: int) -> dict[str, Any]:
-    """The interval of an effect adjusted for its family, and those on these and on new images."""
+    """The interval that a verdict rests on, the same adjusted for its family, and those on these and on new images; of
+    a simple effect the first two alone, which account for its selection."""
     about_new = plan.images == "new" and not np.isnan(found.new.standard_error[0, i])
     ends: dict[str, Any] = {"verdict_on": "new images" if about_new else "these images"}
     family = 1 - plan.alpha / _tests(found, i)
+    if found.questions.items[i].kind == "simple":
+        for name, level in (("", LEVEL), ("_adjusted", family)):
+            ends[f"low{name}"], ends[f"high{name}"] = simple_interval(found, plan.alpha, 0, i, level)
+        return ends
     for name, (low, high) in (
-        ("adjusted", found.estimates.interval(family)),
-        ("these", found.these.interval()),
-        ("new", found.new.interval()),
+        ("", found.estimates.interval()),
+        ("_adjusted", found.estimates.interval(family)),
+        ("_these", found.these.interval()),
+        ("_new", found.new.interval()),
     ):
-        ends |= {f"low_{name}": low[0, i], f"high_{name}": high[0, i]}
+        ends |= {f"low{name}": low[0, i], f"high{name}": high[0, i]}
     return ends
 
 
@@ -288,11 +294,28 @@ def _judge(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Side
     elif verdict == "inconclusive" and plan.looks is None:
         notes.insert(0, _adjusted(plan, found, i))
     if item.kind == "simple":
+        verdict, why = _selected(plan, found, i, verdict)
+        notes.insert(0, why)
         notes.append(
-            f"in place of the average over the cube, because {_interaction(found, i)} was found (chosen for that, its "
-            "size tends to be overstated)"
+            f"in place of the average over the cube, because {_interaction(found, i)} was found: the estimate tends to "
+            "be overstated, which the interval accounts for"
         )
     return verdict, [note for note in notes if note]
+
+
+def _selected(plan: Layout, found: Analysis, i: int, verdict: str) -> tuple[str, str]:
+    """The verdict on a simple effect that its own interval, which accounts for the selection, bears out, and why it is
+    another."""
+    if verdict not in ("effect", "equivalent"):
+        return verdict, ""
+    low, high = simple_interval(found, plan.alpha, 0, i)
+    if np.isnan(low):
+        return "inconclusive", "no interval accounts for its selection where factors have more than two levels"
+    if verdict == "effect":
+        return (verdict, "") if not low <= 0 <= high else ("inconclusive", "the selection accounts for what is seen")
+    low, high = simple_interval(found, plan.alpha, 0, i, EQUIVALENCE)
+    within = max(-low, high) < plan.least_effect
+    return (verdict, "") if within else ("inconclusive", "the selection accounts for what is seen")
 
 
 def objection(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> str:
@@ -349,7 +372,7 @@ def _without(plan: Layout, trained: Analysis, i: int, sides: Sides) -> str:
 def _adjusted(plan: Layout, found: Analysis, i: int) -> str:
     """Why an effect whose interval excludes 0 is not confirmed; empty where it does not exclude it."""
     low, high = found.estimates.interval()
-    if low[0, i] <= 0 <= high[0, i]:
+    if low[0, i] <= 0 <= high[0, i] or found.questions.items[i].kind == "simple":
         return ""
     tests = _tests(found, i)
     low, high = found.estimates.interval(1 - plan.alpha / tests)

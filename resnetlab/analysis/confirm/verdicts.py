@@ -1,4 +1,4 @@
-"""Declared hypotheses put to the confirm runs: each ends supported, refuted or inconclusive. All else is exploratory.
+"""Declared hypotheses put to the confirm runs: supported, refuted, inconclusive or, for want of runs, not answered.
 
 `A > B by at least m`: supported where a one-sided test rejects A - B <= m, refuted where one rejects A - B >= m.
 `A within m of B`: supported by two one-sided tests (Schuirmann 1987), refuted where the distance is shown to exceed m.
@@ -29,7 +29,7 @@ from resnetlab.study.frozen import digest
 from resnetlab.study.hypotheses import Hypothesis
 from resnetlab.wording import level_text
 
-SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
+SUPPORTED, REFUTED, INCONCLUSIVE, NOT_ANSWERED = "supported", "refuted", "inconclusive", "not answered"
 COLUMNS = [
     "hypothesis", "verdict", "factor", "level", "reference", "relation", "margin", "estimate", "low", "high",
     "confidence", "p_supported", "p_refuted", "n", "n_reference", "estimand", "rows", "note", "plan_hash",
@@ -42,7 +42,7 @@ def claims(study: Study, plan: Plan | None, confirm: pd.DataFrame, runs: Confirm
     confirm: confirm rows of the trials table; runs: the same laid out, where that was done before. estimate, low, high:
     level - reference, of the metric, `confidence` interval; margin: as people read it (points). p_supported, p_refuted:
     Holm-adjusted. rows: hash of the rows that it rests on, empty where it rests on none. A hypothesis whose levels the
-    plan does not compare is inconclusive, and says why.
+    plan does not compare is inconclusive, one of which all runs of an arm failed is not answered, and both say why.
     """
     lines = study.hypotheses if plan is None else plan.asked.get("hypotheses", [])
     declared = study.model_copy(update={"hypotheses": tuple(lines)}).declared
@@ -219,7 +219,8 @@ def _judge(
     low, high = (end[0, i] for end in found.estimates.interval(1 - 2 * plan.alpha))
     small = max(-low, high) < plan.least_effect
     if against:
-        verdict = INCONCLUSIVE
+        unknown = np.isnan(found.estimates.estimate[0, i]) and runs.finished
+        verdict = NOT_ANSWERED if unknown else INCONCLUSIVE
         notes.insert(0, against)
     elif verdict == INCONCLUSIVE and hypothesis.relation == "above" and small:
         notes.insert(0, f"a difference, if there is any, is below {plan.delta_text}")

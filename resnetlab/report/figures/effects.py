@@ -47,9 +47,10 @@ def of_effects(effects: pd.DataFrame, delta: float, foot: str, what: str, metric
         for row in shown.itertuples(index=False)
     )
     left = f" The {ROWS} largest of {len(effects)}." if len(effects) > ROWS else ""
+    new = bool((shown["verdict_on"] == "new images").any())
+    which = "Thin lines are 95% intervals on new images, thick ones on these," if new else "Lines are 95% intervals,"
     lines = (
-        "Lines are 95% intervals, not adjusted for the number of comparisons; verdicts are adjusted for it (Holm's "
-        "method)."
+        f"{which} not adjusted for the number of comparisons; verdicts are adjusted for it (Holm's method)."
         if shown["low"].notna().any()
         else "One run of each arm gives no interval, so nothing can be judged."
     )
@@ -77,6 +78,9 @@ def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float, metric: Metric) 
     for y, row in enumerate(effects.itertuples(index=False)):
         if known[y]:
             _estimate(ax, y, row.verdict, middle[y], np.clip([low[y], high[y]], left, right))
+            if row.verdict_on == "new images" and np.isfinite([row.low_these, row.high_these]).all():
+                these = np.clip(metric.scale * np.array([row.low_these, row.high_these]), left, right)
+                ax.plot(these, [y, y], color=VERDICTS[row.verdict][1], lw=3.2, solid_capstyle="butt")
             for cut, end, arrow in ((low[y] < left, left, "<"), (high[y] > right, right, ">")):
                 if cut:  # the interval goes on outside the axes
                     ax.plot(end, y, arrow, color=VERDICTS[row.verdict][1], ms=3.5, clip_on=False)

@@ -1,4 +1,4 @@
-"""Each declared hypothesis: supported, refuted or inconclusive, with its numbers and the hash of its rows."""
+"""Each declared hypothesis: supported, refuted, inconclusive or not answered, with its numbers and what it rests on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from resnetlab.report.layout import Section, Table
 
 def section(findings: Findings) -> Section | None:
     """None where the study declares none."""
-    if findings.results.study.arms:
-        return None
     found, effect = findings.hypotheses, findings.effect
     if found.empty:
         return None

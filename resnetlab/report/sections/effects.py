@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from resnetlab.analysis.confirm.estimands import INTERACTION
@@ -15,6 +17,7 @@ from resnetlab.report.formatting import (
     duration,
     headed,
     interval,
+    missing,
     p_value,
     shown,
     signed,
@@ -65,6 +68,8 @@ def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric
             asked(row),
             signed(row.estimate, metric=metric),
             interval(row.low, row.high, metric),
+            _other(row, metric),
+            interval(row.low_adjusted, row.high_adjusted, metric),
             f"{row.n:.0f} / {row.n_reference:.0f}",
             p_value(row.p_adjusted),
             row.verdict,
@@ -76,10 +81,13 @@ def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric
     ]
     if not rows:
         return []
+    new = bool((found["verdict_on"] == "new images").any())
     headings = [
         "Comparison",
         headed("Effect", metric),
-        "95% interval",
+        f"95% interval{', new images' if new else ''}",
+        "On these images",
+        "Adjusted interval",
         "Runs",
         "Adjusted p",
         "Verdict",
@@ -87,11 +95,30 @@ def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric
         "Estimand",
         "Note",
     ]
-    kinds = ["name", "number", "number", "number", "number", "verdict", "text", "medium", "long"]
+    kinds = ["name", *["number"] * 6, "verdict", "text", "medium", "long"]
     methods = sorted({str(method) for method in found["method"].dropna()} - {"none"})
-    foot = f"{counts}. Runs: with the level / with the reference. Method: {'; '.join(methods) or 'none'}."
+    foot = (
+        f"{counts}. Runs: with the level / with the reference. Adjusted interval: for the number of comparisons "
+        f"(Bonferroni; Holm's p can be smaller). {_about(found)}Method: {'; '.join(methods) or 'none'}."
+    )
     foot += f" In all comparisons: {common}." if common else ""
     return [Table(headings, kinds, rows, foot).without_empty().said_once("Runs", "Declared", "Estimand")]
+
+
+def _other(row: Any, metric: Metric) -> str:
+    """The interval on these test images where the verdict is about new ones; empty where there is no other."""
+    other = row.verdict_on == "new images" and not missing(row.low_these)
+    return interval(row.low_these, row.high_these, metric) if other else ""
+
+
+def _about(found: pd.DataFrame) -> str:
+    """What the two intervals are about; empty where there is one."""
+    if not (found["verdict_on"] == "new images").any():
+        return ""
+    return (
+        "Intervals and verdicts are about new images of the same kind: they hold the spread between seeds and that "
+        "between test images. On these images: seeds alone. "
+    )
 
 
 def _arms(findings: Findings) -> Table:
@@ -99,12 +126,14 @@ def _arms(findings: Findings) -> Table:
     confirm = confirm.assign(epoch_seconds=confirm["train_seconds"] / confirm["epochs_run"])
     names = ("parameters", "epoch_seconds", "train_seconds")
     size, epoch, seconds = (confirm.groupby("arm")[name].mean() for name in names)
+    any_new = bool(findings.performance["low_new"].notna().any())
     rows = [
         [
             row.arm,
             f"{row.n} of {row.planned}",
             shown(row.mean, findings.metric),
             span(row.low, row.high, findings.metric),
+            span(row.low_new, row.high_new, findings.metric) if any_new else "",
             amount(row.sd, findings.effect),
             "" if findings.results.study.experiment else compact(size.get(row.arm)),
             duration(epoch.get(row.arm)),
@@ -118,7 +147,8 @@ def _arms(findings: Findings) -> Table:
         "Arm",
         "Runs",
         findings.metric.label,
-        "95% interval",
+        "95% interval, these images" if any_new else "95% interval",
+        "95% interval, new images",
         sd,
         "Parameters",
         "Time per epoch",
@@ -126,5 +156,5 @@ def _arms(findings: Findings) -> Table:
         "Note",
     ]
     foot = f"{Counts.of(findings.results.confirm).words('confirm')}."
-    table = Table(columns, ["name", *["number"] * 7, "long"], rows, foot, "The arms", folded=len(rows) > FOLDED)
+    table = Table(columns, ["name", *["number"] * 8, "long"], rows, foot, "The arms", folded=len(rows) > FOLDED)
     return table.without_empty().said_once("Runs")
