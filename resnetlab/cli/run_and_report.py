@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resnetlab import console
 from resnetlab.cli import status
 from resnetlab.cli.notify import Notifier, view
-from resnetlab.errors import TrialsFailed
+from resnetlab.errors import ResnetlabError, TrialsFailed
 from resnetlab.wording import plural
 
 if TYPE_CHECKING:
@@ -105,7 +105,12 @@ def answer_if_finished(study: Study, storage: str, as_json: bool, notify: str | 
         return False
     folder = ResultsFolder.at(storage).sub(study.name)
     notifier = Notifier.of(notify, study.name, folder.place)
-    results = finished(study, folder.place)
+    try:
+        results = finished(study, folder.place)
+    except ResnetlabError:
+        raise
+    except OSError:  # whoever runs the study says what is wrong with its storage
+        return False
     if results is None:
         return False
     from resnetlab.report.findings import Findings

@@ -82,7 +82,7 @@ def main(
             return
         execution = run_options(storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code)
         if only_plan:
-            options.refuse_beside(context, "--dry-run", "json", "tensorboard", "mlflow", "wandb")
+            options.refuse_beside(context, "--dry-run", "json", "notify", "tensorboard", "mlflow", "wandb")
             dry_run(requested, execution)
         else:
             run(requested, execution, json, trackers, notify=notify)

@@ -129,7 +129,8 @@ def debug_trial(place: str, trial: str, data: str | None, device: str | None) ->
         traceback.print_exception(error)
         sys.stderr.flush()
         pdb.post_mortem(error.__traceback__)
-        raise TrialsFailed(f"trial {row['trial_id']} failed: {type(error).__name__}: {error}") from None
+        cause = (str(error).splitlines() or [""])[0]
+        raise TrialsFailed(f"trial {row['trial_id']} failed: {type(error).__name__}: {cause}") from None
     print(f"it did not fail this time: {row['reason']} was recorded" if row["reason"] else "it did not fail")
 
 

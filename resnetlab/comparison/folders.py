@@ -286,25 +286,33 @@ class Row:
 
 
 def _estimable(findings: Findings) -> list[Row]:
-    """The comparisons that the study has an estimate for: main effects also where an interaction was found, which puts
-    simple effects in their place in its own report. Those were chosen by their data, so they are not compared."""
+    """The comparisons that the study has an estimate for, as its effects table has them; main effects also where an
+    interaction was found, which puts simple effects in their place there. Those were chosen by their data, so they are
+    not compared."""
     runs = findings.runs
-    plan, wanted = runs.plan, estimands(runs.plan)
+    wanted = estimands(runs.plan)
     cells = CellMeans.of(runs.values)
     found = contrast(cells, wanted.weights(cells.n > 0), wanted.cube)
     low, high = found.interval()
-    verdict = dict(zip(findings.effects["name"], findings.effects["verdict"], strict=True))
+    held = {row.name: row for row in findings.effects.itertuples(index=False)}
     rows = []
-    for i, (item, sides) in enumerate(zip(wanted.items, sides_of(plan, wanted), strict=True)):
-        if item.kind in FAMILIES and np.isfinite(found.estimate[i]):
-            estimate, start, end, error, df = (
-                float(part[i]) for part in (found.estimate, low, high, found.standard_error, found.df)
-            )
-            n, reference = (int(cells.n[side].sum()) for side in sides)
-            said = verdict.get(item.name, "depends on another factor")
-            words = item.factor, item.level, item.reference, item.estimand, item.name
-            rows.append(Row(*words, estimate, start, end, error, df, n, reference, said))
+    for i, (item, sides) in enumerate(zip(wanted.items, sides_of(runs.plan, wanted), strict=True)):
+        if item.kind not in FAMILIES:
+            continue
+        parts = (found.estimate, low, high, found.standard_error, found.df)
+        estimate, start, end, error, df = (float(part[i]) for part in parts)
+        n, reference = (int(cells.n[side].sum()) for side in sides)
+        verdict = "depends on another factor"
+        if (row := held.get(item.name)) is not None:
+            estimate, start, end, error, df = (float(getattr(row, name)) for name in NUMBERS)
+            n, reference, verdict = int(row.n), int(row.n_reference), str(row.verdict)
+        words = item.factor, item.level, item.reference, item.estimand, item.name
+        if np.isfinite(estimate):
+            rows.append(Row(*words, estimate, start, end, error, df, n, reference, verdict))
     return rows
+
+
+NUMBERS = ("estimate", "low", "high", "standard_error", "df")
 
 
 def _parts(row: Any) -> list[tuple[str, str, str]]:
