@@ -15,6 +15,7 @@ CONTENTS = {
         "docs/study",
         "docs/results",
         "docs/analyse",
+        "docs/papers",
         "docs/command",
         "docs/python",
         "cluster/README",

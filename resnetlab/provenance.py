@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -80,7 +81,14 @@ def provenance() -> dict[str, Any]:
 def command_line() -> str:
     """The command that this process runs, as one would type it; empty in a notebook."""
     called = program()
-    return shlex.join(map(without_secrets, [*called, *sys.argv[1:]])) if called else ""
+    return shlex.join(map(without_secrets, [*called, *_without_notify(sys.argv[1:])])) if called else ""
+
+
+def _without_notify(words: Sequence[str]) -> list[str]:
+    """What tells somebody of the end of a sweep is no part of how its results were made, and often holds a secret: the
+    address of a webhook is one."""
+    kept = [word for word in words if not word.startswith("--notify=")]
+    return [word for i, word in enumerate(kept) if word != "--notify" and (i == 0 or kept[i - 1] != "--notify")]
 
 
 _PASSWORD = re.compile(r"(?<=://)[^\s/@]*:\S*@")  # greedy: a password may have / and @ in it

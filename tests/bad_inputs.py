@@ -27,9 +27,12 @@ from made_results import default_study, make_results
 from PIL import Image
 from test_hostile_tables import constant, epochs
 
+from resnetlab.analysis.results import Results
+from resnetlab.report.findings import Findings
 from resnetlab.storage.schema import schema
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import prepare
+from resnetlab.writeup.archive import members, zipped
 
 GOOD = """
 dataset: {name: glyphs, variants: 1}
@@ -168,6 +171,41 @@ def results(place: Path) -> Path:
 def no_such_trial(place: Path) -> list[str]:
     results(place)
     return ["results/made", "999"]
+
+
+REFERENCE = Path(__file__).resolve().parents[1] / "results/reference"
+
+
+def packed(change: Callable[[bytearray], object]) -> Callable[[Path], list[str]]:
+    """An archive for reviewers with some bytes changed."""
+
+    def command(place: Path) -> list[str]:
+        (place / "mine.zip").write_bytes(_packed())
+        data = bytearray(_packed())
+        change(data)
+        (place / "mine.zip").write_bytes(data)
+        return ["mine.zip"]
+
+    return command
+
+
+@cache
+def _packed() -> bytes:
+    return zipped(members(Findings(Results.open(REFERENCE / "resnet-vs-cnn"))))
+
+
+def _one_byte(data: bytearray) -> None:
+    data[data.index(b"test_accuracy", data.index(b"report.html"))] ^= 1
+
+
+def unplanned(*words: str) -> Callable[[Path], list[str]]:
+    """A results folder of exploration alone."""
+
+    def command(place: Path) -> list[str]:
+        results(place)
+        return ["results/made", *words]
+
+    return command
 
 
 def changed_study(place: Path) -> list[str]:
@@ -380,9 +418,27 @@ CASES = {
     "Parquet of mixed studies": table(mixed, "trials.parquet", "'other'", "allowed: 'made'"),
     "a trial that is not there": Case(2, ("999", "results/made", "allowed"), no_such_trial, "trial"),
     "no published study": options(["nosuch"], "nosuch", "resnet-vs-cnn", script="reproduce"),
+    # papers, archives, studies side by side
+    "an archive with one byte altered": Case(3, ("mine.zip", "report.html", "altered"), packed(_one_byte), "verify"),
+    "an archive cut short": Case(
+        3, ("mine.zip", "damaged"), packed(lambda data: data.__delitem__(slice(-99, None))), "verify"
+    ),
+    "an archive that is none": Case(3, ("mine.zip", "no archive"), packed(bytearray.clear), "verify"),
+    "no archive": options(["nowhere.zip"], "nowhere.zip", "cannot be read", script="verify"),
+    "an export of nothing": Case(2, ("nothing to export", "--latex"), unplanned(), "export"),
+    "a paper without a plan": Case(2, ("results/made", "no plan"), unplanned("--latex"), "export"),
+    "an archive of another kind": Case(2, ("--archive", ".zip"), unplanned("--archive", "x.tar"), "export"),
+    "one study compared": options([str(REFERENCE / "default")], "two folders or more", script="compare"),
+    "a study compared with itself": options(
+        [str(REFERENCE / "default"), str(REFERENCE / "default/.")], "given twice", script="compare"
+    ),
+    "a study without a plan compared": Case(
+        2, ("results/made", "no plan"), unplanned(str(REFERENCE / "default")), "compare"
+    ),
+    "an empty command to notify": options(["--notify", " "], "--notify", "empty"),
     "a scale of nothing": options(["resnet-vs-cnn", "--scale", "0"], "--scale 0", "0 < scale <= 1", script="reproduce"),
 }
-SCRIPTS = ("ablation", "report", "reproduce", "trial")
+SCRIPTS = ("ablation", "report", "reproduce", "trial", "export", "verify", "compare")
 
 
 def run(case: Case, place: Path, door: Door) -> tuple[Ended, bool]:

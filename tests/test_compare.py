@@ -100,12 +100,19 @@ def test_effects_are_turned_the_same_way_round(three):
     assert len({str(plan.incumbent["blocks"]) for plan in three.plans}) == 2  # or there is nothing to turn
     assert [one.name.partition(" ")[0] for one in three.compared][:2] == ["blocks", "kernel"]
     for one in three.compared:
+        assert len(one.answers) == 3
         for answer in one.answers:
             effects = three.findings[answer.study].effects
             factors = "|".join(sorted(factor for factor, _ in one.question.pairs))
-            row = next(row for row in effects.itertuples() if "|".join(sorted(row.factor.split(" × "))) == factors)
-            assert abs(answer.estimate) == pytest.approx(abs(row.estimate))
+            same = [row for row in effects.itertuples() if "|".join(sorted(row.factor.split(" × "))) == factors]
+            same = [row for row in same if row.estimand == one.question.estimand]
+            assert answer.verdict == (same[0].verdict if same else "depends on another factor")
+            for row in same:
+                ends = sorted([abs(row.low), abs(row.high)])
+                assert abs(answer.estimate) == pytest.approx(abs(row.estimate))
+                assert sorted([abs(answer.low), abs(answer.high)]) == pytest.approx(ends)
             assert answer.low <= answer.estimate <= answer.high
+    assert any(a.verdict == "depends on another factor" for one in three.compared for a in one.answers)
     blocks = three.compared[0]
     planted = 0.008 if blocks.name == "blocks 3 instead of 2" else -0.008
     assert all(np.sign(answer.estimate) == np.sign(planted) for answer in blocks.answers)

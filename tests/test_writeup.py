@@ -376,6 +376,10 @@ def test_other_zip_files_are_refused(good, tmp_path):
         with pytest.raises(BadData, match="is no name of a file"):
             archive.verify(tmp_path / "evil.zip")
     assert not (tmp_path.parent / "evil").exists()
+    for clash in ({"report.html/x": b"y"}, {"n" * 300: b"y"}):
+        (tmp_path / "clash.zip").write_bytes(archive.zipped(content | clash))
+        with pytest.raises(BadData, match="cannot be unpacked"):
+            archive.verify(tmp_path / "clash.zip")
     with pytest.raises(BadRequest, match="cannot be read"):
         archive.verify(tmp_path / "nowhere.zip")
 

@@ -16,6 +16,7 @@ from resnetlab.storage.layout import ERRORS
 from resnetlab.study.records import Phase, Status
 
 VARIES = re.compile(r"\b[0-9a-f]{12,}\b|\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b")  # from trial to trial of one cause
+LONG = 300  # characters of a cause in one line; its log has all of it
 PHASE = re.compile(r" --phase[ =]\w+| --retry-failed| --dry-run")
 
 
@@ -31,6 +32,12 @@ class Failure:
     cause: str
     log: str
     remedy: str
+
+    @property
+    def in_a_line(self) -> str:
+        """The cause, however many lines it has."""
+        text = " ".join(self.cause.split())
+        return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
 
 
 def failures(results: Results) -> list[Failure]:

@@ -137,7 +137,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def write(place: Path, about: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> Path:
     """Write `place`/new-images.json and new-images.md; returns the latter."""
     head = (
-        "# Intervals on new images\n\nSimulated (`python sweeps/calibrate.py --only new-images`): each repeat draws other "
-        "runs and other test images. Coverage of 95% intervals in percent.\n\n"
+        "# Intervals on new images\n\nSimulated (`python sweeps/calibrate.py --only new-images`): each repeat draws "
+        "other runs and other test images. Coverage of 95% intervals in percent.\n\n"
     )
     return write_files(place, "new-images", {**about, "rows": list(rows)}, f"{head}{table(list(rows))}\n")

@@ -33,6 +33,13 @@ AcceptChangedCode = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost without running anything")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object to stdout, everything else to stderr")]
 
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND", help="run this command, with JSON on its stdin, when the sweep ends, fails or waits"
+    ),
+]
+
 TensorBoard = Annotated[Path | None, typer.Option(help="write scalars and HParams to this folder for TensorBoard")]
 MLflow = Annotated[
     str | None, typer.Option(help="log to this tracking store, e.g. sqlite:///mlflow.db or http://HOST:5000")

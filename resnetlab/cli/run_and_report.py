@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from resnetlab import console
 from resnetlab.cli import status
-from resnetlab.errors import TrialsFailed
+from resnetlab.cli.notify import Notifier, view
+from resnetlab.errors import ResnetlabError, TrialsFailed
 from resnetlab.wording import plural
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def run(
     as_json: bool = False,
     trackers: Mapping[str, Any] | None = None,
     then: Callable[[str], None] | None = None,
+    notify: str | None = None,
 ) -> Findings:
     """Run or continue `study`, then write its report and print the conclusions, also where every trial failed.
 
@@ -33,6 +35,7 @@ def run(
         as_json: print one JSON object to stdout, and everything else to stderr.
         trackers: the options of the tools that follow the sweep: arguments of `tracking.chosen`.
         then: called with the place of the results folder once the report is written.
+        notify: command of the user's that is told how it ended, and when it waits; None for none.
 
     Returns what the tables say.
 
@@ -40,16 +43,38 @@ def run(
         TrialsFailed: no trial has a result, or a planned comparison could not be made.
         ResnetlabError: what `driver.run.run_study` raises.
     """
-    from resnetlab.driver.run import results_folder, run_study
+    from resnetlab.driver.run import results_folder
+
+    folder = results_folder(study, options.storage)
+    notifier = Notifier.of(notify, study.name, folder.place)
+    try:
+        findings, summary = _run_and_report(study, options, folder, as_json, trackers, then, notifier)
+        _check_made(study, summary)
+    except BaseException as error:
+        notifier.failed(error)
+        raise
+    notifier.finished(summary)
+    return findings
+
+
+def _run_and_report(
+    study: Study,
+    options: Options,
+    folder: ResultsFolder,
+    as_json: bool,
+    trackers: Mapping[str, Any] | None,
+    then: Callable[[str], None] | None,
+    notifier: Notifier,
+) -> tuple[Findings, Told]:
+    from resnetlab.driver.run import run_study
     from resnetlab.tracking import chosen
     from resnetlab.tracking.feed import live
 
-    folder = results_folder(study, options.storage)
     followers = chosen(study.name, **trackers) if trackers else []
     failed: TrialsFailed | None = None
     with console.people_on_stderr(as_json), live(folder, followers, print, trackers or {}):
         try:
-            run_study(study, options)
+            run_study(study, options, view(notifier))
         except TrialsFailed as error:
             failed = error
     findings, summary = _write_report(folder, as_json)
@@ -57,12 +82,55 @@ def run(
         then(folder.place)
     if failed is not None:
         raise failed
+    return findings, summary
+
+
+def answer_if_finished(study: Study, storage: str, as_json: bool, notify: str | None = None) -> bool:
+    """Print the conclusions of a study that has nothing left to do, within seconds; False where there is more to it.
+
+    Args:
+        study: what is asked for.
+        storage: folder or URL that holds the results folder.
+        as_json: print one JSON object to stdout.
+        notify: as of `run`.
+
+    Raises:
+        TrialsFailed: a planned comparison could not be made.
+        BadData: its data is not what it was.
+    """
+    from resnetlab.driver.finished import finished
+    from resnetlab.storage.results_folder import ResultsFolder
+
+    if not storage.strip():
+        return False
+    folder = ResultsFolder.at(storage).sub(study.name)
+    notifier = Notifier.of(notify, study.name, folder.place)
+    try:
+        results = finished(study, folder.place)
+    except ResnetlabError:
+        raise
+    except OSError:  # whoever runs the study says what is wrong with its storage
+        return False
+    if results is None:
+        return False
+    from resnetlab.report.findings import Findings
+
+    summary = status.print_summary(Findings(results), folder.place, as_json)
+    try:
+        _check_made(study, summary)
+    except TrialsFailed as error:
+        notifier.failed(error)
+        raise
+    notifier.finished(summary)
+    return True
+
+
+def _check_made(study: Study, summary: Told) -> None:
     if summary.unmade:
         comparisons = plural(len(summary.unmade), "planned comparison")
         can_retry = any(failure.remedy for failure in summary.failed)
         advice = "; fix the cause shown above, then run again with --retry-failed" if can_retry else ""
         raise TrialsFailed(f"{study.name}: {comparisons} could not be made: all runs of an arm failed{advice}")
-    return findings
 
 
 def _write_report(folder: ResultsFolder, as_json: bool) -> tuple[Findings, Told]:

@@ -11,7 +11,7 @@ from resnetlab.cli import options
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.cli.exit_codes import report_errors
 from resnetlab.cli.requested import requested_study, run_options
-from resnetlab.cli.run_and_report import run
+from resnetlab.cli.run_and_report import answer_if_finished, run
 from resnetlab.cli.settings import list_settings
 from resnetlab.study.included import study_names
 from resnetlab.study.yaml_io import parse_value
@@ -46,6 +46,7 @@ def main(
     phase: Annotated[
         Phase, typer.Option(help="stop after pilot, explore or plan; confirm runs that phase alone", metavar="PHASE")
     ] = Phase.all,
+    notify: options.Notify = None,
     tensorboard: options.TensorBoard = None,
     mlflow: options.MLflow = None,
     wandb: options.Wandb = None,
@@ -75,9 +76,13 @@ def main(
             list_settings(requested_study(study, {}).own.parts if mine else ())
             return
         requested = requested_study(study, overrides, settings)
+        trackers = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
+        more = only_plan or weights or retry_failed or any(trackers.values()) or nodes != 1
+        if phase is Phase.all and not more and answer_if_finished(requested, storage, json, notify=notify):
+            return
         execution = run_options(storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code)
         if only_plan:
-            options.refuse_beside(context, "--dry-run", "json", "tensorboard", "mlflow", "wandb")
+            options.refuse_beside(context, "--dry-run", "json", "notify", "tensorboard", "mlflow", "wandb")
             dry_run(requested, execution)
         else:
-            run(requested, execution, json, {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb})
+            run(requested, execution, json, trackers, notify=notify)

@@ -15,7 +15,7 @@ from resnetlab import console
 from resnetlab.cli import options
 from resnetlab.cli.exit_codes import report_errors
 from resnetlab.commands import short
-from resnetlab.errors import BadRequest, NotReproduced
+from resnetlab.errors import BadRequest, NotReproduced, ResnetlabError, TrialsFailed
 from resnetlab.paths import user_path, writable_folder
 from resnetlab.wording import plural
 
@@ -28,6 +28,7 @@ Device = StrEnum("Device", ["cpu", "cuda"])
 
 
 def main(
+    context: typer.Context,
     place: options.Results,
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="trial_id, the beginning of one, or a trial number")],
     data: Annotated[
@@ -40,10 +41,17 @@ def main(
         Path | None,
         typer.Option(help="output folder for the network: safetensors, torch.export program, config, example code"),
     ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="run a trial that failed alone, and stop in pdb where it fails again")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Rerun one recorded trial, check that it gives the recorded results, and optionally export the trained network."""
     with report_errors():
+        if debug:
+            options.refuse_beside(context, "--debug", "export", "json")
+            debug_trial(place, trial, data, device.value if device else None)
+            return
         rerun_trial(place, trial, data, device.value if device else None, export, json)
 
 
@@ -94,6 +102,36 @@ def rerun_trial(
         console.print_json(outcome.as_json() | {"agrees": reproduced, "verdict": verdict})
     if not reproduced:
         raise NotReproduced(f"trial {row['trial_id']} was not reproduced")
+
+
+def debug_trial(place: str, trial: str, data: str | None, device: str | None) -> None:
+    """Run one trial of the results folder at `place` in this process, up to and with the epoch in which it failed, and
+    open Python's debugger where it fails.
+
+    Arguments as of `rerun_trial`. Raises TrialsFailed once the debugger is left, BadRequest and BadData as
+    `rerun_trial` does.
+    """
+    import pdb
+    import traceback
+
+    from resnetlab.driver import rerun
+    from resnetlab.storage.results_folder import ResultsFolder
+
+    folder = ResultsFolder.at(place, "RESULTS")
+    row = rerun.find(folder, trial)
+    print(f"trial {row['trial_id']} (number {row['number']}, {row['phase']}; recorded as {row['status']})")
+    where = rerun.Place(data=None if data is None else str(user_path(data, "--data")), device=device, debug=True)
+    try:
+        rerun.rerun(folder, row, where, print)
+    except ResnetlabError:  # says what is needed to run it
+        raise
+    except Exception as error:
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        pdb.post_mortem(error.__traceback__)
+        cause = (str(error).splitlines() or [""])[0]
+        raise TrialsFailed(f"trial {row['trial_id']} failed: {type(error).__name__}: {cause}") from None
+    print(f"it did not fail this time: {row['reason']} was recorded" if row["reason"] else "it did not fail")
 
 
 def judge(place: str, outcome: Rerun) -> tuple[str, bool]:

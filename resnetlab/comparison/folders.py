@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from resnetlab.analysis.confirm.contrasts import CellMeans, Estimates, contrast, holm, verdicts
+from resnetlab.analysis.confirm.effects import FAMILIES, sides_of
 from resnetlab.analysis.confirm.estimands import ARMS, INTERACTION, SWAP, estimands
 from resnetlab.analysis.intervals import welch_df
 from resnetlab.analysis.results import Results
@@ -132,8 +133,8 @@ class Comparison:
     @cached_property
     def compared(self) -> list[Compared]:
         """Every comparison that two studies or more can estimate, in the order of the first study that has it."""
-        found: dict[Question, list[tuple[int, Any, float]]] = {}
-        turned: dict[Question, Any] = {}
+        found: dict[Question, list[tuple[int, Row, float]]] = {}
+        turned: dict[Question, Row] = {}
         for study, one in enumerate(self.findings):
             for row in _estimable(one):
                 question = _question(row)
@@ -155,7 +156,7 @@ class Comparison:
                 counts.setdefault(_question(row), []).append(f"{asked(row)} ({label})")
         return [held[0] for held in counts.values() if len(held) == 1]
 
-    def _answer(self, study: int, row: Any, sign: float) -> Answer:
+    def _answer(self, study: int, row: Row, sign: float) -> Answer:
         low, high = sorted((sign * row.low, sign * row.high))
         n, reference = (row.n, row.n_reference) if sign > 0 else (row.n_reference, row.n)
         return Answer(
@@ -265,10 +266,53 @@ def _by_pairs(one: Findings, other: Findings) -> Mapping[Question, tuple[float, 
     return {_question(item): tuple(map(float, row)) for item, row in zip(asked_of.items, numbers, strict=True)}  # type: ignore[misc]
 
 
-def _estimable(findings: Findings) -> list[Any]:
-    """The comparisons that the study has an estimate for."""
-    effects = findings.effects
-    return list(effects[effects["estimate"].notna()].itertuples(index=False))
+@dataclass(frozen=True)
+class Row:
+    """A planned comparison of one study, with the columns of the effects table that are used here."""
+
+    factor: str
+    level: str
+    reference: str
+    estimand: str
+    name: str
+    estimate: float
+    low: float
+    high: float
+    standard_error: float
+    df: float
+    n: int
+    n_reference: int
+    verdict: str
+
+
+def _estimable(findings: Findings) -> list[Row]:
+    """The comparisons that the study has an estimate for, as its effects table has them; main effects also where an
+    interaction was found, which puts simple effects in their place there. Those were chosen by their data, so they are
+    not compared."""
+    runs = findings.runs
+    wanted = estimands(runs.plan)
+    cells = CellMeans.of(runs.values)
+    found = contrast(cells, wanted.weights(cells.n > 0), wanted.cube)
+    low, high = found.interval()
+    held = {row.name: row for row in findings.effects.itertuples(index=False)}
+    rows = []
+    for i, (item, sides) in enumerate(zip(wanted.items, sides_of(runs.plan, wanted), strict=True)):
+        if item.kind not in FAMILIES:
+            continue
+        parts = (found.estimate, low, high, found.standard_error, found.df)
+        estimate, start, end, error, df = (float(part[i]) for part in parts)
+        n, reference = (int(cells.n[side].sum()) for side in sides)
+        verdict = "depends on another factor"
+        if (row := held.get(item.name)) is not None:
+            estimate, start, end, error, df = (float(getattr(row, name)) for name in NUMBERS)
+            n, reference, verdict = int(row.n), int(row.n_reference), str(row.verdict)
+        words = item.factor, item.level, item.reference, item.estimand, item.name
+        if np.isfinite(estimate):
+            rows.append(Row(*words, estimate, start, end, error, df, n, reference, verdict))
+    return rows
+
+
+NUMBERS = ("estimate", "low", "high", "standard_error", "df")
 
 
 def _parts(row: Any) -> list[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.study import Study, build_study
 from resnetlab.study.metrics import Metric
-from resnetlab.study.records import Phase
+from resnetlab.study.records import Phase, Status
 from resnetlab.study.trial_config import DataConfig, RunConfig, TrialConfig, of_images, trial_type
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.training.kept_weights import by_name, kept
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
     from resnetlab.vision.training.loop import Training
 
+LOST = (Status.DIVERGED, Status.FAILED, Status.OUT_OF_MEMORY)
 COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")  # of an epoch; times never repeat
 Say = Callable[[str], None]
 
@@ -36,11 +37,13 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Place:
     """Where a rerun finds things. data: folder or archive of the images (glyphs: of further fonts), where the dataset
-    needs one; device: `cpu`, `cuda`, or None for what the trial ran on."""
+    needs one; device: `cpu`, `cuda`, or None for what the trial ran on. debug: run the epoch too in which the trial
+    failed, and let its error through as it is."""
 
     data: str | None = None
     cache: Path | None = None
     device: str | None = None
+    debug: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,8 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
         return rerun_task(folder, row, study, place, say)
     training, dataset = _start(folder, row, study, place, say)
     metric, columns = study.searched, [*COMPARED, *(f"val_{score}" for score in training.measured)]
-    epochs = row["epochs_run"] or 0
-    recorded = recorded_epochs(folder, row["trial_id"])
+    again, recorded = epochs_again(row, place), recorded_epochs(folder, row["trial_id"])
     differences, ending = [], ""
-    again = epochs + (row["status"] == "diverged")  # the epoch in which it diverged left no row
     try:
         for epoch in range(1, again + 1):
             now = training.run_epoch().as_row()
@@ -143,14 +144,24 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
             beside = f" (recorded: {metric.show(then[metric.name])})" if then else ""
             say(f"epoch {epoch} of {again}: {metric.words} {metric.show(now[metric.name])}{beside}")
     except Diverged as error:
+        if place.debug:
+            raise
         ending = str(error)
         say(ending)
     if (row["status"] == "diverged") != bool(ending):
         differences.append(f"recorded as {row['status']}, {'diverged' if ending else 'did not diverge'} now")
     device = training.device.type
     changed = changes(row, device)
+    if place.debug and training.epoch == training.config.epochs and not Phase(row["phase"]).searched:
+        training.test()
     found = Rerun(row, training, dataset, training.epoch, device, ending, len(recorded), differences, changed)
     return _with_result(folder, found, training, study, say)
+
+
+def epochs_again(row: Mapping[str, Any], place: Place) -> int:
+    """Those that were recorded, and the one in which the trial diverged, or is to fail again: that left no row."""
+    lost = LOST if place.debug else [Status.DIVERGED]
+    return min(int(row["epochs_run"] or 0) + (row["status"] in lost), int(row["epochs_allowed"]))
 
 
 def _with_result(folder: ResultsFolder, found: Rerun, training: Training, study: Study, say: Say) -> Rerun:

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnetlab.driver import own_code
-from resnetlab.driver.rerun import Place, Rerun, Say, changes, differences_of, other_predictions, recorded_epochs
+from resnetlab.driver.rerun import (
+    Place,
+    Rerun,
+    Say,
+    changes,
+    differences_of,
+    epochs_again,
+    other_predictions,
+    recorded_epochs,
+)
 from resnetlab.errors import BadRequest, ResnetlabError
 from resnetlab.experiment.messages import Ending, Report, Task, TrialContext
 from resnetlab.experiment.task_run import TaskRun
@@ -27,12 +36,14 @@ def rerun_task(folder: ResultsFolder, row: Mapping[str, Any], study: Study, plac
     """
     run, context = _start(folder, row, study, place, say)
     searched, recorded = study.searched, recorded_epochs(folder, row["trial_id"])
-    again = (row["epochs_run"] or 0) + (row["status"] == "diverged")  # the epoch in which it diverged left no row
+    again = epochs_again(row, place)
     differences, ending, report = [], "", Report()
     while run.epoch < again:
         try:
             report = run.step()
         except Exception as error:
+            if place.debug:
+                raise
             ended = Ending.of(error, context.code_place, f"epoch {run.epoch + 1}: ")
             if type(error).__name__ != "Diverged":
                 raise BadRequest(f"{ended.reason}\n{ended.traceback}".rstrip()) from None
@@ -97,6 +108,8 @@ def _start(
     except ResnetlabError:
         raise
     except Exception as error:
+        if place.debug:
+            raise
         ended = Ending.of(error, context.code_place, "being set up: ")
         raise BadRequest(f"{ended.reason}\n{ended.traceback}".rstrip()) from None
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from resnetlab.analysis.failures import Failure
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, place, short
 from resnetlab.provenance import without_secrets
 
 FOUND = ("glyphs", "digits")  # datasets that a rerun finds by itself, where an older record does not say
+
+
+def debug_command(results: Results, folder: str, failure: Failure) -> str:
+    """What runs the example of `failure` alone, and opens a debugger where it fails."""
+    return rerun_command(results, folder, str(failure.number), "--debug")
 
 
 def rerun_command(results: Results, folder: str, *words: str) -> str:

@@ -29,7 +29,7 @@ from resnetlab.commands import continued
 from resnetlab.report.answer import answer, chosen_run, ranked
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import EFFECT, asked, interval, missing, p_value, signed
-from resnetlab.report.rerun_command import rerun_command
+from resnetlab.report.rerun_command import debug_command, rerun_command
 from resnetlab.storage.lease import Holder, holder
 from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase, Status
@@ -83,7 +83,9 @@ class Told:
             "answer": f"{self.lead} {self.best}",
             "effects": rows.to_dict("records"),
             "published": {kind: [asdict(one) for one in some] for kind, some in verdicts.items()} or None,
-            "failures": [asdict(one) for one in self.failed],
+            "failures": [
+                asdict(one) | {"debug": debug_command(self.findings.results, self.place, one)} for one in self.failed
+            ],
             "not_made": self.unmade,
             "looks": self.looks or None,
             "report": self.report or None,
@@ -239,9 +241,10 @@ def failed(said: Told) -> list[str]:
     for one in said.failed:
         kind = one.status.replace("_", " ")
         many = f"{one.trials} trials {kind}, e.g. {one.example}" if one.trials > 1 else f"trial {one.example} {kind}"
-        lines.append(f"\n{many}: {one.cause}")
+        lines.append(f"\n{many}: {one.in_a_line}")
         if one.log:
             lines.append(f"  its log: {said.place}/{one.log}")
+        lines.append(f"  alone, in a debugger: {debug_command(said.findings.results, said.place, one)}")
         if one.remedy:
             lines.append(f"  once that is mended: {one.remedy}")
     if said.unmade:

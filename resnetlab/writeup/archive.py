@@ -40,7 +40,7 @@ from resnetlab.writeup.html_tables import tables_of
 
 SUMS, README = "SHA256SUMS", "README.txt"
 RECORDS = ("study.json", "plan.json", "data.json", "sweep.json")
-MOST = 8 << 30  # bytes of an archive that is read
+MOST = 2 << 30  # bytes of an archive that is read
 EPOCH = (1980, 1, 1, 0, 0, 0)
 CLOSE = dict(rtol=1e-9, atol=1e-12)  # another version of NumPy may round the last digits otherwise
 ABOUT = """The study {study}, as resnetlab {version} recorded it.
@@ -162,8 +162,11 @@ def verify(file: Path) -> Checked:
     with tempfile.TemporaryDirectory() as place:
         for name, part in content.items():
             target = Path(place, *name.split("/"))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(part)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(part)
+            except (OSError, ValueError) as error:  # two names of which one is the folder of the other, or too long
+                raise BadData(f"{file}: {name[:200]!r}: cannot be unpacked ({error.__class__.__name__})") from None
         try:
             findings = Findings(Results.open(place))
             lines = [f"hashes: {len(content)} files, and every byte of the archive", *_checks(findings, content)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from resnetlab.analysis.trial_outcomes import WORDS
 from resnetlab.report.findings import Findings
 from resnetlab.report.layout import Section, Table
+from resnetlab.report.rerun_command import debug_command
 from resnetlab.study.records import Status
 
 
@@ -14,11 +15,27 @@ def section(findings: Findings) -> Section | None:
     if not found:
         return None
     rows = [
-        [WORDS[Status(one.status)], f"{one.trials:,}", f"{one.number} ({one.example})", one.cause, one.log, one.remedy]
+        [
+            WORDS[Status(one.status)],
+            f"{one.trials:,}",
+            f"{one.number} ({one.example})",
+            one.in_a_line,
+            one.log,
+            debug_command(results, results.folder.place, one),
+            one.remedy,
+        ]
         for one in found
     ]
-    headings = ["Ended", "Trials", "Example", "Cause", "Log or traceback", "Once the cause is mended"]
+    headings = [
+        "Ended",
+        "Trials",
+        "Example",
+        "Cause",
+        "Log or traceback",
+        "Alone, in a debugger",
+        "Once the cause is mended",
+    ]
     total = sum(one.trials for one in found)
     text = [f"{total:,} of {len(results.trials):,} trials ended without a result, for the causes below."]
-    kinds = ["text", "number", "code", "long", "code", "code"]
+    kinds = ["text", "number", "code", "long", "code", "code", "code"]
     return Section("failures", "What failed", text, [Table(headings, kinds, rows).without_empty()])
