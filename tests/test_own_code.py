@@ -29,7 +29,7 @@ from resnetlab.study import build_study, legacy
 from resnetlab.study.frozen import digest
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.data import prepare
-from resnetlab.vision.models import build, facts
+from resnetlab.vision.models import build, facts, pretrained
 from resnetlab.vision.training.loop import Training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -299,6 +299,27 @@ confirm: {seeds: 2}
     ]:
         with pytest.raises(BadRequest, match=words):
             loaded(tmp_path / "d", text.replace(old, new), named=NAMED)
+
+
+def test_arms_start_from_the_named_stages_of_another_arm(cache, tmp_path):
+    text = """
+dataset: {name: digits, limit: 300}
+model: named.py:Net
+stages: [stem, layer]
+baseline: {width: 8, optimizer: adamw, lr: 0.003, batch_size: 64}
+arms: {taught: {}, onward: {source: taught, frozen: 2}, tuned: {source: taught, backbone_lr_ratio: 0.1}}
+search: {epochs: 1}
+confirm: {design: arms, seeds: 2}
+"""
+    found = loaded(tmp_path / "a", text, named=NAMED)
+    rows = {(row["arm"], row["seed_block"]): row for row in run_here(found, tmp_path / "results", cache)}
+    assert len(rows) == 6 and {row["status"] for row in rows.values()} == {"complete"}
+    for block in (0, 1):
+        kept = pretrained.read(tmp_path / f"results/weights/{rows['taught', block]['trial_id']}.safetensors")
+        assert {key.partition(".")[0] for key in kept.tensors} == {"stages"}
+        assert rows["taught", block]["weights_hash"] is None
+        assert {rows[arm, block]["weights_hash"] for arm in ("onward", "tuned")} == {kept.digest}
+    assert rows["onward", 0]["trainable"] == 80 + 10 < rows["tuned", 0]["trainable"]
 
 
 WRONG = {  # what the parts do: text of wrong.py, the reference, words

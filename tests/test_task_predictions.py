@@ -31,6 +31,7 @@ def train(trial, *, depth: int = 2):
 """
 STUDY = """
 experiment: tree.py:train
+baseline: {depth: 1}
 factors: {depth: {levels: [1, 4]}}
 search: {trials: 2, epochs: 1}
 confirm: {design: one-factor, seeds: 3, delta: 0.01}
