@@ -103,7 +103,8 @@ class TestResult:
 
     predictions: (N,) int class numbers, labels: (N,) int class numbers, loss: mean cross entropy in nats.
     `image` is (N,) int: each image's index in the dataset, which names it for ever. metrics: further numbers by the
-    name of their column, e.g. `test_macro_f1`.
+    name of their column, e.g. `test_macro_f1`. confidence: (N,) float, the probability of each predicted class; None
+    where it is not known.
     """
 
     __test__ = False  # not a test, though pytest would think so
@@ -114,6 +115,7 @@ class TestResult:
     labels: Any
     image: Any
     metrics: Mapping[str, float] = field(default_factory=dict)
+    confidence: Any = None
 
 
 def bad_rows_said(found: Mapping[str, Any]) -> str:
