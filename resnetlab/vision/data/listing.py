@@ -176,7 +176,8 @@ def visible(folder: Path | str, passed: Passed | None) -> list[os.DirEntry[str]]
 
 def may_be_image(name: str) -> bool:
     """False for a file whose suffix says that it is something else."""
-    return os.path.splitext(name)[1].lower() not in NO_IMAGES  # noqa: PTH122
+    stem, dot, suffix = name.rpartition(".")
+    return not stem or dot + suffix.lower() not in NO_IMAGES
 
 
 def images_in(folder: Path | str, passed: Passed | None, need: str) -> list[os.DirEntry[str]]:
