@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -26,3 +27,9 @@ def duration(seconds: float, tenths: bool = False) -> str:
 def level_text(level: Any) -> str:
     """A level as people write it in a study file."""
     return {True: "on", False: "off"}[level] if isinstance(level, bool) else f"{level}"
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """Sorts numbers in names as numbers, before letters: 2, 10, a."""
+    parts = filter(None, re.split(r"(\d+)", name))
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from resnetlab.driver import own_code
-from resnetlab.driver.dataset_record import compared, known, starts
+from resnetlab.driver.dataset_record import compared, image_table, known, starts
 from resnetlab.experiment.messages import TrialContext
 from resnetlab.ray_backend.worker import TrialWorker
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.store import Store
+from resnetlab.storage.store import Store, write_table
 from resnetlab.study import Study
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key
@@ -21,6 +21,8 @@ def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -
     folder = ResultsFolder.at(place)
     datasets = {data_key(config): prepare(config.data, cache) for config in starts(study).values()}
     folder.write_json("data.json", compared(folder, study, datasets))
+    if len(files := image_table(study, datasets)):
+        write_table(folder, "images", files)
     own_code.keep(folder, study, [])
     store = Store(folder, study.columns, own=study.own_columns, measures=study.measures)
     sweep = Sweep(study, store, FACTS, known(datasets), code_place=cache / "code")

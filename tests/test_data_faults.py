@@ -1,11 +1,13 @@
 """Images that cannot be used: all found in one pass and said in one table, or left out up to a number."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 from test_data_trees import counts, lines, opened, tree
 
-from resnetlab.errors import BadData
+from resnetlab.errors import BadData, BadRequest
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check
 from resnetlab.vision.data.decode import Decoder
@@ -118,3 +120,16 @@ def test_a_folder_of_the_kind_that_is_left_out_changes_nothing_else(tmp_path):
     """Without a fault, skip changes neither images nor their hash."""
     root = tree(tmp_path / "x", [("train/a", 12), ("train/b", 12)])
     assert opened(root).hash == opened(root, skip=5).hash
+
+
+def test_a_set_that_would_fill_the_disk_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    root = tree(tmp_path / "x", [("train/a", 12), ("train/b", 12)])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=4000))
+    with pytest.raises(
+        BadRequest, match=r"take 0.0 GB \(24 of 8×8 pixels\), and 0.0 GB are free there \(set RESNETLAB_"
+    ):
+        opened(root)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=5000))
+    assert len(opened(root).images) == 24

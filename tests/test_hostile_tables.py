@@ -132,7 +132,7 @@ def test_seven_hundred_bytes_do_not_become_half_a_gigabyte(tmp_path):
 def test_a_long_text_repeated_does_not_become_half_a_gigabyte(tmp_path):
     """Its footer shows one megabyte: the text stands once, in the dictionary."""
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array(["x" * (1 << 20)]))
-    columns = {name: pa.array(range(2000), pa.int64()) for name in schema("predictions").names[1:]}
+    columns = {field.name: pa.array(range(2000)).cast(field.type) for field in list(schema("predictions"))[1:]}
     table = pa.table({"trial_id": text, **columns}).replace_schema_metadata(schema("predictions").metadata)
     path = write(tmp_path, table, "predictions", compression="zstd", store_schema=False)
     assert path.stat().st_size < 50_000 and pq.read_metadata(path).row_group(0).total_byte_size < 4 << 20

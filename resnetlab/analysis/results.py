@@ -27,6 +27,7 @@ TABLES = ("trials", "epochs", "rungs", "classes", "predictions")
 class Results:
     """What a sweep left, or has left so far.
 
+    `images` says which file and group each image of `predictions` is of, where the data had files: see `test_images`.
     An absent table is an empty frame with the right columns, named in `missing`. Columns are those of
     `tables.schema`; a factor column holds plain Python values with None where the factor is inactive (ranges: float64
     with NaN). `notes` are sentences that a reader of any analysis must see.
@@ -41,6 +42,7 @@ class Results:
     rungs: pd.DataFrame
     classes: pd.DataFrame
     predictions: pd.DataFrame
+    images: pd.DataFrame
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -62,6 +64,8 @@ class Results:
             if name == "trials":
                 check_study(found["study"].unique().to_pylist(), study.name, folder)
             tables[name] = _frame(found, study.columns if name == "trials" else ())
+        files = read_table(folder, "images")
+        tables["images"] = (schema("images").empty_table() if files is None else files).to_pandas()
         if study.own.parts:
             notes += _changes_of_code(folder)
         tables["trials"] = tables["trials"][tables["trials"]["status"] != Status.REPLACED].reset_index(drop=True)
@@ -73,6 +77,15 @@ class Results:
     def factors(self) -> tuple[str, ...]:
         """The study's factors that have a column in `trials`."""
         return tuple(name for name in self.study.columns if name in self.trials.columns)
+
+    def test_images(self, trial_id: str) -> pd.DataFrame:
+        """The predictions of one trial, by image, with the file and the group of each: columns of `predictions`, file
+        and group, which are None where the data has no files or no groups."""
+        mine = self.predictions[self.predictions["trial_id"] == trial_id]
+        hashes = self.trials.loc[self.trials["trial_id"] == trial_id, "data_hash"]
+        files = self.images[self.images["data_hash"].isin(hashes)]
+        found = mine.merge(files[["image", "file", "group"]], on="image", how="left").sort_values("image")
+        return found.astype({"file": object, "group": object}).where(found.notna(), None).reset_index(drop=True)
 
     @property
     def planned(self) -> Plan:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnetlab.driver import initial_weights, own_code
-from resnetlab.errors import BadData, BadRequest, FolderRefused
+from resnetlab.driver.recorded_data import data_of
+from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.own import scores
 from resnetlab.provenance import git_revision, versions
 from resnetlab.storage.layout import WEIGHTS
@@ -20,8 +21,8 @@ from resnetlab.storage.store import read_table
 from resnetlab.study import Study, build_study
 from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase, Status
-from resnetlab.study.trial_config import DataConfig, RunConfig, TrialConfig, of_images, trial_type
-from resnetlab.vision.data import Dataset, default_cache, prepare
+from resnetlab.study.trial_config import RunConfig, TrialConfig, of_images, trial_type
+from resnetlab.vision.data import Dataset, default_cache
 from resnetlab.vision.training.kept_weights import by_name, kept
 from resnetlab.wording import plural
 
@@ -201,7 +202,7 @@ def _start(
         say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
         kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
     config = of_images(kind.model_validate_json(row["config"]))
-    dataset = _data(config, row, place)
+    dataset = data_of(config.data, row["data_hash"], place.data, place.cache)
     device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else "cuda")
     if device == "cuda" and not torch.cuda.is_available():
         if place.device:
@@ -223,22 +224,6 @@ def _study(folder: ResultsFolder, row: Mapping[str, Any]) -> Study:
     if content is None:
         raise FolderRefused(f"{folder.url}: has no study.json, which says what trial {row['trial_id']} is judged by")
     return build_study(content, f"{folder.url}/study.json")
-
-
-def _data(config: TrialConfig, row: Mapping[str, Any], place: Place) -> Dataset:
-    where = {"font_dir" if config.data.name == "glyphs" else "root": place.data} if place.data else {}
-    data = DataConfig.model_validate(config.data.model_dump(exclude_unset=True) | where)
-    try:
-        dataset = prepare(data, place.cache or default_cache())
-    except (BadData, BadRequest) as error:
-        if place.data:
-            raise
-        raise type(error)(f"{error}\nwhere the data lies is not recorded: give it with --data") from None
-    if row["data_hash"] and dataset.hash != row["data_hash"]:
-        raise BadData(
-            f"{data.name}: the data here is {dataset.hash}, the trial's was {row['data_hash']}; give that with --data"
-        )
-    return dataset
 
 
 def _weights(folder: ResultsFolder, config: TrialConfig, place: Place, say: Say) -> Weights | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from resnetlab.analysis import failures
@@ -22,6 +23,15 @@ from resnetlab.study.metrics import Metric
 
 
 @dataclass(frozen=True)
+class WrongImages:
+    """A wish to see the most confidently wrong test images. count: how many; pictures: image numbers of the dataset of
+    `Findings.shown_arm` -> (H, W, C) uint8 each."""
+
+    count: int
+    pictures: Callable[[Sequence[int]], Sequence[np.ndarray]]
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything that more than one reader of `results` needs, each computed when it is first asked for.
 
@@ -30,6 +40,7 @@ class Findings:
     """
 
     results: Results
+    wrong_images: WrongImages | None = None
 
     @cached_property
     def metric(self) -> Metric:
@@ -100,6 +111,18 @@ class Findings:
         """`arms` of a study that names its arms; none for a plan of factors."""
         plan = self.results.plan
         return self.arms if plan is not None and plan.design == "arms" else []
+
+    @cached_property
+    def shown_arm(self) -> test_predictions.ArmRuns | None:
+        """The arm that stands for all where one is shown: the incumbent, or of named arms the one with the highest
+        validation accuracy."""
+        named = sorted(self.named_arms, key=lambda arm: -arm.val_accuracy)
+        return next(iter(named or [arm for arm in self.arms if arm.name == "incumbent"] or self.arms), None)
+
+    def class_names(self, arm: test_predictions.ArmRuns) -> dict[int, str]:
+        """The names of an arm's classes, by number."""
+        rows = self.results.classes[self.results.classes["trial_id"].isin(arm.ids)]
+        return dict(zip(rows["class"], rows["name"], strict=True))
 
     def arm_counts(self, arms: Sequence[test_predictions.ArmRuns]) -> str:
         """`9 confirm trials: 9 complete, 0 failed`: all runs of these arms, whatever became of them."""

@@ -27,6 +27,7 @@ from resnetlab.report.sections import (
     accuracy_cost,
     best_arm,
     costs,
+    data,
     declared_hypotheses,
     effects,
     exploration,
@@ -36,6 +37,7 @@ from resnetlab.report.sections import (
     incumbent,
     interactions,
     learning_curves,
+    mistakes,
     naive_analysis,
     pairs,
     per_class,
@@ -68,11 +70,12 @@ PARTS: dict[str, tuple[SectionModule, ...]] = {
         stopping,
         search_progress,
         per_class,
+        mistakes,
         pairs,
         voting,
         published,
     ),
-    "The record": (failures, costs, plan, provenance),
+    "The record": (data, failures, costs, plan, provenance),
 }
 
 
@@ -136,8 +139,8 @@ def _contents(findings: Findings) -> dict[str, list[Section]]:
 def _meta(results: Results) -> str:
     """One line for the head of the page: trials, data, date."""
     ended = str(results.sweep.get("ended") or "")[:10]
-    data = results.study.dataset
-    of = results.study.experiment if data is None else f"{data.name} data"
+    dataset = results.study.dataset
+    of = results.study.experiment if dataset is None else f"{dataset.name} data"
     parts = [Counts.of(results.trials).words(""), of, ended and f"ended {ended}"]
     return " · ".join(filter(None, parts))
 
@@ -158,6 +161,8 @@ def _notes(findings: Findings) -> list[str]:
         notes.append(f"{plural(count, 'trial')} failed, most often: {most} (What failed, below).")
     if shared := shared_times(results.trials):
         notes.append(f"Times say nothing about speed here, and are no objective: {shared}.")
+    if doubts := data.doubts(findings):
+        notes.append(f"The data leaves room for doubt: {'; '.join(doubts)} (The data, below).")
     if len(results.other_confirm):
         notes.append(f"{len(results.other_confirm)} runs belong to another plan than plan.json: they are not analysed.")
     if results.missing:

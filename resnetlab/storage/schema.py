@@ -18,6 +18,7 @@ from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
 SCHEMA_VERSION = 4
+RENAMED = 3  # trials of older versions are translated
 OLDEST = 2  # that is read
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -118,6 +119,9 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field("image", _INT, "index in the dataset"),
         _field("label", _INT, "its class number"),
         _field("predicted", _INT, "the top-1 class number"),
+        _field(
+            "confidence", pa.float32(), "probability that the network gave it; null where it is not known", "fraction"
+        ),
     ],
     "images": [
         _field("data_hash", _TEXT, "key, with image: content hash of the dataset, as in trials"),
@@ -301,10 +305,12 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
         raise FolderRefused(f"{place}: not a resnetlab table of {table}" + (f", but of {kind}" if kind else ""))
     if not version.isdigit() or not OLDEST <= int(version) <= SCHEMA_VERSION:
         raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {OLDEST} to {SCHEMA_VERSION})")
-    if table == "trials" and int(version) < 3:
+    if table == "trials" and int(version) < RENAMED:
         found = legacy.table(found)
-    if table == "effects" and int(version) < 4:
+    if table == "effects" and int(version) < SCHEMA_VERSION:
         found = _with_intervals(found)
+    if table == "predictions" and int(version) < SCHEMA_VERSION and "confidence" not in found.schema.names:
+        found = found.append_column(schema(table).field("confidence"), pa.nulls(len(found), pa.float32()))
     wanted = like(table, found.schema)
     if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")

@@ -84,12 +84,13 @@ class TaskEpoch:
 @dataclass(frozen=True)
 class ItemPredictions:
     """Of the test split. predictions, labels: (N,) int class numbers; image: (N,) int, the number of each item, which
-    names it for ever; classes: their names."""
+    names it for ever; classes: their names; confidence: as of `TestResult`."""
 
     predictions: Any
     labels: Any
     image: Any
     classes: tuple[str, ...]
+    confidence: Any = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ class TestResult:
 
     predictions: (N,) int class numbers, labels: (N,) int class numbers, loss: mean cross entropy in nats.
     `image` is (N,) int: each image's index in the dataset, which names it for ever. metrics: further numbers by the
-    name of their column, e.g. `test_macro_f1`.
+    name of their column, e.g. `test_macro_f1`. confidence: (N,) float, the probability of each predicted class; None
+    where it is not known.
     """
 
     __test__ = False  # not a test, though pytest would think so
@@ -129,6 +131,7 @@ class TestResult:
     labels: Any
     image: Any
     metrics: Mapping[str, float] = field(default_factory=dict)
+    confidence: Any = None
 
 
 def bad_rows_said(found: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,12 @@ from resnetlab.storage.store import Store
 from resnetlab.study.records import ItemPredictions, Phase, TaskTest, TestResult
 
 
-def predictions(test: TestResult | ItemPredictions) -> dict[str, list[int]]:
+def predictions(test: TestResult | ItemPredictions) -> dict[str, list[Any]]:
     """Columns of `predictions`, by image."""
     order = np.argsort(test.image, kind="stable")
     columns = {"image": test.image, "label": test.labels, "predicted": test.predictions}
+    if test.confidence is not None:
+        columns["confidence"] = np.asarray(test.confidence, np.float32)
     return {name: np.asarray(values)[order].tolist() for name, values in columns.items()}
 
 

@@ -13,14 +13,19 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from resnetlab.analysis.evaluation import test_predictions
-from resnetlab.report.figures.shared import MANY, MARKS, POINT, C, Named, arms_shown
+from resnetlab.report.figures.shared import MANY, MARKS, POINT, C, Named, arms_shown, figure_of
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import percent
 from resnetlab.report.rendering import Drawing
+from resnetlab.wording import natural
 
 NAMES = tuple(f"confusion-{n}" for n in range(1, len(MARKS) + 1))
 SECTION, PLACE = "classes", 100
-MATRIX = 100  # classes up to which a confusion matrix is drawn; beyond, the most frequent mistakes are a table
+MATRIX = 60  # classes up to which all are drawn; of more, the SHOWN with the most mistakes, and the others as one
+SHOWN = 40
+WIDE = 24  # classes from which a figure has two columns, so that each has its name
+SMALLEST, LARGEST = 4.0, 6.5  # points of a name
+PLOTTED = 0.72  # of a figure's width: the matrix beside its names
 NUMBERED = 12  # classes up to which the cells of a confusion matrix carry their share
 
 
@@ -32,22 +37,47 @@ def drawings(findings: Findings) -> list[Drawing]:
     for name, arm in zip(NAMES, shown, strict=False):
         rows = results.classes[(results.classes["trial_id"] == arm.ids[0]) & (results.classes["split"] == "test")]
         names = rows.sort_values("class")["name"].tolist()
-        if not 2 <= len(names) <= MATRIX or not set(arm.ids) & set(findings.predictions.labels):
+        if len(names) < 2 or not set(arm.ids) & set(findings.predictions.labels):
             continue
         counts = test_predictions.confusion(findings.predictions, arm, len(names))
         right = np.trace(counts) / counts.sum()
-        alt = (
-            f"Confusion matrix of {arm.name}, {len(names)} classes; {percent(right)} of the images are on the diagonal."
-        )
+        order = sorted(range(len(names)), key=lambda at: natural(names[at]))
+        counts, names = counts[np.ix_(order, order)], [names[at] for at in order]
+        every = len(names)
+        if every > MATRIX:
+            counts, kept = condensed(counts)
+            order, names = [order[at] for at in kept], [names[at] for at in kept]
+        alt = f"Confusion matrix of {arm.name}, {every} classes; {percent(right)} of the images are on the diagonal."
         caption = (
             f"{arm.name}: what each class was taken for on the test split, all runs together"
             + (", percent of the class" if len(names) <= NUMBERED else "")
             + ". Cells darken with the root of the share, so that rare mistakes show."
         )
-        named, foot = Named.of(names, range(len(names))), findings.arm_counts([arm])
-        draw = partial(draw_confusion, counts=counts, names=named.names)
-        made.append(Drawing(name, (3.7, 7.2), draw, foot, alt, caption + named.key, fonts=named.fonts))
+        named, foot = Named.of(names, order), findings.arm_counts([arm])
+        labels = list(named.names)
+        if every > MATRIX:
+            caption += (
+                f" The {SHOWN} classes with the most mistakes of {every:,}; the others are the last row and column."
+            )
+            labels.append(f"{every - SHOWN:,} others")
+        draw = partial(draw_confusion, counts=counts, names=labels)
+        columns = 2 if len(labels) > WIDE else 1
+        made.append(Drawing(name, (3.7, 7.2), draw, foot, alt, caption + named.key, columns, fonts=named.fonts))
     return made
+
+
+def condensed(counts: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """(n, n) counts -> (SHOWN + 1, SHOWN + 1) with all but SHOWN classes as one, which comes last; and which are shown.
+
+    Shown are those with the most mistakes, of the class and into it, in their order.
+    """
+    wrong = counts - np.diag(np.diag(counts))
+    kept = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:SHOWN])
+    place = np.full(len(counts), SHOWN)
+    place[kept] = np.arange(SHOWN)
+    found = np.zeros((SHOWN + 1, SHOWN + 1), counts.dtype)
+    np.add.at(found, (place[:, None], place[None, :]), counts)
+    return found, kept.tolist()
 
 
 def draw_confusion(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
@@ -68,11 +98,11 @@ def draw_confusion(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
                 ax.text(
                     int(x), int(y), f"{100 * share[y, x]:.0f}", ha="center", va="center", fontsize=5.5, color=colour
                 )
-    size = min(6.5, 0.75 * POINT * 2.7 / n)
-    step = max(1, math.ceil(4.0 / size))  # where every name would be too small, every second or third
+    size = min(LARGEST, 0.75 * POINT * PLOTTED * figure_of(ax).get_figwidth() / n)
+    step = max(1, math.ceil(SMALLEST / size))  # where every name would be too small, every second or third
     ticks = range(0, n, step)
     for axis, turn in ((ax.xaxis, 90), (ax.yaxis, 0)):
-        axis.set_ticks(list(ticks), [names[i] for i in ticks], fontsize=max(size, 4.0), rotation=turn)
+        axis.set_ticks(list(ticks), [names[i] for i in ticks], fontsize=max(size, SMALLEST), rotation=turn)
     ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="Predicted as", ylabel="Class", aspect="equal")
     ax.tick_params(length=0)
     ax.grid(visible=False)

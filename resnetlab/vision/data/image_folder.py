@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from resnetlab.vision.data.source import Append, Contents
 
 VERSION = 2  # raise it where decoding changes: what is in caches is then made again
 CHUNK = 128  # files that a thread decodes at a time
+SHARE = 0.95  # of what is free on the disk of the cache, that images may take
 LOOK = 20  # images that `check` decodes at most
 
 
@@ -56,6 +58,7 @@ class ImageFolder:
             raise BadRequest("dataset.root: folder needs it (a folder with train/<class>/ in it)")
         self.root = user_path(config.root, "dataset.root")
         self.config = config
+        self.cache = cache
         self.size = config.size
         self.mode = config.mode
         if config.table is None:
@@ -121,6 +124,7 @@ class ImageFolder:
         found = self._found
         decoder, faults = self._decoder(found.paths), []
         kept = np.ones(len(found.paths), bool)
+        self._room(len(found.paths), decoder)
         for start, (images, broken) in zip(
             range(0, len(found.paths), CHUNK),
             _in_threads(decoder.read, [found.paths[i : i + CHUNK] for i in range(0, len(found.paths), CHUNK)]),
@@ -137,6 +141,21 @@ class ImageFolder:
         if self._fingerprint(list_images(self.root, self.config)) != self._fingerprint(found):
             raise BadData(f"{self.root}: files changed while they were read")
         return self._contents(found, kept, decoder, faults)
+
+    def _room(self, images: int, decoder: Decoder) -> None:
+        """BadRequest where the decoded images would fill the disk of the cache."""
+        try:
+            height, width, channels = decoder.shape
+        except Faulty:  # not one can be decoded, which is said with the others
+            return
+        need = images * height * width * channels
+        free = shutil.disk_usage(next(place for place in (self.cache, *self.cache.parents) if place.exists())).free
+        if need > SHARE * free:
+            raise BadRequest(
+                f"{self.cache}: the decoded images take {need / 1e9:,.1f} GB ({images:,} of {width}×{height} pixels), "
+                f"and {free / 1e9:,.1f} GB are free there (set RESNETLAB_CACHE to a folder on a larger disk, or a "
+                "smaller dataset.size)"
+            )
 
     def _contents(self, found: Listing, kept: np.ndarray, decoder: Decoder, faults: list[Any]) -> Contents:
         number = {name: i for i, name in enumerate(found.classes)}

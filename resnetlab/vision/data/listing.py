@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 from unicodedata import normalize
 
 from resnetlab.errors import BadData
 from resnetlab.vision.data.split import SPLITS
+from resnetlab.wording import natural
 
 RANK = {split: rank for rank, split in enumerate(SPLITS)}
 OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}  # left by file managers
@@ -176,7 +176,8 @@ def visible(folder: Path | str, passed: Passed | None) -> list[os.DirEntry[str]]
 
 def may_be_image(name: str) -> bool:
     """False for a file whose suffix says that it is something else."""
-    return os.path.splitext(name)[1].lower() not in NO_IMAGES  # noqa: PTH122
+    stem, dot, suffix = name.rpartition(".")
+    return not stem or dot + suffix.lower() not in NO_IMAGES
 
 
 def images_in(folder: Path | str, passed: Passed | None, need: str) -> list[os.DirEntry[str]]:
@@ -252,12 +253,6 @@ def stat_of(entry: os.DirEntry[str]) -> os.stat_result:
         return entry.stat()
     except OSError as error:
         raise BadData(f"{entry.path}: cannot be read ({error.strerror})") from None
-
-
-def natural(name: str) -> tuple[Any, ...]:
-    """Sorts numbers in names as numbers, before letters: 2, 10, a."""
-    parts = filter(None, re.split(r"(\d+)", name))
-    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)
 
 
 def alike(names: Iterable[str]) -> list[str]:

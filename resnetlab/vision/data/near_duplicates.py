@@ -1,4 +1,4 @@
-"""Images that are nearly those of another split: cut, scaled, recoloured or compressed anew.
+"""Images that are nearly those of another split: scaled, recoloured or compressed anew.
 
 Perceptual hashes (Zauner 2010: the signs of the lowest 8×8 frequencies of a discrete cosine transform against their
 median) find candidates, whose grey pixels must then correlate. The two limits were set on CIFAR-10, in which Barz and

@@ -30,7 +30,7 @@ def tracks_said(paths: Sequence[str], labels: Sequence[str]) -> list[str]:
     names = [sequence.rpartition("/")[2] for _, sequence in kept]
     whole = len(set(names)) < len(names)  # one name in several folders
     rule = r"([^/]+/[^/]+)" if whole and all("/" in sequence for _, sequence in kept) else r"([^/]+)"
-    rule += rf"[{re.escape(MARKS)}]+\d+(?:\.[^./]*)?$"
+    rule += r"[_\W]+\d+(?:\.\w+)?$"
     (_, first), frames = max(kept.items(), key=lambda one: one[1])
     return [
         f"names look like frames of {len(kept):,} sequences, {sum(kept.values()) / len(kept):.0f} images each (of "

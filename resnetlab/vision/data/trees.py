@@ -14,11 +14,11 @@ from resnetlab.vision.data.listing import (
     is_file,
     listed,
     may_be_image,
-    natural,
     text_of,
     visible,
 )
 from resnetlab.vision.data.split import SPLITS
+from resnetlab.wording import natural
 
 LIKE_SPLITS = {
     "train": "train", "training": "train",

@@ -180,7 +180,7 @@ class Training:
             loss, accuracy, lr = self._train(epoch)
         trained = perf_counter()
         self._check("loss", loss, epoch)
-        val_loss, val_accuracy, seen = self._evaluate("val")
+        val_loss, val_accuracy, seen, _ = self._evaluate("val")
         self._check("validation loss", val_loss, epoch)
         metrics = self._measured("val", seen)
         record = EpochRecord(
@@ -234,7 +234,7 @@ class Training:
     def test(self) -> TestResult:
         """The model as it stands on the test split."""
         self._prepare()
-        loss, accuracy, seen = self._evaluate("test")
+        loss, accuracy, seen, confidence = self._evaluate("test")
         rows = self._rows["test"]
         return TestResult(
             accuracy=accuracy,
@@ -243,6 +243,7 @@ class Training:
             labels=self._labels[rows.to(self.device)].cpu().numpy(),
             image=rows.numpy().copy(),
             metrics=self._measured("test", seen),
+            confidence=confidence.cpu().numpy(),
         )
 
     def state(self) -> dict[str, Any]:
@@ -350,14 +351,15 @@ class Training:
         return machine.upload(rows[order], self.device)
 
     @torch.inference_mode()
-    def _evaluate(self, split: str) -> tuple[float, float, Tensor]:
+    def _evaluate(self, split: str) -> tuple[float, float, Tensor, Tensor]:
         """Mean cross entropy and accuracy over a split, without augmentation; with (n,) predicted classes, or, where
-        metrics are computed from them, (n, classes) logits."""
+        metrics are computed from them, (n, classes) logits; and (n,) probabilities of the predicted classes, of the
+        test split alone."""
         self.model.eval()
         cached = self._features if split != "test" else None
         rows = machine.upload(self._rows[split], self.device)
         total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        found = []
+        found, sure = [], [torch.zeros(0, device=self.device)]
         for part in rows.split(self._at_a_time):
             with machine.autocast(self.config.precision, self.device):
                 if cached is None:
@@ -367,10 +369,12 @@ class Training:
             labels = self._labels.index_select(0, part)
             total_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
             found.append(logits.float() if self._scores else logits.argmax(1))
+            if split == "test":
+                sure.append(logits.float().softmax(1).amax(1))
         seen = torch.cat(found)
         predicted = seen.argmax(1) if self._scores else seen
         correct = (predicted == self._labels.index_select(0, rows)).sum()
-        return *_means(total_loss, correct, len(rows)), seen
+        return *_means(total_loss, correct, len(rows)), seen, torch.cat(sure)
 
     def _measured(self, split: str, logits: Tensor) -> dict[str, float]:
         """The further metrics of a split, by column. Raises what `Score.of` does, naming trial and epoch."""
