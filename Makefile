@@ -11,7 +11,7 @@ BENCHMARKS := training sweep search turnover tables augmentation residency froze
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
-	@echo "make test    run the tests; as root on Debian, installs chromium for those of the report first"
+	@echo "make test    run the tests; as root on Debian, installs chromium and LaTeX for some of them first"
 	@echo "make coverage    the tests again, and which share of each room's lines they run (TESTS=tests/test_cli.py: some of them)"
 	@echo "make test-load      the tests beside two processes that do nothing but compute (TIMES=3: so many times)"
 	@echo "make test-versions  the tests with the oldest promised versions and with the newest; writes docs/versions.md"
