@@ -8,6 +8,7 @@ on from their checkpoints. What was never promoted is stopped once nothing else 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,7 @@ class Promotion:
         self._sign, self._factor = sign, reduction_factor
         self.epochs = rung_epochs(grace_period, reduction_factor, epochs)
         self._recorded: list[dict[str, float]] = [{} for _ in self.epochs]
+        self._ranked: list[list[tuple[float, str]]] = [[] for _ in self.epochs]  # the same, the best first
         self._settled: list[set[str]] = [set() for _ in self.epochs]  # that have their decision
 
     def report(self, trial_id: str, epoch: int, value: float, exempt: bool = False) -> Decision | None:
@@ -38,7 +40,8 @@ class Promotion:
             return None
         rung = self.epochs.index(epoch)
         here = self._recorded[rung]
-        here.setdefault(trial_id, float(value))
+        if trial_id not in here:
+            self._record(rung, trial_id, float(value))
         if exempt or trial_id in self._settled[rung]:
             return None
         return Decision(rung, epoch, here[trial_id], None, len(here) - 1, PAUSE)
@@ -50,9 +53,9 @@ class Promotion:
         reduction_factor have come to it, so that some trial reaches the full budget.
         """
         for rung in reversed(range(len(self.epochs))):
-            ranked = self._ranked(rung)
-            count = len(ranked) // self._factor
-            for trial_id in ranked[: max(count, int(drained))]:
+            ranked = self._ranked[rung]
+            count = max(len(ranked) // self._factor, int(drained))
+            for _, trial_id in ranked[:count]:
                 if trial_id not in self._settled[rung]:
                     self._settled[rung].add(trial_id)
                     return trial_id, self._decision(rung, trial_id, "continue")
@@ -62,7 +65,7 @@ class Promotion:
         """The end of all that was not promoted: `stop`, or `exempt`."""
         found = []
         for rung in range(len(self.epochs)):
-            for trial_id in self._ranked(rung):
+            for _, trial_id in self._ranked[rung]:
                 if trial_id not in self._settled[rung]:
                     self._settled[rung].add(trial_id)
                     said = "exempt" if trial_id in exempt else "stop"
@@ -76,22 +79,21 @@ class Promotion:
             for here, settled in zip(self._recorded, self._settled, strict=True)
         )
 
-    def _ranked(self, rung: int) -> list[str]:
-        here = self._recorded[rung]
-        return sorted(here, key=lambda trial_id: (-self._sign * here[trial_id], trial_id))
+    def _record(self, rung: int, trial_id: str, value: float) -> None:
+        self._recorded[rung][trial_id] = value
+        insort(self._ranked[rung], (-self._sign * value, trial_id))
 
     def _decision(self, rung: int, trial_id: str, decision: str) -> Decision:
         """cutoff: the worst value that would be promoted now."""
-        here, ranked = self._recorded[rung], self._ranked(rung)
-        count = max(len(ranked) // self._factor, 1)
-        cutoff = here[ranked[count - 1]]
+        here, ranked = self._recorded[rung], self._ranked[rung]
+        cutoff = here[ranked[max(len(ranked) // self._factor, 1) - 1][1]]
         return Decision(rung, self.epochs[rung], here[trial_id], cutoff, len(here) - 1, decision)
 
     def replay(self, rows: Iterable[dict[str, Any]], values: Values) -> None:
         for trial_id, found in values.items():
             for epoch, value in found:
                 if epoch in self.epochs:
-                    self._recorded[self.epochs.index(epoch)][trial_id] = float(value)
+                    self._record(self.epochs.index(epoch), trial_id, float(value))
         for row in rows:
             self._settled[row["rung"]].add(row["trial_id"])
 

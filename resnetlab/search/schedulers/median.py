@@ -44,15 +44,15 @@ class Median:
         """Record `value` if `epoch` is new for this trial; None before the grace period and at the full budget."""
         if epoch <= self._sums.get(trial_id, (0, 0.0))[0]:
             return None
-        others = list(self._means.get(epoch, ()))
+        others = self._means.get(epoch, [])
+        cutoff, count = _median(others) if len(others) >= self._least else None, len(others)
         self._record(trial_id, epoch, self._sign * value)
         if not self._grace <= epoch < self._epochs:
             return None
-        cutoff = _median(others) if len(others) >= self._least else None
         below = cutoff is not None and self._best[trial_id] < cutoff
         decision = "continue" if not below else "exempt" if exempt else "stop"
         reached = None if cutoff is None else self._sign * cutoff
-        return Decision(epoch - self._grace, epoch, float(value), reached, len(others), decision)
+        return Decision(epoch - self._grace, epoch, float(value), reached, count, decision)
 
     def _record(self, trial_id: str, epoch: int, value: float) -> None:
         self._best[trial_id] = max(value, self._best.get(trial_id, value))
