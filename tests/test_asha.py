@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from curves_here import play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers import ASHAScheduler
@@ -15,18 +16,6 @@ sweeps = st.tuples(
     st.lists(st.lists(st.integers(0, 20), min_size=30, max_size=30), min_size=1, max_size=12),
     st.randoms(use_true_random=False),
 )
-
-
-def play(decide, curves, epochs, rng):
-    """Report curves in a random interleaving; returns each trial's last epoch."""
-    at = {trial: 0 for trial in range(len(curves))}
-    ended = {}
-    while at:
-        trial = rng.choice(sorted(at))
-        at[trial] += 1
-        if at[trial] == epochs or not decide(trial, at[trial], curves[trial][at[trial] - 1] / 20):
-            ended[trial] = at.pop(trial)
-    return ended
 
 
 @settings(max_examples=150)

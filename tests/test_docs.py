@@ -54,7 +54,7 @@ ResultsFolder.at("results").write_json("study.json", study.recorded())
 rows = run_here(study, Path("results"), Path("cache"))
 page = build_report(Path("results")).read_text()
 assert Path("results/figures/epoch-seconds.svg").exists() and 'epoch-seconds' in page
-assert "The median rule from epoch 1 on" in page, "the rule is named"
+assert "A patience of 1 epochs" in page, "the rule is named"
 print({row["status"] for row in rows if row["phase"] == "confirm"}, {row["halvings"] for row in rows})
 """
 CLIP = """

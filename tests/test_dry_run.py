@@ -227,7 +227,7 @@ def test_a_grid_without_end_is_refused():
 def test_other_samplers_say_that_they_try_again(place, capsys):
     said = promised(place, capsys, search={"trials": 5, "epochs": 1, "sampler": "random"})
     assert "explore: 5 trials (random)" in said
-    assert "only 2 combinations can be run: some are tried again, each time with another seed" in said
+    assert "only 2 combinations can be run: the search ends after them" in said
     ranged = {
         "factors": {"kernel": {"levels": [1, 3]}, "lr": {"low": 0.01, "high": 0.1}},
         "baseline": {"lr": 0.05, "batch_size": 8},

@@ -224,7 +224,7 @@ def drive(sweep: Sweep, truth: Truth, slots: int = 4, epochs: int | None = None)
         while len(waiting) < slots and (task := sweep.next()) is not None:
             values = {name: getattr(task.config, name) for name in factors}
             played = run(truth, sweep.study.space.active(values), task.config.seed, task.config.epochs)
-            heapq.heappush(waiting, _Running(clock + _pace(task), started, task, played, 0))
+            heapq.heappush(waiting, _Running(clock + _pace(task), started, task, played, task.recorded))
             started += 1
         if not waiting or (epochs is not None and spent >= epochs):
             break

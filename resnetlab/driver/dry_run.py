@@ -156,7 +156,8 @@ def _explore(study: Study, corners: list[dict[str, Any]], left_out: str) -> Iter
         yield f"  the grid: {whole} {len(study.grid)} combinations that can be run{less}"
         return
     if (points := _combinations(study)) is not None and trials > points:
-        yield f"  only {points} combinations can be run: some are tried again, each time with another seed"
+        after = "some are tried again, each time with another seed" if search.repeat else "the search ends after them"
+        yield f"  only {points} combinations can be run: {after}"
     if len(corners) < min(CORNERS, trials):
         yield (
             f"  the search may end after about {len(corners)} of them: so few combinations can be run that "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnetlab.commands import whereabouts
-from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request
+from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request, warm_start
 from resnetlab.driver.dataset_record import compared, guessing, image_table, known, noted, starts
 from resnetlab.driver.live_view import LiveView
 from resnetlab.errors import (
@@ -143,7 +143,8 @@ def check_identity(study: Study, folder: ResultsFolder) -> None:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A study that can be run as asked. content: what data.json has to say; changed: accepted, in the study's code."""
+    """A study that can be run as asked. content: what data.json has to say; changed: accepted, in the study's code.
+    warm: what `warm_start` has read."""
 
     study: Study
     folder: ResultsFolder
@@ -151,6 +152,7 @@ class Accepted:
     content: dict[str, Any]
     weights: Weights | None
     changed: list[str]
+    warm: dict[str, Any]
 
 
 def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
@@ -178,13 +180,14 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     request.check_splits(study, datasets)
     content = compared(folder, study, datasets)
     initial_weights.check(study, datasets, weights, folder)
+    warm = warm_start.read(study, folder, {content_hash for content_hash, _ in known(datasets).values()})
     if study.own.parts and not study.experiment:
         from resnetlab.driver.dry_run import own_networks
 
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
         one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
         own_code.tried(study, one, cache, *others)
-    return Accepted(study, folder, datasets, content, weights, changed)
+    return Accepted(study, folder, datasets, content, weights, changed, warm)
 
 
 def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView] = LiveView) -> ResultsFolder:
@@ -205,6 +208,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             write_table(folder, "images", files)
         own_code.keep(folder, study, taken.changed)
         kept_weights.keep(folder, taken.weights)
+        warm_start.keep(folder, taken.warm)
         sweep = Sweep(
             study,
             store,
@@ -215,6 +219,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             retry=options.retry_failed,
             guessing=guessing(study, datasets),
             code_place=cache / "code",
+            warm=warm_start.trials(taken.warm),
         )
         shown = watch(sweep)
         for line in noted(content):

@@ -23,7 +23,8 @@ MOST_TRACEBACK = 20_000  # characters of it that are kept
 class Task:
     """One trial to run. test: it reads the test split at its last epoch. keep: others start from its weights.
 
-    source_data: what the trial that it starts from was trained on. recorded: number of its epochs in the tables.
+    source_data: what the trial that it starts from was trained on. recorded: number of its epochs in the tables. saves:
+    epochs after which it must have a checkpoint, because it may pause there.
     """
 
     trial_id: str
@@ -34,6 +35,7 @@ class Task:
     keep: bool = False
     source_data: DataConfig | None = None
     recorded: int = 0
+    saves: tuple[int, ...] = ()
 
     @property
     def source(self) -> str | None:

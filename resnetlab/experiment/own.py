@@ -246,7 +246,7 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
 def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any]:
     """In the process of `probe`: the settings of what a reference leads to, and a task's METRICS, JSON-like."""
     kind = OF_KEY[reference.key]
-    found = PartSettings.of(target, str(reference), kind.given, kind.offered).settings
+    found = PartSettings.of(target, str(reference), kind.given_to(target), kind.offered).settings
     declared = reference.beside("METRICS", {}) if reference.key == "experiment" else {}
     if not isinstance(declared, Mapping) or not all(isinstance(name, str) for name in declared):
         raise BadRequest(
@@ -405,22 +405,28 @@ class Bound:
         return Reference(part.key, part.text, part.name, part.module, part.file, folder)
 
     @cached_property
-    def _target(self) -> Callable[..., Any]:
+    def target(self) -> Callable[..., Any]:
+        """The function or class itself."""
         found: Callable[..., Any] = self.reference.load()
         return found
 
     @cached_property
     def _settings(self) -> PartSettings:
         kind = OF_KEY[self.part.key]
-        return PartSettings.of(self._target, str(self.reference), kind.given, kind.offered)
+        return PartSettings.of(self.target, str(self.reference), kind.given_to(self.target), kind.offered)
 
     def by_default(self) -> Bound:
         """The same with its defaults for all settings."""
         return replace(self, values={name: setting.default for name, setting in self._settings.settings.items()})
 
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not as they are by default."""
+        settings = self._settings.settings
+        return {name: value for name, value in self.values.items() if value != settings[name].default}
+
     def __call__(self, **given: Any) -> Any:
         """What the part returns. given: by the names of its kind, e.g. `logits` and `labels`."""
-        return self._settings.call(self._target, self.values, **given)
+        return self._settings.call(self.target, self.values, **given)
 
     def of_scores(self, labels: Any, scores: Any) -> Any:
         """What a metric returns."""

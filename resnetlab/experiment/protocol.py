@@ -105,6 +105,10 @@ class Kind:
     doc: str
     offered: tuple[str, ...] = ()
 
+    def given_to(self, target: Any) -> tuple[str, ...]:
+        """What this function or class must take: of an Optuna sampler that is its seed."""
+        return ("seed",) if self.key == "search.sampler" and is_optuna_sampler(target) else self.given
+
     @property
     def group(self) -> str:
         """The group of entry points under which an installed package registers such parts by a short name."""
@@ -118,6 +122,12 @@ class Kind:
             said = f"{type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
             shown = f" ({value!r})" if isinstance(value, str | int | float | None) else ""
             raise BadRequest(f"{part}: returned {said}{shown} (allowed: {self.returns})")
+
+
+def is_optuna_sampler(target: Any) -> bool:
+    """Whether it is a class of Optuna's samplers, or derived from one. Optuna need not be there."""
+    bases = getattr(target, "__mro__", ())
+    return any(base.__name__ == "BaseSampler" and base.__module__.startswith("optuna.") for base in bases)
 
 
 def _has(*names: str) -> Callable[[Any], bool]:
@@ -245,7 +255,8 @@ KINDS = {
             lambda value: isinstance(value, Mapping),
             "`space`: the study's factors, each with its levels or its range (`study.space.Space`). `done`: a list of "
             "(values, objective) of the trials that have ended, in the order of their numbers; the objective is None "
-            "where a trial failed. `seed`: of this proposal. Called once for each trial.",
+            "where a trial failed. `seed`: of this proposal. Called once for each trial. Or a class of Optuna's "
+            "samplers (`optuna.samplers:NSGAIISampler`), made anew for each trial with `seed`.",
         ),
         Kind(
             "stopping rule",

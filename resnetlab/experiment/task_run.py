@@ -179,7 +179,8 @@ class TaskRun:
                     raise
                 self._failed = error
                 return
-            self._checkpoint(wanted=self.epoch == self._epochs or self._context.every_epoch)
+            last = self.epoch == self._epochs or self.epoch in self._task.saves
+            self._checkpoint(wanted=last or self._context.every_epoch)
 
     def _run_epoch(self) -> None:
         at, began = f"epoch {self.epoch + 1}", time.perf_counter()

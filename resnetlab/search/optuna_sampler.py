@@ -6,8 +6,9 @@ with a NaN for ever RUNNING, and can be continued only from a pickle. Nothing is
 
 from __future__ import annotations
 
+import random
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from time import perf_counter
 from typing import Any, Literal, TypeVar
@@ -18,14 +19,17 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest
+from resnetlab.search.cma_es import CmaEs, Ended
 from resnetlab.study import Study
+from resnetlab.study.grid import combinations
 from resnetlab.study.records import Status
 from resnetlab.study.seeding import stream
 from resnetlab.study.settings import typed_settings
 from resnetlab.study.space import Branch, Factor
 from resnetlab.study.yaml_io import first_problem
 
-MAX_ASKS = 200  # proposals that may be infeasible in a row before the study is called empty
+MAX_ASKS = 200  # proposals that may be infeasible or repeated in a row before the study is called empty
+REPEATED = 10  # proposals in a row that repeat others, before what is left is looked for
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -41,6 +45,8 @@ STATES = {
 
 Direction = Literal["maximize", "minimize"]
 Propose = Callable[[list[tuple[Mapping[str, Any], float | None]], int], Mapping[str, Any]]  # of `ended`, and a seed
+MakeSampler = Callable[[int], optuna.samplers.BaseSampler]  # of a seed
+WarmTrial = tuple[Mapping[str, Any], Iterable[tuple[int, float]]]  # a row of a trials table, its (epoch, value) pairs
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -59,10 +65,17 @@ def _timed(method: Method) -> Method:
 class OptunaSampler:
     """Proposals for one study. The first is always the baseline. `seconds`: that proposing and telling have taken.
 
-    propose: of the study's own, in place of Optuna's samplers, which then only keep the record.
+    propose: of the study's own, in place of Optuna's samplers, which then only keep the record. make: an Optuna sampler
+    that the study refers to. warm: ended trials of other sweeps, told as what they are; nothing else is made of them.
     """
 
-    def __init__(self, study: Study, propose: Propose | None = None):
+    def __init__(
+        self,
+        study: Study,
+        propose: Propose | None = None,
+        make: MakeSampler | None = None,
+        warm: Sequence[WarmTrial] = (),
+    ):
         self.study = study
         self.seconds = 0.0
         self._space = study.space
@@ -74,37 +87,76 @@ class OptunaSampler:
         self._values: dict[str, dict[int, float]] = {}
         self._grid = study.grid if study.search.sampler == "grid" else None
         self.infeasible: list[str] = []
-        self._propose = propose
+        self.why_ended = ""
+        self._propose, self._make = propose, make
         self._points: dict[str, tuple[int, dict[str, Any]]] = {}  # number and values of each trial that is under way
-        self._ended: dict[int, tuple[dict[str, Any], float | None]] = {}  # by number: values, last value of the metric
+        self._ended: dict[int, Ended] = {}  # by number
+        self._known: set[frozenset[tuple[str, Any]]] = set()  # what runs or has run
+        self._warm = [self._told(row, epochs) for row, epochs in warm]
+        self._cma: CmaEs | None = None
+        if study.search.sampler == "cma-es":
+            self._cma = CmaEs(study, stream(study.seed, "sampler"))
+            self._cma.begin_at(self._warm, study.search.epochs)
 
     # -- proposing ---------------------------------------------------------------------------------------------------
 
     @_timed
     def ask(self, number: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
-        """The factor values of proposal `number`; None where the sampler finds no feasible point any more.
+        """The factor values of proposal `number`; None where the sampler finds no feasible point any more that is not
+        running or has not run, unless points may be repeated. `why_ended` says why.
 
         Give the trial back through `started` under the id that its config gets.
         """
         if self._grid is not None and number >= len(self._grid):
             return None
+        repeated, unseen = 0, None
         for attempt in range(MAX_ASKS):
-            fixed = self._fixed(number, attempt)
+            fixed = unseen or self._fixed(number, attempt)
             if fixed is not None:
                 self.optuna.enqueue_trial(self._parameters(fixed))
             self.optuna.sampler = self._sampler(number, attempt)
             trial = self.optuna.ask()
             values = self._suggest(trial)
             problem = self._infeasible(values)
-            if problem is None:
+            if problem is None and not self._repeats(trial):
                 return trial, values
-            self.infeasible.append(problem)
             self.optuna.tell(trial, state=TrialState.FAIL)
+            if problem is not None:
+                self.infeasible.append(problem)
+                continue
+            repeated += 1
+            if repeated == REPEATED and (points := self._combinations()) is not None:
+                unseen = self._unseen(points, stream(self.study.seed, "unseen", number))
+                if unseen is None:
+                    self.why_ended = "every combination that can be run has been proposed"
+                    return None
+        self.why_ended = f"{MAX_ASKS} proposals in a row could not be run, or repeated others"
         return None
 
+    def _repeats(self, trial: optuna.Trial) -> bool:
+        return not self.study.search.repeat and self._grid is None and _key(trial.params) in self._known
+
+    def _combinations(self) -> list[dict[str, Any]] | None:
+        """All points of the space; None where there are very many, or they are not discrete."""
+        try:
+            return combinations(self._space, integers=True)
+        except ValueError:
+            return None
+
+    def _unseen(self, points: list[dict[str, Any]], seed: int) -> dict[str, Any] | None:
+        """One of `points` that can be run, and does not or did not run."""
+        left = [point for point in points if _key(self._parameters(point)) not in self._known]
+        random.Random(seed).shuffle(left)
+        return next((point for point in left if self.study.feasible(point)), None)
+
     def _fixed(self, number: int, attempt: int) -> dict[str, Any] | None:
-        """The point that proposal `number` must be: the baseline first, then the grid's, the sequence's or that of the
-        study's own sampler, which is asked again where its point is infeasible."""
+        """The point that proposal `number` must be: the baseline first, then what the study asks for, then the grid's,
+        the sequence's, or that of CMA-ES or the study's own sampler, which are asked again where their point is
+        infeasible or repeated."""
+        if not attempt and 1 <= number <= len(self.study.enqueued):
+            return self.study.enqueued[number - 1]
+        if number and self._cma is not None and attempt < MAX_ASKS // 2:
+            return self._cma.propose(stream(self.study.seed, "sampler", number, attempt), self._ended)
         if number and self._propose is not None:
             return self._own(self._propose, stream(self.study.seed, "sampler", number, attempt) % 2**32)
         if attempt:
@@ -117,7 +169,8 @@ class OptunaSampler:
 
     def _own(self, propose: Propose, seed: int) -> dict[str, Any]:
         """BadRequest where what is proposed is no point of the space."""
-        proposed = propose([self._ended[number] for number in sorted(self._ended)], seed)
+        ended = [*self._warm, *(self._ended[number] for number in sorted(self._ended))]
+        proposed = propose([(trial.values, trial.objective) for trial in ended], seed)
         name = self.study.search.sampler
         if unknown := [key for key in proposed if key not in self._space.names]:
             allowed = ", ".join(self._space.names)
@@ -147,10 +200,11 @@ class OptunaSampler:
         return values
 
     def started(self, trial_id: str, trial: optuna.Trial, point: tuple[int, Mapping[str, Any]] | None = None) -> None:
-        """point: number and values of the proposal, which a sampler of the study's own hears of at the trial's end."""
+        """point: number and values of the proposal, which samplers other than Optuna's hear of at the trial's end."""
         self._asked[trial_id] = trial
         self._values[trial_id] = {}
-        if self._propose is not None and point is not None:
+        self._known.add(_key(trial.params))
+        if point is not None:
             self._points[trial_id] = point[0], dict(point[1])
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
@@ -161,6 +215,10 @@ class OptunaSampler:
             return optuna.samplers.TPESampler(
                 seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=self._startup
             )
+        if kind == "gp" and attempt < 3:
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self._startup)
+        if self._make is not None and attempt < MAX_ASKS // 2:
+            return self._make(seed)
         return optuna.samplers.RandomSampler(seed=seed)
 
     @property
@@ -207,7 +265,7 @@ class OptunaSampler:
         state = STATES[status]
         if trial_id in self._points:
             number, point = self._points.pop(trial_id)
-            self._ended[number] = point, None if state is TrialState.FAIL or not values else values[max(values)]
+            self._ended[number] = _ended(point, values, state)
         if self._second:
             trial.set_user_attr(self.study.searched.name, {str(epoch): value for epoch, value in values.items()})
         if state is TrialState.COMPLETE:
@@ -224,11 +282,8 @@ class OptunaSampler:
         values = {name: row[name] for name in self._space.names if row[name] is not None}
         status = Status(row["status"])
         if status.ended:
-            if self._propose is not None:
-                kept = dict(epochs)
-                lost = STATES[status] is TrialState.FAIL or not kept
-                self._ended[row["number"]] = values, None if lost else kept[max(kept)]
-            self.optuna.add_trial(self._frozen(values, dict(epochs), status, row))
+            self._known.add(_key(self._parameters(values)))
+            self._ended[row["number"]] = self._told(row, epochs)
             return
         self.optuna.enqueue_trial(self._parameters(values))
         self.optuna.sampler = optuna.samplers.RandomSampler(seed=0)  # not used: all values are given
@@ -237,6 +292,13 @@ class OptunaSampler:
         self.started(row["trial_id"], trial, (row["number"], values))
         for epoch, value in epochs:
             self.reported(row["trial_id"], epoch, value)
+
+    def _told(self, row: Mapping[str, Any], epochs: Iterable[tuple[int, float]]) -> Ended:
+        """Tell Optuna of an ended trial from its row."""
+        values = {name: row[name] for name in self._space.names if row[name] is not None}
+        kept, status = dict(epochs), Status(row["status"])
+        self.optuna.add_trial(self._frozen(values, kept, status, row))
+        return _ended(values, kept, STATES[status])
 
     def _frozen(
         self, values: Mapping[str, Any], epochs: Mapping[int, float], status: Status, row: Mapping[str, Any]
@@ -279,6 +341,16 @@ class OptunaSampler:
                 placed[name] = factor.name, distribution
                 kept[factor.name] = values[factor.name]
         return placed
+
+
+def _key(parameters: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    """Of a point, by Optuna's names. True and 1 are two levels."""
+    return frozenset((name, (type(value) is bool, value)) for name, value in parameters.items())
+
+
+def _ended(values: dict[str, Any], epochs: Mapping[int, float], state: TrialState) -> Ended:
+    lost = state is TrialState.FAIL or not epochs
+    return Ended(values, None if lost else epochs[max(epochs)], max(epochs, default=0))
 
 
 def _parameter(factor: Factor, index: int) -> tuple[str, BaseDistribution]:

@@ -12,9 +12,9 @@ from resnetlab.study.space import Space
 MOST = 100_000  # combinations that are looked at
 
 
-def combinations(space: Space) -> list[dict[str, Any]]:
+def combinations(space: Space, integers: bool = False) -> list[dict[str, Any]]:
     """Every combination of levels, without the factors that are inactive in it. ValueError for more than `MOST`, or
-    where a factor that is active is a range."""
+    where a factor that is active is a range; integers: of other numbers than integers."""
     found: list[dict[str, Any]] = [{}]
     for factor in space.factors:
         grown: list[dict[str, Any]] = []
@@ -23,7 +23,10 @@ def combinations(space: Space) -> list[dict[str, Any]]:
             if index is None:
                 grown.append(point)
                 continue
-            levels = factor.branches[index].levels
+            branch = factor.branches[index]
+            levels = branch.levels
+            if levels is None and integers and branch.integer and branch.high - branch.low < MOST:  # type: ignore[operator]
+                levels = tuple(range(int(branch.low), int(branch.high) + 1))  # type: ignore[arg-type]
             if levels is None:
                 raise ValueError(f"grid needs levels, but factors.{factor.name} is a range")
             grown += [point | {factor.name: level} for level in levels]

@@ -46,8 +46,11 @@ MIN_LOOKED, MAX_LOOKED = 3, 100  # seeds: with fewer no look comes before the la
 MIN_REPLANNED = 8  # seeds: below, what is saved is not worth the power
 MIN_SPENT = 1e-6
 LATER = ("looks", "primaries", "reestimate", "variance")  # settings that plans did not always have
-SAMPLERS = ("tpe", "random", "grid", "quasi-random")  # of `search.optuna_sampler`
-USUAL_RULE = "asha"
+SAMPLERS = ("tpe", "random", "grid", "quasi-random", "gp", "cma-es")  # of `search.optuna_sampler`
+UNTAUGHT = ("random", "grid", "quasi-random")  # those that no result changes
+LATER_SEARCH = ("enqueue", "from", "repeat")  # keys that came after the first results: not hashed at their defaults
+USUAL_RULE, NO_RULE = "asha", "none"  # which studies also call true and false
+RULES = tuple(catalog.parts(catalog.STOPPING))
 RULE_SETTINGS = catalog.fields(catalog.STOPPING)  # of the built-in stopping rules
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -67,24 +70,36 @@ class SearchBase(Frozen):
     trials: int = Field(30, ge=1, le=1_000_000)
     epochs: int = Field(9, ge=1, le=100_000, description="full budget of one trial")
     stopping: bool | str = Field(
-        True, description="true: ASHA; false: every trial runs to the full budget; or a reference to your own rule"
+        True,
+        description=f"{' | '.join(RULES)}, or a reference to your own; true is asha, false is none",
     )
     audit: float = Field(0.1, ge=0.0, le=1.0, description="share of trials exempt from stopping, chosen at random")
     second_objective: Literal["parameters", "multiply_adds", "train_seconds"] | None = Field(
         None, description="a second objective to minimise beside accuracy"
     )
 
+    enqueue: tuple[dict[str, Any], ...] = Field(
+        (), description="points to try first, after the baseline, whose values they have where they name none"
+    )
+    repeat: bool = Field(False, description="a combination may be proposed again, with another seed")
+
     @field_validator("stopping", mode="before")
     @classmethod
     def _usual(cls, stopping: Any) -> Any:
         stopping = as_truth(stopping)
-        return True if stopping == USUAL_RULE else stopping
+        return {USUAL_RULE: True, NO_RULE: False}.get(stopping, stopping) if isinstance(stopping, str) else stopping
 
     @model_validator(mode="after")
     def _rule(self) -> Self:
         rule = catalog.stopping_rule(self.rule)
         if rule is not None:
             rule.limits(self.__dict__)
+        if self.warm_starts and self.sampler in UNTAUGHT:
+            raise ValueError(
+                f"from: sampler: {self.sampler} learns from no results (allowed: another sampler, or take it out)"
+            )
+        if self.enqueue and self.sampler == "grid":
+            raise ValueError("enqueue: a grid has every combination (allowed: another sampler, or take it out)")
         for name, found in RULE_SETTINGS.items():
             read = rule is not None and any(one.declared is rule for one in found.readers)
             if not read and name not in legacy.SEARCH and getattr(self, name) != found.default:
@@ -92,22 +107,27 @@ class SearchBase(Frozen):
         return self
 
     @property
+    def warm_starts(self) -> tuple[str, ...]:
+        """The results folders of `from`, whose trials the sampler is told."""
+        found: tuple[str, ...] = self.__dict__["from"]
+        return found
+
+    @property
     def rule(self) -> str:
-        """The name of its stopping rule, or what refers to one of the study's own; nothing where none is stopped."""
-        return USUAL_RULE if self.stopping is True else self.stopping or ""
+        """The name of its stopping rule, or what refers to one of the study's own."""
+        return USUAL_RULE if self.stopping is True else self.stopping or NO_RULE
 
     @property
     def rungs(self) -> list[int]:
         """The epochs at which its rule decides."""
-        if not self.stopping:
-            return []
         rule = catalog.stopping_rule(self.rule)
         return rule.decides(self.__dict__) if rule is not None else list(range(1, self.epochs))
 
     def identity(self) -> dict[str, Any]:
         """Without settings that are not used, of parts that came after the first results."""
         unread = {name for name in RULE_SETTINGS if name not in legacy.SEARCH and not self._reads(name)}
-        return self.model_dump(mode="json", exclude={*unread, *([] if self.own else ["own"])})
+        unused = {name for name in LATER_SEARCH if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude={*unread, *unused, *([] if self.own else ["own"])})
 
     def _reads(self, name: str) -> bool:
         return any(one.name == self.rule for one in RULE_SETTINGS[name].readers)
@@ -122,7 +142,8 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
 else:
-    SearchSettings = made_of("SearchSettings", SearchBase, __name__, RULE_SETTINGS)
+    _from = (tuple[str, ...], Field((), description="results folders of this space, whose trials the sampler is told"))
+    SearchSettings = made_of("SearchSettings", SearchBase, __name__, RULE_SETTINGS, **{"from": _from})
 
 
 class ConfirmSettings(Frozen):
@@ -444,12 +465,64 @@ class Study(Frozen):
                 raise ValueError(f"confirm.factors: {name!r} has no levels to compare (allowed: {allowed})")
         self._check_design()
         self._check_hypotheses()
+        self._check_sampler()
         if self.search.sampler == "grid":
             try:
                 combinations(space)
             except ValueError as error:
                 raise ValueError(f"search.sampler: {error}") from None
         return self
+
+    def _check_sampler(self) -> None:
+        """What the sampler can be asked to explore, and first."""
+        sampler, factors = self.search.sampler, self.space.factors
+        for factor in factors if sampler in ("gp", "cma-es") else ():
+            if len(factor.branches) > 1 or factor.branches[0].when:
+                raise ValueError(
+                    f"search.sampler: {sampler} takes no conditions, and factors.{factor.name} has one (allowed: tpe, "
+                    "random, quasi-random, grid)"
+                )
+            if sampler == "cma-es" and factor.branches[0].levels is not None:
+                raise ValueError(
+                    f"search.sampler: cma-es takes ranges alone, and factors.{factor.name} has levels (allowed: tpe, "
+                    "gp, random, quasi-random)"
+                )
+        if sampler == "cma-es" and len(factors) < 2:
+            raise ValueError("search.sampler: cma-es takes two ranges or more (allowed: tpe, gp, random, quasi-random)")
+        if sampler == "cma-es" and self.search.second_objective:
+            raise ValueError("search.sampler: cma-es takes one objective (allowed: tpe, gp, random, quasi-random)")
+        _ = self.enqueued
+
+    @cached_property
+    def enqueued(self) -> tuple[dict[str, Any], ...]:
+        """The points of `search.enqueue`, each whole; without the baseline, which comes first anyway."""
+        found = [self._enqueued(point, f"search.enqueue: {i}") for i, point in enumerate(self.search.enqueue, start=1)]
+        for i, point in enumerate(found):
+            if point in found[:i] and not self.search.repeat:
+                raise ValueError(
+                    f"search.enqueue: {i + 1} is the same as {found.index(point) + 1} (allowed: each once, or search."
+                    "repeat: true)"
+                )
+        baseline = self.baseline_values()
+        return tuple(point for point in found if point != baseline or self.search.repeat)
+
+    def _enqueued(self, given: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """A point with the baseline's values where it names none. ValueError where the study does not have it."""
+        for name in given:
+            if name not in self.space.names:
+                raise ValueError(f"{place}: {name!r} is no factor of this study{suggestion(name, self.space.names)}")
+        try:
+            settings = self._common(0) | self.baseline | typed_settings(given, self.trial_type)
+            config = self.trial_type.model_validate(settings)
+        except ValidationError as error:
+            raise ValueError(f"{place}: {first_problem(error, self.trial_type)}") from None
+        values = self.space.active({name: getattr(config, name) for name in self.space.names})
+        if problem := self.space.problem(values):
+            raise ValueError(f"{place}: {problem}")
+        for name in given:
+            if name not in values:
+                raise ValueError(f"{place}: {name} is read by nothing there (allowed: take it out)")
+        return values
 
     def _check_arms(self) -> None:
         """A study of named arms: nothing is searched, every arm is run on the confirm stage's seeds."""

@@ -9,17 +9,16 @@ from typing import Any
 from resnetlab.errors import BadRequest, ResnetlabError
 from resnetlab.experiment.messages import Ending
 from resnetlab.experiment.own import Bound
+from resnetlab.experiment.protocol import is_optuna_sampler
 from resnetlab.experiment.source import Source
-from resnetlab.search.optuna_sampler import Propose
+from resnetlab.search.optuna_sampler import MakeSampler, Propose
 from resnetlab.search.rule import Decision, Rule, Values
 from resnetlab.study import Study, catalog
 
 
-def rule(study: Study, place: Path | None) -> Rule | None:
-    """The stopping rule of the study; None where it stops nothing. place: where own code is unpacked."""
+def rule(study: Study, place: Path | None) -> Rule:
+    """The stopping rule of the study. place: where own code is unpacked."""
     search = study.search
-    if not search.stopping:
-        return None
     if (ask := _asked(study, "stopping", place)) is not None:
         return OwnRule(ask, search.epochs, study.searched.sign)
     found = catalog.part(catalog.STOPPING, search.rule)
@@ -29,29 +28,45 @@ def rule(study: Study, place: Path | None) -> Rule | None:
 
 def sampler(study: Study, place: Path | None) -> Propose | None:
     """What proposes in place of Optuna, where the study brings that."""
+    if optunas(study, place) is not None:
+        return None
     ask = _asked(study, "sampler", place)
     return None if ask is None else lambda done, seed: ask(space=study.space, done=list(done), seed=seed)
+
+
+def optunas(study: Study, place: Path | None) -> MakeSampler | None:
+    """The class of Optuna's samplers that the study refers to, to be made with a seed; None where it refers to none.
+    Its settings are passed where they are not as they are by default: Optuna warns of some when they are given."""
+    bound = _bound(study, "sampler", place)
+    if bound is None or not is_optuna_sampler(bound.target):
+        return None
+    given = bound.changed()
+    return lambda seed: _called(bound, place, lambda: bound.target(seed=seed, **given))
 
 
 def _asked(study: Study, name: str, place: Path | None) -> Callable[..., Any] | None:
     """The study's own part, ready to be called. BadRequest, with the user's own traceback, where it raises, or returns
     what it may not."""
+    bound = _bound(study, name, place)
+    return None if bound is None else lambda **given: _called(bound, place, lambda: bound.first(**given))
+
+
+def _bound(study: Study, name: str, place: Path | None) -> Bound | None:
     part = next((part for part in study.own.parts if part.key == f"search.{name}"), None)
     if part is None:
         return None
     assert place is not None, "code of the study's own is unpacked before its sweep begins"
-    bound = Bound(part, study.search.own.get(name, {}), Source(study.code, study.own.folder).unpack(place))
+    return Bound(part, study.search.own.get(name, {}), Source(study.code, study.own.folder).unpack(place))
 
-    def ask(**given: Any) -> Any:
-        try:
-            return bound.first(**given)
-        except ResnetlabError:
-            raise
-        except Exception as error:
-            ending = Ending.of(error, place)
-            raise BadRequest(f"{bound.reference}: {ending.reason}\n{ending.traceback}".rstrip()) from None
 
-    return ask
+def _called(bound: Bound, place: Path | None, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except ResnetlabError:
+        raise
+    except Exception as error:
+        ending = Ending.of(error, place)
+        raise BadRequest(f"{bound.reference}: {ending.reason}\n{ending.traceback}".rstrip()) from None
 
 
 class OwnRule:

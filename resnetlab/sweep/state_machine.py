@@ -20,7 +20,8 @@ from typing import Any, Literal
 from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
 from resnetlab.experiment.messages import Report, Task
 from resnetlab.planning.plan import Plan
-from resnetlab.search.optuna_sampler import OptunaSampler
+from resnetlab.search.optuna_sampler import OptunaSampler, WarmTrial
+from resnetlab.search.rule import PAUSE
 from resnetlab.storage.layout import checkpoint_names
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
@@ -30,6 +31,7 @@ from resnetlab.study.study import USUAL_RULE
 from resnetlab.study.trial_config import RunConfig
 from resnetlab.sweep import crashes, own_search, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
+from resnetlab.sweep.paused import Paused
 from resnetlab.sweep.planned_looks import PlannedLooks
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
 from resnetlab.sweep.task import content_hash, data_key, first_row
@@ -45,7 +47,7 @@ class Sweep:
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
     `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
     retry: run trials again that failed or ran out of memory. guessing: as the plan has it. code_place: a folder of this
-    machine in which code of the study's own is unpacked."""
+    machine in which code of the study's own is unpacked. warm: trials of other sweeps, for the sampler alone."""
 
     def __init__(
         self,
@@ -58,15 +60,18 @@ class Sweep:
         retry: bool = False,
         guessing: Mapping[str, float] | None = None,
         code_place: Path | None = None,
+        warm: Sequence[WarmTrial] = (),
     ):
         self.study, self.store = study, store
         self._code = code or facts["git_revision"] or "unknown"
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
         self._guessing = dict(guessing or {})
         self._rule = own_search.rule(study, code_place)
-        self._search = OptunaSampler(study, own_search.sampler(study, code_place))
+        propose, make = own_search.sampler(study, code_place), own_search.optunas(study, code_place)
+        self._search = OptunaSampler(study, propose, make, warm)
         self._proposed, self._exhausted = 0, False
         self._again: deque[Task] = deque()
+        self._paused = Paused(self._rule, store)
         self._pilot: deque[tuple[dict[str, Any], Task]] = deque()
         self._confirm: deque[tuple[dict[str, Any], Task]] = deque()
         self._looks: PlannedLooks | None = None  # of a plan that stops where all is settled
@@ -101,10 +106,9 @@ class Sweep:
         for trial_id, epoch, value in zip(*columns, strict=True):
             values.setdefault(trial_id, []).append((epoch, value))
         self.progress.epochs = len(epochs)
-        if self._rule is not None:
-            searched = {trial_id for trial_id, row in self.store.trials.items() if Phase(row["phase"]).searched}
-            seen = {trial_id: found for trial_id, found in values.items() if trial_id in searched}
-            self._rule.replay(self.store.read("rungs").to_pylist(), seen)
+        searched = {trial_id for trial_id, row in self.store.trials.items() if Phase(row["phase"]).searched}
+        seen = {trial_id: found for trial_id, found in values.items() if trial_id in searched}
+        self._rule.replay(self.store.read("rungs").to_pylist(), seen)
         stopped = {row["trial_id"] for row in self.store.read("rungs").to_pylist() if row["decision"] == "stop"}
         rows = (row for row in self.store.trials.values() if row["status"] != Status.REPLACED)
         for row in sorted(rows, key=lambda row: row["number"]):
@@ -116,6 +120,8 @@ class Sweep:
             self._search.replay(row, values.get(row["trial_id"], []))
             if Status(row["status"]).ended:
                 self.progress.ended(row)
+            elif row["phase"] != Phase.AUDIT and self._paused.waits(row["trial_id"]):
+                self._paused.add(self._task(row))
             else:
                 self._again.append(self._task(row))
         for asked, task in plan_store.pilot(self.study, self.store.trials, self._dataset):
@@ -144,7 +150,7 @@ class Sweep:
                 self._close(trial_id, Status.FAILED, "its plan was replaced by another")
         explored = [task for task in self._again if task.phase.searched]
         if self._stage == "confirm":
-            plan_store.check_explored(len(explored))
+            plan_store.check_explored(len(explored) + len(self._paused))
 
     def _task(self, row: Mapping[str, Any]) -> Task:
         """A proposed trial that goes on; where its data lies is said by the study, not by the row."""
@@ -152,7 +158,9 @@ class Sweep:
         if self.study.dataset is not None:
             config = config.model_copy(update={"data": self.study.dataset})
         phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
-        return Task(row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"])
+        return Task(
+            row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"], saves=self._saves
+        )
 
     def next(self) -> Task | None:
         """The next trial to start, or None. Sets `error` and `finished` where the sweep cannot go on."""
@@ -181,7 +189,7 @@ class Sweep:
             return True
         if self.plan is not None:
             return self._stage in ("confirm", "all") and bool(self._again or self._confirm)
-        exploring = self._again or self._proposed < self.study.explore_trials
+        exploring = self._again or len(self._paused) or self._proposed < self.study.explore_trials
         confirming = self._stage in ("confirm", "all") and self.study.confirm.design != "none"
         return bool(exploring or confirming)
 
@@ -202,13 +210,20 @@ class Sweep:
         if self._again:
             return self._again.popleft()
         if self.plan is None:
+            if (promoted := self._paused.promoted()) is not None:
+                return promoted
             if self._stage != "confirm" and not self._exhausted and self._proposed < self.study.explore_trials:
                 if (proposed := self._propose()) is not None:
                     return proposed
                 self._exhausted = True
                 self.progress.explore_planned = self._proposed
+                many = f"{self._proposed} of {self.study.explore_trials} trials"
+                self.notes.append(f"the search ends after {many}: {self._search.why_ended}")
             if self.running:
                 return None
+            if (promoted := self._paused.promoted(drained=True)) is not None:
+                return promoted
+            self._end_paused()
             if self._stage == "explore" or self.study.confirm.design == "none":
                 self.finished = True
                 return None
@@ -216,6 +231,14 @@ class Sweep:
             self._adopt(plan_store.make(self.store, self.study, data, self._code, self._guessing))
             return self._next()
         return self._next_confirm()
+
+    def _end_paused(self) -> None:
+        """Nothing is left to explore: what was not promoted is stopped."""
+        audit = {trial_id for trial_id, row in self.store.trials.items() if row["phase"] == Phase.AUDIT}
+        for task in self._paused.settle(audit):
+            self.running[task.trial_id] = task
+            epoch = self.store.trials[task.trial_id]["epochs_run"]
+            self.ended(task.trial_id, Status.STOPPED, f"not promoted at epoch {epoch}")
 
     def _next_confirm(self) -> Task | None:
         """The first planned run whose source, where it starts from another trial, has ended."""
@@ -262,11 +285,17 @@ class Sweep:
         config = self.study.config(values, seed=stream(self.study.seed, "explore", number))
         audit = stream(self.study.seed, "audit", number) / MAX_SEED < self.study.search.audit
         phase = Phase.AUDIT if audit else Phase.EXPLORE
-        task = Task(config.trial_id, config, phase, test=False, data_hash=self._dataset(config)[0])
+        data_hash = self._dataset(config)[0]
+        task = Task(config.trial_id, config, phase, test=False, data_hash=data_hash, saves=self._saves)
         self._search.started(task.trial_id, trial, (number, values))
         self._proposed += 1
         self._open(task, {"number": number, "stop_probability": 1 - self.study.search.audit, **values})
         return task
+
+    @property
+    def _saves(self) -> tuple[int, ...]:
+        """The epochs after which an explore trial may pause."""
+        return tuple(self.study.search.rungs) if self._paused.possible else ()
 
     def _adopt(self, plan: Plan) -> None:
         """Queue the plan's runs, or those that its looks ask for."""
@@ -309,7 +338,11 @@ class Sweep:
             columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
         self.store.add("trials", {"trial_id": trial_id, **columns})
         for epoch in report.epochs:
-            if not self._take_epoch(task, epoch):
+            decision = self._take_epoch(task, epoch)
+            if decision == PAUSE:
+                self._pause(task)
+                return False
+            if decision == "stop":
                 self.ended(trial_id, Status.STOPPED, f"{self._stopped_by} at epoch {epoch.epoch}")
                 return False
         if ending := report.ending:
@@ -326,8 +359,16 @@ class Sweep:
         self.store.tick()
         return True
 
-    def _take_epoch(self, task: Task, record: EpochRecord | TaskEpoch) -> bool:
-        """Record one epoch; False where the stopping rule stops the trial."""
+    def _pause(self, task: Task) -> None:
+        """The trial leaves its worker, and waits to be promoted."""
+        del self.running[task.trial_id]
+        self.working.discard(task.trial_id)
+        self._paused.add(task)
+        self.store.add("trials", {"trial_id": task.trial_id, "status": str(Status.WAITING)})
+        self.store.tick()
+
+    def _take_epoch(self, task: Task, record: EpochRecord | TaskEpoch) -> str:
+        """Record one epoch; what the stopping rule says, `continue` where it decides nothing."""
         trial_id, epoch, row = task.trial_id, record.epoch, record.as_row()
         value = row[self.study.searched.name]
         if self.store.add("epochs", {"trial_id": trial_id, **row}):
@@ -345,13 +386,14 @@ class Sweep:
             if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)
             self.progress.trained(record, len(self.working))
-        if not task.phase.searched or self._rule is None:
-            return True
+        if not task.phase.searched:
+            return "continue"
         decision = self._rule.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
         if decision is None:
-            return True
-        self.store.add("rungs", {"trial_id": trial_id, **decision.as_row()})
-        return decision.decision != "stop"
+            return "continue"
+        if decision.decision != PAUSE:
+            self.store.add("rungs", {"trial_id": trial_id, **decision.as_row()})
+        return decision.decision
 
     def ended(self, trial_id: str, status: Status, reason: str, detail: str = "") -> None:
         """The trial is over. Its checkpoint is deleted once this is durable.
@@ -417,7 +459,7 @@ class Sweep:
 
     def interrupt(self) -> None:
         """Mark what runs or waits as interrupted: it goes on when the sweep is continued."""
-        for trial_id in [*self.running, *(task.trial_id for task in self._again)]:
+        for trial_id in [*self.running, *(task.trial_id for task in self._again), *self._paused]:
             row = {"status": str(Status.INTERRUPTED), "reason": self._reason(trial_id, INTERRUPTED)}
             self.store.add("trials", {"trial_id": trial_id, **row})
         self.running.clear()

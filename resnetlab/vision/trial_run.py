@@ -135,7 +135,8 @@ class TrialRun:
                 prefix.forget()
                 machine.forget()
                 return None
-            self._checkpoint(wanted=training.epoch == config.epochs or self._context.every_epoch)
+            last = training.epoch == config.epochs or training.epoch in self._task.saves
+            self._checkpoint(wanted=last or self._context.every_epoch)
         epochs = tuple(training.history[self._reported :])
         columns, note, restarted = self._columns | self._cost(), self._note, self._restarted
         self._reported, self._columns, self._note, self._restarted = len(training.history), {}, "", False

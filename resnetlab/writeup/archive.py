@@ -39,7 +39,7 @@ from resnetlab.writeup.documents import as_csv, as_markdown
 from resnetlab.writeup.html_tables import tables_of
 
 SUMS, README = "SHA256SUMS", "README.txt"
-RECORDS = ("study.json", "plan.json", "data.json", "sweep.json")
+RECORDS = ("study.json", "plan.json", "data.json", "warm_start.json", "sweep.json")
 MOST = 2 << 30  # bytes of an archive that is read
 EPOCH = (1980, 1, 1, 0, 0, 0)
 CLOSE = dict(rtol=1e-9, atol=1e-12)  # another version of NumPy may round the last digits otherwise

@@ -10,8 +10,9 @@ from importlib.resources import files
 from resnetlab.analysis.trial_outcomes import Counts
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import level, listed, settings
-from resnetlab.study import Study
+from resnetlab.study import Study, catalog
 from resnetlab.study.space import Branch
+from resnetlab.study.study import USUAL_RULE
 from resnetlab.wording import plural
 from resnetlab.writeup.rendering import Cite, Text
 from resnetlab.writeup.tables import turning
@@ -20,6 +21,8 @@ SAMPLERS = {
     "tpe": ("the tree-structured Parzen estimator", "bergstra2011algorithms"),
     "random": ("random search", "bergstra2012random"),
     "grid": ("a full grid", ""),
+    "gp": ("a Gaussian process", ""),
+    "cma-es": ("the covariance matrix adaptation evolution strategy", ""),
     "quasi-random": ("a scrambled Sobol sequence", "sobol1967distribution"),
 }
 DESIGNS = {
@@ -89,12 +92,15 @@ def _search(findings: Findings) -> Text:
     if study.arms:
         return []
     search = study.search
-    sampler, key = SAMPLERS[search.sampler]
+    sampler, key = SAMPLERS.get(search.sampler, (f"the sampler {search.sampler}", ""))
     space = "; ".join(f"{factor.name} ({' or '.join(map(_branch, factor.branches))})" for factor in study.space.factors)
     text: list[str | Cite] = [f"Candidates were proposed by {sampler}"]
     text += [Cite((key,))] if key else []
     text.append(f" over {space}: {plural(len(results.explore), 'trial')} of at most {plural(search.epochs, 'epoch')}")
-    if search.stopping:
+    if search.stopping and search.rule != USUAL_RULE:
+        rule = catalog.stopping_rule(search.rule)
+        text.append(f", stopped early ({rule.words(search.__dict__) if rule else search.rule})")
+    elif search.stopping:
         grace = plural(search.grace_period, "epoch")
         text += [", stopped early by ASHA", Cite(("li2020system",))]
         text.append(f" (grace period {grace}, reduction factor {search.reduction_factor})")

@@ -52,4 +52,7 @@ def section(findings: Findings) -> Section | None:
         "stopped early. So these are hypotheses and not effects: a level with few "
         "full-budget trials was hardly tried, not shown to be worse."
     ]
+    asked = results.study.explore_trials
+    if results.plan is not None and len(explore) < asked and not results.study.arms:
+        text.append(f"The search ended after {len(explore)} of {asked} trials: it found no other combination to run.")
     return Section("hypotheses", "What exploration suggests", text, [best, tried], hypothesis=True)
