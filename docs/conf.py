@@ -32,6 +32,8 @@ CONTENTS = {
         "cluster/transcript",
         "results/README",
         "results/reference/calibration",
+        "results/reference/looks",
+        "results/reference/shared-seeds",
     ],
     "Project": ["CONTRIBUTING", "CHANGELOG", "LOG", "SECURITY"],
 }
