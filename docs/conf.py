@@ -33,6 +33,8 @@ CONTENTS = {
         "cluster/transcript",
         "results/README",
         "results/reference/calibration",
+        "results/reference/looks",
+        "results/reference/shared-seeds",
     ],
     "Project": ["CONTRIBUTING", "CHANGELOG", "LOG", "SECURITY"],
 }

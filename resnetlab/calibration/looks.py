@@ -43,6 +43,8 @@ WORLDS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("unequal variances, 2% of runs collapse", {"spread": UNEQUAL, "collapse": 0.02}),
 )
 
+Kind = tuple[str, int, tuple[str, ...], bool]  # design, blocks, primaries, whether seeds are set again
+
 
 @dataclass(frozen=True)
 class Case:
@@ -85,21 +87,23 @@ def looked_plan(
 def cases() -> list[Case]:
     """Crossed designs in which five main effects must be settled, or one; and arms that stop alone."""
     declared: tuple[str, ...] = ("kernel",)
-    worse = [
-        ("fractional", 8, (), False), ("fractional", 16, (), False), ("fractional", 16, (), True),
-        ("fractional", 8, declared, False), ("one-factor", 8, (), False), ("one-factor", 16, (), False),
-    ]  # fmt: skip
-    kinds = [
+    kinds: list[Kind] = [
         *(("fractional", seeds, (), False) for seeds in (4, 8, 16, 23)),
         *(("fractional", seeds, (), True) for seeds in (8, 16, 23)),
         *(("fractional", seeds, declared, False) for seeds in (4, 8, 23)),
         *(("one-factor", seeds, (), False) for seeds in (4, 8, 16, 23)),
     ]
+    lines = [(WORLDS[0], kind, points) for kind in kinds for points in (0.0, 0.5, 1.0)]
+    power: list[Kind] = [("fractional", 8, (), False), ("one-factor", 8, (), False)]
+    errors: list[Kind] = [
+        *power, ("fractional", 16, (), False), ("fractional", 16, (), True), ("fractional", 8, declared, False),
+        ("one-factor", 16, (), False),
+    ]  # fmt: skip
+    for world in WORLDS[1:]:
+        lines += [(world, kind, 0.0) for kind in errors] + [(world, kind, 1.0) for kind in power]
     return [
-        Case(world, *kind, points, replace(Truth(main={"kernel": {5: points}}, sd=SD), **changes))
-        for world, changes in WORLDS
-        for kind in (worse if changes else kinds)
-        for points in ((0.0, 1.0) if changes else (0.0, 0.5, 1.0))
+        Case(name, *kind, points, replace(Truth(main={"kernel": {5: points}}, sd=SD), **changes))
+        for (name, changes), kind, points in lines
     ]
 
 

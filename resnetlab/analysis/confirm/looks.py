@@ -280,7 +280,8 @@ class Course:
     def _stop(self, block: int, who: np.ndarray) -> None:
         rule = self.rule
         unsettled = self.decision[who] == OPEN
-        over = ~unsettled[:, rule.primary].any(-1) | (block >= self.blocks[who])
+        waits = unsettled[:, rule.primary].any(-1) if rule.primary.any() else True  # with nothing to settle all is run
+        over = np.logical_not(waits) | (block >= self.blocks[who])
         self.stopped[who[over]] = block
         if rule.looks.stops == "arms":
             tested = np.isin([item.kind for item in rule.asked.items], ("swap", "main"))

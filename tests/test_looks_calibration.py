@@ -1,0 +1,54 @@
+"""What looks save and cost, and what variances about the blocks are worth: measured by command, on enough repeats."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from resnetlab.calibration import looks_table, shared_seeds
+from resnetlab.calibration.looks import Case, cases, measure_looks
+from resnetlab.calibration.simulator import Truth
+from resnetlab.cli.calibrate import Part, calibrate
+from resnetlab.report.sections.looks import MEANING
+
+REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
+
+
+def test_a_line_counts_runs_errors_and_bias():
+    truth = Truth(main={"kernel": {5: 1.0}}, sd=0.74)
+    row = measure_looks(Case("equal variances", "fractional", 8, ("kernel",), False, 1.0, truth), 300)
+    assert 0.3 < row["epochs"] < 0.5 and row["power"] > 0.97 and row["settled"] > 0.97  # 41% in 10,000 repeats
+    assert row["familywise"] < 0.06 and abs(row["bias"]) < 0.1 and row["primaries"] == 1
+    null = measure_looks(Case("equal variances", "one-factor", 4, truth=Truth(sd=0.74)), 300)
+    assert null["power"] is None and 0.7 < null["epochs"] < 1 and null["familywise"] < 0.08
+
+
+def test_only_one_part_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(looks_table, "SAVED", ())
+    monkeypatch.setattr("resnetlab.calibration.looks.cases", lambda: [Case("equal variances", "one-factor", 3)])
+    calibrate(20, 1, 0, tmp_path, Part.LOOKS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["looks.json", "looks.md"]
+    assert json.loads((tmp_path / "looks.json").read_text())["rows"][0]["repeats"] == 20
+
+
+@pytest.mark.parametrize(("name", "targets"), [("looks", looks_table.targets), ("shared-seeds", shared_seeds.targets)])
+def test_the_committed_tables_rest_on_enough_repeats_and_hide_no_miss(name, targets):
+    content = json.loads((REFERENCE / f"{name}.json").read_text())
+    assert min(row["repeats"] for row in content["rows"]) >= 10_000
+    again = targets(content["rows"])
+    assert [one["target"] for one in again] == [one["target"] for one in content["targets"]]
+    assert [one["met"] for one in again] == [one["met"] for one in content["targets"]]
+    assert (REFERENCE / f"{name}.md").read_text().count("**no**") == sum(not one["met"] for one in again)
+
+
+def test_the_committed_tables_have_every_case():
+    rows = json.loads((REFERENCE / "looks.json").read_text())["rows"]
+    asked = [(case.world, case.design, case.seeds, case.reestimate, case.points) for case in cases()]
+    assert [tuple(row[key] for key in ("world", "design", "seeds", "reestimate", "points")) for row in rows] == asked
+    assert len(json.loads((REFERENCE / "shared-seeds.json").read_text())["rows"]) == len(shared_seeds.cases())
+
+
+def test_what_the_report_says_of_the_bias_was_measured():
+    rows = json.loads((REFERENCE / "looks.json").read_text())["rows"]
+    bias = [abs(row["bias"]) for row in rows if row["bias"] is not None and row["world"] == "equal variances"]
+    assert "by at most 0.1 points" in MEANING and max(bias) < 0.105
