@@ -135,7 +135,7 @@ def _judge_all(
     runs = runs or ConfirmRuns.of(plan, confirm)
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
     images = runs.image_term(asked)
-    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect, None, images, plan.images)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect, None, images, plan.about)
     family = len(plan.asked["hypotheses"])
     verdicts, supported, refuted = decide(found.estimates, compared, plan.alpha, family, plan.metric.scale)
     confidence = 1 - 2 * plan.alpha
@@ -203,7 +203,7 @@ def _turns(
     above = np.array([found.relation == "above" for found in declared])
 
     def answer(values: np.ndarray) -> Answer:
-        estimates = analyse(asked, values, plan.alpha, plan.least_effect, None, images, plan.images).estimates
+        estimates = analyse(asked, values, plan.alpha, plan.least_effect, None, images, plan.about).estimates
         verdict, _, _ = decide(estimates, declared, plan.alpha, family, plan.metric.scale)
         sign = np.select([verdict == SUPPORTED, verdict == REFUTED], [1, -1], 0)
         return Answer(verdict, estimates.estimate, above & (sign * estimates.estimate > 0))
@@ -217,7 +217,7 @@ def _interactions(plan: Plan, runs: ConfirmRuns) -> Mapping[frozenset[str], str]
     """The two-factor interactions that the plan's own analysis finds, by their factors."""
     asked = estimands(plan)
     images, sides = runs.image_term(asked), sides_of(plan, asked)
-    found = analyse_runs(asked, runs.in_repeats, sides, plan.alpha, plan.least_effect, images, plan.images)
+    found = analyse_runs(asked, runs.in_repeats, sides, plan.alpha, plan.least_effect, images, plan.about)
     which = [i for i in asked.of_kind("interaction") if found.verdict[0, i] == "effect"]
     return {asked.items[i].pair: asked.items[i].factor for i in which}
 
