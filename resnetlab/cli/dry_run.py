@@ -17,7 +17,7 @@ def dry_run(study: Study, options: Options) -> None:
     from resnetlab.analysis.confirm.power_preview import foresight
     from resnetlab.analysis.results import Results
     from resnetlab.driver import request
-    from resnetlab.driver.dataset_record import guessing, known
+    from resnetlab.driver.dataset_record import guessing, known, test_images
     from resnetlab.driver.dry_run import describe
     from resnetlab.driver.run import accept
 
@@ -28,5 +28,6 @@ def dry_run(study: Study, options: Options) -> None:
         study, folder, hashes, guessing(study, accepted.datasets), options.stage, options.retry_failed
     )
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
-    for line in [*describe(study, accepted.datasets, options.stage), *foresight(study, results), *continuing]:
+    images = test_images(study, accepted.datasets)
+    for line in [*describe(study, accepted.datasets, options.stage), *foresight(study, results, images), *continuing]:
         print(line)

@@ -52,6 +52,12 @@ def guessing(study: Study, datasets: Mapping[str, Dataset]) -> dict[str, float]:
     return found
 
 
+def test_images(study: Study, datasets: Mapping[str, Dataset]) -> int:
+    """How many images confirm runs are tested on: of named arms the fewest that any has; 0 for a task's own data."""
+    found = [datasets[data_key(config)].split("test", config.split_seed) for config in starts(study).values()]
+    return min(map(len, found), default=0)
+
+
 def compared(folder: ResultsFolder, study: Study, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """What data.json has to say: the dataset of the study, and under `others` what arms read besides, by `data_key`.
 

@@ -49,7 +49,7 @@ class Layout(Frozen):
     arms: list[PlannedArm]
     infeasible: list[str] = Field(default_factory=list)  # arm: why it cannot be run
     seeds: int
-    images: Literal["these", "new"] = "these"  # what verdicts are about; older plans know only their test images
+    about: Literal["these", "new"] = "these"  # the images that verdicts are about; older plans know only their own
     splits: Literal["fixed", "per-block"] = "fixed"
     alpha: float  # familywise error rate
     delta: float  # smallest effect of interest, as people read the metric: points where it is a fraction
@@ -114,7 +114,7 @@ class Layout(Frozen):
 
 
 # Fields of a plan that are not asked for or run.
-EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented", "images")
+EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented", "about")
 
 
 class Plan(Layout):
@@ -278,7 +278,7 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
     if study.confirm.variance != "arms":
         known["variance"] = study.confirm.variance
     return known | {
-        "images": "these" if study.confirm.looks != "none" else study.confirm.images,
+        "about": "these" if study.confirm.looks != "none" else study.confirm.images,
         "version": 2,
         "study": study.name,
         "study_hash": study.study_hash,

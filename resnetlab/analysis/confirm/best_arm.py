@@ -59,7 +59,7 @@ def _of_task(runs: ConfirmRuns, cells: CellMeans, task: str, rows: list[int]) ->
     weights[:, top] = plan.metric.sign
     weights[np.arange(len(others)), others] = -plan.metric.sign
     lead = contrast(cells, weights, cube=False)
-    if plan.images == "new":
+    if plan.about == "new":
         lead = together(runs.images, weights, ~np.isnan(runs.values)).widened(lead).else_(lead)
     low, _ = lead.interval(1 - 2 * plan.alpha / len(rows))
     if np.isnan(runs.in_repeats.filled[0][top][runs.untrained[top]]).any():

@@ -18,7 +18,7 @@ from resnetlab.analysis.confirm.collapse import Answer, Runs, Sides, taken_back
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, contrast, holm, verdicts
 from resnetlab.analysis.confirm.estimands import Estimand, Estimands, estimands
-from resnetlab.analysis.confirm.images import UNKNOWN, ImageTerm, together
+from resnetlab.analysis.confirm.images import SCORED, UNKNOWN, ImageTerm, together
 from resnetlab.analysis.confirm.simple_effects import simple_interval
 from resnetlab.analysis.intervals import LEVEL
 from resnetlab.planning.plan import Layout
@@ -177,7 +177,7 @@ def estimate(runs: ConfirmRuns) -> pd.DataFrame:
     sides = sides_of(plan, asked)
     images = runs.image_term(asked)
     found = analyse_plan(runs, asked, sides, images)
-    trained = analyse(asked, runs.in_repeats.trained, plan.alpha, plan.least_effect, None, images, plan.images)
+    trained = analyse(asked, runs.in_repeats.trained, plan.alpha, plan.least_effect, None, images, plan.about)
     rows = [_row(plan, runs, found, trained, i, sides[i]) for i in range(len(asked.items)) if found.shown[0, i]]
     if plan.looks is not None:
         _add_looks(runs, found, rows)
@@ -198,7 +198,7 @@ def analyse_plan(runs: ConfirmRuns, asked: Estimands, sides: Sequence[Sides], im
 
         found = analysis(runs)
         return replace(found, new=images.widened(found.these))
-    return analyse_runs(asked, runs.in_repeats, sides, plan.alpha, plan.least_effect, images, plan.images)
+    return analyse_runs(asked, runs.in_repeats, sides, plan.alpha, plan.least_effect, images, plan.about)
 
 
 def _add_looks(runs: ConfirmRuns, found: Analysis, rows: Sequence[dict[str, Any]]) -> None:
@@ -240,7 +240,7 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
 def _intervals(plan: Layout, found: Analysis, i: int) -> dict[str, Any]:
     """The interval that a verdict rests on, the same adjusted for its family, and those on these and on new images; of
     a simple effect the first two alone, which account for its selection."""
-    about_new = plan.images == "new" and not np.isnan(found.new.standard_error[0, i])
+    about_new = plan.about == "new" and not np.isnan(found.new.standard_error[0, i])
     ends: dict[str, Any] = {"verdict_on": "new images" if about_new else "these images"}
     family = 1 - plan.alpha / _tests(found, i)
     if found.questions.items[i].kind == "simple":
@@ -348,11 +348,11 @@ def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Si
 
 def _about(plan: Layout, found: Analysis, i: int) -> str:
     """Why a verdict that should be about new images is about these alone; empty where it is not."""
-    if plan.images != "new" or plan.splits != "fixed" or np.isnan(found.estimates.standard_error[0, i]):
+    if plan.about != "new" or plan.splits != "fixed" or np.isnan(found.estimates.standard_error[0, i]):
         return ""
     if not np.isnan(found.new.standard_error[0, i]):
         return ""
-    if plan.metric.name != "test_accuracy":
+    if plan.metric.name not in SCORED:
         return f"about these test images alone: what each image adds to {plan.metric.words} is not kept"
     return "about these test images alone: what each run predicted for them was not kept"
 

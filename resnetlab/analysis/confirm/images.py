@@ -133,7 +133,8 @@ def from_predictions(
     predictions table; metric: the column that is confirmed; groups: by image number. None for a metric that the kept
     top-1 predictions do not give, and where one arm was tested on several sets of images.
     """
-    if metric != "test_accuracy" or table.empty:
+    scored = SCORED.get(metric)
+    if scored is None or table.empty:
         return []
     sets: dict[bytes, dict[tuple[int, int], np.ndarray]] = {}
     images: dict[bytes, np.ndarray] = {}
@@ -142,11 +143,42 @@ def from_predictions(
         number, label = mine["image"].to_numpy(), mine["label"].to_numpy()
         key = number.tobytes() + label.tobytes()
         images[key] = number
-        sets.setdefault(key, {})[places[str(trial)]] = (mine["predicted"].to_numpy() == label).astype(float)
+        sets.setdefault(key, {})[places[str(trial)]] = scored(label, mine["predicted"].to_numpy())
     rows = [row for found in sets.values() for row in {place[0] for place in found}]
     if len(set(rows)) < len(rows):
         return []  # splits that were drawn again for each block
     return [_part(found, shape[1], images[key], groups) for key, found in sets.items()]
+
+
+def _right(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    return np.asarray(predicted == labels, dtype=float)
+
+
+def _of_recall(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """What each image adds to the mean recall of the classes that have images."""
+    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    right = _right(labels, predicted)
+    recall = np.bincount(of, right) / counts
+    return np.asarray(recall.mean() + len(labels) / len(counts) * (right - recall[of]) / counts[of])
+
+
+def _of_f1(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """What each image adds to the mean F1 of the classes that have images."""
+    classes = np.unique(labels)
+    mine, taken = labels == classes[:, None], predicted == classes[:, None]
+    size = mine.sum(1) + taken.sum(1)
+    f1 = 2 * (mine & taken).sum(1) / size
+    adds = (2.0 * (mine & taken) - f1[:, None] * (mine.astype(float) + taken)) / size[:, None]
+    return np.asarray(f1.mean() + len(labels) * adds.mean(0))
+
+
+# By metric, what each image adds to it, so that the mean over images is its value: of means over images the values
+# themselves, else those of the infinitesimal jackknife (Jaeckel 1972; Efron 1982).
+SCORED = {
+    "test_accuracy": _right,
+    "test_balanced_accuracy": _of_recall,
+    "test_macro_f1": _of_f1,
+}
 
 
 def _part(

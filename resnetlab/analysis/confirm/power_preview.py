@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from resnetlab.analysis.confirm.images import SCORED
 from resnetlab.analysis.confirm.power import POWER, NoiseFloor, outlook, pooled_sd
 from resnetlab.analysis.confirm.verdicts import not_compared
 from resnetlab.analysis.results import Results
@@ -18,12 +20,14 @@ from resnetlab.study.records import Phase
 from resnetlab.study.study import MIN_REPLANNED
 from resnetlab.wording import plural
 
+DIFFER = (0.005, 0.02, 0.05)  # shares of the images on which two arms may differ
 PLAUSIBLE = (0.25, 0.5, 0.75, 1.0)  # seed-to-seed sd where none is measured: points, else parts of delta
 
 
-def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
+def foresight(study: Study, results: Results | None = None, test_images: int = 0) -> Iterator[str]:
     """Lines for a dry run: the noise floor, the smallest effect that the planned seeds find, the seeds and epochs that
-    delta needs, the hypotheses. results: the study's results folder, where there is one."""
+    delta needs, what no number of seeds finds, the hypotheses. results: the study's results folder, where there is one;
+    test_images: of its data, 0 where that is not known."""
     if study.confirm.design == "none":
         return
     plan = _plan(study, results)
@@ -41,6 +45,7 @@ def foresight(study: Study, results: Results | None = None) -> Iterator[str]:
             f"runs of {floor.arms} arms, 95% interval {_size(low, metric)} … {_size(high, metric)})"
         )
     yield from _table(study, plan, spreads)
+    yield from _of_images(plan, test_images)
     yield f"seeds are fixed by the plan ({plan.seeds}): another number makes a new plan, with fresh runs of every arm"
     if plan.looks is None and plan.seeds >= MIN_REPLANNED:
         yield "looks after each block would stop what is settled before all of them have run: confirm.looks: blocks"
@@ -102,6 +107,28 @@ def _table(study: Study, plan: Plan, spreads: Sequence[float]) -> Iterator[str]:
 def _first(ahead: pd.DataFrame) -> float:
     """What the first kind of comparison detects with Holm's adjustment, a fraction."""
     return float(ahead[ahead["holm"]]["detectable"].iloc[0])
+
+
+def _of_images(plan: Plan, images: int) -> Iterator[str]:
+    """What no number of seeds can find on new images: where two arms differ on so many of them, however many seeds
+    there are, the spread of these differences over a finite test set remains."""
+    if plan.about != "new" or plan.splits != "fixed" or not images or plan.metric.name not in SCORED:
+        return
+    tests = max(int(outlook(plan, 0.01, 1)["tests"].max()) if len(outlook(plan, 0.01, 1)) else 1, 1)
+    reach = float(stats.norm.isf(plan.alpha / tests / 2) + stats.norm.ppf(POWER))
+    least = {share: reach * (share / images) ** 0.5 for share in DIFFER}
+    said = ", ".join(f"{_size(plan.metric.scale * x, plan.metric)} ({share:.1%})" for share, x in least.items())
+    yield (
+        f"new images, which verdicts are about: {images:,} test images. However many seeds there are, effects below so "
+        f"many {plan.metric.effect.unit or 'units'} are not found where two arms, averaged over seeds, differ on so "
+        f"many images: {said}"
+    )
+    beyond = [share for share, x in least.items() if x > plan.least_effect]
+    if beyond:
+        yield (
+            f"  so for {plan.delta_text} more seeds cannot help where arms differ on {min(beyond):.1%} of the images "
+            "or more: a larger test set can, or confirm.images: these (verdicts about these images alone)"
+        )
 
 
 def _shorter(study: Study, plan: Plan, sd: float) -> Iterator[str]:

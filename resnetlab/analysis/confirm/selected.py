@@ -39,8 +39,13 @@ def interval(
     under = np.where(z <= a, special.stdtr(df, z), left + np.where(z > b, right - special.stdtr(df, -z), 0.0))
     share = under / (left + right)
     tail = (1 - level) / 2
-    held = effects[(share >= tail) & (share <= 1 - tail)]
-    return (float(held[0]), float(held[-1])) if len(held) else (np.nan, np.nan)
+    held = np.flatnonzero((share >= tail) & (share <= 1 - tail))
+    if not len(held) or held[0] == 0 or held[-1] == POINTS - 1:
+        return np.nan, np.nan
+    first, last = held[0], held[-1]
+    low = np.interp(-(1 - tail), -share[first - 1 : first + 1], effects[first - 1 : first + 1])
+    high = np.interp(-tail, -share[last : last + 2], effects[last : last + 2])
+    return float(low), float(high)
 
 
 def found_up_to(p: np.ndarray, which: int, alpha: float) -> float:

@@ -151,7 +151,7 @@ def _judge_all(
     runs = runs or ConfirmRuns.of(plan, confirm)
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
     images = runs.image_term(asked)
-    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect, None, images, plan.images)
+    found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect, None, images, plan.about)
     family = len(plan.asked["hypotheses"])
     estimates, (verdicts, supported, refuted) = _put(plan, runs, asked, compared, family, runs.values[None])
     found = replace(found, estimates=estimates)
@@ -193,7 +193,7 @@ def _put(
     """The estimates from these `values` of the runs, and what `decide` makes of them, or the looks at them do."""
     if plan.looks is None:
         images = runs.image_term(asked)
-        estimates = analyse(asked, values, plan.alpha, plan.least_effect, None, images, plan.images).estimates
+        estimates = analyse(asked, values, plan.alpha, plan.least_effect, None, images, plan.about).estimates
         return estimates, decide(estimates, declared, plan.alpha, family, plan.metric.scale)
     looked = taken(runs)
     estimates, supported, refuted = least_p(

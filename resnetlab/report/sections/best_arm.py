@@ -21,7 +21,7 @@ def section(findings: Findings) -> Section | None:
 
 def _table(findings: Findings, best: Best) -> Table:
     results, plan, metric = findings.results, findings.results.planned, findings.metric
-    new = plan.images == "new" and findings.performance["low_new"].notna().any()
+    new = plan.about == "new" and findings.performance["low_new"].notna().any()
     export = [] if results.study.experiment else ["--export", "model"]
     rows = []
     for row in best.candidates:
