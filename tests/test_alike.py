@@ -1,4 +1,4 @@
-"""No two entries of a plan are the same run: a study that asks for such is refused, with what makes no difference."""
+"""Duplicate runs: a study whose plan would have two equal entries is refused, with the setting that has no effect."""
 
 import pytest
 from sweeps_here import run_here

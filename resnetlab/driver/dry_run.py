@@ -10,7 +10,7 @@ from resnetlab.driver import own_code, precision
 from resnetlab.driver.dataset_record import notes, starts
 from resnetlab.driver.request import PARTS
 from resnetlab.planning.plan import Plan, pilot_trials, sketch
-from resnetlab.ray_backend.capacity import asked
+from resnetlab.ray_backend.capacity import in_words
 from resnetlab.search.optuna_sampler import MAX_ASKS, OptunaSampler
 from resnetlab.study import Study
 from resnetlab.study.grid import combinations
@@ -47,7 +47,7 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     if first is not None and (bad := first.notes.get("bad rows")):
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
-    yield f"each trial gets {asked(study.resources)}, and {plural(threads, 'thread')}"
+    yield f"each trial gets {in_words(study.resources)}, and {plural(threads, 'thread')}"
     if line := precision.check(study):
         yield line
     if not study.arms:
@@ -290,14 +290,14 @@ def _all_facts(study: Study, configs: list[TrialConfig], dataset: Dataset) -> li
     """Of several networks: those with code of the study's own are built in one process."""
     shape, classes = dataset.shape, len(dataset.classes)
     own = [config for config in configs if config.model not in READS]
-    sizes = iter(own_code.tried(study, [(config, shape, classes) for config in own]) if own else ())
+    sizes = iter(own_code.try_networks(study, [(config, shape, classes) for config in own]) if own else ())
     return [_size(study, one, shape, classes) if one.model in READS else next(sizes) for one in configs]
 
 
 def _size(study: Study, config: TrialConfig, shape: tuple[int, int, int], classes: int) -> ModelFacts:
     """By arithmetic where that tells; torch takes seconds to import. BadRequest where the network cannot be trained."""
     if config.model not in READS:
-        return own_code.tried(study, [(config, shape, classes)])[0]
+        return own_code.try_networks(study, [(config, shape, classes)])[0]
     counted = architecture.facts(config, shape, classes)
     if counted is not None:
         return counted

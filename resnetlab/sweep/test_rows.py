@@ -1,4 +1,4 @@
-"""What a trial did on the test split, as rows of the tables."""
+"""Write a trial's test result to the tables `trials`, `predictions` and `classes`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from resnetlab.study.records import Phase, TaskTest, TestResult
 
 
 def predictions(test: TestResult) -> dict[str, list[int]]:
-    """Columns of `predictions`, by image."""
+    """Columns of the table `predictions`, sorted by image."""
     order = np.argsort(test.image, kind="stable")
     columns = {"image": test.image, "label": test.labels, "predicted": test.predictions}
     return {name: np.asarray(values)[order].tolist() for name, values in columns.items()}
 
 
 def classes(test: TestResult, names: Sequence[str]) -> dict[str, list[str] | list[int]]:
-    """Columns of `classes`, one row for each of `names`."""
+    """Columns of the table `classes`, one row for each class of `names`."""
     labels, predicted = np.asarray(test.labels), np.asarray(test.predictions)
     n = len(names)
     return {
@@ -33,12 +33,12 @@ def classes(test: TestResult, names: Sequence[str]) -> dict[str, list[str] | lis
 
 
 def record(store: Store, task: Task, test: TestResult | TaskTest, names: Sequence[str]) -> None:
-    """Record what a trial did on the test split; of the pilot its metrics alone. names: of the classes."""
+    """Record a trial's test result; predictions and classes only for confirm trials. names: of the classes."""
     if isinstance(test, TaskTest):
         store.add("trials", {"trial_id": task.trial_id, **test.metrics})
         return
-    found = {"test_accuracy": test.accuracy, "test_loss": test.loss, **test.metrics}
-    store.add("trials", {"trial_id": task.trial_id, **found})
+    metrics = {"test_accuracy": test.accuracy, "test_loss": test.loss, **test.metrics}
+    store.add("trials", {"trial_id": task.trial_id, **metrics})
     if task.phase is Phase.CONFIRM:
         store.add_all("predictions", task.trial_id, predictions(test))
         store.add_all("classes", task.trial_id, classes(test, names))
