@@ -71,33 +71,33 @@ def _key(config: RunConfig) -> str:
     return digest(config.identity() | {"data": config.data.identity() | {"label": label_of(config.data)}})
 
 
-def _differences(study: Study, one: str, other: str) -> Iterator[str]:
+def _differences(study: Study, first: str, second: str) -> Iterator[str]:
     """Each setting that two equivalent arms write differently, and why it makes no difference."""
-    changes = [study.baseline | study.arms[name] for name in (one, other)]
-    config = study.arm_config(other, seed=0)
-    for key in dict.fromkeys([*changes[0], *changes[1]]):
-        if changes[0].get(key) == changes[1].get(key):
+    arms = [study.baseline | study.arms[name] for name in (first, second)]
+    config = study.arm_config(second, seed=0)
+    for key in dict.fromkeys([*arms[0], *arms[1]]):
+        if arms[0].get(key) == arms[1].get(key):
             continue
         if key == "source":
-            yield f"their sources ({', '.join(str(found.get(key)) for found in changes)}) train alike"
+            yield f"their sources ({', '.join(str(arm.get(key)) for arm in arms)}) train alike"
         elif key == "data":
-            yield from _data_differences(*(found.get(key, {}) for found in changes))
+            yield from _data_differences(*(arm.get(key, {}) for arm in arms))
         else:
-            given = next(found for found in reversed(changes) if key in found)
-            yield f"{key}={given[key]} has no effect ({_reason(config, key, given[key])})"
+            value = next(arm[key] for arm in reversed(arms) if key in arm)
+            yield f"{key}={value} has no effect ({_reason(config, key, value)})"
 
 
-def _data_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    for key in dict.fromkeys([*one, *other]):
-        if one.get(key) != other.get(key):
-            why = "it says only where the data lies" if key in PLACES else "it is so without being said"
-            yield f"data.{key}={other.get(key, one.get(key))} has no effect ({why})"
+def _data_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    for key in dict.fromkeys([*first, *second]):
+        if first.get(key) != second.get(key):
+            why = "it only says where the data is" if key in PLACES else "it has that value anyway"
+            yield f"data.{key}={second.get(key, first.get(key))} has no effect ({why})"
 
 
 def _reason(config: RunConfig, name: str, value: Any) -> str:
     """Why `value` of a setting makes no difference to `config`."""
     if not isinstance(config, TrialConfig):
-        return "it is so without being said" if getattr(config, name) == value else "nothing reads it here"
+        return "it has that value anyway" if getattr(config, name) == value else "nothing reads it here"
     if name in config.own.names and name not in config.own.read(config.__dict__) and name not in config.reads:
         return "no part of it that is used reads it"
     if name in APPLIES and getattr(config, name) is None:
@@ -111,7 +111,7 @@ def _reason(config: RunConfig, name: str, value: Any) -> str:
         return "without input_size nothing is resized"
     if name == "backbone_lr_ratio" and config.frozen == config.stages:
         return "every stage is frozen"
-    return "it is so without being said" if getattr(config, name) == value else "nothing reads it here"
+    return "it has that value anyway" if getattr(config, name) == value else "nothing reads it here"
 
 
 def _check_factor(study: Study, factor: Factor) -> None:

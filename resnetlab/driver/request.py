@@ -100,8 +100,8 @@ def look(
     """
     check_free(folder)
     check_complete(folder)
-    found = read_table(folder, "trials")
-    rows: list[dict[str, Any]] = [] if found is None else found.to_pylist()
+    table = read_table(folder, "trials")
+    rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
     check_rows(study, folder, rows, hashes)
     raw = folder.read("plan.json")
     held = None if raw is None else read_plan(raw, f"{folder.url}/plan.json")

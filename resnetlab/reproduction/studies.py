@@ -61,11 +61,11 @@ def study_of(
 def _placed(dataset: Mapping[str, Any], data: Path) -> dict[str, Any]:
     """The dataset read from `data`: an archive of character fonts, a folder of images by class, a folder of fonts to
     render, or torchvision's files."""
-    kept = {key: value for key, value in dataset.items() if key in ("label", "val_fraction")}
+    settings = {key: value for key, value in dataset.items() if key in ("label", "val_fraction")}
     if data.suffix == ".zip":
-        return {"name": "character-fonts", "root": str(data)} | kept
+        return {"name": "character-fonts", "root": str(data)} | settings
     if (data / "train").is_dir():
-        return {"name": "folder", "root": str(data)} | {key: kept[key] for key in kept if key != "label"}
+        return {"name": "folder", "root": str(data)} | {key: settings[key] for key in settings if key != "label"}
     return dict(dataset) | {"font_dir" if dataset["name"] == "glyphs" else "root": str(data)}
 
 

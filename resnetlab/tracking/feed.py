@@ -212,6 +212,6 @@ def live(
         if not thread.end(last):
             feed.problems["trackers"] = f"did not take the rest within {LAST:.0f} s"
         for name, problem in feed.problems.items():
-            wanted = [name] if name in tools else list(tools)  # `tables` and `trackers` concern all of them
-            words = [f"--{option}={without_secrets(str(tools[option]))}" for option in wanted if tools[option]]
+            concerned = [name] if name in tools else list(tools)  # `tables` and `trackers` concern all of them
+            words = [f"--{option}={without_secrets(str(tools[option]))}" for option in concerned if tools[option]]
             say(f"{name}: {problem}; send what is missing with: {command('export', short(folder.place), *words)}")
