@@ -45,7 +45,7 @@ ALIKE = {
     "the rate of stages of which none is trained": (
         {"b": {"frozen": 4}, "c": {"frozen": 4, "backbone_lr_ratio": 0.1}}, "every stage is froz",
     ),
-    "a default label spelt out": ({"b": {"data": {"label": "character"}}}, "data.label=character has no effect (it has"),
+    "a default label spelt out": ({"b": {"data": {"label": "character"}}}, "label=character has no effect (it has"),
     "the place of the data": ({"b": {"data": {"font_dir": "/x"}}}, "data.font_dir=/x has no effect (it only says"),
     "targets of one source": (
         {"b": {"data": {"label": "font"}}, "c": {"source": "b"}, "d": {"source": "b", "kernel": 3}}, "c and d train",

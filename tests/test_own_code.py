@@ -159,7 +159,7 @@ def test_the_network_is_the_user_s_and_its_sizes_are_counted(study, tmp_path):
     found = facts(model, config, (8, 8, 1))
     assert found.parameters == found.trainable == 8 * 9 + 2 * 8 + 8 * 10 + 10
     assert found.multiply_adds == 64 * 8 * 9 + 80
-    assert own_code.try_networks(study, [(config, (8, 8, 1), 10)]) == [found]
+    assert own_code.tried(study, [(config, (8, 8, 1), 10)]) == [found]
 
 
 def test_loss_and_augmentation_are_used_and_an_epoch_repeats(study, cache, tmp_path):
@@ -236,10 +236,10 @@ def test_a_network_with_stages_can_be_frozen_and_one_without_says_why_not(study,
     with pytest.raises(
         BadRequest, match=r"frozen=1 with model: my_net\.py:net: the network has no attributes `stages`"
     ):
-        own_code.try_networks(study, [(whole, (8, 8, 1), 10)])
+        own_code.tried(study, [(whole, (8, 8, 1), 10)])
     other = loaded(tmp_path / "b", text.replace("width: 8", "width: 8, twice: true"), staged=STAGED)
     with pytest.raises(BadRequest, match="forward computes something else"):
-        own_code.try_networks(other, [(other.baseline_config(0), (8, 8, 1), 10)])
+        own_code.tried(other, [(other.baseline_config(0), (8, 8, 1), 10)])
 
 
 NAMED = """
@@ -291,7 +291,7 @@ confirm: {seeds: 2}
     ]:
         other = loaded(tmp_path / "c", text.replace(old, new), named=NAMED)
         with pytest.raises(BadRequest, match=words):
-            own_code.try_networks(other, [(other.baseline_config(0), (20, 20, 1), 10)])
+            own_code.tried(other, [(other.baseline_config(0), (20, 20, 1), 10)])
     for old, new, words in [
         ("[stem, layer]", "[stem, stem]", "stages: need names of attributes"),
         ("[stem, layer]", "3", "stages: need names of attributes of the network, each once, got 3"),
@@ -333,7 +333,7 @@ def test_what_a_part_does_wrong_is_said_before_the_first_trial(case, cache, tmp_
     config = found.baseline_config(0)
     prepare(config.data, cache)
     with pytest.raises(BadRequest, match=re.escape(words)):
-        own_code.try_networks(found, [(config, (20, 20, 1), 10)], cache)
+        own_code.tried(found, [(config, (20, 20, 1), 10)], cache)
 
 
 BAD = {  # a change of the study, the code beside it, and words of the one message

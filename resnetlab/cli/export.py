@@ -1,4 +1,4 @@
-"""`resnetlab export`: send results to Optuna, TensorBoard, MLflow or Weights & Biases."""
+"""`resnetlab export`: results sent to Optuna, TensorBoard, MLflow or Weights & Biases."""
 
 from __future__ import annotations
 

@@ -290,14 +290,14 @@ def _all_facts(study: Study, configs: list[TrialConfig], dataset: Dataset) -> li
     """Of several networks: those with code of the study's own are built in one process."""
     shape, classes = dataset.shape, len(dataset.classes)
     own = [config for config in configs if config.model not in READS]
-    sizes = iter(own_code.try_networks(study, [(config, shape, classes) for config in own]) if own else ())
+    sizes = iter(own_code.tried(study, [(config, shape, classes) for config in own]) if own else ())
     return [_size(study, one, shape, classes) if one.model in READS else next(sizes) for one in configs]
 
 
 def _size(study: Study, config: TrialConfig, shape: tuple[int, int, int], classes: int) -> ModelFacts:
     """By arithmetic where that tells; torch takes seconds to import. BadRequest where the network cannot be trained."""
     if config.model not in READS:
-        return own_code.try_networks(study, [(config, shape, classes)])[0]
+        return own_code.tried(study, [(config, shape, classes)])[0]
     counted = architecture.facts(config, shape, classes)
     if counted is not None:
         return counted

@@ -99,7 +99,7 @@ def keep(folder: ResultsFolder, study: Study, changes: list[str]) -> None:
 Sized = tuple[TrialConfig, tuple[int, int, int], int]  # a config, the shape (H, W, C) of its images, and its classes
 
 
-def try_networks(
+def tried(
     study: Study, configs: Iterable[Sized], cache: Path | None = None, others: Iterable[Sized] = ()
 ) -> list[ModelFacts]:
     """Build the networks of `configs` in a process of their own under a time limit, and return their sizes.

@@ -29,17 +29,14 @@ if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
     from resnetlab.vision.training.loop import Training
 
-COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")  # of an epoch, without times
+COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")  # of an epoch; times never repeat
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a rerun runs and finds its data.
-
-    data: folder or archive of the images (for glyphs, folder of further fonts), if the dataset needs one. cache: of
-    prepared datasets, None for the default. device: `cpu`, `cuda`, or None for the device that the trial ran on.
-    """
+    """Where a rerun finds things. data: folder or archive of the images (glyphs: of further fonts), where the dataset
+    needs one; device: `cpu`, `cuda`, or None for what the trial ran on."""
 
     data: str | None = None
     cache: Path | None = None
@@ -155,18 +152,19 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
         differences.append(f"recorded as {row['status']}, {'diverged' if ending else 'did not diverge'} now")
     device = training.device.type
     changed = changes(row, device)
-    outcome = Rerun(row, training, dataset, training.epoch, device, ending, len(recorded), differences, changed)
-    return _with_result(folder, outcome, training, study, say)
+    found = Rerun(row, training, dataset, training.epoch, device, ending, len(recorded), differences, changed)
+    return _with_result(folder, found, training, study, say)
 
 
-def _with_result(folder: ResultsFolder, outcome: Rerun, training: Training, study: Study, say: Say) -> Rerun:
-    """Add the trial's main result: on the test split if the trial read it, else at its last epoch of validation."""
-    row = outcome.row
-    if outcome.ending or training.epoch == 0:
-        return outcome
+def _with_result(folder: ResultsFolder, found: Rerun, training: Training, study: Study, say: Say) -> Rerun:
+    """With the number that the trial is known by: on the test split, where it has one, else its last on the
+    validation split."""
+    row = found.row
+    if found.ending or training.epoch == 0:
+        return found
     metric = study.searched
     then, now = row[metric.name], training.history[-1].as_row()[metric.name]
-    differences = list(outcome.differences)
+    differences = list(found.differences)
     if row["test_accuracy"] is not None and training.epoch == training.config.epochs:
         result = training.test()
         metric, values = study.confirmed, {"test_accuracy": result.accuracy, "test_loss": result.loss, **result.metrics}
@@ -177,7 +175,7 @@ def _with_result(folder: ResultsFolder, outcome: Rerun, training: Training, stud
         ]
         differences += _other_predictions(folder, row["trial_id"], result)
     recorded = math.nan if then is None else then
-    return replace(outcome, differences=differences, metric=metric, recorded=recorded, measured=now)
+    return replace(found, differences=differences, metric=metric, recorded=recorded, measured=now)
 
 
 def _start(

@@ -182,7 +182,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
 
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
         one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
-        own_code.try_networks(study, one, cache, *others)
+        own_code.tried(study, one, cache, *others)
     return Accepted(study, folder, datasets, content, weights, changed)
 
 

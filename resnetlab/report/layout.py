@@ -10,17 +10,14 @@ FOLDED = 12  # rows beyond which a table of details is folded
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headings. kinds: of each column, `text`, `number`, `code`, `bar` (a fraction) or `verdict`.
-
-    folded: whether the rows are shown only when the title is clicked.
-    """
+    """Rows of text under headings. kinds: `text`, `number`, `code`, `bar` (a fraction) or `verdict`, one a column."""
 
     headings: list[str]
     kinds: list[str]
     rows: list[list[Any]]
     foot: str = ""
     title: str = ""
-    folded: bool = False
+    folded: bool = False  # shown when its title is clicked
 
     def without_empty(self) -> Table:
         """The table without columns that are empty in every row."""
@@ -49,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with sentences, tables and names of figures. One table and one figure are shown side by side."""
+    """A heading with sentences, tables and the names of figures. Where it has one of each, they stand side by side."""
 
     key: str
     title: str

@@ -19,7 +19,7 @@ from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
 SCHEMA_VERSION = 3
-OLDEST = 2  # version that can still be read
+OLDEST = 2  # that is read
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -253,13 +253,13 @@ def _of_trials(columns: pa.Schema) -> pa.Schema:
     return schema("trials", factors_of(columns), own)
 
 
-def current(rows: pa.Table, table: str, place: str) -> pa.Table:
-    """Rows of any readable version in the current schema of `table`.
+def current(found: pa.Table, table: str, place: str) -> pa.Table:
+    """The rows `found`, of any readable version, in the current schema of `table`.
 
     Raises FolderRefused, naming `place` and what is allowed, if they are of another table, an unknown version, or have
     other columns.
     """
-    metadata: Mapping[bytes, bytes] = rows.schema.metadata or {}
+    metadata: Mapping[bytes, bytes] = found.schema.metadata or {}
     kind = metadata.get(b"resnetlab.table", b"").decode()
     version = metadata.get(b"resnetlab.version", b"").decode()
     if kind != table:
@@ -267,11 +267,11 @@ def current(rows: pa.Table, table: str, place: str) -> pa.Table:
     if not version.isdigit() or not OLDEST <= int(version) <= SCHEMA_VERSION:
         raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {OLDEST} to {SCHEMA_VERSION})")
     if table == "trials" and int(version) < SCHEMA_VERSION:
-        rows = legacy.table(rows)
-    expected = like(table, rows.schema)
-    if sorted(rows.schema.names) != sorted(set(expected.names)):
+        found = legacy.table(found)
+    wanted = like(table, found.schema)
+    if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")
-    rows = rows.select(expected.names)
-    if not rows.schema.equals(expected):
+    found = found.select(wanted.names)
+    if not found.schema.equals(wanted):
         raise FolderRefused(f"{place}: types differ from schema version {version}")
-    return rows.replace_schema_metadata(dict(metadata) | dict(expected.metadata))
+    return found.replace_schema_metadata(dict(metadata) | dict(wanted.metadata))

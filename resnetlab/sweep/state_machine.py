@@ -37,12 +37,11 @@ Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
 
 
 class Sweep:
-    """The sweep of a study whose rows go into `store`.
+    """A study being run into a store. `facts` are columns that all trials share: revision, versions.
 
-    facts: columns that all trials share, such as revision and versions. data: content hash and classes of each dataset
-    that trials read, by `data_key`. stage: how far to go: `pilot` runs only the baseline's seeds, `explore` ends before
-    the plan, `plan` after it, `confirm` explores no further, `all`. code: identifies the code in a plan, if not its
-    revision.
+    data: content hash and classes of each dataset that trials read, by `data_key`; with one dataset, that one.
+    stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
+    `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
     retry: run trials again that failed or ran out of memory. guessing: as the plan has it."""
 
     def __init__(

@@ -12,14 +12,14 @@ from resnetlab.study.records import Phase, TaskTest, TestResult
 
 
 def predictions(test: TestResult) -> dict[str, list[int]]:
-    """Columns of the table `predictions`, sorted by image."""
+    """Columns of `predictions`, by image."""
     order = np.argsort(test.image, kind="stable")
     columns = {"image": test.image, "label": test.labels, "predicted": test.predictions}
     return {name: np.asarray(values)[order].tolist() for name, values in columns.items()}
 
 
 def classes(test: TestResult, names: Sequence[str]) -> dict[str, list[str] | list[int]]:
-    """Columns of the table `classes`, one row for each class of `names`."""
+    """Columns of `classes`, one row for each of `names`."""
     labels, predicted = np.asarray(test.labels), np.asarray(test.predictions)
     n = len(names)
     return {
