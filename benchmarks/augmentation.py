@@ -1,5 +1,5 @@
-"""Crop, flip and rotation by up to 15 degrees of CIFAR-sized images with normalisation: microseconds of CPU an image,
-one thread. Ours moves whole batches by one gather; the other is torchvision's transforms on PIL images."""
+"""Measure augmentation: microseconds of CPU time per CIFAR-sized image, on one thread, for crop, flip, rotation by up
+to 15 degrees, and normalisation. Ours moves whole batches by one gather; the other is torchvision's on PIL images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCHES = (32, 128, 512)
 
 
 def per_image(n: int, count: int) -> list[Row]:
-    """Ours in the portions in which the loop augments: as many whole batches as fit into AHEAD values."""
+    """Our augmentation in the portions of the training loop: as many whole batches as fit into AHEAD values."""
     machine.prepare(1)
     pixels = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8)
     augment = Augment((32, 32, 3), MEAN, STD, **AUGMENT)

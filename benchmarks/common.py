@@ -1,4 +1,4 @@
-"""What the benchmarks share: what they ran on, interleaved windows, medians with their spread, tables, JSON.
+"""Shared code of the benchmarks: description of the machine, interleaved measurements, medians with spread, output.
 
 A benchmark is made of parts. Each part is written to benchmarks/results/<name>.json as soon as it is done, so that one
 that was interrupted goes on where it was. Parts of other code or of another machine are done again.
@@ -52,7 +52,7 @@ class Book:
             return {}
 
     def part(self, key: str, make: Callable[[], list[Row]]) -> list[Row]:
-        """The rows of a part: made now, or taken from the file where they were made before."""
+        """The rows of a part: measured now, or read from the results of an earlier run."""
         if key not in self._parts:
             print(f"{self.name}: {key} …", file=sys.stderr, flush=True)
             beside = busy_cores()
@@ -65,16 +65,16 @@ class Book:
         return self._parts[key]["rows"]
 
     def summary(self, rows: list[Row]) -> None:
-        """Rows made from those of several parts."""
+        """Add rows that are computed from those of several parts."""
         self._parts["summary"] = {"seconds": 0.0, "rows": rows}
 
     def target(self, text: str, row: Row | None, limit: float, at_most: bool = True) -> None:
-        """What had to be reached, and whether the median of `row` does; None where it was not measured."""
+        """Add a target, and whether the median of `row` reaches it (None: not measured)."""
         met = None if row is None else (row["median"] <= limit if at_most else row["median"] >= limit)
         self._targets.append({"target": text, "limit": limit, "at_most": at_most, "row": row, "met": met})
 
     def note(self, row: Row) -> None:
-        """A figure that readers ask for and that had nothing to reach."""
+        """Add a number that has no target."""
         self._notes.append(row)
 
     def _write(self) -> None:
@@ -85,7 +85,7 @@ class Book:
         aside.replace(self._path)
 
     def finish(self) -> None:
-        """Write all, print the table."""
+        """Write the results, and print them as a table."""
         self._write()
         found = self._fixed["machine"]
         print(f"\n{self.name} on {found['cpu']}, {found['cores']} cores" + (f", {found['gpu']}" * bool(found["gpu"])))
@@ -100,7 +100,7 @@ class Book:
 
 
 def spread(what: str, unit: str, values: Sequence[float], **more: Any) -> Row:
-    """A row of median and quartiles."""
+    """A row with median and quartiles."""
     ordered = sorted(values)
     low, high = (ordered[0], ordered[-1]) if len(ordered) < 4 else _quartiles(ordered)
     return {"what": what, "unit": unit, "median": statistics.median(ordered), "low": low, "high": high,
@@ -113,22 +113,24 @@ def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
 
 
 def shown(row: Mapping[str, Any]) -> str:
-    """`1.02 × (1.01 to 1.03, n=15)`; the range where n < 4, else the quartiles."""
+    """`1.02 × (1.01 to 1.03, n=15)`; with the range if n < 4, else the quartiles."""
     if row["n"] == 1:
         return f"{number(row['median'])} {row['unit']} (n=1)"
     return f"{number(row['median'])} {row['unit']} ({number(row['low'])} to {number(row['high'])}, n={row['n']})"
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """A number with three significant digits, without an exponent."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def interleaved(arms: Mapping[str, Callable[[], float]], n: int) -> dict[str, list[float]]:
-    """What each arm returns, A B A B …, so that whatever disturbs the machine disturbs all alike. The first round,
-    which warms up, does not count."""
+    """Call the arms in turn, A B A B …, so that disturbances of the machine affect all alike; returns their values.
+
+    The first round warms up and is not counted.
+    """
     found: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(n + 1):
         for name, arm in arms.items():
@@ -139,19 +141,19 @@ def interleaved(arms: Mapping[str, Callable[[], float]], n: int) -> dict[str, li
 
 
 def ratios(one: Sequence[float], other: Sequence[float]) -> list[float]:
-    """Turn by turn."""
+    """The ratio of two arms, turn by turn."""
     return [a / b for a, b in zip(one, other, strict=True)]
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
-    """Of this process, all threads: what another process does beside it changes it little."""
+    """CPU seconds of this process, all threads: other processes affect them little."""
     began = time.process_time()
     work()
     return time.process_time() - began
 
 
 def busy_cores(seconds: float = 0.4) -> float | None:
-    """Cores that are at work while this process sleeps: what else runs here. None where /proc does not tell."""
+    """Number of cores that other processes keep busy, measured while this one sleeps; None without /proc."""
     try:
         before = _ticks()
         time.sleep(seconds)
@@ -161,13 +163,13 @@ def busy_cores(seconds: float = 0.4) -> float | None:
 
 
 def _ticks() -> int:
-    """Of all cores since the start, but for idling and waiting for disks."""
+    """Busy time of all cores since boot, without idling and waiting for disks."""
     counts = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     return sum(counts[:8]) - counts[3] - counts[4]
 
 
 def machine() -> dict[str, Any]:
-    """The hardware, and the versions that speed depends on."""
+    """Hardware and versions that speed depends on."""
     from resnetlab.provenance import versions
 
     return {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu(), "versions": versions()}
@@ -190,7 +192,7 @@ def _gpu() -> str:
 
 
 def code_hash(name: str) -> str:
-    """Of all that is measured, and of what benchmark `name` measures it with."""
+    """Hash of the package and of the benchmark `name`."""
     state = hashlib.sha256()
     mine = [HERE / f"{module}.py" for module in ("common", "processes", "workloads", name)]
     for path in sorted([*(ROOT / "resnetlab").rglob("*.py"), *mine]):

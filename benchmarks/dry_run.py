@@ -18,7 +18,7 @@ SCRIPT = ROOT / "sweeps/ablation.py"
 
 
 def dry_run(place: str) -> dict[str, float]:
-    """In a process of its own, which is small: its child's peak memory is never below its own."""
+    """Run in a small process of its own, because the peak memory of a child is never below its parent's."""
     subprocess.run([sys.executable, str(SCRIPT), "--dry-run"], cwd=place, stdout=subprocess.DEVNULL, check=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {"cpu": used.ru_utime + used.ru_stime, "memory": used.ru_maxrss / 1024}

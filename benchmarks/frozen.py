@@ -1,5 +1,5 @@
-"""ResNet-20 with every stage frozen: CPU time of an epoch that trains a linear head on cached outputs, against one that
-runs the frozen stages again; one thread, CIFAR-sized images without augmentation, the first epoch not counted."""
+"""Measure ResNet-20 with every stage frozen: CPU time of an epoch that trains a linear head on cached outputs, and of
+one that runs the frozen stages again; one thread, CIFAR-sized images, no augmentation, without the first epoch."""
 
 from __future__ import annotations
 

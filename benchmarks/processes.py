@@ -1,5 +1,5 @@
-"""A command and all that it starts, watched: wall time, CPU time, memory. Processes are known by a variable in their
-environment, which children inherit, so that daemons count too."""
+"""Measure wall time, CPU time and memory of a command and all processes that it starts. They are recognised by an
+environment variable, which children inherit, so that daemons count too."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Watched:
-    """Runs a command; afterwards `wall` (s), `cpu` (s, of all processes, sampled: the last moments of each are missed)
-    and `memory` (MiB, the highest sum of proportional set sizes). Raises RuntimeError where it fails."""
+    """Runs a command and measures `wall` (s), `cpu` (s, of all processes, sampled, so the end of each is missed) and
+    `memory` (MiB, the highest sum of proportional set sizes). Raises RuntimeError if the command fails."""
 
     def __init__(self, command: list[str], env: dict[str, str], cwd: Path):
         mark = secrets.token_hex(8)

@@ -23,7 +23,7 @@ FIRST, WARM, MEMORY = "first batch, new process", "first batch, warm worker", "p
 
 
 def write_data(place: Path, count: int) -> None:
-    """Pickles like those of CIFAR-10's archive, of random images; our cache beside them."""
+    """Write pickles like those of CIFAR-10's archive, with random images, and our cache of the same images."""
     rng = np.random.default_rng(0)
     folder = place / "cifar-10-batches-py"
     folder.mkdir(parents=True)
@@ -46,7 +46,7 @@ def prepared(place: Path) -> Any:
 
 
 def trust_our_pickles() -> None:
-    """These are not CIFAR-10's, and their sums say so."""
+    """Skip the checksum, which random images do not have."""
     from torchvision.datasets import CIFAR10
 
     from resnetlab.vision.data.cifar import Cifar
@@ -58,13 +58,13 @@ def trust_our_pickles() -> None:
 
 
 def private_mib() -> float:
-    """Of this process: what would be free again if it ended."""
+    """Memory of this process alone: what would be free if it ended."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
 
 
 def first_and_memory(kind: str, place: Path) -> dict[str, float]:
-    """In a process of its own."""
+    """Run in a process of its own."""
     import torch
     from workloads import AUGMENT, MEAN, STD, PilImages, transform
 

@@ -20,7 +20,7 @@ TRIALS, EVERY = 1_000, 100
 
 
 def measured(size: int) -> list[float]:
-    """Milliseconds of CPU a trial, for each hundred."""
+    """Milliseconds of CPU time per trial, for each hundred trials."""
     with tempfile.TemporaryDirectory() as place:
         env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
         command = [sys.executable, __file__, "--process", place, str(size)]
@@ -34,7 +34,7 @@ def main() -> None:
         from resnetlab.ray_backend import backend
 
         scale.EPOCHS, scale.AT_ONCE = 3, 2
-        backend.ROUND = int(sys.argv[3])
+        backend.ROUND_TRIALS = int(sys.argv[3])
         scale.sweep(Path(sys.argv[2]), TRIALS, "random", 0, EVERY)
         return
     for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1):

@@ -122,12 +122,12 @@ class Clock:
 
 
 def _held() -> float:
-    """MiB that this process holds now."""
+    """Resident memory of this process, in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
 def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dict[str, Any]:
-    """In a process of its own: start or continue the sweep, until `until` reports are recorded (0: to its end)."""
+    """Run in a process of its own: start or continue the sweep, until `until` reports are recorded (0: to its end)."""
     began = time.monotonic()
     from resnetlab.driver import run
     from resnetlab.errors import Interrupted
@@ -197,7 +197,7 @@ def reports(place: Path, trials: int, every: int, sampler: str = "random") -> li
 
 
 def suggestions(history: tuple[int, ...], n: int) -> list[Row]:
-    """CPU of one suggestion after so many finished trials."""
+    """CPU time of one suggestion after so many finished trials."""
     import numpy as np
     import optuna
 
@@ -234,7 +234,7 @@ def suggestions(history: tuple[int, ...], n: int) -> list[Row]:
 
 
 def table() -> str:
-    """What a report costs from thousand to thousand, as Markdown, from the JSON."""
+    """The cost of a report, by thousand trials, as a Markdown table from the JSON."""
     content = json.loads((RESULTS / "scale.json").read_text())
     lines = ["| trials | driver, ms of CPU a report | of that publishing | sampler | wall, ms a report | driver, MiB |"]
     lines.append("|---|---|---|---|---|---|")

@@ -78,7 +78,7 @@ class Ours:
 
 
 class FullBudget:
-    """Random values, every trial to its end."""
+    """Random values; every trial runs to its end."""
 
     def __init__(self, seed: int, trials: int):
         self._rng = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ class FullBudget:
 
 
 class Optunas:
-    """As its documentation has it: TPE, and a pruner that is asked after every epoch."""
+    """Optuna as its documentation uses it: TPE, and a pruner that is asked after every epoch."""
 
     def __init__(self, seed: int, trials: int, pruner: optuna.pruners.BasePruner):
         sampler = optuna.samplers.TPESampler(seed=seed)
@@ -147,7 +147,7 @@ def study(seed: int, trials: int) -> Study:
 
 
 def epochs_until(searcher: Searcher, truth: Truth, seed: int, most: int) -> int:
-    """Epochs spent, by all trials together, when the first one that is good enough ended; `most` where none did."""
+    """Epochs spent by all trials when the first good enough one ended; `most` if none did."""
     waiting: list[tuple[float, int, Any, dict[str, Any], Run, int]] = []
     clock, spent, started = 0.0, 0, 0
     while spent < most:

@@ -61,7 +61,7 @@ def ours(place: Path, trials: int, epochs: int) -> None:
 
 
 def plan_of(place: Path) -> list[dict[str, Any]]:
-    """Config, epochs and accuracies of each trial that ours ran."""
+    """Config, epochs and accuracies of each trial of our sweep."""
     from resnetlab.storage.results_folder import ResultsFolder
     from resnetlab.storage.store import read_table
 
@@ -127,7 +127,7 @@ def plain_trial(trial: dict[str, Any], place: Path) -> Iterator[tuple[float, Any
 
 
 def our_trial(trial: dict[str, Any], place: Path) -> Iterator[tuple[float, Any]]:
-    """Our training loop, as anyone may call it."""
+    """Our training loop, called directly."""
     from resnetlab.study.trial_config import TrialConfig
     from resnetlab.vision.data import prepare
     from resnetlab.vision.training.loop import Training
@@ -172,7 +172,7 @@ def ray_tune(place: Path, kind: str, plan: list[dict[str, Any]]) -> list[list[fl
 
 
 def optuna_processes(place: Path, kind: str, plan: list[dict[str, Any]]) -> list[list[float]]:
-    """This process makes the study; each of the others takes trials from it until all are taken."""
+    """Optuna: this process creates the study, and worker processes take trials from it."""
     import multiprocessing
 
     journal = str(place / f"optuna-{kind}-{time.time_ns()}.log")
@@ -214,7 +214,7 @@ def optuna_worker(journal: str, kind: str, place: Path, plan: list[dict[str, Any
 
 
 def syne_tune(place: Path, kind: str, plan: list[dict[str, Any]]) -> list[list[float]]:
-    """A process for each trial on its local backend, as its examples have it."""
+    """Syne Tune: a process for each trial on its local backend, as in its examples."""
     os.environ["SYNETUNE_FOLDER"] = str(place / "syne-tune")
     from syne_tune import StoppingCriterion, Tuner
     from syne_tune.backend import LocalBackend
@@ -265,7 +265,7 @@ ARMS = {  # name: system, kind of loop, runs
 
 
 def run_arm(system: str, kind: str, place: Path, sizes: dict[str, int]) -> dict[str, Any]:
-    """One sweep in processes of its own, from the start of Python to its end."""
+    """Measure one sweep in processes of its own, from the start of Python to its end."""
     paths = [str(ROOT), str(ROOT / "benchmarks"), *[str(SYNE)] * (system == "syne")]
     paths += filter(None, [os.environ.get("PYTHONPATH")])
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}

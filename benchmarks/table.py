@@ -1,4 +1,4 @@
-"""Print the tables of docs/benchmarks.md, from the JSON that the benchmarks left: python benchmarks/table.py"""
+"""Print the tables of docs/benchmarks.md, from the JSON that the benchmarks wrote: python benchmarks/table.py"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WORDS = {True: "yes", False: "**no**", None: "not measured"}
 
 
 def table() -> str:
-    """Targets in the order of the benchmarks, as Markdown, then what had no target, and what it was measured on."""
+    """Markdown table of targets in the order of the benchmarks, then numbers without a target, and the machines."""
     found = [content for name in ORDER if (content := read(RESULTS / f"{name}.json"))]
     if not found:
         return "Not measured yet: `make bench`."
@@ -50,7 +50,7 @@ def table() -> str:
 
 
 def _side_by_side(content: dict[str, Any]) -> list[str]:
-    """One line for each way to run the same sweep."""
+    """Markdown table with a row for each way to run the same sweep."""
     rows = {row["what"]: row for row in content["parts"].get("summary", {"rows": []})["rows"]}
     arms = list(dict.fromkeys(what.partition(": ")[0] for what in rows if ": " in what))
     heads = [words + f" ({unit})" * bool(unit) for words, unit in COLUMNS.values()]

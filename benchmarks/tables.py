@@ -86,7 +86,7 @@ def trial_rows(asked: Any, trials: int) -> Iterator[dict[str, Any]]:
 
 
 def write_tables(place: str, trials: int) -> dict[str, float]:
-    """In a process of its own. Only the store's time counts, not the making up of rows."""
+    """Run in a process of its own. Only the store's time is measured, not the time to make up rows."""
     from resnetlab.storage.results_folder import ResultsFolder
     from resnetlab.storage.store import Store
 
@@ -110,7 +110,7 @@ def write_tables(place: str, trials: int) -> dict[str, float]:
 
 
 def read_for_report(place: str, trials: int) -> dict[str, float]:
-    """In a process of its own: all data that the page and its figures show; drawing is not counted."""
+    """Run in a process of its own: compute all data of the page and its figures; drawing is not measured."""
     from resnetlab.analysis.results import Results
     from resnetlab.report.figures.catalog import gallery
     from resnetlab.report.findings import Findings
@@ -126,7 +126,7 @@ def read_for_report(place: str, trials: int) -> dict[str, float]:
 
 
 def analyse(place: str, trials: int) -> dict[str, float]:
-    """In a process of its own: from tables to every estimate, CPU seconds. The tables are made up first."""
+    """Run in a process of its own: CPU seconds from (made-up) tables to every estimate."""
     sys.path.insert(0, str(ROOT / "tests"))
     from made_results import default_study, make_results
 

@@ -23,7 +23,7 @@ CORES = os.cpu_count() or 1
 
 
 def ours(trial: Any, count: int, device: str = "cpu", **how: Any) -> Callable[[], None]:
-    """An epoch of `count` images, again and again."""
+    """Repeat an epoch of `count` images."""
     from resnetlab.vision.training.loop import Training
 
     training = Training(trial, images(count), device, 1, **how)
@@ -31,7 +31,7 @@ def ours(trial: Any, count: int, device: str = "cpu", **how: Any) -> Callable[[]
 
 
 def steps_for(seconds: float, floor: Floor) -> int:
-    """Steps that take about so long here."""
+    """Number of steps that take about so many seconds here."""
     floor.steps(2)
     began = time.process_time()
     floor.steps(4)
@@ -55,7 +55,7 @@ def over_floor(name: str, n: int, seconds: float) -> list[Row]:
 
 
 def settings_cost(n: int, seconds: float) -> list[Row]:
-    """What study-wide settings cost, on one network."""
+    """Measure the cost of study-wide settings on one network."""
     name = "ResNet-20, batch 128"
     steps = steps_for(seconds, Floor(config(NETS[name])))
     count = steps * NETS[name]["batch_size"]
@@ -79,7 +79,7 @@ ARMS: dict[str, tuple[str, int | None]] = {  # kind of loop, threads (None: torc
 
 
 class Trial:
-    """A process that trains when it is told to."""
+    """A child process that trains on request."""
 
     def __init__(self, kind: str, threads: int | None, net: str, device: str = "cpu", environment: Any = None):
         env = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
@@ -123,7 +123,7 @@ class Trial:
 
 
 def trial_process(request: dict[str, str]) -> None:
-    """The child's side: trains for as many seconds as each line of its input says, answers with images a second."""
+    """The child process: for each line of input, trains for so many seconds and answers with images per second."""
     net, device = config(NETS[request["net"]]), request["device"]
     if request["kind"].startswith("ours"):
         size = (
@@ -144,7 +144,7 @@ def trial_process(request: dict[str, str]) -> None:
 
 
 def side_by_side(trials: list[Trial], seconds: float) -> float:
-    """Images a second of all of them together."""
+    """Images per second of all children together."""
     for trial in trials:
         trial.start(seconds)
     return sum(trial.images_per_second() for trial in trials)

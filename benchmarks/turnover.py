@@ -22,7 +22,7 @@ TINY = {"blocks": 2, "width": 8, "downsample": 2, "batch_size": 64, "lr": 0.05, 
 
 
 def ever_new(number: int) -> dict[str, Any]:
-    """Settings of which no two of 200 give the same shapes."""
+    """Settings of trial `number`: no two of 200 give the same shapes."""
     return {
         "blocks": 2 + number % 3, "width": 4 + number % 5, "kernel": (3, 5)[number % 2], "batch_size": 64 + number % 7,
         "rotation": float(number % 4),
@@ -55,7 +55,7 @@ def memory(folder: str, cache: str, count: int) -> Iterator[float]:
 
 
 def trials(folder: str, cache: str, settings: Iterable[dict[str, Any]]) -> Iterator[None]:
-    """One after another in a worker of this process."""
+    """Run trials one after another in a worker of this process."""
     from resnetlab.experiment.messages import Task, TrialContext
     from resnetlab.ray_backend.worker import TrialWorker
     from resnetlab.study.records import Phase
@@ -88,7 +88,7 @@ def in_processes(n: int) -> list[Row]:
 
 
 def kept(n: int, count: int) -> list[Row]:
-    """What a worker holds on to, the last trial's over that of a tenth of the way."""
+    """Memory growth of a worker: after the last trial, relative to after a tenth of them."""
     with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
         found = [_process(folder, "memory", count) for _ in range(n)]
     tenth = count // 10
@@ -112,7 +112,7 @@ def _environment() -> dict[str, str]:
 
 
 def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
-    """A sweep of one-epoch trials; what sweep.json says of it."""
+    """Run a sweep of one-epoch trials, and return its sweep.json."""
     from resnetlab.cli.exit_codes import report_errors
     from resnetlab.driver.run import Options, run_study
     from resnetlab.study import build_study
@@ -133,7 +133,7 @@ def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
 
 
 def through_tune(trials: int) -> list[Row]:
-    """What a slot loses between two trials."""
+    """Seconds that a slot is idle between two trials."""
     with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
         (found,) = sweep(folder, folder + "/cache", trials)
     lost = found["slots"] * found["wall_seconds"] - found["busy_seconds"]
@@ -144,7 +144,7 @@ def through_tune(trials: int) -> list[Row]:
 
 
 def from_the_start(n: int) -> list[Row]:
-    """A sweep of four one-epoch trials, from the start of Python to its end: what whoever tries something waits."""
+    """Wall time of a sweep of four one-epoch trials, from the start of Python to its end."""
     with tempfile.TemporaryDirectory(prefix="resnetlab-bench-") as folder:
         command = [sys.executable, str(Path(__file__).resolve()), "--process", "sweep", folder, "4"]
         found = [Watched(command, _environment(), Path(folder)) for _ in range(n + 1)][1:]  # the first makes the data

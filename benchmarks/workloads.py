@@ -1,5 +1,5 @@
-"""The networks and images that the benchmarks train, and the loop that people write: torchvision's transforms on PIL
-images, a DataLoader with workers, `loss.item()` in every step."""
+"""Networks and images of the benchmarks, and a training loop as in tutorials: torchvision's transforms on PIL images, a
+DataLoader with workers, `loss.item()` in every step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def config(net: dict[str, Any], **changes: Any) -> TrialConfig:
 
 
 def images(count: int, held: int = 2, classes: int = 10) -> Dataset:
-    """`count` training images of CIFAR's size, with next to no validation and test images beside them."""
+    """A dataset of `count` training images of CIFAR's size, and very few validation and test images."""
     rng = np.random.default_rng(0)
     total = count + 2 * held
     pixels = rng.integers(0, 256, (total, 32, 32, 3), dtype=np.uint8)
@@ -40,7 +40,7 @@ def images(count: int, held: int = 2, classes: int = 10) -> Dataset:
 
 
 class Floor:
-    """Forward, backward and optimizer step on one batch that stays: what no training loop can be faster than."""
+    """Forward, backward and optimizer step on one fixed batch: the lower bound of any training loop."""
 
     def __init__(self, config: TrialConfig, device: str = "cpu"):
         machine.prepare(1, config.precision, config.deterministic)

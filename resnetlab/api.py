@@ -1,4 +1,4 @@
-"""resnetlab from Python and in notebooks: run a study, read its results. `import resnetlab` gives these names."""
+"""The Python interface, also for notebooks: run a study, read its results. `import resnetlab` exports these names."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return resolve(content, folder)
 
 
-Study.resolve = staticmethod(_resolve)  # the room `study` lies below `experiment`, and may not import it
+Study.resolve = staticmethod(_resolve)  # the room `study` is below `experiment` and may not import it
 
 
 class Results:
-    """A results folder as it was when it was loaded.
+    """The content of a results folder when it was loaded.
 
-    Tables are pandas data frames with the columns of docs/tables.md; each is a copy, which may be changed. Accuracies
+    Tables are pandas data frames with the columns of docs/tables.md; each is a copy, which you may change. Accuracies
     and their differences are fractions.
 
     Example:
@@ -72,7 +72,7 @@ class Results:
     def effects(self) -> pd.DataFrame:
         """One row per planned comparison: estimate and interval as fractions, adjusted p-value, verdict.
 
-        Empty where the folder has no plan yet. Raises BadData where the rows contradict the plan.
+        Empty if the folder has no plan yet. Raises BadData if the rows contradict the plan.
         """
         return self._findings.effects.copy()
 
@@ -87,9 +87,9 @@ class Results:
         return text.getvalue()
 
     def report(self) -> Path | str:
-        """Write report.html, the figures and effects.parquet into the folder, and return where report.html is.
+        """Write report.html, the figures and effects.parquet into the folder, and return the path of report.html.
 
-        Needs neither torch nor Ray. Raises BadRequest where the folder cannot be written.
+        Needs neither torch nor Ray. Raises BadRequest if the folder cannot be written.
         """
         from resnetlab.report.build import build
 
@@ -97,7 +97,7 @@ class Results:
 
 
 def load(place: str | os.PathLike[str]) -> Results:
-    """Read a results folder, of a sweep that runs or has ended. Writes nothing; needs neither torch nor Ray.
+    """Read the results folder of a running or finished sweep. Writes nothing; needs neither torch nor Ray.
 
     Args:
         place: path or URL of the folder, such as `results/default`.
@@ -127,10 +127,10 @@ def run(
     retry_failed: bool = False,
     accept_changed_code: bool = False,
 ) -> Results:
-    """Run a study, or continue it, write its report, print its conclusions, and return the results.
+    """Run or continue a study, write its report, print its conclusions, and return the results.
 
-    Shows its progress meanwhile; in a notebook as plain lines. Stopping the cell, or Ctrl-C, ends the sweep in order:
-    what ran is kept, and the same call continues it.
+    Shows its progress meanwhile; in a notebook as plain lines. Stopping the cell, or Ctrl-C, ends the sweep cleanly:
+    its results so far are kept, and the same call continues it.
 
     Args:
         study: a study, or what `Study.load` reads one from.
@@ -140,7 +140,7 @@ def run(
         phase: stop after `pilot`, `explore` or `plan`; `confirm` runs that phase alone.
         weights: file to use for the torchvision weights that the study names.
         retry_failed: rerun trials that failed or ran out of memory.
-        accept_changed_code: continue a sweep though the study's own code has changed; the report says so.
+        accept_changed_code: continue a sweep although the study's own code has changed; the report says so.
 
     Raises:
         BadRequest, BadData, FolderRefused: nothing was run; the message names the cause.

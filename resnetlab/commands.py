@@ -1,7 +1,7 @@
-"""Commands that are printed for people to paste: they run in the folder in which they were printed.
+"""Commands that are printed for users to paste, valid in the current folder.
 
-So they name the Python that runs now, the scripts where they lie, and paths as seen from here, quoted for a shell. Who
-called a script of `sweeps/` is told of scripts, who called `resnetlab` of that.
+They name the running Python, the path of the script, and paths relative to the current folder, quoted for a shell. A
+user who called a script of `sweeps/` gets scripts, one who called `resnetlab` gets that.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ SCRIPTS = {"sweep": "ablation.py", "fonts": "choose_fonts.py"}  # of sweeps/; ot
 
 
 def command(name: str, *words: str | os.PathLike[str]) -> str:
-    """The command that runs `resnetlab NAME`, e.g. `trial`, with these words: as script or as command."""
+    """The command line of the subcommand `name` with arguments, as a script of `sweeps/` or as `resnetlab NAME`."""
     return shlex.join([*_command(name), *(os.fspath(word) for word in words)])
 
 
 def program() -> list[str]:
-    """How this process was started, without its options, as one would type it: `python script.py`, `python -m module`
-    or `resnetlab`. Empty in a notebook and wherever else no file or module was started."""
+    """How this process was started, as one would type it without options: `python script.py`, `python -m module` or
+    `resnetlab`. Empty in a notebook, or wherever else no file or module was started."""
     main = sys.modules["__main__"]
     if (spec := getattr(main, "__spec__", None)) is not None:
         return [python(), "-m", spec.name.removesuffix(".__main__")]
@@ -35,25 +35,25 @@ def program() -> list[str]:
 
 
 def _executable(path: str) -> str:
-    """Its name where a shell finds it under that, else its path."""
-    found = shutil.which(Path(path).name)
-    return Path(path).name if found and Path(found).absolute() == Path(path).absolute() else short(path)
+    """The name of an executable if a shell finds it by that, else its path."""
+    on_path = shutil.which(Path(path).name)
+    return Path(path).name if on_path and Path(on_path).absolute() == Path(path).absolute() else short(path)
 
 
 def python() -> str:
-    """`python`, or `python3`, where a shell finds the interpreter that runs this under it, else its path."""
+    """`python` or `python3` if a shell finds the running interpreter by that name, else its path."""
     for name in ("python", "python3"):
-        found = shutil.which(name)
-        if found and Path(found).absolute().parent == Path(sys.executable).parent:
+        on_path = shutil.which(name)
+        if on_path and Path(on_path).absolute().parent == Path(sys.executable).parent:
             with suppress(OSError):
-                if Path(found).samefile(sys.executable):
+                if Path(on_path).samefile(sys.executable):
                     return name
     return short(sys.executable) if sys.executable else "python3"
 
 
 def _command(name: str) -> list[str]:
-    """The script beside the one that runs now; else as this process was called, if that was `resnetlab`; else the
-    script in the checkout that this package is part of; else the command."""
+    """`resnetlab NAME` if that is how this process was called; else the script of `name` beside the running one, or in
+    this checkout; else `python -m resnetlab NAME`."""
     script, called = SCRIPTS.get(name, f"{name}.py"), program()
     if called and Path(called[-1]).name == "resnetlab":
         return [*called, name]
@@ -64,7 +64,7 @@ def _command(name: str) -> list[str]:
 
 
 def short(path: str) -> str:
-    """Relative to the current folder where that is shorter; URLs are left as they are."""
+    """A path relative to the current folder if that is shorter; URLs stay as they are."""
     if "://" in path or not path:
         return path
     try:
@@ -74,27 +74,27 @@ def short(path: str) -> str:
 
 
 def whereabouts(folder: Path | None, data: str | None) -> dict[str, Any]:
-    """What a results folder records so that its commands can be given again: the current folder as `directory`, and
-    where the images or fonts lie as `data_place`, None where the dataset finds them by itself.
+    """What a results folder records so that its commands can be repeated.
 
-    Paths are relative to the local `folder`, so that both can be moved together; absolute where it is behind a URL.
+    directory: the current folder. data_place: where the images or fonts are (`data`), None if the dataset finds them by
+    itself. Paths are relative to a local `folder`, so that both can be moved together; absolute if it is None (a URL).
     """
-    seen = {"directory": str(Path.cwd()), "data_place": data and str(Path(data).absolute())}
+    places = {"directory": str(Path.cwd()), "data_place": data and str(Path(data).absolute())}
     return {
-        name: path if path is None or folder is None else os.path.relpath(path, folder) for name, path in seen.items()
+        name: path if path is None or folder is None else os.path.relpath(path, folder) for name, path in places.items()
     }
 
 
 def place(folder: Path | None, recorded: Any) -> str | None:
-    """A path of `whereabouts` as an absolute one; None where none was recorded."""
+    """The absolute form of a path that `whereabouts` recorded; None if it recorded none."""
     if not isinstance(recorded, str) or not recorded or "\0" in recorded:
         return None
     return os.path.normpath((folder or Path("/")) / recorded)
 
 
 def continued(text: str, folder: Path | None, directory: Any) -> str:
-    """The recorded command `text`, from the folder in which it was given."""
-    given = place(folder, directory)
-    if not text or given is None or not Path(given).is_dir() or Path.cwd() == Path(given):
+    """The recorded command `text`, preceded by `cd` to the `directory` in which it was given, if that is elsewhere."""
+    start = place(folder, directory)
+    if not text or start is None or not Path(start).is_dir() or Path.cwd() == Path(start):
         return text
-    return f"cd {shlex.quote(short(given))} && {text}"
+    return f"cd {shlex.quote(short(start))} && {text}"

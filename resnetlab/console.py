@@ -1,8 +1,8 @@
-"""Standard output and standard error, as every script in `sweeps/` has them: the one place that owns both.
+"""Standard output and standard error of every command.
 
-A stream that fails stops no work. A reader that has left, as `head` and a pager do, wanted no more: nothing is said. A
-stream that takes no more, as a full disk, has lost something: the script does its work, says so at its end, and exits
-with 1. Characters that the terminal's encoding lacks are replaced.
+A stream that fails does not stop a command. If the reader has closed the stream, as `head` and pagers do, nothing is
+reported. If a write failed otherwise, as on a full disk, the command finishes its work, reports that its output is
+incomplete, and exits with 1. Characters that the terminal's encoding lacks are replaced.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-ERRORS = "resnetlab.spelt"  # of codecs: what becomes of a character that an encoding lacks
+ERRORS = "resnetlab.spelt"  # name of the codec error handler below
 SPELT = str.maketrans(
     {"…": "...", "−": "-", "–": "-", "—": "-", "·": "|", "×": "x", "±": "+/-", "≥": ">=", "≤": "<=", "→": "->"}
     | {"’": "'", "‘": "'", "“": '"', "”": '"', "\xa0": " ", "\u202f": " ", "\u2009": " "}
 )
-LEFT = {errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.EBADF}  # nobody reads any more; EIO: a terminal hung up
+LEFT = {errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.EBADF}  # the reader is gone; EIO: a terminal was closed
 
 
 def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:
-    """A minus stays a minus; a byte of a file name that is no text goes out as it is, so that the name can be copied;
-    any other character becomes `?`."""
+    """Codec error handler: spells a character in ASCII (SPELT), else as `?`. Undecodable bytes of file names are
+    written as they are, so that the name can be copied."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letter, after = error.object[error.start], error.start + 1
@@ -45,7 +45,7 @@ codecs.register_error(ERRORS, _spelt)
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a file descriptor, which it does not close. What fails is dropped and noted in `error`."""
+    """Writes to a file descriptor without closing it. Data that cannot be written is dropped; `error` tells why."""
 
     def __init__(self, number: int):
         self._number = number
@@ -69,7 +69,7 @@ class _Descriptor(io.RawIOBase):
         while rest:
             try:
                 rest = rest[os.write(self._number, rest) :]
-            except BlockingIOError:  # whoever shares the terminal has set it so
+            except BlockingIOError:  # set by another process on the same terminal
                 select.select([], [self._number], [])
             except OSError as error:
                 self.error = error
@@ -78,7 +78,7 @@ class _Descriptor(io.RawIOBase):
 
 
 def writer(number: int, encoding: str | None = None) -> TextIO:
-    """Text to the file descriptor `number`, in the encoding of standard output unless another is given."""
+    """A text stream to the file descriptor `number`, in the encoding of standard output unless another is given."""
     raw = _Descriptor(number)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
@@ -93,17 +93,17 @@ def encoding_of(stream: TextIO | None) -> str:
 
 
 def encoded(text: str) -> bytes:
-    """As standard error would have it, for whoever writes to its file descriptor."""
+    """Text in the encoding of standard error, to write to its file descriptor."""
     return text.encode(encoding_of(sys.stderr), ERRORS)
 
 
 @contextmanager
 def streams() -> Iterator[None]:
-    """While this lasts, the standard streams are as this module says. Around all that a script does.
+    """Replace the standard streams inside a `with` block, around the whole command, as this module describes.
 
-    Raises SystemExit(1) at the end where standard output took not all of it, and nothing else went wrong.
+    Raises SystemExit(1) at the end if standard output is incomplete and nothing else went wrong.
     """
-    _occupy()
+    _open_closed_streams()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where no home folder keeps its list of fonts
     before = sys.stdout, sys.stderr
     out, err = writer(1, encoding_of(sys.stdout)), writer(2, encoding_of(sys.stderr))
@@ -117,20 +117,20 @@ def streams() -> Iterator[None]:
     except SystemExit as error:
         out.flush()
         if error.code in (None, 0):
-            _told(out)
+            _report_incomplete(out)
         raise
     else:
         out.flush()
-        _told(out)
+        _report_incomplete(out)
     finally:
         out.flush()
         err.flush()
         sys.stdout, sys.stderr = before
 
 
-def _occupy() -> None:
-    """Open /dev/null where a standard stream is closed: else the next file that is opened would take its number, and
-    with it whatever is printed by code that does not ask Python."""
+def _open_closed_streams() -> None:
+    """Open /dev/null for a closed standard stream: else the next opened file would get its number, and so the output of
+    code that writes to that number."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -138,7 +138,7 @@ def _occupy() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-def _told(out: TextIO) -> None:
+def _report_incomplete(out: TextIO) -> None:
     error = out.buffer.raw.error  # type: ignore[attr-defined]
     if error is not None and error.errno not in LEFT:
         print(f"error: standard output: {error.strerror}: what was printed is not complete", file=sys.stderr)
@@ -153,30 +153,30 @@ def in_notebook() -> bool:
 
 
 def screen(file: TextIO | None = None, **options: Any) -> Console:
-    """A rich console on `file`, or on standard output. In a notebook it writes plain text: rich would show HTML, piece
-    by piece, or the codes of a terminal, which Jupyter's environment asks for."""
+    """A rich console on `file`, or on standard output. In a notebook it writes plain text instead of HTML or the escape
+    codes of a terminal."""
     from rich.console import Console
 
     return Console(file=file, force_jupyter=False, **{"force_terminal": False if in_notebook() else None} | options)
 
 
 @contextmanager
-def people_on_stderr(wanted: bool) -> Iterator[None]:
-    """Keep stdout for what a script reads: while this lasts, whatever is printed goes to stderr, where `wanted`."""
-    if not wanted:
+def people_on_stderr(redirect: bool) -> Iterator[None]:
+    """If `redirect`, send what is printed inside a `with` block to stderr, to keep stdout for machines."""
+    if not redirect:
         yield
         return
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def print_json(content: Any) -> None:
-    """One line of JSON on stdout, in ASCII: whoever reads it need not know the locale."""
+    """Print one line of JSON to stdout, in ASCII, so that it does not depend on the locale."""
     print(json.dumps(content))

@@ -1,6 +1,6 @@
-"""Files and names that outlast a power cut: written aside, flushed to the disk, then given their name.
+"""Write files so that they survive a power cut: to a temporary name, flushed to the disk, then renamed.
 
-A file's bytes last once it was fsynced, its name once its directory was.
+The content of a file is safe once the file is fsynced, its name once its directory is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-ASIDE = ".aside"  # end of the names of files that are being written
+ASIDE = ".aside"  # suffix of files that are being written
 
 
 def replace(target: Path, data: bytes) -> None:
-    """Make `data` the content of the file `target`: a reader, and a power cut, see the old file or the new."""
+    """Make `data` the content of the file `target`: a reader sees the old file or the new, even after a power cut."""
     aside = _written_aside(target, data)
     try:
         aside.replace(target)
@@ -25,10 +25,10 @@ def replace(target: Path, data: bytes) -> None:
 
 
 def create(target: Path, data: bytes) -> bool:
-    """Write the file only where there is none; False where there was one. Of several at once, one writes it."""
+    """Write the file if it does not exist; returns False if it does. Of several writers, only one succeeds."""
     aside = _written_aside(target, data)
     try:
-        os.link(aside, target)  # fails where the name exists, and shows the file whole
+        os.link(aside, target)  # fails if the name exists, and never shows half a file
     except FileExistsError:
         return False
     finally:
@@ -38,13 +38,13 @@ def create(target: Path, data: bytes) -> bool:
 
 
 def flush(file: BinaryIO) -> None:
-    """Bring what was written to `file` to the disk."""
+    """Flush what was written to `file` to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in the directory `path` to the disk."""
+    """Flush the names in the directory `path` to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -53,7 +53,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _written_aside(target: Path, data: bytes) -> Path:
-    """A file beside `target` that holds `data`, durably; the caller gives it its name."""
+    """Write `data` to a new file beside `target`, durably, and return its path for the caller to rename."""
     _make_directory(target.parent)
     handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=ASIDE)
     try:
@@ -68,7 +68,7 @@ def _written_aside(target: Path, data: bytes) -> Path:
 
 
 def _make_directory(path: Path) -> None:
-    """With its parents, durably: a file is as safe as the names on its path."""
+    """Make a directory and its parents, durably: a file is only as safe as every name on its path."""
     if path.is_dir():
         return
     _make_directory(path.parent)

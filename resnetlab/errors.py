@@ -1,4 +1,4 @@
-"""What can go wrong, by the exit code a person or a job scheduler sees.
+"""The errors of resnetlab, each with the exit code that a user or a job scheduler gets.
 
 | code | meaning                                             | class            |
 |------|-----------------------------------------------------|------------------|
@@ -15,7 +15,7 @@
 
 
 class ResnetlabError(Exception):
-    """An ending with a cause a person can act on; scripts print its text and leave with `exit_code`."""
+    """An error that a user can act on; commands print its message and exit with `exit_code`."""
 
     exit_code = 1
 
@@ -45,7 +45,7 @@ class FolderRefused(ResnetlabError):
 
 
 class CannotWrite(FolderRefused, OSError):
-    """The results folder takes no more: a full disk, a quota, a file system that is gone."""
+    """The results folder cannot be written: a full disk, a quota, a file system that is gone."""
 
 
 class ClusterLost(ResnetlabError):
@@ -53,22 +53,22 @@ class ClusterLost(ResnetlabError):
 
 
 class StorageLost(CannotWrite):
-    """What lies behind a URL has not answered for long."""
+    """The storage behind a URL has not answered for a long time."""
 
     exit_code = 75
 
 
 class OtherData(BadData):
-    """A node of the cluster sees other data than the sweep was begun with."""
+    """A node of the cluster has other data than the sweep."""
 
 
 class NodeRefused(BadRequest):
-    """A node of the cluster is not fit: a trial there would give other results, or none."""
+    """A node of the cluster cannot be used: a trial there would give other results, or none."""
 
 
 class Interrupted(ResnetlabError):
     exit_code = 130
 
 
-# What a worker may find that no other trial would fare better with: the sweep ends, and is continued once it is mended.
+# Errors that a worker may raise and other trials would meet too: the sweep ends, to be continued once they are fixed.
 END_THE_SWEEP = {kind.__name__: kind for kind in (CannotWrite, StorageLost, OtherData, NodeRefused)}

@@ -1,4 +1,4 @@
-"""Paths as users give them: made absolute, or refused with the option they were given for."""
+"""Make paths that users give absolute, or refuse them with the option they were given for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def user_path(text: str | os.PathLike[str], option: str) -> Path:
         option: what it was given for, as users write it: `dataset.root`, `--storage`.
 
     Raises:
-        BadRequest: where no file can have this path: it is empty, has a NUL byte, a name that is too long, an unknown
+        BadRequest: no file can have this path: it is empty, has a NUL byte, a name that is too long, an unknown
             user or a file in place of a folder, or its folders may not be entered.
     """
     given = os.fspath(text)
@@ -58,15 +58,15 @@ def user_path(text: str | os.PathLike[str], option: str) -> Path:
 
 
 def _shown(text: str) -> str:
-    """`text` on one line of terminal-safe characters, cut where it is long."""
+    """`text` on one line of terminal-safe characters, cut if it is long."""
     return ascii(text) if len(text) <= SHOWN else f"{text[:SHOWN]!a}… ({len(text):,} characters)"
 
 
 def writable_folder(text: str | os.PathLike[str], option: str) -> Path:
-    """The folder that `text` means, made where it is missing: before anything is worked out that shall lie in it.
+    """The folder that `text` means, created if it is missing: called before the results to be written there are made.
 
     Raises:
-        BadRequest: where no file can be written in it, or `user_path` refuses it.
+        BadRequest: no file can be written in it, or `user_path` refuses it.
     """
     path = user_path(text, option)
     try:

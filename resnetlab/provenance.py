@@ -1,4 +1,4 @@
-"""Where a result comes from: the code, the versions, the machine, the command."""
+"""Record where a result comes from: code, package versions, machine and command."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def versions() -> dict[str, str]:
     """Python, resnetlab and the packages that can change a result; absent ones are left out."""
     from resnetlab import __version__
 
-    found = {"python": platform.python_version(), "resnetlab": __version__}
+    versions = {"python": platform.python_version(), "resnetlab": __version__}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def git_revision() -> str | None:
-    """The revision of this code, with `+changes` where tracked files differ from it; None outside a checkout,
-    also where the package is installed in a repository of something else."""
+    """The git revision of this code, with `+changes` if tracked files differ from it; None outside a checkout of
+    resnetlab."""
     here = Path(__file__).resolve().parent
     try:
         _git(here, "ls-files", "--error-unmatch", "--", Path(__file__).name)
@@ -46,7 +46,7 @@ def git_revision() -> str | None:
 
 
 def code_hash() -> str:
-    """16 hexadecimal digits over this package's Python files, by name: what `+changes` alone does not tell apart."""
+    """16 hexadecimal digits over this package's Python files, by name. It tells local changes apart."""
     here, state = Path(__file__).resolve().parent, blake2b(digest_size=8)
     for file in sorted(here.rglob("*.py")):
         content = file.read_bytes()
@@ -67,7 +67,7 @@ def _git(where: Path, *words: str) -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Everything a reader of the results may ask about how they were made. No secret: options that name one are cut."""
+    """Facts on how results were made, for sweep.json. Secrets in the command are removed."""
     return {
         "command": command_line(),
         "git_revision": git_revision(),
@@ -79,7 +79,7 @@ def provenance() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command that this process runs, as one would type it; empty in a notebook."""
+    """The command line of this process, as one would type it; empty in a notebook."""
     called = program()
     return shlex.join(map(without_secrets, [*called, *_without_notify(sys.argv[1:])])) if called else ""
 
@@ -96,5 +96,5 @@ _KEY = re.compile(r"(?<=[?&])([\w.-]*(?:key|token|secret|passw|sig|credential)[\
 
 
 def without_secrets(text: str) -> str:
-    """`s3://key:secret@bucket?token=x` becomes `s3://…@bucket?token=…`, wherever it stands in `text`."""
+    """Remove secrets from URLs in `text`: `s3://key:secret@bucket?token=x` becomes `s3://…@bucket?token=…`."""
     return _KEY.sub(r"\1=…", _PASSWORD.sub("…@", text))

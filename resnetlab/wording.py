@@ -1,4 +1,4 @@
-"""Counts and durations as people read them: in the terminal, in errors and in the report."""
+"""Format counts, durations and levels for the terminal, for errors and for the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def duration(seconds: float, tenths: bool = False) -> str:
 
 
 def level_text(level: Any) -> str:
-    """A level as people write it in a study file."""
+    """A level as users write it in a study file."""
     return {True: "on", False: "off"}[level] if isinstance(level, bool) else f"{level}"
 
 

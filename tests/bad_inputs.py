@@ -1,4 +1,4 @@
-"""Every bad input, with the exit code and the words that its one message must have.
+"""All bad inputs that are tested, with the exit code and the words that each message must have.
 
     python tests/bad_inputs.py         the table: what was given, its code, its seconds, its message
 

@@ -1,4 +1,4 @@
-"""Print the share of each room's lines that tests ran, and the files with the most lines that none did.
+"""Print the share of each room's lines that tests ran, and the files with the most lines that no test ran.
 
 `make coverage` calls it:
 

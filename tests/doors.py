@@ -1,4 +1,4 @@
-"""Run the scripts of sweeps/ as a person would, many times, without paying for the imports each time.
+"""Run the scripts of sweeps/ as a user would, many times, without paying for the imports each time.
 
 A `Door` is a process that has imported what one script imports when it starts, and nothing more. For each call it
 forks: the child runs the script as `__main__` to its end, with an exit code, files and threads of its own, and imports

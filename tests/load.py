@@ -1,4 +1,4 @@
-"""Run the suite beside processes that do nothing but compute (`make test-load`); they end with it.
+"""Run the suite beside busy processes that do nothing but compute (`make test-load`).
 
     python tests/load.py                        # the whole suite, beside two
     python tests/load.py --times 3              # stops at the first run that fails

@@ -1,4 +1,4 @@
-"""A results folder of named arms as a sweep would leave it: the real Sweep, planted accuracies, nothing trained.
+"""Make a results folder of named arms: the real Sweep, planted accuracies, nothing trained.
 
 Images have a difficulty that all arms share, so that arms agree on most of them, as real ones do.
 """

@@ -1,4 +1,4 @@
-"""A results folder as a sweep would leave it, with planted effects: real Study, Asha, plan, schema and store.
+"""Make a results folder with planted effects, with the real Study, Asha, plan, schema and store.
 
 Curves rise to a plateau that the planted effects decide; nothing is trained. `make_results(place)` writes the default;
 its options plant what tests need: other classes, a markup title, no confirm stage, a thousand trials.

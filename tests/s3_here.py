@@ -1,4 +1,4 @@
-"""An S3 on this machine: moto's server in a process and an environment of its own, and a way to it that can fail."""
+"""S3 on this machine: moto's server in a process of its own, and a connection to it that can fail."""
 
 from __future__ import annotations
 

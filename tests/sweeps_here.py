@@ -1,4 +1,4 @@
-"""Drive a sweep with its real workers in this process: what tests of a trial's start need, without a Ray cluster."""
+"""Drive a sweep with its real workers in this process, without a Ray cluster."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""No two entries of a plan are the same run: a study that asks for such is refused, with what makes no difference."""
+"""Duplicate runs: a study whose plan would have two equal entries is refused, with the setting that has no effect."""
 
 import pytest
 from sweeps_here import run_here
@@ -35,7 +35,7 @@ ALIKE = {
         "kernel=5 has no effect (model=cnn does not read it)",
     ),
     "a default spelt out": ({"b": {"kernel": 3}}, "a and b train the same"),
-    "a default of the optimizer spelt out": ({"b": {"momentum": 0.9}}, "momentum=0.9 has no effect (it is so without"),
+    "a default of the optimizer spelt out": ({"b": {"momentum": 0.9}}, "momentum=0.9 has no effect (it has that value"),
     "a default of the budget spelt out": ({"b": {"epochs": 2}}, "epochs=2 has no effect"),
     "the number of the default as another type": ({"b": {"downsample": 2.0}}, "downsample=2 has no effect"),
     "hidden units of a head that has none": ({"b": {"head_width": 64}}, "head_width=64 has no effect (head_depth=1"),
@@ -45,8 +45,8 @@ ALIKE = {
     "the rate of stages of which none is trained": (
         {"b": {"frozen": 4}, "c": {"frozen": 4, "backbone_lr_ratio": 0.1}}, "every stage is froz",
     ),
-    "a default label spelt out": ({"b": {"data": {"label": "character"}}}, "data.label=character has no effect (it is"),
-    "the place of the data": ({"b": {"data": {"font_dir": "/x"}}}, "data.font_dir=/x has no effect (it says only"),
+    "a default label spelt out": ({"b": {"data": {"label": "character"}}}, "label=character has no effect (it has"),
+    "the place of the data": ({"b": {"data": {"font_dir": "/x"}}}, "data.font_dir=/x has no effect (it only says"),
     "targets of one source": (
         {"b": {"data": {"label": "font"}}, "c": {"source": "b"}, "d": {"source": "b", "kernel": 3}}, "c and d train",
     ),

@@ -1,4 +1,4 @@
-"""All analyses of a thousand trials of fifty epochs. Their time: benchmarks/tables.py."""
+"""All analyses run on a thousand trials of fifty epochs. Their speed: benchmarks/tables.py."""
 
 from made_results import default_study, make_results
 

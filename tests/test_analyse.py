@@ -1,4 +1,4 @@
-"""Runs made elsewhere: the same effects as the confirm stage's, or a refusal that says why and what to do."""
+"""Runs made elsewhere: the same effects as the confirm stage's, or a refusal with the reason and a remedy."""
 
 import csv
 import itertools

@@ -1,4 +1,4 @@
-"""resnetlab from Python: what `import resnetlab` gives and loads, and a sweep from beginning to end in a notebook."""
+"""The Python interface: what `import resnetlab` exports and loads, and a whole sweep in a notebook."""
 
 import functools
 import importlib.util
@@ -200,7 +200,7 @@ def test_a_lost_cluster_ends_no_process_that_goes_on(ends_process, monkeypatch):
     monkeypatch.setattr(watchdog.os, "_exit", lambda code: ended.set())
     with pytest.raises(resnetlab.errors.ClusterLost), watchdog.Watchdog(print, ends_process) as lifeline:
         lifeline.hold("nothing", "127.0.0.1", 9)
-        (thread,) = [thread for thread in threading.enumerate() if thread.name == "lifeline"]
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "watchdog"]
         while True:
             lifeline.beat()
     thread.join(60)

@@ -1,4 +1,4 @@
-"""Which room may import which, which packages each may load, and that no module needs itself."""
+"""Which room may import which, which packages each may load, and that there are no import cycles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our ASHA decides as Ray's does, and can be rebuilt from its own rows."""
+"""Our ASHA makes the same decisions as Ray's, and can be restored from its recorded rows."""
 
 from types import SimpleNamespace
 

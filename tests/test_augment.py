@@ -1,4 +1,4 @@
-"""Augmentation: pixel-equal to torchvision's, all randomness from the generator, cheap where nothing is asked for."""
+"""Augmentation: equal to torchvision's in every pixel, random only by its generator, free if nothing is requested."""
 
 import numpy as np
 import pytest

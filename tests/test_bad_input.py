@@ -1,4 +1,4 @@
-"""Bad input ends with one message and the right code, at once, without a traceback, leaving nothing."""
+"""Bad input ends quickly with one message and the right code, without a traceback or leftovers."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the benchmarks share, and the table of their results. The benchmarks themselves are `make bench`."""
+"""The shared code of the benchmarks and the table of their results. `make bench` runs the benchmarks themselves."""
 
 import json
 import sys

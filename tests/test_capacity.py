@@ -1,4 +1,4 @@
-"""Room for trials while nodes join and leave."""
+"""The number of trials that fit while nodes join and leave."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def node(name, cpus, gpus=0, alive=True):
 
 @pytest.fixture
 def looked(monkeypatch):
-    monkeypatch.setattr(capacity, "EVERY", 0.0)
+    monkeypatch.setattr(capacity, "POLL_INTERVAL", 0.0)
     nodes, said = [node("n1", 2)], []
     return Capacity(Resources(), lambda: list(nodes), said.append), nodes, said
 
@@ -23,7 +23,7 @@ def looked(monkeypatch):
 def test_nodes_that_join_and_leave_are_told_and_recorded(looked):
     found, nodes, said = looked
     found.update()
-    assert found.slots == 2 and not said and found.wanted() == "1 CPU (room for 2 trials, on 1 node)"
+    assert found.slots == 2 and not said and found.waited_for() == "1 CPU (room for 2 trials, on 1 node)"
     nodes.append(node("n2", 1))
     found.update()
     assert found.slots == 3 and said == ["node n2 (10.0.0.2) joined: room for 3 trials at once"]
@@ -35,4 +35,4 @@ def test_nodes_that_join_and_leave_are_told_and_recorded(looked):
 
 def test_what_is_waited_for_where_no_node_has_room():
     found = Capacity(Resources(cpus=4, gpus=0.25), lambda: [node("n1", 2, 1)])
-    assert found.slots == 0 and found.wanted() == "4 CPUs and 0.25 GPUs (no node has room for one)"
+    assert found.slots == 0 and found.waited_for() == "4 CPUs and 0.25 GPUs (no node has room for one)"

@@ -1,4 +1,4 @@
-"""Data that changed between a source task and its target, or between two sessions of a sweep, is found and named."""
+"""Data that changed between a source task and its target, or between two sessions of a sweep, is detected and named."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""The Character Font Images archive: read in a stream, whole or not at all, on small files in the published format."""
+"""The Character Font Images archive: streamed, read whole or refused; on small files in the published format."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Declared hypotheses: read strictly, made room for in the plan, and judged at their error rates."""
+"""Declared hypotheses: parsed strictly, given room in the plan, and judged with the right error rates."""
 
 import json
 

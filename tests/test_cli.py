@@ -1,4 +1,4 @@
-"""The commands: the table that lists them, how their help names them, exit codes, what they import at their start."""
+"""The commands: their table, help texts, exit codes, and what they import at start."""
 
 import importlib
 import os

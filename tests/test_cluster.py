@@ -1,4 +1,4 @@
-"""How many trials fit a cluster, and what is refused before Ray starts."""
+"""How many trials fit on a cluster, and what is refused before Ray starts."""
 
 import os
 import subprocess
@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from resnetlab.errors import BadRequest
-from resnetlab.ray_backend.cluster import _slots
+from resnetlab.ray_backend.capacity import fitting
+from resnetlab.ray_backend.cluster import _check_room
 from resnetlab.study import Resources
 
 
@@ -28,12 +29,13 @@ def node(cpus, gpus=0, alive=True):
     ],
 )
 def test_trials_are_packed_node_by_node(nodes, cpus, gpus, slots):
-    assert _slots(nodes, Resources(cpus=cpus, gpus=gpus)) == slots
+    assert sum(fitting(each, Resources(cpus=cpus, gpus=gpus)) for each in nodes) == slots
+    _check_room(nodes, Resources(cpus=cpus, gpus=gpus))
 
 
 def test_what_no_node_can_hold_is_refused_with_what_there_is():
     with pytest.raises(BadRequest, match=r"needs 1 CPUs and 1 GPUs on one node.*nodes with 8 CPUs and 0 GPUs"):
-        _slots([node(8)], Resources(gpus=1))
+        _check_room([node(8)], Resources(gpus=1))
 
 
 OWN_RAY = """

@@ -1,4 +1,4 @@
-"""The files in cluster/ against what reads them: Ray's schema, KubeRay's documented fields, bash, the project."""
+"""The files in cluster/ are accepted by their readers: Ray's schema, KubeRay's documented fields, bash, resnetlab."""
 
 import re
 import subprocess

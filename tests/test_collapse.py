@@ -1,4 +1,4 @@
-"""Runs that collapsed: no claim comes from leaving them out on one side, and what turns on them is inconclusive."""
+"""Collapsed runs: left out on one side they make no claim, and results that depend on them are inconclusive."""
 
 import io
 import json

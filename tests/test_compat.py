@@ -1,4 +1,4 @@
-"""Private names of other packages: none of Ray or Optuna; those of torch are in one module, and found to be there."""
+"""Private names of other packages: none of Ray or Optuna; those of torch are in one module and still exist."""
 
 import ast
 import inspect

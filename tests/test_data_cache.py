@@ -1,4 +1,4 @@
-"""The cache: written whole or not at all, once however many ask, never trusted when damaged."""
+"""The data cache: written whole or not at all, once for several processes, never trusted when damaged."""
 
 import json
 import multiprocessing

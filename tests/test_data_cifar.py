@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 on small files in the published format (the real ones cannot be had at test time)."""
+"""CIFAR-10 and CIFAR-100, on small files in the published format (tests cannot download the real ones)."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""Handwritten digits as glyphs are, and the study that has them as its target."""
+"""Handwritten digits in the form of glyphs, and the study that transfers to them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Paths that users give: expanded, or refused in one message that names the option."""
+"""Paths that users give are expanded, or refused in one message that names the option."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Splits: really disjoint, stratified, decided by the seed alone."""
+"""Splits are disjoint, stratified, and determined by the seed alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the documentation shows is run: studies are read, diffs applied, generated parts compared, links followed.
+"""The documentation works: studies are read, diffs applied, generated parts compared, links followed.
 
 `make docs` runs every other code block too; here is what it does with blocks that must fail.
 """

@@ -1,4 +1,4 @@
-"""A dry run refuses what the run would refuse, with the same words and code, and promises what the run would run."""
+"""A dry run refuses what the run would refuse, with the same message and code, and tells what the run would run."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What a dry run loads and costs, and what it says of bf16."""
+"""What a dry run imports and costs, and its check of bf16."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Confirmed effects: planted ones are found with the right sign, absent ones are not, and bad input is stated."""
+"""Confirmed effects: planted ones are found with the right sign, absent ones are not, and bad input is reported."""
 
 import json
 

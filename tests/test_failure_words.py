@@ -1,4 +1,4 @@
-"""What is said of a failure: how a log is read, how failures are grouped, and when a report may say `yet`."""
+"""Reports of failures: how a log is read, how failures are grouped, and when a report may say `yet`."""
 
 import pytest
 from made_results import make_results
@@ -24,37 +24,37 @@ Extension modules: a.b
 """
 
 
-def judged(text, killed=3):
-    return crashes.judged(text, "worker.err", killed)
+def diagnosed(text, killed=3):
+    return crashes.diagnose(text, "worker.err", killed)
 
 
 def test_a_signal_is_read_from_what_the_process_wrote_last():
     old = "trial ffffffffffff begins; processes ended by the kernel's OOM killer so far: 3\nolder words\n"
-    crash = judged(f":job_id:1\n{old}{BEGINS}3\nfree(): invalid pointer\n*** SIGABRT received at time=1 ***{FATAL}")
+    crash = diagnosed(f":job_id:1\n{old}{BEGINS}3\nfree(): invalid pointer\n*** SIGABRT received at time=1 ***{FATAL}")
     assert crash.signal == "SIGABRT" and not crash.oom and crash.log[0].startswith("trial 0123456789ab")
-    assert crash.said == (
+    assert crash.excerpt == (
         'free(): invalid pointer | Fatal Python error: Segmentation fault | File "/x/step.py", line 9 in step | '
         'File "/x/loop.py", line 8 in run'
     )
-    assert judged(f"{BEGINS}3\n{FATAL}").signal == "SIGSEGV"
-    assert "older words" not in " ".join(judged(f"{old}{BEGINS}3\nnew words\n").log)
+    assert diagnosed(f"{BEGINS}3\n{FATAL}").signal == "SIGSEGV"
+    assert "older words" not in " ".join(diagnosed(f"{old}{BEGINS}3\nnew words\n").log)
 
 
 def test_silence_is_sigkill_and_the_kernels_count_tells_whose():
-    assert judged(f"{BEGINS}3\n").cause.startswith("killed by SIGKILL (it left no word")
-    assert judged(f"{BEGINS}2\n").oom and "ran out of memory" in judged(f"{BEGINS}2\n").cause
-    assert not judged(f"{BEGINS}unknown\n").oom and not judged(f"{BEGINS}2\n", None).oom
-    assert "smaller batch" in judged(f"{BEGINS}2\n").advice([])
+    assert diagnosed(f"{BEGINS}3\n").cause.startswith("killed by SIGKILL (it left no word")
+    assert diagnosed(f"{BEGINS}2\n").oom and "ran out of memory" in diagnosed(f"{BEGINS}2\n").cause
+    assert not diagnosed(f"{BEGINS}unknown\n").oom and not diagnosed(f"{BEGINS}2\n", None).oom
+    assert "smaller batch" in diagnosed(f"{BEGINS}2\n").advice([])
 
 
 def test_a_machine_that_leaves_and_a_log_that_nobody_can_read_are_no_crash():
-    assert judged(f"{BEGINS}3\n{crashes.LEAVES}\n") is None
-    assert judged("") is None
+    assert diagnosed(f"{BEGINS}3\n{crashes.LEAVES}\n") is None
+    assert diagnosed("") is None
     assert cause_of_death("The actor died because its node has died. Node Id: f") is None
 
 
 def test_a_trial_that_hangs_says_where_it_was():
-    crash = judged(
+    crash = diagnosed(
         f'{BEGINS}3\nTimeout (0:00:15)!\nThread 0x1 (most recent call first):\n  File "/x/y.py", line 2 in z\n'
     )
     said = crashes.late(15.0, crash)

@@ -1,4 +1,4 @@
-"""Trials that fail, with the real Ray: a process ended by a signal says so, and what failed is run again when asked."""
+"""Failing trials on real Ray: a process killed by a signal is explained, and failed trials run again on request."""
 
 import json
 import os

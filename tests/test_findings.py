@@ -1,4 +1,4 @@
-"""What the report shows is computed once from the tables, whoever asks."""
+"""What the report shows is computed once from the tables, however many parts use it."""
 
 from collections import Counter
 

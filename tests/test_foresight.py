@@ -1,4 +1,4 @@
-"""The dry run says the noise floor, the power, what cannot be run and which hypotheses cannot be put."""
+"""A dry run shows noise floor and power, infeasible combinations, and hypotheses that cannot be tested."""
 
 import numpy as np
 import pandas as pd

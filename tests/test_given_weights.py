@@ -1,4 +1,4 @@
-"""`--weights FILE`: asked for, held against every network before anything runs, kept, and started from."""
+"""`--weights FILE`: checked against every network before anything runs, stored, and used as initial weights."""
 
 import os
 import pickle
@@ -87,7 +87,7 @@ def script(name, tmp_path, *arguments, **more):
 
 
 def test_trials_that_asked_by_name_start_from_the_file(files, cache, tmp_path):
-    asked, weights = initial_weights.asked(study(), files / "resnet18.pt")
+    asked, weights = initial_weights.given(study(), files / "resnet18.pt")
     assert asked.arm_config("started", seed=0).weights == f"file:{weights.digest}"
     assert asked.arm_config("plain", seed=0).weights == "none"
     kept_weights.keep(ResultsFolder.at(tmp_path), weights)
@@ -102,13 +102,13 @@ def test_names_stay_in_levels_and_hypotheses_and_the_trials_start_from_the_file(
     content = {"name": "f", "dataset": {"name": "glyphs"}, "baseline": {"model": "resnet18", "weights": "none"}}
     content |= {"factors": {"weights": {"levels": ["none", "IMAGENET1K_V1"]}, "frozen": {"levels": [0, 5]}}}
     content |= {"hypotheses": ["weights IMAGENET1K_V1 > weights none"]}
-    asked, weights = initial_weights.asked(build_study(content, "f.yaml"), files / "resnet18.pt")
+    asked, weights = initial_weights.given(build_study(content, "f.yaml"), files / "resnet18.pt")
     mine = f"file:{weights.digest}"
     assert asked.space["weights"].levels == ("none", "IMAGENET1K_V1") and asked.declared[0].level == "IMAGENET1K_V1"
     assert asked.config({"weights": "IMAGENET1K_V1", "frozen": 0}, seed=0).weights == mine
     assert asked.config({"weights": "none", "frozen": 0}, seed=0).weights == "none"
     baseline = {"model": "resnet18", "weights": "IMAGENET1K_V1"}
-    asked, _ = initial_weights.asked(study(baseline=baseline, a={}, b={"frozen": 1}),
+    asked, _ = initial_weights.given(study(baseline=baseline, a={}, b={"frozen": 1}),
                            files / "resnet18.pt")  # fmt: skip
     assert {asked.arm_config(name, seed=0).weights for name in asked.arms} == {mine}
 
@@ -116,7 +116,7 @@ def test_names_stay_in_levels_and_hypotheses_and_the_trials_start_from_the_file(
 def test_a_file_from_which_nothing_starts_is_refused_with_what_to_say(files):
     plain = study(a={"model": "cnn"}, b={"model": "mlp"})
     with pytest.raises(BadRequest, match=r"nothing in s starts from weights by name.*weights: file:[0-9a-f]{32}"):
-        initial_weights.asked(plain, files / "resnet18.pt")
+        initial_weights.given(plain, files / "resnet18.pt")
 
 
 def test_our_own_networks_start_from_a_file_that_the_study_names(cache, tmp_path):
@@ -127,9 +127,9 @@ def test_our_own_networks_start_from_a_file_that_the_study_names(cache, tmp_path
     weights = Weights(stages, "cnn")
     (tmp_path / "cnn.safetensors").write_bytes(weights.pack())
     mine = {"model": "cnn", "width": 4, "weights": f"file:{weights.digest}"}
-    asked, found = initial_weights.asked(study(a=mine, b={"model": "cnn"}), tmp_path / "cnn.safetensors")
+    asked, found = initial_weights.given(study(a=mine, b={"model": "cnn"}), tmp_path / "cnn.safetensors")
     initial_weights.check(asked, {data_key(asked.arm_config("a", seed=0)): dataset}, found, ResultsFolder.at(tmp_path))
-    wider, _ = initial_weights.asked(study(a=mine | {"width": 8}, b={}), tmp_path / "cnn.safetensors")
+    wider, _ = initial_weights.given(study(a=mine | {"width": 8}, b={}), tmp_path / "cnn.safetensors")
     with pytest.raises(BadData, match=r"arm a \(cnn\): .*of another shape: stages\.0"):
         initial_weights.check(
             wider, {data_key(wider.arm_config("a", seed=0)): dataset}, found, ResultsFolder.at(tmp_path)
@@ -137,7 +137,7 @@ def test_our_own_networks_start_from_a_file_that_the_study_names(cache, tmp_path
 
 
 def test_weights_that_are_no_longer_in_the_folder_or_were_altered(files, cache, tmp_path):
-    asked, weights = initial_weights.asked(study(), files / "resnet18.pt")
+    asked, weights = initial_weights.given(study(), files / "resnet18.pt")
     data = {data_key(asked.arm_config("started", seed=0)): prepare(asked.dataset, cache)}
     folder = ResultsFolder.at(tmp_path)
     with pytest.raises(BadData, match=r"weights: give the file with --weights"):
@@ -232,8 +232,8 @@ def table(place):
 def go_on(content, place, cache, path=None, **how):
     """What `run_study` does with a study, without Ray; its rows."""
     folder = ResultsFolder.at(place)
-    asked, weights = initial_weights.asked(content, path)
-    asked = initial_weights.settled(asked, folder)
+    asked, weights = initial_weights.given(content, path)
+    asked = initial_weights.resumed(asked, folder)
     check_identity(asked, folder)
     folder.write_json("study.json", asked.model_dump(mode="json"))
     kept_weights.keep(folder, weights)

@@ -1,4 +1,4 @@
-"""Files in a results folder that are damaged, of another kind, or made to fill the memory: refused by name, at once."""
+"""Damaged, wrong or memory-filling files in a results folder are refused by name, quickly."""
 
 import hashlib
 import inspect

@@ -1,4 +1,4 @@
-"""Importance for the search: on equal epochs only, without Optuna or scikit-learn a named absence, never an effect."""
+"""Importance for the search: on equal epochs only; without Optuna or scikit-learn it is reported as missing."""
 
 import os
 import subprocess

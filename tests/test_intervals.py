@@ -1,4 +1,4 @@
-"""t and Welch intervals: those of SciPy, from one place and at one level."""
+"""t and Welch intervals equal those of SciPy, and all come from one module with one confidence level."""
 
 import re
 from pathlib import Path

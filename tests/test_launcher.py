@@ -1,4 +1,4 @@
-"""cluster/local.sh starts nothing that others could use: without a token, or a Ray that knows tokens, it refuses."""
+"""cluster/local.sh starts nothing without a token, or with a Ray that has no tokens."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Studies, tables and plans that were written under older names open under the new ones, and keep their hashes."""
+"""Studies, tables and plans with old names open under the new ones, and keep their hashes."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a sweep and its workers tell each other: it arrives as it was sent, and an error becomes the right ending."""
+"""Messages between a sweep and its workers arrive unchanged, and an error becomes the right ending."""
 
 import pickle
 from dataclasses import FrozenInstanceError

@@ -1,4 +1,4 @@
-"""Each metric against a computation of its own, and what is said where images do not carry it."""
+"""Each metric equals an independent computation; a metric that the images do not allow is reported."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""`resnetlab new`: the study that it writes for a folder of images passes a dry run, and runs."""
+"""`resnetlab new`: the study that it writes for a folder of images passes a dry run and runs."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The page on other tools and its notebook: one text, which runs, and says today what it said when it was committed."""
+"""The page on other tools and its notebook have the same text, and still give the committed output."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is asked of NVML, through NVIDIA's own Python package, of a library in C that answers as the driver's does."""
+"""Queries of NVML, through NVIDIA's Python package, against a C library that answers like the driver's."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Metrics that a study asks for, and what is searched for and confirmed by them: from the study file to the report."""
+"""Metrics that a study asks for, searches for and confirms: from the study file to the report."""
 
 import json
 import re

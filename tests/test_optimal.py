@@ -1,4 +1,4 @@
-"""D-optimal designs reach known optima, keep the incumbent, avoid what cannot be run, and are analysed without bias."""
+"""D-optimal designs reach known optima, keep the incumbent, avoid infeasible runs, and are analysed without bias."""
 
 import itertools
 

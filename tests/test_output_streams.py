@@ -1,4 +1,4 @@
-"""Standard streams that close, fill up, hang up, or lack a character: no work ends for it, and nothing true is lost."""
+"""Standard streams that close, fill up, hang up or lack a character: work continues, and lost output is reported."""
 
 import json
 import os

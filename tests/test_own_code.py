@@ -481,7 +481,7 @@ def test_changed_code_is_refused_with_file_and_definition_unless_accepted(result
         own_code.accept(grown, folder, True)
     (copy / "code" / other.own.source[:12] / "study/my_net.py").write_text("edited")
     with pytest.raises(FolderRefused, match="not as it was written"):
-        own_code.kept(folder, other.own.source)
+        own_code.read(folder, other.own.source)
 
 
 RAISES = """

@@ -1,4 +1,4 @@
-"""A dataset of one's own by reference: arrays, a torch Dataset, rows, splits; and what a function may not return."""
+"""A dataset of the user's own, by reference: arrays, a torch Dataset, rows, splits, and invalid return values."""
 
 import re
 

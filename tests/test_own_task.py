@@ -1,4 +1,4 @@
-"""A task of a user's own that has nothing to do with images: from the study file to the report."""
+"""A user's own task that has nothing to do with images: from the study file to the report."""
 
 import json
 import os

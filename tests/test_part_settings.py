@@ -1,4 +1,4 @@
-"""The keyword arguments of a user's function, as it annotates them, are its settings."""
+"""The annotated keyword arguments of a user's function are its settings."""
 
 import inspect
 import math

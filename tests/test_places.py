@@ -53,7 +53,7 @@ def test_a_local_ray_goes_where_its_sockets_have_room(temporary, monkeypatch):
         assert temporary("/proc") == Path("/tmp")
         with pytest.raises(BadRequest, match=r"^RAY_TMPDIR: .* bytes, too many for the sockets .*107 \(allowed: 3\d\)"):
             temporary(None, ray=deep)
-        monkeypatch.setattr(cluster, "ROOM", 3)
+        monkeypatch.setattr(cluster, "FOLDER_BYTES", 3)
         with pytest.raises(BadRequest, match=r"^TMPDIR: .* set RAY_TMPDIR to a folder whose path has at most 3 bytes"):
             temporary(short)
 

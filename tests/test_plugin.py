@@ -1,4 +1,4 @@
-"""A package that registers a network under a short name, installed by pip, and studied from the command line."""
+"""A package that registers a network under a short name: installed by pip, studied from the command line."""
 
 import os
 import subprocess

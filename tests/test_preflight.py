@@ -1,4 +1,4 @@
-"""What the preflight says of nodes, and what it refuses. Real nodes: test_real_sweep, `make test-cluster`."""
+"""The table of the preflight, and what it refuses. Real nodes: test_real_sweep, `make test-cluster`."""
 
 import io
 import platform
@@ -12,7 +12,7 @@ from resnetlab.errors import BadData, BadRequest, NodeRefused, OtherData
 from resnetlab.experiment.messages import TrialContext
 from resnetlab.provenance import versions
 from resnetlab.ray_backend import preflight
-from resnetlab.ray_backend.preflight import Asked, Node, check_here, decisive
+from resnetlab.ray_backend.preflight import DriverFacts, Node, check_here, decisive
 from resnetlab.ray_backend.worker import TrialWorker
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
@@ -51,12 +51,12 @@ def ask(tmp_path, monkeypatch):
 
     def ask(*nodes, variables=None):
         data = {"data glyphs": (DATA, "0123456789abcdef")}
-        asked = Asked(ResultsFolder.at(tmp_path), tmp_path, data, OURS, variables or {})
+        driver = DriverFacts(ResultsFolder.at(tmp_path), tmp_path, data, OURS, variables or {})
         monkeypatch.setattr(preflight, "_answers", lambda *arguments: list(nodes))
         said = io.StringIO()
         console = Console(file=said, width=100)
         try:
-            preflight.check(asked, lambda: None, console.print)
+            preflight.check(driver, lambda: None, console.print)
         finally:
             ask.said = said.getvalue()
         return ask.said
@@ -132,22 +132,22 @@ def test_a_node_makes_the_data_it_lacks_and_probes_the_storage(tmp_path):
     folder.write("probe/t", b"t")
     config = DATA.model_dump(mode="json")
     broken = config | {"name": "folder", "root": "/nowhere", "variants": DataConfig.model_fields["variants"].default}
-    found = preflight._ask(folder.place, "t", "n", str(tmp_path / "cache"), {"a": config, "b": broken})
+    found = preflight._facts_here(folder.place, "t", "n", str(tmp_path / "cache"), {"a": config, "b": broken})
     assert found["data"]["a"] == prepare(DATA, tmp_path / "cache").hash
     assert "/nowhere" in found["data"]["b"] and found["storage"] == "" and folder.read("probe/t-n") == b"n"
     assert found["versions"] == versions() and found["memory"] > 1 << 20
-    assert preflight._storage(str(tmp_path / "other"), "t", "n") == "does not see what the driver wrote"
+    assert preflight._storage_problem(str(tmp_path / "other"), "t", "n") == "does not see what the driver wrote"
     (tmp_path / "results/probe/t-m").mkdir()
-    assert preflight._storage(folder.place, "t", "m").startswith("cannot write: ")
+    assert preflight._storage_problem(folder.place, "t", "m").startswith("cannot write: ")
 
 
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"])
 def test_the_variables_of_a_node_are_read_where_its_trials_run(name, tmp_path, monkeypatch):
     monkeypatch.delenv(name, raising=False)
-    before = preflight._ask(str(tmp_path), "t", "n", str(tmp_path), {})["variables"]
+    before = preflight._facts_here(str(tmp_path), "t", "n", str(tmp_path), {})["variables"]
     monkeypatch.setenv(name, "avx2")
-    assert preflight._ask(str(tmp_path), "t", "n", str(tmp_path), {})["variables"] == before | {name: "avx2"}
-    assert Asked(ResultsFolder.at(tmp_path), tmp_path, {}).variables == before | {name: "avx2"}
+    assert preflight._facts_here(str(tmp_path), "t", "n", str(tmp_path), {})["variables"] == before | {name: "avx2"}
+    assert DriverFacts(ResultsFolder.at(tmp_path), tmp_path, {}).variables == before | {name: "avx2"}
     assert decisive()[name] == "avx2"
 
 

@@ -1,4 +1,4 @@
-"""Weights from files and by name: nothing runs code, nothing that does not fit gets in, messages say what is wrong."""
+"""Weights from files and by name: nothing runs code, wrong weights are refused with a clear message."""
 
 import io
 import os

@@ -46,7 +46,7 @@ def test_a_study_of_ones_own_has_no_such_section(tmp_path):
 
 
 def test_a_shortened_run_is_not_comparable(tmp_path):
-    found = verdict_tables.held(rerun(tmp_path, name="font-transfer-scale-0.1"))
+    found = verdict_tables.reproduction_of(rerun(tmp_path, name="font-transfer-scale-0.1"))
     assert found.name == "font-transfer"
     assert {row.verdict for row in (*found.numbers, *found.claims)} == {"not comparable"}
     assert all("shortened on purpose" in row.reasons[0] for row in found.claims)

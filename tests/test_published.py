@@ -1,4 +1,4 @@
-"""What ships of the published numbers, and the verdict on each kind of made-up result."""
+"""The published numbers in the package, and the verdict on each kind of made-up result."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The whole way with the real Ray, Optuna and ASHA: run, kill, continue, interrupt, two nodes, report."""
+"""A whole sweep on real Ray, Optuna and ASHA: run, kill, continue, interrupt, two nodes, report."""
 
 import json
 import os

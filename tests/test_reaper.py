@@ -1,4 +1,4 @@
-"""What a driver's own Ray leaves behind ends with the driver, however that ends."""
+"""The processes of a driver's local Ray end with the driver, however it ends."""
 
 import os
 import signal

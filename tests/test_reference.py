@@ -1,4 +1,4 @@
-"""The committed reference results open, and their reports are remade from the tables alone."""
+"""The committed reference results open, and their reports can be rebuilt from the tables alone."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A user's own code is found by reference, imported without a trace, and what is wrong with it is said in time."""
+"""A user's own code is found by reference, imported without leftovers, and its errors are reported early."""
 
 import importlib.metadata
 import pickle

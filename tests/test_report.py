@@ -1,4 +1,4 @@
-"""The report: one file from the tables alone, true to them, whatever is missing or strange in them."""
+"""The report: one file, made from the tables alone, correct even if they lack something or hold strange values."""
 
 import json
 import os

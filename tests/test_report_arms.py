@@ -1,4 +1,4 @@
-"""What the report shows of named arms: by class, image by image, votes, curves, costs; few classes and many."""
+"""Named arms in the report: by class, image by image, votes, curves, costs; few classes and many."""
 
 import re
 

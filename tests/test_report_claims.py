@@ -1,4 +1,4 @@
-"""Declared hypotheses, naive conclusions, importance and fairness as the report shows them."""
+"""Declared hypotheses, naive conclusions, importance and fairness in the report."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The report's order, its record (cost, provenance, reruns), and what it says of results that are old or incomplete."""
+"""The report's order, its record (cost, provenance, reruns), and its treatment of old or incomplete results."""
 
 import json
 import pkgutil

@@ -1,4 +1,4 @@
-"""Each published study is one command away, shortened or whole."""
+"""Each published study runs with one command, shortened or whole."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Opening a results folder, and what is computed from its tables for figures: counts, curves, front, rungs, search."""
+"""Open a results folder, and compute what figures show: counts, curves, Pareto front, rungs, search progress."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rounds of Tune: where they end, what that changes of the results (nothing), and what ends one before its time."""
+"""Rounds of Tune: where they end, that results do not depend on them, and what ends one early."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ from pathlib import Path
 from resnetlab.ray_backend import backend
 from resnetlab.driver.run import Options, run_study
 from resnetlab.study.study import load_study
-backend.ROUND, backend.PER_SLOT = int(sys.argv[2]), 1
+backend.ROUND_TRIALS, backend.ROUND_TRIALS_PER_SLOT = int(sys.argv[2]), 1
 begun, fit = [], backend.tune.Tuner.fit
 backend.tune.Tuner.fit = lambda tuner: begun.append(tuner) or fit(tuner)
 run_study(load_study(Path("study.yaml")), Options(storage=sys.argv[1], cache=Path("cache")))

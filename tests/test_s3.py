@@ -1,4 +1,4 @@
-"""A results folder behind a URL: moto's S3 server, and what happens where the way to it fails."""
+"""A results folder behind a URL: moto's S3 server, and failures of the connection."""
 
 import pytest
 import s3_here

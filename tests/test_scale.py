@@ -37,10 +37,10 @@ if sys.argv[3] == "auto":
     scale.study = sharing
     cluster.check_reachable = lambda *asked, **how: None
     ray.init = functools.partial(ray.init, num_gpus=1)
-    probe.RayRig = functools.partial(probe.RayRig, device="cpu", meter=Meter, seconds=0.2)
+    probe.RayProbe = functools.partial(probe.RayProbe, device="cpu", meter=Meter, seconds=0.2)
 
 scale.EPOCHS, kept, begun = 2, [], []
-backend.ROUND, backend.PER_SLOT = 40, 1
+backend.ROUND_TRIALS, backend.ROUND_TRIALS_PER_SLOT = 40, 1
 step = backend._EachStep.on_step_end
 def on_step_end(self, iteration, trials, **info):
     kept.append(len(trials))

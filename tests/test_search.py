@@ -1,4 +1,4 @@
-"""The real Optuna, told the truth and rebuilt from rows."""
+"""The real Optuna gets the right results, and is restored from recorded rows."""
 
 import pytest
 from optuna.trial import TrialState

@@ -1,4 +1,4 @@
-"""Nothing that is read can run code, and no secret is written: the source searched, and hostile files really read."""
+"""No input can run code, and no secret is written: checked in the source, and with hostile files."""
 
 import ast
 import io

@@ -1,4 +1,4 @@
-"""The type of a value comes from the setting it is given to, not from how it is spelt."""
+"""The type of a value comes from its setting, not from how it is written."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How many trials share a GPU: decided from planted numbers, measured with a made-up meter; and what is refused."""
+"""How many trials share a GPU: the decision from planted numbers, the measurement with a fake meter, and errors."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from resnetlab.errors import BadRequest
 from resnetlab.ray_backend.gpu import packing, probe
-from resnetlab.ray_backend.gpu.packing import Seen, cpus_for, decide, measure
+from resnetlab.ray_backend.gpu.packing import Measurement, cpus_for, decide, measure
 from resnetlab.study import build_study
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.data import prepare
@@ -16,7 +16,7 @@ GIB = 2**30
 
 
 def seen(trials, rate, memory=1.0, total=80.0, used=0.0, busy=None):
-    return Seen(trials, rate, int(memory * GIB), int(total * GIB), int(used * GIB), busy)
+    return Measurement(trials, rate, int(memory * GIB), int(total * GIB), int(used * GIB), busy)
 
 
 def planted(rates, **more):

@@ -1,4 +1,4 @@
-"""The simulated world: its runs have the planted truth, and a sweep through the real state machine leaves real rows."""
+"""The simulated world: its runs follow the planted truth, and a sweep of the real state machine writes its rows."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The source of a user's code: which files it is, what counts as a change, and that it comes back as it was."""
+"""The source of a user's code: which files belong to it, what counts as a change, and that it is stored unchanged."""
 
 import textwrap
 

@@ -1,4 +1,4 @@
-"""Where a sweep stands, from elsewhere: running, left off, finished; in a terminal, in a log, for a script."""
+"""The status of a sweep, read by another process: running, interrupted, finished; in a terminal, a log, as JSON."""
 
 import io
 import json
@@ -78,7 +78,7 @@ def test_a_running_sweep_is_known_by_its_lease(tmp_path):
     store.add("epochs", store.read("epochs").to_pylist()[0] | {"trial_id": f"{30:012d}", "epoch": 3})
     store.flush()  # acknowledged, in no Parquet file yet
     said = terminal.told(Findings(Results.open(tmp_path / "x")), "results/x")
-    assert said.state == "running" and said.holder.pid == os.getpid() and said.holder.heard < 600 and said.next == ""
+    assert said.state == "running" and said.holder.pid == os.getpid() and said.holder.silent < 600 and said.next == ""
     now = said.standing
     assert (now.working, now.starting, now.waiting, now.ended, now.phase) == (1, 1, 1, 30, "explore")
     assert now.images_per_second > 0
@@ -96,7 +96,7 @@ def test_a_holder_whose_process_is_gone_holds_nothing(tmp_path):
     code += "Lease(ResultsFolder.at(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=True)
     found = holder(ResultsFolder.at(tmp_path / "x"))
-    assert not found.alive and found.heard < 600
+    assert not found.alive and found.silent < 600
     assert terminal.told(Findings(Results.open(tmp_path / "x")), "x").state == "unfinished"
 
 
@@ -108,7 +108,7 @@ def test_a_holder_elsewhere_is_alive_as_long_as_it_renews(tmp_path, monkeypatch)
     assert holder(folder).alive and holder(folder).host == "elsewhere"
     (file,) = (tmp_path / "lease").iterdir()
     os.utime(file, (file.stat().st_atime, file.stat().st_mtime - 120))
-    assert not holder(folder).alive and holder(folder).heard > 100
+    assert not holder(folder).alive and holder(folder).silent > 100
     with monkeypatch.context() as patch:
         patch.setattr("resnetlab.storage.lease.socket.gethostname", lambda: "elsewhere")
         lease.release()

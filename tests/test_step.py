@@ -1,4 +1,4 @@
-"""How a trial computes: precision, deterministic algorithms, captured steps. What needs a GPU is marked."""
+"""Training steps: precision, deterministic algorithms, captured steps. Tests that need a GPU are marked."""
 
 import json
 import math

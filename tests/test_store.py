@@ -1,4 +1,4 @@
-"""The store: rows are durable, unique and readable at any moment."""
+"""The store: rows are durable, unique, and readable at any time."""
 
 import json
 import multiprocessing

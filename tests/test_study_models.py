@@ -1,4 +1,4 @@
-"""The networks of the published studies: the parameter counts that their texts print, and what can be frozen."""
+"""The networks of the published studies: parameter counts as printed, and which stages can be frozen."""
 
 import subprocess
 import sys

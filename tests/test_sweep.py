@@ -1,4 +1,4 @@
-"""The sweep as a state machine, driven by a made-up trainer: what is asked, recorded, stopped, planned, continued."""
+"""The sweep as a state machine, driven by a fake trainer: tasks, records, stopping, plan, continuation."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Per class, image by image, and voting: computed from the tables of a made results folder and by hand."""
+"""Test results per class, image by image, and by vote: from the tables of a made results folder, and by hand."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Tools that people have, each the real package, fed from made tables: after the fact, bit by bit, and again."""
+"""Trackers, each with its real package: given made tables after a sweep, during it, and again."""
 
 import json
 import subprocess

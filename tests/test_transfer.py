@@ -1,4 +1,4 @@
-"""Transfer: a source task's stages under a new head, frozen or not, and the frozen prefix that is run once."""
+"""Transfer: a source task's stages under a new head, frozen or not, and the cached frozen prefix."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One trial again: a real small sweep (no Ray), its rows rerun, altered, exported; and what the export is worth."""
+"""Reruns: trials of a real small sweep (no Ray), rerun, altered and exported; and the exported network."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""One worker, trial after trial: nothing is loaded that is not needed, nothing leaks, and nothing passes on.
+"""One worker runs many trials: it loads nothing unneeded, leaks nothing, and passes nothing on to the next trial.
 
 The worker is the class that Ray Tune drives, in a process of its own, without a cluster.
 """

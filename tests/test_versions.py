@@ -1,4 +1,4 @@
-"""The table of versions (docs/versions.md): what is installed as oldest, and what is counted of a run."""
+"""The table of versions (docs/versions.md): which versions are installed as oldest, and how a run is counted."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The wheel, built and used: what it lacks is found by no other test, since all others run beside the checkout.
+"""The wheel, built and used: what it lacks is found by no other test, because all others run in the checkout.
 
 It is built from a copy, because setuptools would add what an earlier build left in `build/`, and with the setuptools
 that is installed here, because a build in isolation needs the package index. It is installed into a virtual environment

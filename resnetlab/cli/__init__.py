@@ -1,4 +1,4 @@
-"""The command `resnetlab`, one module a subcommand. This package may import every other; none imports it.
+"""The command `resnetlab`, one module per subcommand. This room may import every other; only `api` imports it.
 
 | command     | script            | what it does                                                      |
 |-------------|-------------------|-------------------------------------------------------------------|

@@ -1,4 +1,4 @@
-"""`resnetlab analyse`: the effects of factors in runs that were made elsewhere, or the reason why they carry none."""
+"""`resnetlab analyse`: the effects of factors in runs that were made elsewhere, or why these runs show none."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def _read(runs: str, study: str | None) -> RunTable:
     from resnetlab.search.optuna_storage import is_storage, read_trials
 
     if is_storage(runs):
-        found = read_trials(runs, study)
-        search = Search(found.domains, found.designed, found.sampler)
-        place = f"{without_secrets(runs)}, study {found.study}"
-        return RunTable(place, frame(found.columns), found.better, search)
+        trials = read_trials(runs, study)
+        search = Search(trials.domains, trials.designed, trials.sampler)
+        place = f"{without_secrets(runs)}, study {trials.study}"
+        return RunTable(place, frame(trials.columns), trials.better, search)
     if study is not None:
         raise BadRequest(f"--study {study}: {runs} is no Optuna storage")
     return read_runs(runs)
@@ -109,13 +109,14 @@ def _columns(text: str) -> tuple[str, ...]:
     return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
-def _levels(given: Sequence[str]) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    for text in given:
+def _levels(options: Sequence[str]) -> Mapping[str, str]:
+    """Reference level by factor, from the FACTOR=LEVEL of each --reference."""
+    levels: dict[str, str] = {}
+    for text in options:
         name, sign, level = (part.strip() for part in text.partition("="))
         if not (name and sign and level):
             raise BadRequest(f"--reference {text}: need FACTOR=LEVEL, as in --reference kernel=3")
-        if name in found:
-            raise BadRequest(f"--reference {text}: {name} has one already ({found[name]})")
-        found[name] = level
-    return found
+        if name in levels:
+            raise BadRequest(f"--reference {text}: {name} has one already ({levels[name]})")
+        levels[name] = level
+    return levels

@@ -1,4 +1,4 @@
-"""`--dry-run`: the plan of a study, its cost, what it could detect, and what its results folder already holds."""
+"""`--dry-run`: print a study's plan, its cost, the effects it could detect, and what its results folder holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def dry_run(study: Study, options: Options) -> None:
-    """Print what a run of `study` would do. Trains nothing, contacts no cluster, writes nothing but the data cache.
+    """Print what a run of `study` would do. Trains nothing, contacts no cluster, writes only the data cache.
 
     Raises the same errors as the run itself before its first trial.
     """

@@ -1,4 +1,4 @@
-"""How a script starts and ends: one message and one exit code for each error. `resnetlab.errors` defines the codes."""
+"""Turn errors into one message and an exit code, for every command. `resnetlab.errors` defines the codes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EXIT_CODES = (
 
 
 def run_app(app: Callable[[], Any]) -> None:
-    """Run the Typer app of a script, on standard streams whose failure stops no work (`resnetlab.console`)."""
+    """Run the Typer app of a command, on standard streams whose failure stops no work (`resnetlab.console`)."""
     with console.streams():
         app()
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Wrap the whole body of a script: print a ResnetlabError to stderr, without secrets, and exit with its code.
+    """Wrap the whole body of a command: print a ResnetlabError to stderr, without secrets, and exit with its code.
 
     Raises:
         SystemExit: with the error's exit code; with 130 for Ctrl-C.

@@ -1,4 +1,4 @@
-"""`resnetlab fonts`: one font from each of many families, linked into a folder."""
+"""`resnetlab fonts`: link one font from each of many families into a folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main(
 def link_fonts(count: int, folder: Path, fonts: Path) -> None:
     """Link one font per family from `fonts` into `folder`, `count` in all with those that matplotlib ships.
 
-    Raises BadRequest where `folder` is not empty or `fonts` has too few families.
+    Raises BadRequest if `folder` is not empty or `fonts` has too few families.
     """
     folder, fonts = user_path(folder, "FOLDER"), user_path(fonts, "--fonts")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -1,4 +1,4 @@
-"""`resnetlab new`: a study for one's own images or code, written as a commented file to begin with."""
+"""`resnetlab new`: write a commented study file for a folder of images, or for a network or other code of your own."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def new_study(source: str, output: Path) -> None:
 
 
 def _text_for(source: str, place: Path) -> str:
-    """The study for what `source` names, to be written into the folder `place`. Each kind of source has one branch."""
+    """The text of a study of `source`, to be written into the folder `place`."""
     folder = user_path(source, "SOURCE")
     if REFERENCE.fullmatch(source) and not folder.exists():
         from resnetlab.experiment import own

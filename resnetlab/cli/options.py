@@ -1,6 +1,6 @@
-"""Command-line options and arguments that several scripts share: name, type and help text.
+"""Command-line options and arguments that several commands share: name, type and help text.
 
-A script gives the default: `storage: options.Storage = "results"`.
+Each command gives its own default: `storage: options.Storage = "results"`.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ Wandb = Annotated[str | None, typer.Option(help="log to this Weights & Biases pr
 
 
 def refuse_beside(context: typer.Context, option: str, *others: str) -> None:
-    """BadRequest where `option` was given with others that it would ignore: with those named by their parameters, or,
-    where none is named, with any at all."""
+    """Raise BadRequest if `option` was given with another one that it would ignore.
+
+    others: parameter names of these; without any, every other option is one.
+    """
     given = [
         parameter.opts[0] if parameter.opts[0].startswith("-") else str(parameter.name).upper()
         for parameter in context.command.params
@@ -61,4 +63,4 @@ def refuse_beside(context: typer.Context, option: str, *others: str) -> None:
 
 def _is_given(context: typer.Context, name: str | None, among: Sequence[str]) -> bool:
     source = context.get_parameter_source(name) if name and name in (among or context.params) else None
-    return source is not None and source.name == "COMMANDLINE"  # by its name: Typer may bring a Click of its own
+    return source is not None and source.name == "COMMANDLINE"  # compared by name: Typer may bring its own Click

@@ -1,4 +1,4 @@
-"""`resnetlab report`: the report of a results folder, or one of its figures, regenerated from the tables."""
+"""`resnetlab report`: regenerate the report of a results folder, or one of its figures, from the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resnetlab reproduce`: the results of a published study beside those of its rerun."""
+"""`resnetlab reproduce`: rerun a published study, and compare its results with the published ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resnetlab.reproduction.studies import listed, study_of
 from resnetlab.study.included import PUBLISHED
 
 if TYPE_CHECKING:
-    from resnetlab.reproduction.verdict_tables import Held
+    from resnetlab.reproduction.verdict_tables import Reproduction
 
 
 EXAMPLE = "font-transfer --scale 0.1 --dry-run"
@@ -68,7 +68,7 @@ def main(
 def print_comparison(place: str) -> None:
     """Print the published numbers and claims of the study in a results folder beside the measured ones.
 
-    Prints nothing where the folder's study is not a published one.
+    Prints nothing if the folder's study is not a published one.
     """
     from rich.table import Table
 
@@ -103,7 +103,7 @@ def print_comparison(place: str) -> None:
 def comparison_table(place: Path) -> str:
     """A Markdown table that compares every rerun of a published study among the results folders in `place`.
 
-    Raises BadRequest where `place` is not a folder.
+    Raises BadRequest if `place` is not a folder.
     """
     from resnetlab.reproduction import verdict_tables
 
@@ -114,12 +114,14 @@ def comparison_table(place: Path) -> str:
     return verdict_tables.markdown(reruns) if reruns else "No folder here has a rerun of a published study."
 
 
-def _compare(place: str) -> Held | None:
-    """With the parameter count of each arm's network, for the published images and classes."""
+def _compare(place: str) -> Reproduction | None:
+    """Compare a results folder with its published text; None if there is none."""
     from resnetlab.analysis.results import Results
     from resnetlab.driver.dry_run import arm_facts
     from resnetlab.reproduction import verdict_tables
 
     results = Results.open(place)
     text = verdict_tables.text_of(results.study)
-    return verdict_tables.held(results, arm_facts(results.study, text.data.shape, text.data.classes)) if text else None
+    if text is None:
+        return None
+    return verdict_tables.reproduction_of(results, arm_facts(results.study, text.data.shape, text.data.classes))

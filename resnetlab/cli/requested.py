@@ -1,4 +1,4 @@
-"""What the options of a command line ask for: which study (`--study`, `--set`, …), and how to run it."""
+"""Turn command-line options into the study to run (`--study`, `--set`, …) and how to run it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def requested_study(name: str, overrides: Mapping[str, Any], settings: Sequence[
 
     Args:
         name: of an included study; or the path of a .yaml or .yml file.
-        overrides: dotted key: value, from options of their own; None where the option was not given.
+        overrides: dotted key: value, from options of their own; None if the option was not given.
         settings: `key=value` of each `--set`.
 
     Raises:
         BadRequest: no such study, not a valid one, or a setting given twice.
     """
-    given = {key: value for key, value in overrides.items() if value is not None}
-    path, set_too = study_file(name, "--study"), parse_settings(settings)
-    if twice := sorted({*given} & {*set_too}):
+    by_option = {key: value for key, value in overrides.items() if value is not None}
+    path, by_set = study_file(name, "--study"), parse_settings(settings)
+    if twice := sorted({*by_option} & {*by_set}):
         raise BadRequest(
-            f"--set {twice[0]}={set_too[twice[0]]}: another option gives {given[twice[0]]} (allowed: one of them)"
+            f"--set {twice[0]}={by_set[twice[0]]}: another option gives {by_option[twice[0]]} (allowed: one of them)"
         )
-    study = own.load(path, given | set_too)
-    if study.arms and "search.trials" in given:
-        raise BadRequest(f"--trials {given['search.trials']}: {path} names its arms, so that nothing is explored")
+    study = own.load(path, by_option | by_set)
+    if study.arms and "search.trials" in by_option:
+        raise BadRequest(f"--trials {by_option['search.trials']}: {path} names its arms, so that nothing is explored")
     try:
         if study.dataset is not None:
             check(study.dataset)
@@ -48,7 +48,7 @@ def requested_study(name: str, overrides: Mapping[str, Any], settings: Sequence[
 
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, Any]:
-    """Dotted key: value from the `key=value` of each `--set`. BadRequest where one has another form."""
+    """Dotted key: value from the `key=value` of each `--set`. BadRequest if one has another form."""
     parsed = {}
     for setting in settings or ():
         key, equals, value = setting.partition("=")
@@ -69,8 +69,10 @@ def run_options(
     retry_failed: bool = False,
     accept_changed_code: bool = False,
 ) -> Options:
-    """How to run a study, from the options of the command line. BadRequest where `weights` cannot be a path, or nodes
-    are asked for without a cluster."""
+    """How to run a study, from the options of the command line.
+
+    Raises BadRequest if `weights` cannot be a path, or for several nodes without a cluster.
+    """
     if nodes != 1 and address is None:
         raise BadRequest(f"--nodes {nodes}: needs --address (a Ray that is started here has one node)")
     from resnetlab.driver.run import Options

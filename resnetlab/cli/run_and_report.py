@@ -1,4 +1,4 @@
-"""Run a study, or continue it, and write its report: what `sweep`, `reproduce` and `resnetlab.run` have in common."""
+"""Run or continue a study, and write its report: the common part of `sweep`, `reproduce` and `resnetlab.run`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(
     then: Callable[[str], None] | None = None,
     notify: str | None = None,
 ) -> Findings:
-    """Run or continue `study`, then write its report and print the conclusions, also where every trial failed.
+    """Run or continue `study`, then write its report and print the conclusions, even if every trial failed.
 
     Args:
         study: what to run.
@@ -37,11 +37,11 @@ def run(
         then: called with the place of the results folder once the report is written.
         notify: command of the user's that is told how it ended, and when it waits; None for none.
 
-    Returns what the tables say.
+    Returns the findings of the report.
 
     Raises:
         TrialsFailed: no trial has a result, or a planned comparison could not be made.
-        ResnetlabError: what `driver.run.run_study` raises.
+        ResnetlabError: as `driver.run.run_study`.
     """
     from resnetlab.driver.run import results_folder
 

@@ -1,4 +1,4 @@
-"""`resnetlab status`: the progress and the conclusions of a sweep, running or finished, from its results folder."""
+"""`resnetlab status`: print progress and conclusions of a sweep, running or finished, from its results folder."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def print_status(place: str, as_json: bool = False) -> None:
 
 
 def print_summary(findings: Findings, place: str, as_json: bool, progress: bool = True) -> Told:
-    """Print what `findings` say of the folder at `place`, as text or one JSON object, and return it.
+    """Print the summary of the folder at `place`, as text or one JSON object, and return it.
 
-    progress: begin with how far the sweep is; text only.
+    progress: whether the text begins with the progress of the sweep.
     """
     from resnetlab.report import terminal
 

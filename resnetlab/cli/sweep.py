@@ -1,4 +1,4 @@
-"""`resnetlab sweep`: run a study, or continue it, and write its report."""
+"""`resnetlab sweep`: run or continue a study, and write its report."""
 
 from __future__ import annotations
 

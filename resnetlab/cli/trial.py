@@ -1,4 +1,4 @@
-"""`resnetlab trial`: one recorded trial run again, compared with its record, and its network exported."""
+"""`resnetlab trial`: rerun one recorded trial, compare it with its record, and export its network."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def debug_trial(place: str, trial: str, data: str | None, device: str | None) ->
 def judge(place: str, outcome: Rerun) -> tuple[str, bool]:
     """The verdict on a rerun, in words, and whether the trial was reproduced.
 
-    Reproduced means identical to the last bit; or, where something recorded has changed or a GPU computed it, within
-    the difference that two seeds show in 95% of cases in this folder.
+    A trial is reproduced if it is identical to the last bit; or, if something recorded has changed or a GPU computed
+    it, if it differs by no more than two seeds do in 95% of cases in this folder.
     """
     if outcome.identical:
         predictions = " and every test prediction" if outcome.tested and outcome.training is not None else ""
@@ -158,7 +158,7 @@ def judge(place: str, outcome: Rerun) -> tuple[str, bool]:
 
 
 def _against_seed_noise(place: str, outcome: Rerun) -> tuple[str, bool]:
-    """The result's difference from the record beside the spread of seeds, and whether it is within it."""
+    """A line that compares the difference from the record with the noise of seeds, and whether it is within it."""
     from resnetlab.analysis.confirm.power import seed_noise
     from resnetlab.analysis.results import Results
 
@@ -171,13 +171,13 @@ def _against_seed_noise(place: str, outcome: Rerun) -> tuple[str, bool]:
     def size(value: float, sign: str = "") -> str:
         return f"{metric.scale * value:{sign}.{metric.digits}f} {metric.effect.unit}".rstrip()
 
-    found = f"{metric.words} differs by {size(difference, '+')} from the recorded one"
+    text = f"{metric.words} differs by {size(difference, '+')} from the recorded one"
     if not noise.known:
-        return f"{found}; seed noise was not measured in this folder, so it cannot be judged", False
+        return f"{text}; seed noise was not measured in this folder, so it cannot be judged", False
     limit = noise.between_two()
     reproduced = abs(difference) <= limit
     runs = f"{noise.runs} runs of {plural(noise.arms, 'arm')}"
     return (
-        f"{'within' if reproduced else 'beyond'} the measured seed noise: {found}; "
+        f"{'within' if reproduced else 'beyond'} the measured seed noise: {text}; "
         f"two seeds differ by up to {size(limit)} in 95% of cases ({runs})"
     ), reproduced

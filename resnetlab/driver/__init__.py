@@ -1,1 +1,11 @@
-"""Runs a study: checks the request, opens the results folder, and drives the sweep on a backend."""
+"""Run a study: check the request, open the results folder, and drive the sweep on a backend.
+
+| to find | look in |
+|---|---|
+| the whole of a run | `run` |
+| checks that a run and a dry run share | `request`, `duplicate_arms`, `precision`, `initial_weights`, `own_code` |
+| what a dry run tells | `dry_run` |
+| the record of the data in data.json | `dataset_record` |
+| the terminal while a sweep runs | `live_view` |
+| a recorded trial run again | `rerun`, `rerun_task` |
+"""

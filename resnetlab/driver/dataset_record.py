@@ -1,4 +1,4 @@
-"""Which data a results folder rests on: said in its data.json, and compared before a sweep goes on."""
+"""Record in data.json which data a results folder is based on, and compare it before a sweep continues."""
 
 from __future__ import annotations
 
@@ -26,30 +26,32 @@ _doubts: dict[tuple[str, DataConfig, int], list[str]] = {}
 
 
 def starts(study: Study) -> dict[str, TrialConfig]:
-    """Configs that between them name every dataset of the study: of each named arm, or of the baseline as ``. None of a
-    task's."""
+    """Configs that together name every dataset of the study: by name of a named arm, or that of the baseline under ``.
+
+    Empty for a study's own task.
+    """
     names = tuple(study.arms) or ("",)
     configs = {name: study.arm_config(name, seed=0) if name else study.baseline_config(seed=0) for name in names}
     return {name: config for name, config in configs.items() if isinstance(config, TrialConfig)}
 
 
 def known(datasets: Mapping[str, Dataset]) -> dict[str, tuple[str, Sequence[str]]]:
-    """Content hash and classes of each dataset; both are empty for a task, which has data of its own."""
-    return {key: (found.hash, found.classes) for key, found in datasets.items()} or {"": ("", ())}
+    """Content hash and classes of each dataset, by key; both empty for a study's own task, which has its own data."""
+    return {key: (dataset.hash, dataset.classes) for key, dataset in datasets.items()} or {"": ("", ())}
 
 
 def guessing(study: Study, datasets: Mapping[str, Dataset]) -> dict[str, float]:
-    """For a plan: the most that a run which learnt nothing is likely to reach, by name of a named arm, or under ``.
+    """The most that a run which learnt nothing is likely to reach, by name of a named arm, or under ``; for the plan.
 
-    Empty where that is not known: of a task, or of a metric of the user's own.
+    Empty if unknown: for a study's own task or metric.
     """
-    found = {}
+    levels = {}
     for name, config in starts(study).items():
         data = datasets[data_key(config)]
         tested = np.bincount(data.labels[data.split("test", config.split_seed)], minlength=data.n_classes)
         if (level := guessed(study.confirmed.name.removeprefix("test_"), tested)) is not None:
-            found[name] = level
-    return found
+            levels[name] = level
+    return levels
 
 
 def test_images(study: Study, datasets: Mapping[str, Dataset]) -> int:
@@ -59,9 +61,9 @@ def test_images(study: Study, datasets: Mapping[str, Dataset]) -> int:
 
 
 def compared(folder: ResultsFolder, study: Study, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
-    """What data.json has to say: the dataset of the study, and under `others` what arms read besides, by `data_key`.
+    """The content of data.json: facts on the study's dataset and, under `others`, on further ones of arms, by key.
 
-    Raises BadData where the folder's rows are of data that has changed since, naming the classes that came and went.
+    Raises BadData, naming the classes that came and went, if the data has changed since the folder's rows.
     """
     if study.experiment:
         return {}

@@ -10,7 +10,7 @@ from resnetlab.driver import own_code, precision
 from resnetlab.driver.dataset_record import counts, notes, starts
 from resnetlab.driver.request import PARTS
 from resnetlab.planning.plan import Plan, pilot_trials, sketch
-from resnetlab.ray_backend.capacity import asked
+from resnetlab.ray_backend.capacity import in_words
 from resnetlab.search.optuna_sampler import MAX_ASKS, OptunaSampler
 from resnetlab.study import Study, catalog, class_counts
 from resnetlab.study.grid import combinations
@@ -48,7 +48,7 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     if first is not None and (bad := first.notes.get("bad rows")):
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
-    yield f"each trial gets {asked(study.resources)}, and {plural(threads, 'thread')}"
+    yield f"each trial gets {in_words(study.resources)}, and {plural(threads, 'thread')}"
     if line := precision.check(study):
         yield line
     if not study.arms:

@@ -1,7 +1,7 @@
-"""Runs of a study that would be the same run: two arms, or the levels of a factor that nothing reads, train alike.
+"""Refuse studies with duplicate runs: two arms with the same config, or a factor that no trial reads.
 
-A trial is known by the hash of its config, so that two plan entries with one config have one run between them. A study
-that asks for such entries is refused before anything runs, with the setting that makes no difference.
+A trial is identified by the hash of its config, so two plan entries with the same config would share one run. Such a
+study is refused before anything runs, with the setting that makes no difference.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from resnetlab.vision.data import label_of
 
 DECIDE = frozenset(
     {"model", "optimizer", "schedule", "head_depth", "input_size", "frozen", "blocks", "loss", "augment"}
-)  # who reads what
-MOST = 500  # combinations of their levels that are looked at
+)  # settings that decide which other settings are read
+MOST = 500  # combinations of their levels that are checked
 
 
 def check(study: Study) -> None:
-    """BadRequest where two arms of the study train alike, or a factor changes nothing at any levels of the others."""
+    """Raise BadRequest if two arms train alike, or if a factor has no effect at any levels of the others."""
     if study.arms:
         _check_arms(study)
         if not study.experiment:
@@ -50,7 +50,7 @@ def _check_arms(study: Study) -> None:
 
 
 def _check_places(study: Study) -> None:
-    """BadRequest where two arms ask for the same data at two places: data is known by its settings and its bytes."""
+    """Raise BadRequest if two arms read the same data from two places: its identity is its settings and its bytes."""
     seen: dict[str, tuple[str, DataConfig]] = {}
     for name in study.arms:
         config = of_images(study.arm_config(name, seed=0))
@@ -65,39 +65,39 @@ def _check_places(study: Study) -> None:
 
 
 def _key(config: RunConfig) -> str:
-    """What a trial trains: its config with the label that is learned, also where that is the dataset's default."""
+    """Hash of what a trial trains: its config, with the label of the dataset even if it is the default."""
     if not isinstance(config, TrialConfig):
         return config.trial_id
     return digest(config.identity() | {"data": config.data.identity() | {"label": label_of(config.data)}})
 
 
-def _differences(study: Study, one: str, other: str) -> Iterator[str]:
-    """Each setting in which two arms that train alike are written differently, and why that changes nothing."""
-    changes = [study.baseline | study.arms[name] for name in (one, other)]
-    config = study.arm_config(other, seed=0)
-    for key in dict.fromkeys([*changes[0], *changes[1]]):
-        if changes[0].get(key) == changes[1].get(key):
+def _differences(study: Study, first: str, second: str) -> Iterator[str]:
+    """Each setting that two equivalent arms write differently, and why it makes no difference."""
+    arms = [study.baseline | study.arms[name] for name in (first, second)]
+    config = study.arm_config(second, seed=0)
+    for key in dict.fromkeys([*arms[0], *arms[1]]):
+        if arms[0].get(key) == arms[1].get(key):
             continue
         if key == "source":
-            yield f"their sources ({', '.join(str(found.get(key)) for found in changes)}) train alike"
+            yield f"their sources ({', '.join(str(arm.get(key)) for arm in arms)}) train alike"
         elif key == "data":
-            yield from _data_differences(*(found.get(key, {}) for found in changes))
+            yield from _data_differences(*(arm.get(key, {}) for arm in arms))
         else:
-            given = next(found for found in reversed(changes) if key in found)
-            yield f"{key}={given[key]} has no effect ({_reason(config, key, given[key])})"
+            value = next(arm[key] for arm in reversed(arms) if key in arm)
+            yield f"{key}={value} has no effect ({_reason(config, key, value)})"
 
 
-def _data_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    for key in dict.fromkeys([*one, *other]):
-        if one.get(key) != other.get(key):
-            why = "it says only where the data lies" if key in PLACES else "it is so without being said"
-            yield f"data.{key}={other.get(key, one.get(key))} has no effect ({why})"
+def _data_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    for key in dict.fromkeys([*first, *second]):
+        if first.get(key) != second.get(key):
+            why = "it only says where the data is" if key in PLACES else "it has that value anyway"
+            yield f"data.{key}={second.get(key, first.get(key))} has no effect ({why})"
 
 
 def _reason(config: RunConfig, name: str, value: Any) -> str:
     """Why `value` of a setting makes no difference to `config`."""
     if not isinstance(config, TrialConfig):
-        return "it is so without being said" if getattr(config, name) == value else "nothing reads it here"
+        return "it has that value anyway" if getattr(config, name) == value else "nothing reads it here"
     if name in config.own.names and name not in config.own.read(config.__dict__) and name not in config.reads:
         return "no part of it that is used reads it"
     if name in SETTINGS and name not in config.reads:
@@ -109,11 +109,11 @@ def _reason(config: RunConfig, name: str, value: Any) -> str:
         return "without input_size nothing is resized"
     if name == "backbone_lr_ratio" and config.frozen == config.stages:
         return "every stage is frozen"
-    return "it is so without being said" if getattr(config, name) == value else "nothing reads it here"
+    return "it has that value anyway" if getattr(config, name) == value else "nothing reads it here"
 
 
 def _check_factor(study: Study, factor: Factor) -> None:
-    """BadRequest where some values of the factor can be compared, and wherever they can they train alike."""
+    """Raise BadRequest if all values of the factor train alike wherever they can be compared."""
     alike: list[RunConfig] = []
     for values in _surroundings(study, factor):
         index = factor.branch(values)
@@ -135,8 +135,7 @@ def _check_factor(study: Study, factor: Factor) -> None:
 
 
 def _surroundings(study: Study, factor: Factor) -> Iterator[dict[str, Any]]:
-    """Levels of the other factors under which the factor may matter: the baseline's, then combinations of those that
-    decide which settings are read."""
+    """Values of the other factors at which this one may matter: the baseline's, then combinations of levels."""
     baseline = study.baseline_values()
     yield {name: value for name, value in baseline.items() if name != factor.name}
     others = [other for other in study.space.factors if other.name in DECIDE and other.name != factor.name]
@@ -160,4 +159,4 @@ def _configs(study: Study, values: Mapping[str, Any], name: str, levels: Sequenc
         try:
             yield study.config(study.space.active({**values, name: level}), seed=0)
         except ValidationError:
-            continue  # never run
+            continue  # infeasible, so never run

@@ -1,4 +1,4 @@
-"""The live view of a running sweep; plain lines where there is no terminal. Ray's own chatter goes to a log file."""
+"""The live view of a running sweep, or plain lines if there is no terminal. Output of Ray goes to a log file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLAIN_EVERY = 15.0  # seconds between plain lines
 
 
 class LiveView:
-    """Shows a Sweep while it runs. `update` may be called as often as anyone likes."""
+    """Shows a Sweep while it runs; `update` may be called at any rate."""
 
     def __init__(self, sweep: Sweep):
         self._sweep = sweep
@@ -38,7 +38,7 @@ class LiveView:
 
     @contextmanager
     def screen(self, folder: ResultsFolder) -> Iterator[None]:
-        """Take the terminal; everything else that this process prints goes to `logs/ray.log` meanwhile.
+        """Show the view inside a `with` block; everything else that this process prints goes to `logs/ray.log`.
 
         A notebook gets plain lines.
         """
@@ -84,31 +84,31 @@ class LiveView:
                     os.close(handle)
 
     def say(self, what: str | Table) -> None:
-        """What a person must know before anything runs: a line, or a table."""
+        """Show a line or a table, before the sweep runs."""
         if isinstance(what, str):
             self._print(what)
         else:
             self._console.print(what)
 
     def _fit(self) -> None:
-        """Take the terminal's width. Rich asks the standard streams, of which two are the log now."""
+        """Take the width of the terminal. Rich would ask the standard streams, two of which are the log now."""
         if self._console.is_terminal:
             with suppress(OSError):
                 self._console.width = os.get_terminal_size(self._terminal).columns or self._console.width
 
     def _print(self, line: str) -> None:
-        """Between words on a terminal; a log has lines of any length."""
+        """Print a line, wrapped between words on a terminal only."""
         self._fit()
         self._console.print(Text(line), soft_wrap=not self._console.is_terminal)
 
     def last_words(self, text: str) -> None:
-        """Say `text` where a person sees it, from any thread, when nothing will be shown any more."""
+        """Write `text` to the user's stderr, from any thread, just before the process is ended."""
         shown = "\x1b[?25h\n" if self._live is not None else ""  # the live view hides the cursor
         with suppress(OSError):
             os.write(self._error, console.encoded(f"{shown}{text}\n"))
 
     def update(self) -> None:
-        """Show where the sweep stands, if that is due."""
+        """Show new notes, and the progress if it is due."""
         while self._sweep.notes:
             self._print(self._sweep.notes.popleft())
         now = time.monotonic()

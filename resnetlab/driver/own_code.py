@@ -1,7 +1,7 @@
-"""A study's own code in its results folder: kept there by version, compared before a sweep goes on, and tried out.
+"""Store a study's own code in its results folder, compare it when a sweep continues, and try it before it starts.
 
-`code/<hash>/` holds the files of one version with the description of its parts; `code/accepted.json` the changes that
-were accepted while results existed.
+`code/<hash>/` holds the files of one version and the description of its parts; `code/accepted.json` the changes that
+were accepted after results existed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from resnetlab.study.parts import OwnCode
 from resnetlab.study.records import ModelFacts
 from resnetlab.study.trial_config import TrialConfig
 
-SECONDS = 120.0  # that all networks of a study may take to be built and tried, together
+TRIAL_TIMEOUT = 120.0  # seconds to build and try all networks of a study
 ACCEPTED = "accepted.json"
 
 
 def source(study: Study) -> Source | None:
-    """The code that the study was loaded with; None where it brings none."""
+    """The code that the study was loaded with; None if it has none of its own."""
     return Source(study.code, study.own.folder) if study.own.parts else None
 
 
 def version(study: Study) -> str:
-    """The name of the code's version, below `code/`; empty where the study brings none."""
+    """The version of the code, which names its folder below `code/`; empty if the study has no own code."""
     return study.own.source[:12]
 
 
@@ -43,32 +43,34 @@ def _place(folder: ResultsFolder, source_hash: str) -> ResultsFolder:
     return folder.sub(CODE).sub(source_hash[:12])
 
 
-def kept(folder: ResultsFolder, source_hash: str) -> tuple[OwnCode, Source]:
-    """A version of the code that is in the folder. FolderRefused where it is absent or was edited."""
+def read(folder: ResultsFolder, source_hash: str) -> tuple[OwnCode, Source]:
+    """Read one version of the code from the results folder. FolderRefused if it is absent or was edited."""
     place = _place(folder, source_hash)
-    found, own = Source.read(place), place.read_json("own.json")
-    if found is None or own is None:
+    code, own = Source.read(place), place.read_json("own.json")
+    if code is None or own is None:
         raise FolderRefused(f"{place.url}: the study's own code is not in the results folder")
-    return OwnCode(**own), found
+    return OwnCode(**own), code
 
 
 def accept(study: Study, folder: ResultsFolder, accepted: bool) -> list[str]:
-    """What has changed in the code since the folder's results were begun, as lines; none where nothing has.
+    """Compare the study's code with that of the folder's results; returns the changes as lines.
 
-    Raises FolderRefused where something has that was not accepted, or that no results of before could stand beside.
+    accepted: whether the user accepts changed code. Raises FolderRefused for changes that are not accepted, and for
+    changed settings, with which old and new results would not compare.
     """
-    held = (folder.read_json("study.json") or {}).get("own")
-    before = OwnCode(**held) if held else OwnCode()
+    recorded = (folder.read_json("study.json") or {}).get("own")
+    before = OwnCode(**recorded) if recorded else OwnCode()
     settings = differences(_settings(before), _settings(study.own), words="{} then, {} now")
     if not before.parts or (before.source == study.own.source and not settings):
         return []
     now = Source(study.code, study.own.folder)
-    lines = [str(change) for change in changed(kept(folder, before.source)[1], now)]
-    said = "\n  ".join([f"{folder.url}: the study's own code has changed since its results were begun:", *lines])
+    lines = [str(change) for change in changed(read(folder, before.source)[1], now)]
+    message = "\n  ".join([f"{folder.url}: the study's own code has changed since its results were begun:", *lines])
     if settings:
-        raise FolderRefused("\n  ".join([said, *settings]) + "\nits settings are others: use another --name, or undo")
+        advice = "\nits settings are others: use another --name, or undo"
+        raise FolderRefused("\n  ".join([message, *settings]) + advice)
     if not accepted:
-        raise FolderRefused(f"{said}\nundo this, use another --name, or accept it with --accept-changed-code")
+        raise FolderRefused(f"{message}\nundo this, use another --name, or accept it with --accept-changed-code")
     return lines
 
 
@@ -81,7 +83,7 @@ def _settings(own: OwnCode) -> dict[str, Any]:
 
 
 def keep(folder: ResultsFolder, study: Study, changes: list[str]) -> None:
-    """Write the code into the folder. changes: that were accepted, which the report shows."""
+    """Write the study's code into the folder. changes: the accepted ones, for the report."""
     if not study.own.parts:
         return
     place = _place(folder, study.own.source)
@@ -94,38 +96,39 @@ def keep(folder: ResultsFolder, study: Study, changes: list[str]) -> None:
         folder.sub(CODE).write_json(ACCEPTED, {"changes": content})
 
 
-Sized = tuple[TrialConfig, tuple[int, int, int], int]  # with the shape (H, W, C) of its images, and classes
+Sized = tuple[TrialConfig, tuple[int, int, int], int]  # a config, the shape (H, W, C) of its images, and its classes
 
 
 def tried(
     study: Study, configs: Iterable[Sized], cache: Path | None = None, others: Iterable[Sized] = ()
 ) -> list[ModelFacts]:
-    """The sizes of the networks of `configs`.
+    """Build the networks of `configs` in a process of their own under a time limit, and return their sizes.
 
-    cache: of datasets that are prepared; then one batch is trained too, and a checkpoint made. others: networks that
-    are built, and of which the smallest and the largest are tried so. All of it happens in a process of its own under a
-    time limit. BadRequest, in the words of the user's code, for what is wrong.
+    cache: of prepared datasets; if given, each network also trains one batch and writes a checkpoint. others: further
+    networks to build, of which only the smallest and the largest are trained so.
+    Raises BadRequest, with the traceback of the user's code, if anything fails.
     """
-    found = source(study)
-    assert found is not None
+    code = source(study)
+    assert code is not None
     items, more = (
         [{"config": config.model_dump(mode="json"), "shape": shape, "classes": n} for config, shape, n in each]
         for each in (configs, others)
     )
     job = {
         "own": study.own.model_dump(mode="json"),
-        "code": dict(found.files),
+        "code": dict(code.files),
         "items": items,
         "others": more,
         "cache": None if cache is None else str(cache),
     }
-    answer = _asked(job)
+    answer = _rehearse(job)
     if "problem" in answer:
         raise BadRequest(f"{study.name}: {answer['problem']}")
     return [ModelFacts(**facts) for facts in answer["facts"]]
 
 
-def _asked(job: Mapping[str, Any]) -> dict[str, Any]:
+def _rehearse(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of `resnetlab.vision.rehearsal` in a new process, with a `problem` if it failed."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.Popen(
         [sys.executable, "-m", "resnetlab.vision.rehearsal"],
@@ -136,16 +139,16 @@ def _asked(job: Mapping[str, Any]) -> dict[str, Any]:
         start_new_session=True,
     )
     try:
-        out, said = child.communicate(json.dumps(job).encode(), SECONDS)
+        out, errors = child.communicate(json.dumps(job).encode(), TRIAL_TIMEOUT)
     except subprocess.TimeoutExpired:
-        return {"problem": f"its own code took more than {SECONDS:g} s to build its networks and train one batch"}
+        return {"problem": f"its own code took more than {TRIAL_TIMEOUT:g} s to build its networks and train one batch"}
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     lines = out.decode("utf-8", "replace").splitlines()
     if not lines:
-        last = "\n".join(said.decode("utf-8", "replace").splitlines()[-5:])
+        last = "\n".join(errors.decode("utf-8", "replace").splitlines()[-5:])
         return {"problem": f"Python ended ({child.returncode}) when its own code was tried\n{last}".rstrip()}
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer

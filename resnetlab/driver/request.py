@@ -1,7 +1,7 @@
-"""Whether a study can be run as it is asked for, found out before anything runs, and what the run would do there.
+"""Check, before anything runs, that a study can be run as requested, and tell what the run would do.
 
-A run and a dry run go through the same checks. What a run finds when it takes the results folder (another sweep that
-holds it, rows that are missing or of other data), a dry run finds by looking.
+A run and a dry run make the same checks. What a run finds out when it takes the results folder (another sweep holds it,
+rows are missing or of other data), a dry run finds out by reading it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from resnetlab.vision.data import Dataset
 
 Rows = Collection[Mapping[str, Any]]  # of the trials table
 
-# What each stage runs. `confirm` explores no further, and takes the noise as it is known.
+# What each stage runs. `confirm` runs neither pilot nor search, and plans with the noise that is known.
 PARTS: dict[Stage, frozenset[str]] = {
     "pilot": frozenset({"pilot"}),
     "explore": frozenset({"pilot", "explore"}),
@@ -37,7 +37,7 @@ PARTS: dict[Stage, frozenset[str]] = {
 
 
 def check_stage(study: Study, stage: Stage) -> None:
-    """BadRequest for a stage that there is not, or that the study does not have."""
+    """Raise BadRequest for an unknown stage, or one that the study does not have."""
     if stage not in PARTS:
         raise BadRequest(f"--phase {stage}: no such phase (allowed: {', '.join(PARTS)})")
     if stage == "pilot" and not study.confirm.pilot:
@@ -47,7 +47,7 @@ def check_stage(study: Study, stage: Stage) -> None:
 
 
 def check_sizes(study: Study, datasets: Mapping[str, Dataset]) -> None:
-    """BadRequest for a batch size that the training images of some trial cannot fill. datasets: by `data_key`."""
+    """Raise BadRequest for a batch size above the training images of some trial. datasets: by `data_key`."""
     for name, config in starts(study).items():
         train = len(datasets[data_key(config)].split("train", stream(study.seed, "split")))
         fraction = min(config.data_fraction, *_values(study, "data_fraction"), 1.0)
@@ -73,14 +73,16 @@ def check_splits(study: Study, datasets: Mapping[str, Dataset]) -> None:
 
 
 def _values(study: Study, name: str) -> list[Any]:
-    """The levels and bounds of a factor; none where the setting is not a factor."""
+    """The levels and bounds of a factor; empty for a setting that is not a factor."""
     branches = study.space[name].branches if name in study.space.names else ()
     return [value for branch in branches for value in branch.levels or (branch.low, branch.high)]
 
 
 def check_rows(study: Study, folder: ResultsFolder, rows: Rows, hashes: Collection[str]) -> None:
-    """FolderRefused where a folder with rows lacks its study.json, or rows are of another study; BadData where they are
-    of other data than the datasets with these `hashes`."""
+    """Check that the rows of a folder are of this study and its data. hashes: of its datasets.
+
+    Raises FolderRefused if study.json is missing or a row is of another study, BadData if one is of other data.
+    """
     if rows and folder.read("study.json") is None:
         raise FolderRefused(
             f"{folder.url}/study.json: is missing, so nothing says which study the {len(rows)} trials here "
@@ -103,14 +105,15 @@ def look(
     stage: Stage,
     retry: bool = False,
 ) -> list[str]:
-    """What a run would do in `folder`, as lines; it takes no lease and writes nothing. retry: failed trials run again.
+    """Lines that tell what a run would do in `folder`. Takes no lease and writes nothing.
 
-    Raises what the run would raise there: FolderRefused, BadData, BadRequest, TrialsFailed.
+    hashes: of the study's datasets. guessing: as in Plan. retry: whether failed trials are to run again.
+    Raises the errors that a run would raise: FolderRefused, BadData, BadRequest, TrialsFailed.
     """
     check_free(folder)
     check_complete(folder)
-    found = read_table(folder, "trials")
-    rows: list[dict[str, Any]] = [] if found is None else found.to_pylist()
+    table = read_table(folder, "trials")
+    rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
     check_rows(study, folder, rows, hashes)
     raw = folder.read("plan.json")
     held = None if raw is None else read_plan(raw, f"{folder.url}/plan.json")
@@ -134,15 +137,15 @@ def look(
 
 
 def _explored(study: Study, rows: Rows) -> bool:
-    """True where every run that comes before the plan has ended, so that the plan is made from these rows. A file of
-    weights may have some of them run again."""
+    """True if every run before the plan has ended, so that a plan would be made from these rows. False with given
+    weights, for which some may run again."""
     early = [row for row in rows if row["plan_hash"] is None and row["status"] != Status.REPLACED]
-    wanted = study.confirm.pilot + study.explore_trials
-    return len(early) >= wanted and all(Status(row["status"]).ended for row in early) and not study.given_weights
+    expected = study.confirm.pilot + study.explore_trials
+    return len(early) >= expected and all(Status(row["status"]).ended for row in early) and not study.given_weights
 
 
 def _ended(study: Study, rows: Rows, plan: Plan | None) -> Iterator[str]:
-    """How many of the trials of each part have ended."""
+    """Of each part of the study, how many of its trials have ended: `3 of 10 explore trials ended`."""
 
     def part(name: str, planned: int | str, runs: Iterable[Mapping[str, Any]]) -> str:
         ended = [row for row in runs if Status(row["status"]).ended]

@@ -1,4 +1,4 @@
-"""Run one recorded trial again, from its row alone, and compare it with what was recorded."""
+"""Rerun a recorded trial, from its row alone, and compare it with its record."""
 
 from __future__ import annotations
 
@@ -49,10 +49,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Rerun:
-    """A trial run again. ending: why it ended early, in words. compared: epochs that were recorded; differences: values
-    that are not those recorded, in the order of training; changed: what is no longer as it was (versions, code, …).
-    metric: the number that the trial is known by, `recorded` and `measured` its values. epochs: that were run now;
-    device: `cpu` or `cuda`. training, dataset: None where the trial was a study's own task."""
+    """The outcome of a rerun.
+
+    training, dataset: of the rerun; None for a study's own task. epochs: number that were run. device: `cpu` or `cuda`.
+    ending: why it ended early. compared: number of recorded epochs. differences: values that differ from the recorded
+    ones, in the order of training. changed: what has changed since then, such as versions, code or machine.
+    metric: the trial's main result, with its `recorded` and `measured` value.
+    """
 
     row: Mapping[str, Any]
     training: Training | None
@@ -69,21 +72,21 @@ class Rerun:
 
     @property
     def tested(self) -> bool:
-        """The number is of the test split."""
+        """True if the metric was measured on the test split."""
         return self.metric is not None and self.metric.name.startswith("test_")
 
     @property
     def identical(self) -> bool:
-        """Every number that was recorded came out again to the last bit."""
+        """True if every recorded number was reproduced to the last bit."""
         return self.compared > 0 and not self.differences
 
     @property
     def must_be_identical(self) -> bool:
-        """On a CPU the same versions give the same bits; where nothing has changed, seeds explain no difference."""
+        """True if the same bits are expected: on a CPU, with everything as it was."""
         return self.device == "cpu" and not self.changed
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts: what came out, and what was recorded, as in the tables."""
+        """The outcome for `--json`; values as in the tables."""
         return {
             "trial_id": self.row["trial_id"],
             "number": self.row["number"],
@@ -97,34 +100,34 @@ class Rerun:
         }
 
 
-def find(folder: ResultsFolder, wanted: str) -> dict[str, Any]:
-    """The row of the trial that is called `wanted`: its id, the beginning of it, or its number. BadRequest."""
+def find(folder: ResultsFolder, name: str) -> dict[str, Any]:
+    """The row of the trial with this id, beginning of an id, or number. BadRequest if there is none, or several."""
     table = read_table(folder, "trials")
     if table is None:
         raise BadRequest(f"{folder.url}: has no trials (no trials.parquet, and no running sweep)")
     rows: list[dict[str, Any]] = table.to_pylist()
-    for found in (
-        [row for row in rows if row["trial_id"] == wanted],
-        [row for row in rows if str(row["number"]) == wanted.removeprefix("#")],
-        [row for row in rows if len(wanted) > 3 and row["trial_id"].startswith(wanted)],
+    for matching in (
+        [row for row in rows if row["trial_id"] == name],
+        [row for row in rows if str(row["number"]) == name.removeprefix("#")],
+        [row for row in rows if len(name) > 3 and row["trial_id"].startswith(name)],
     ):
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(row["trial_id"] for row in found[:5])
-            raise BadRequest(f"{wanted}: ambiguous, it matches {len(found)} trials (candidates: {names})")
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            candidates = ", ".join(row["trial_id"] for row in matching[:5])
+            raise BadRequest(f"{name}: ambiguous, it matches {len(matching)} trials (candidates: {candidates})")
     last = max(row["number"] for row in rows)
     raise BadRequest(
-        f"{wanted}: no such trial in {folder.url} (allowed: a trial_id, four or more of its first digits, or a number "
+        f"{name}: no such trial in {folder.url} (allowed: a trial_id, four or more of its first digits, or a number "
         f"up to {last})"
     )
 
 
 def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say) -> Rerun:
-    """Train the trial of `row` again for as many epochs as it had, and compare. `say` hears of each epoch.
+    """Train the trial of `row` again for as many epochs as it had, and compare. say: gets a line for each epoch.
 
-    A trial that starts from another trial's weights takes them from the folder; where they are gone, that trial is run
-    again first. Raises BadData where the data is not what it was, BadRequest where something is needed.
+    A trial that starts from another trial's weights takes them from the folder; if they are gone, that trial is rerun
+    first. Raises BadData if the data has changed, BadRequest if something that the trial needs is missing.
     """
     from resnetlab.vision.training.loop import Diverged
 
@@ -198,7 +201,7 @@ def _start(
     kind: type[RunConfig] = TrialConfig
     code = None
     if study.own.parts:
-        described, source = own_code.kept(folder, how.get("code", study.own.source))
+        described, source = own_code.read(folder, how.get("code", study.own.source))
         say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
         kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
     config = of_images(kind.model_validate_json(row["config"]))
@@ -214,8 +217,8 @@ def _start(
     if config.weights != "none" and (mine := known.get(by_name(config.model, config.weights))):
         weights = kept(folder, mine)
     threads, compile = row["threads"] or 1, how.get("compile", False)
-    asked = scores(study.scored, code)
-    training = Training(config, dataset, device, threads, None, weights, compile=compile, code=code, scores=asked)
+    metrics = scores(study.scored, code)
+    training = Training(config, dataset, device, threads, None, weights, compile=compile, code=code, scores=metrics)
     return training, dataset
 
 
@@ -227,36 +230,37 @@ def _study(folder: ResultsFolder, row: Mapping[str, Any]) -> Study:
 
 
 def _weights(folder: ResultsFolder, config: TrialConfig, place: Place, say: Say) -> Weights | None:
-    """What the trial started from, where that is not in torchvision's keeping."""
-    kind, _, wanted = config.weights.partition(":")
-    if not wanted:
+    """The weights that the trial starts from; None for random ones or torchvision's."""
+    kind, _, name = config.weights.partition(":")
+    if not name:
         return None
     if kind == "file":
-        return kept(folder, wanted)
+        return kept(folder, name)
     from resnetlab.vision.models.pretrained import Weights
 
-    raw = folder.read(f"{WEIGHTS}/{wanted}.safetensors")
+    raw = folder.read(f"{WEIGHTS}/{name}.safetensors")
     if raw is not None:
-        return Weights.unpack(raw, f"{WEIGHTS}/{wanted}.safetensors")
+        return Weights.unpack(raw, f"{WEIGHTS}/{name}.safetensors")
     try:
-        row = find(folder, wanted)
+        row = find(folder, name)
     except BadRequest:
         raise BadRequest(
-            f"the trial starts from trial {wanted}, whose weights and row are not in this folder: put its weights at "
-            f"{folder.url}/{WEIGHTS}/{wanted}.safetensors"
+            f"the trial starts from trial {name}, whose weights and row are not in this folder: put its weights at "
+            f"{folder.url}/{WEIGHTS}/{name}.safetensors"
         ) from None
-    say(f"it starts from trial {wanted}, whose weights are not in the folder: that is run again first")
+    say(f"it starts from trial {name}, whose weights are not in the folder: that is run again first")
     source = rerun(folder, row, place, say)
     if source.training is None or source.dataset is None or source.epochs < source.training.config.epochs:
-        raise BadRequest(f"trial {wanted}, from which it starts, did not reach its full budget: {source.ending}")
+        raise BadRequest(f"trial {name}, from which it starts, did not reach its full budget: {source.ending}")
     from resnetlab.vision.training.transfer import backbone
 
-    left = backbone(source.training.state(), source.training.config, source.dataset)
-    say(f"trial {wanted} is {'as recorded' if source.identical else 'not as recorded'}; now the trial itself")
-    return left
+    weights = backbone(source.training.state(), source.training.config, source.dataset)
+    say(f"trial {name} is {'as recorded' if source.identical else 'not as recorded'}; now the trial itself")
+    return weights
 
 
 def recorded_epochs(folder: ResultsFolder, trial_id: str) -> dict[int, dict[str, Any]]:
+    """The rows of a trial in the epochs table, by epoch."""
     table = read_table(folder, "epochs")
     rows = [] if table is None else table.filter(_equal(table, trial_id)).to_pylist()
     return {row["epoch"]: row for row in rows}
@@ -271,6 +275,7 @@ def _equal(table: Any, trial_id: str) -> Any:
 def differences_of(
     epoch: int, then: Mapping[str, Any] | None, now: Mapping[str, Any], columns: Iterable[str]
 ) -> list[str]:
+    """Lines for the `columns` of an epoch whose recorded value (`then`) differs from the new one (`now`)."""
     if then is None:
         return []
     return [
@@ -292,21 +297,21 @@ def other_predictions(folder: ResultsFolder, trial_id: str, result: Any) -> list
 
 
 def changes(row: Mapping[str, Any], device: str) -> list[str]:
-    """What is not as it was when the trial was recorded and may move its numbers."""
+    """Lines for what has changed since the trial was recorded and may change its numbers. device: of the rerun."""
     then, now = json.loads(row["versions"] or "{}"), versions()
-    found = [
+    lines = [
         f"{name} {then[name]} then, {now.get(name, 'absent')} now"
         for name in ("python", "torch", "torchvision", "numpy")
         if name in then and then[name] != now.get(name)
     ]
     if row["host"] and row["host"] != platform.node():
-        found.append(f"on {row['host']} then, on {platform.node()} now")
+        lines.append(f"on {row['host']} then, on {platform.node()} now")
     code = git_revision()
     if row["git_revision"] and code and row["git_revision"] != code:
-        found.append(f"code {row['git_revision']} then, {code} now")
+        lines.append(f"code {row['git_revision']} then, {code} now")
     cpu = str(row["device"] or "").startswith("cpu")
     if row["device"] and cpu != (device == "cpu"):
-        found.append(f"on {row['device']} then, on {device} now")
+        lines.append(f"on {row['device']} then, on {device} now")
     if row["phase"] == Phase.CONFIRM and row["restarts"]:
-        found.append(f"it was resumed from a checkpoint {plural(row['restarts'], 'time')}")
-    return found
+        lines.append(f"it was resumed from a checkpoint {plural(row['restarts'], 'time')}")
+    return lines

@@ -1,4 +1,4 @@
-"""A recorded trial of a study's own task, run again and compared."""
+"""Rerun a recorded trial of a study's own task, and compare it with its record."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from resnetlab.vision.own_task import begin
 
 
 def rerun_task(folder: ResultsFolder, row: Mapping[str, Any], study: Study, place: Place, say: Say) -> Rerun:
-    """Run the task of `row` again for as many epochs as it had, from the code in the results folder, and compare.
+    """Run the task of `row` again for as many epochs as it had, with the code in the results folder, and compare.
 
-    BadRequest where its code fails, with its traceback.
+    Raises BadRequest, with the traceback, if that code fails.
     """
     run, context = _start(folder, row, study, place, say)
     searched, recorded = study.searched, recorded_epochs(folder, row["trial_id"])
@@ -88,7 +88,7 @@ def _start(
     folder: ResultsFolder, row: Mapping[str, Any], study: Study, place: Place, say: Say
 ) -> tuple[TaskRun, TrialContext]:
     how = json.loads(row["settings"] or "{}")
-    described, source = own_code.kept(folder, how.get("code", study.own.source))
+    described, source = own_code.read(folder, how.get("code", study.own.source))
     say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
     config = trial_type(described.parts).model_validate_json(row["config"])
     phase = Phase(row["phase"])

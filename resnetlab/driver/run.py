@@ -162,10 +162,10 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     """
     request.check_stage(study, options.stage)
     file = None if options.weights is None else user_path(options.weights, "--weights")
-    study, weights = initial_weights.asked(_absolute(study), file)
+    study, weights = initial_weights.given(_absolute(study), file)
     duplicate_arms.check(study)
     folder = results_folder(study, options.storage)
-    study = initial_weights.settled(study, folder)
+    study = initial_weights.resumed(study, folder)
     check_identity(study, folder)
     changed = own_code.accept(study, folder, options.accept_changed_code)
     cluster.check_reachable(options.address, study.resources, contact=not dry)
@@ -255,17 +255,17 @@ def _shared(
     from resnetlab.ray_backend.gpu import packing, probe
 
     cpus = study.resources.cpus
-    wanted = probe.RayRig(
+    on_a_gpu = probe.RayProbe(
         dry_run.heaviest(study, datasets), cache.absolute(), cpus, code=own_code.source(study), tick=tick
     )
-    chosen, seen = packing.measure(wanted, packing.cpus_for(nodes, cpus))
+    chosen, seen = packing.measure(on_a_gpu, packing.cpus_for(nodes, cpus))
     return chosen.gpus, packing.record(chosen, seen)
 
 
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, datasets: Mapping[str, Dataset]) -> None:
     """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
-    asked = preflight.Asked.of(folder, cache.absolute(), datasets)
+    facts = preflight.DriverFacts.of(folder, cache.absolute(), datasets)
     session = _Session(folder, study)
 
     def say(lost: str) -> None:
@@ -282,7 +282,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
 
             signals.listen()
             if options.address is not None:
-                session.note({"nodes": preflight.check(asked, alive, watch.say)})
+                session.note({"nodes": preflight.check(facts, alive, watch.say)})
             gpus = study.resources.gpus
             if gpus == "auto":
                 gpus, found = _shared(study, datasets, cache, look(), alive)
@@ -294,28 +294,28 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
                 signals.check()
                 lifeline.beat()
                 sweep.store.tick()
-                sweep.waits_for = capacity.wanted()
+                sweep.waits_for = capacity.waited_for()
                 session.tick()
                 watch.update()
 
             with _recorded(sweep, session, capacity):
                 signals.wait = True
-                backend.run(sweep, _context(asked, sweep, gpus, options.address is not None), tick, capacity)
+                backend.run(sweep, _context(facts, sweep, gpus, options.address is not None), tick, capacity)
 
 
-def _context(asked: preflight.Asked, sweep: Sweep, gpus: float, shared: bool) -> TrialContext:
+def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bool) -> TrialContext:
     """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
     resources = sweep.study.resources
     return TrialContext(
-        folder=asked.folder.place,
-        cache=asked.cache,
+        folder=facts.folder.place,
+        cache=facts.cache,
         cpus=resources.cpus,
         gpus=gpus,
         epoch_timeout_s=resources.epoch_timeout_s,
         versions=preflight.decisive(),
         compile=resources.compile,
         every_epoch=shared,
-        contents=initial_weights.contents(asked.folder, sweep.store.trials.values()),
+        contents=initial_weights.contents(facts.folder, sweep.store.trials.values()),
         code=own_code.version(sweep.study),
         metrics=sweep.study.scored,
         numbers=tuple(sweep.study.numbers),

@@ -1,9 +1,9 @@
-"""Runs a Sweep on Ray Tune: thin adapters from Tune's interfaces to `Sweep.next`, `report` and `ended`.
+"""Run a Sweep on Ray Tune: thin adapters from Tune's interfaces to `Sweep.next`, `report` and `ended`.
 
 Tune stores nothing that is needed later. It runs in rounds, each a new experiment in a temporary folder that is never
 restored. What Tune does in one step of its loop grows with the number of trials that the experiment has seen, so a
 round ends after a bounded number of them. Trials that still train are then stopped at their next report and handed out
-again in the next round, where they go on from their checkpoints.
+again in the next round, where they resume from their checkpoints.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from resnetlab.study.records import Status
 from resnetlab.sweep import crashes
 from resnetlab.sweep.state_machine import Sweep
 
-# Tune reads these when it runs: no loggers of its own, no snapshots, no changes of directory, no signal handler.
-SETTINGS = {
+# Environment variables of Tune, set while it runs: no loggers, snapshots, changes of directory or signal handler.
+TUNE_VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_MAX_PENDING_TRIALS_PG": "16",  # started at once; the sweep hands out no more than there is room for
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",  # started together; the sweep hands out no more than there is room for
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-ROUND, PER_SLOT = 1000, 16  # trials of a round: at least, and for each trial that fits at once
-LOSSES = 3  # rounds in a row without a new epoch that may end with a lost worker whose trial is not known
-START = 600.0  # seconds in which a trial must start where none runs
+ROUND_TRIALS, ROUND_TRIALS_PER_SLOT = 1000, 16  # a round has the larger of the first, and the second times the slots
+MAX_LOSSES = 3  # consecutive rounds without a new epoch that may end with the loss of a worker whose trial is unknown
+START_TIMEOUT = 600.0  # seconds within which some trial must start while none runs
 OUT_OF_MEMORY = "the node ran out of memory"
-DYING = 60.0  # seconds after its time limit in which a trial's process must have ended
+EXIT_GRACE = 60.0  # seconds that a trial's process has to end, after its time limit for an epoch
 
 
-class _Kept:
-    """Base class of the adapters. Tune pickles the objects it is given; these pickle to an empty object."""
+class _NotPickled:
+    """Base class of the adapters. Tune pickles the objects it gets; these pickle to an empty object."""
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return object, ()
@@ -60,14 +60,13 @@ class _Kept:
 
 
 class _Guard:
-    """Calls the sweep on Tune's behalf. Tune would wrap its exceptions, so the first one is stored and `check` raises
-    it."""
+    """Calls the sweep on Tune's behalf and stores its first exception, which Tune would wrap; `check` raises it."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
 
     def __call__(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """What `call` returns; None after an error."""
+        """Return what `call` returns, or None if it or an earlier call raised an error."""
         if self._error is None:
             try:
                 return call(*arguments)
@@ -80,16 +79,16 @@ class _Guard:
             raise self._error
 
 
-class _Proposals(_Kept, Searcher):
-    """Tune's search algorithm: asks the sweep for tasks, one more than there are free slots, so that no worker waits.
+class _Proposals(_NotPickled, Searcher):
+    """Tune's search algorithm: takes tasks from the sweep, one more than there are free slots, so that no worker waits.
 
-    closed: whether the round is over, because it had its number of tasks and another one waits.
+    closed: True once the round has had all its tasks and the sweep has another one, for the next round.
     """
 
     def __init__(self, sweep: Sweep, guard: _Guard, capacity: Capacity):
         super().__init__()
         self._sweep, self._guard, self._capacity = sweep, guard, capacity
-        self._left, self.closed = max(ROUND, PER_SLOT * capacity.slots), False
+        self._left, self.closed = max(ROUND_TRIALS, ROUND_TRIALS_PER_SLOT * capacity.slots), False
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -107,17 +106,17 @@ class _Proposals(_Kept, Searcher):
         return {"task": task}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing to do: the scheduler has told the sweep."""
+        """Do nothing: the scheduler has already reported to the sweep."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the results folder is the memory."""
+        """Do nothing: all that must last is in the results folder."""
 
     def restore(self, checkpoint_path: str) -> None:
         raise NotImplementedError("a sweep is continued from its results folder")
 
 
-class _Decisions(_Kept, FIFOScheduler):
-    """Tune's scheduler: passes results to the sweep, which decides whether the trial continues."""
+class _Decisions(_NotPickled, FIFOScheduler):
+    """Tune's scheduler: passes results to the sweep, which decides whether a trial continues."""
 
     def __init__(self, sweep: Sweep, guard: _Guard, silence: _SilenceWatch, proposals: _Proposals):
         super().__init__()  # type: ignore[no-untyped-call]
@@ -129,14 +128,14 @@ class _Decisions(_Kept, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = _task(trial).trial_id
-        go_on = self._guard(self._sweep.report, trial_id, result["report"])
-        if go_on and self._proposals.closed:
+        continues = self._guard(self._sweep.report, trial_id, result["report"])
+        if continues and self._proposals.closed:
             self._guard(self._sweep.hand_back, trial_id)
-            go_on = False
-        return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
+            continues = False
+        return TrialScheduler.CONTINUE if continues else TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Its process is gone. Tune retries nothing: the sweep hands the trial out again, from its checkpoint."""
+        """Tell the sweep why the trial's process ended; the sweep, not Tune, runs it again, from its checkpoint."""
         trial_id, error = _task(trial).trial_id, _cause(trial)
         if "low on memory" in error:
             self._guard(self._sweep.died, trial_id, OUT_OF_MEMORY, Status.OUT_OF_MEMORY)
@@ -159,63 +158,68 @@ def _task(trial: Any) -> Task:
 
 
 def _cause(trial: Any) -> str:
-    """The text of a trial's failure as Tune stored it. `trial.get_error` would look in a place to which it is copied
-    later."""
+    """The text of a trial's failure, from the file that Tune writes at once (`trial.get_error` reads a later copy)."""
     file = trial.error_file and Path(trial.error_file)
     return file.read_text(encoding="utf-8", errors="replace") if file and file.exists() else ""
 
 
-class _SilenceWatch(_Kept, tune.Callback):
-    """Measures for how long each trial has not reported. A trial's process ends itself after its time limit; this class
-    tells why it ended, and notices if it does not."""
+class _SilenceWatch(_NotPickled, tune.Callback):
+    """Measures how long each trial has been silent, so that a process that ended itself after its time limit can be
+    told from one that crashed, and one that failed to end is noticed.
+
+    limit: seconds that an epoch may take.
+    """
 
     def __init__(self, sweep: Sweep, limit: float):
         self._sweep, self.limit = sweep, limit
-        self._heard: dict[str, float] = {}  # trials that run, and when they last spoke
-        self._any = time.monotonic()
+        self._last_report: dict[str, float] = {}  # time of each running trial's last report, or of its start
+        self._last_event = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._sweep.started(_task(trial).trial_id)
         self.on_trial_result(iteration, trials, trial, None)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        self._any = self._heard[_task(trial).trial_id] = time.monotonic()
+        self._last_event = self._last_report[_task(trial).trial_id] = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(_task(trial).trial_id, None)
-        self._any = time.monotonic()
+        self._last_report.pop(_task(trial).trial_id, None)
+        self._last_event = time.monotonic()
 
     on_trial_error = on_trial_complete
 
     def forget(self) -> None:
-        """No trial runs any more."""
-        self._heard.clear()
-        self._any = time.monotonic()
+        """Note that no trial runs any more."""
+        self._last_report.clear()
+        self._last_event = time.monotonic()
 
     def late(self, trial_id: str) -> bool:
-        return time.monotonic() - self._heard.get(trial_id, time.monotonic()) > self.limit
+        """True if the trial has been silent for longer than an epoch may take."""
+        return time.monotonic() - self._last_report.get(trial_id, time.monotonic()) > self.limit
 
     def check(self) -> None:
         """Raise ClusterLost if a silent trial cannot be ended, or if no trial can be started."""
         now = time.monotonic()
-        for trial_id, heard in self._heard.items():
-            if now - heard > self.limit + DYING:
-                raise ClusterLost(f"trial {trial_id} has been silent for {now - heard:.0f} s, and cannot be ended")
-        if not self._heard and self._sweep.running and now - self._any > START:
-            raise ClusterLost(f"no trial could be started for {START:.0f} s: no node is left that has room for one")
+        for trial_id, last in self._last_report.items():
+            if now - last > self.limit + EXIT_GRACE:
+                raise ClusterLost(f"trial {trial_id} has been silent for {now - last:.0f} s, and cannot be ended")
+        if not self._last_report and self._sweep.running and now - self._last_event > START_TIMEOUT:
+            raise ClusterLost(
+                f"no trial could be started for {START_TIMEOUT:.0f} s: no node is left that has room for one"
+            )
 
 
-_NEEDED = {"trial_id", "training_iteration", "done", "node_ip", "pid"}  # of a result, by Tune itself
+_TUNE_KEYS = {"trial_id", "training_iteration", "done", "node_ip", "pid"}  # of a result, which Tune itself reads
 
 
-class _EachStep(_Kept, tune.Callback):
-    """Tune's callback: runs `tick` after every step of Tune's loop."""
+class _EachStep(_NotPickled, tune.Callback):
+    """Tune callback that runs `tick` after every step of Tune's loop, and drops results that the sweep has stored."""
 
     def __init__(self, tick: Callable[[], None]):
         self._tick = tick
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        for name in set(result) - _NEEDED:  # recorded; Tune would work out means of every number in it
+        for name in set(result) - _TUNE_KEYS:  # Tune would average every number in it
             del result[name]
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -225,8 +229,8 @@ class _EachStep(_Kept, tune.Callback):
 def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity: Capacity) -> None:
     """Run `sweep` to its end on the connected Ray cluster.
 
-    `tick` is called in every step of Tune's loop, several times a second while anything happens. Raises what the sweep
-    and `tick` raise, and ClusterLost where Ray fails.
+    tick: called after every step of Tune's loop, several times a second while anything happens.
+    Raises whatever the sweep and `tick` raise, and ClusterLost if Ray fails.
     """
     guard, silence = _Guard(), _SilenceWatch(sweep, context.epoch_timeout_s)
 
@@ -239,13 +243,13 @@ def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity:
     losses = 0
     while not sweep.finished:
         epochs = sweep.progress.epochs
-        lost = _round(sweep, context, step_ended, capacity, guard, silence)
+        loss = _round(sweep, context, step_ended, capacity, guard, silence)
         guard.check()
         silence.forget()
-        if lost is not None and not _known(sweep, lost):
+        if loss is not None and not _report_loss(sweep, loss):
             losses = losses + 1 if sweep.progress.epochs == epochs else 1
-            if losses > LOSSES:
-                raise ClusterLost(f"workers were lost {losses} times in a row: {_first_line(lost)}")
+            if losses > MAX_LOSSES:
+                raise ClusterLost(f"workers were lost {losses} times in a row: {_lines(loss)[0]}")
         for trial_id in list(sweep.running):
             sweep.hand_back(trial_id)
 
@@ -258,11 +262,11 @@ def _round(
     guard: _Guard,
     silence: _SilenceWatch,
 ) -> RayError | None:
-    """One experiment of Tune. Returns the error that ended it, if a worker was lost in a way that Tune does not handle;
-    else None."""
+    """Run one experiment of Tune. Returns the error that ended it if a worker was lost in a way that Tune does not
+    handle, else None."""
     resources = {"CPU": context.cpus} | ({"GPU": context.gpus} if context.gpus else {})
     proposals = _Proposals(sweep, guard, capacity)
-    with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch, environment(SETTINGS):
+    with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch, environment(TUNE_VARIABLES):
         tuner = tune.Tuner(
             tune.with_resources(TrialWorker, resources),
             param_space={"context": context},
@@ -293,21 +297,22 @@ def _round(
             if not isinstance(error, (RayError, TuneError, ConnectionError)) and not isinstance(cause, RayError):
                 raise
             traceback.print_exc()  # into the log
-            last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise ClusterLost(f"Ray failed: {last}") from None
+            raise ClusterLost(f"Ray failed: {_lines(error)[-1]}") from None
     return None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _lines(error: Exception) -> list[str]:
+    """The lines of an error's message, at least one."""
+    return str(error).strip().splitlines() or [type(error).__name__]
 
 
-def _known(sweep: Sweep, lost: RayError) -> bool:
-    """Tell the sweep which trials Ray's memory monitor killed; False if the error does not say which."""
-    killed = [trial_id for trial_id in killed_for_memory(str(lost)) if trial_id in sweep.running]
+def _report_loss(sweep: Sweep, loss: RayError) -> bool:
+    """Tell the sweep which trials Ray's memory monitor killed; False if the error does not tell which."""
+    killed = [trial_id for trial_id in killed_for_memory(str(loss)) if trial_id in sweep.running]
     for trial_id in killed:
         sweep.died(trial_id, OUT_OF_MEMORY, Status.OUT_OF_MEMORY)
     if not killed:
-        why = _first_line(lost)
-        sweep.notes.append(f"a worker was lost, of an unknown trial: all go on from their checkpoints ({why})")
+        sweep.notes.append(
+            f"a worker was lost, of an unknown trial: all go on from their checkpoints ({_lines(loss)[0]})"
+        )
     return bool(killed)

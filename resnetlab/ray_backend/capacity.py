@@ -1,4 +1,4 @@
-"""How many trials the cluster can hold at the moment: nodes join and leave while a sweep runs."""
+"""The number of trials that the cluster has room for, which changes as nodes join and leave."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from resnetlab.study import Resources
 from resnetlab.wording import plural
 
-EVERY = 2.0  # seconds between two looks at the cluster
+POLL_INTERVAL = 2.0  # seconds between two looks at the cluster
 
-Node = Mapping[str, Any]  # as `ray.nodes()` has it
+Node = Mapping[str, Any]  # an item of `ray.nodes()`
 
 
 def fitting(node: Node, resources: Resources) -> int:
-    """Trials that fit a node, taken together with nothing else."""
+    """How many trials fit on an otherwise idle node."""
     if not node["Alive"]:
         return 0
     cpus, gpus = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
@@ -27,7 +27,7 @@ def fitting(node: Node, resources: Resources) -> int:
     return fits
 
 
-def asked(resources: Resources) -> str:
+def in_words(resources: Resources) -> str:
     """What one trial needs, in words: `1 CPU and 0.25 GPUs`."""
     cpus = plural(float(resources.cpus), "CPU")
     if resources.gpus == "auto":
@@ -35,14 +35,15 @@ def asked(resources: Resources) -> str:
     return f"{cpus} and {plural(float(resources.gpus), 'GPU')}" if resources.gpus else cpus
 
 
-def named(node: Node) -> str:
+def node_name(node: Node) -> str:
+    """Host and address: `gpu-3 (10.0.0.7)`."""
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 class Capacity:
-    """slots: trials that fit now. log: nodes that joined or left since, for the record of the sweep.
+    """Tracks how many trials fit on the cluster.
 
-    look: gives the nodes; `say` hears of changes.
+    look: returns the nodes; `say` gets a line for every node that joins or leaves, and `log` an entry for sweep.json.
     """
 
     def __init__(self, resources: Resources, look: Callable[[], Iterable[Node]], say: Callable[[str], None] = print):
@@ -56,24 +57,25 @@ class Capacity:
 
     @property
     def slots(self) -> int:
+        """Number of trials that fit at once, on all nodes together."""
         return sum(fitting(node, self._resources) for node in self._nodes.values())
 
     def update(self) -> None:
-        """Call often: looks at the cluster every `EVERY` seconds."""
-        if time.monotonic() - self._looked < EVERY:
+        """Look at the cluster again, at most every `POLL_INTERVAL` seconds."""
+        if time.monotonic() - self._looked < POLL_INTERVAL:
             return
         before, self._nodes = self._nodes, self._alive()
         self._looked = time.monotonic()
         for event, here, there in (("joined", self._nodes, before), ("left", before, self._nodes)):
             for name in here.keys() - there.keys():
-                node, slots = named(here[name]), self.slots
+                node, slots = node_name(here[name]), self.slots
                 self.log.append({"at": datetime.now(UTC).isoformat(), "event": event, "node": node, "slots": slots})
                 self._say(f"node {node} {event}: room for {plural(slots, 'trial')} at once")
 
-    def wanted(self) -> str:
-        """What a trial that has no worker waits for: `1 CPU (room for 2 trials, on 1 node)`."""
+    def waited_for(self) -> str:
+        """What a trial without a worker waits for: `1 CPU (room for 2 trials, on 1 node)`."""
         nodes = sum(fitting(node, self._resources) > 0 for node in self._nodes.values())
         if not nodes:
-            return f"{asked(self._resources)} (no node has room for one)"
+            return f"{in_words(self._resources)} (no node has room for one)"
         room = f"room for {plural(self.slots, 'trial')}"
-        return f"{asked(self._resources)} ({room}, on {plural(nodes, 'node')})"
+        return f"{in_words(self._resources)} ({room}, on {plural(nodes, 'node')})"

@@ -1,4 +1,4 @@
-"""Ray: started here, or joined; and what must hold on every node before the first trial."""
+"""Connect to Ray: check the address, start a local Ray or join a cluster, and authenticate."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from resnetlab.study import Resources
 TOKEN_RULE = (
     "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (cluster/README.md)"
 )
-VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}  # of workers
-PATIENCE = 120.0  # seconds that nodes may take to join
-SOCKET = 107  # bytes that the path of a socket can have
-ROOM = SOCKET - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # for a temporary folder
+WORKER_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+NODES_TIMEOUT = 120.0  # seconds that nodes may take to join
+SOCKET_PATH_BYTES = 107  # longest path of a Unix socket
+FOLDER_BYTES = SOCKET_PATH_BYTES - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 
 
 def check_reachable(address: str | None, resources: Resources, contact: bool = True) -> None:
-    """BadRequest, before Ray starts, where nothing listens at the address, this machine is too small, or this process
-    uses Ray already.
+    """Check, before Ray starts, that a sweep can run at `address` (None: on this machine).
 
-    contact: False looks at how `address` is written alone.
+    contact: False checks only how `address` is written.
+    Raises BadRequest if nothing listens there, if this machine is too small, or if this process uses Ray already.
     """
     for text in (*sys.argv, str(Path.cwd())):
         try:
-            text.encode()  # Ray does
+            text.encode()  # as Ray does
         except UnicodeEncodeError:
             raise BadRequest(
                 f"{text}: is not text in the locale of this command ({locale.getencoding()}), and Ray takes only text; "
@@ -52,10 +52,10 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
         cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
         if resources.cpus > cores:
             raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
-        wanted, needs = (
+        count, needs = (
             (1.0, "a GPU to share") if isinstance(resources.gpus, str) else (resources.gpus, f"{resources.gpus:g} GPUs")
         )
-        if wanted > gpus and sys.platform == "linux":
+        if count > gpus and sys.platform == "linux":
             raise BadRequest(f"resources.gpus: a trial needs {needs}, this machine has {gpus or 'none'}")
         return
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -71,43 +71,43 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
         raise BadRequest(f"--address {address}: cannot connect: {error.strerror or error}") from None
 
 
-def _settings(address: str | None) -> dict[str, str]:
-    """The environment in which Ray is imported and started. Raises BadRequest where it was imported too early.
+def _ray_variables(address: str | None) -> dict[str, str]:
+    """The environment variables with which Ray is imported and started. BadRequest if it was imported too early.
 
-    Token authentication, unless RAY_AUTH_MODE says otherwise: a Ray of this run alone has a token of this process, in
-    the environment of its processes (Ray would leave one in the home folder that others can read), a cluster's is taken
-    from where Ray looks for it. Ray reads the mode when it is imported and the token once, so both are the same for
-    every sweep of a process. A Ray of this run alone starts no workers before they are asked for (Tune wants others),
-    sends no usage statistics, and keeps its files in `temporary_folder`.
+    Tokens authenticate, unless RAY_AUTH_MODE is set otherwise. A local Ray gets a random token in the environment of
+    its processes (Ray itself would put one in the home folder, readable by others); a cluster's token is taken from
+    where Ray looks for it. Ray reads the mode when it is imported and the token once, so both stay the same for every
+    sweep of a process. A local Ray also starts no workers in advance (Tune starts its own), sends no usage statistics,
+    and keeps its files in `temporary_folder`.
     """
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     if address is None:
-        found |= {"RAY_prestart_worker_first_driver": "0", "RAY_TMPDIR": str(temporary_folder())}
-        found["RAY_USAGE_STATS_ENABLED"] = os.environ.get("RAY_USAGE_STATS_ENABLED", "0")
+        variables |= {"RAY_prestart_worker_first_driver": "0", "RAY_TMPDIR": str(temporary_folder())}
+        variables["RAY_USAGE_STATS_ENABLED"] = os.environ.get("RAY_USAGE_STATS_ENABLED", "0")
     if not os.environ.get("RAY_AUTH_MODE") and (address is None or _has_token()):
-        if "ray" in sys.modules and not _asked_for_tokens:
+        if "ray" in sys.modules and not _imported_with_tokens:
             raise BadRequest(
                 "RAY_AUTH_MODE: is not set, and Ray was imported before the sweep, which is when it reads it: set it "
                 "before `import ray`, or start the sweep first (allowed: token, disabled)"
             )
-        _asked_for_tokens.append(True)
-        found["RAY_AUTH_MODE"] = "token"
-    mode = found.get("RAY_AUTH_MODE") or os.environ.get("RAY_AUTH_MODE")
+        _imported_with_tokens.append(True)
+        variables["RAY_AUTH_MODE"] = "token"
+    mode = variables.get("RAY_AUTH_MODE") or os.environ.get("RAY_AUTH_MODE")
     if address is None and mode == "token" and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        found["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or _own_token()
-    return found
+        variables["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or _random_token()
+    return variables
 
 
-_asked_for_tokens: list[bool] = []  # not empty: this process imported Ray with RAY_AUTH_MODE=token, set here
+_imported_with_tokens: list[bool] = []  # not empty once this process has set RAY_AUTH_MODE=token and imported Ray
 
 
 @functools.cache
-def _own_token() -> str:
+def _random_token() -> str:
     return secrets.token_hex(32)
 
 
 def _has_token() -> bool:
-    """True where Ray will find one."""
+    """True if Ray will find a token for the cluster."""
     place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))  # noqa: PTH111
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or place.is_file()
 
@@ -120,14 +120,14 @@ def connect(
     nodes: int = 1,
     tick: Callable[[], None] = lambda: None,
 ) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """A connection to Ray; gives what tells its nodes.
+    """Connect to Ray inside a `with` block; yields `ray.nodes`.
 
-    `address` None starts Ray for this run alone, which ends with it however it ends; elsewhere it is given `PATIENCE`
-    seconds to have `nodes` nodes, and `tick` is called meanwhile. `hold` is told what must go on answering: name, host,
-    port.
-    BadRequest where the cluster cannot fit a single trial, ClusterLost where there is none at `address`.
+    address: of a cluster; None starts a local Ray, which ends with the block, or with this process if it is killed.
+    hold: called with name, host and port of each service that must go on answering.
+    nodes: how many nodes to wait for, at most `NODES_TIMEOUT` seconds; `tick` is called meanwhile.
+    Raises BadRequest if no node has room for a trial, ClusterLost if there is no cluster at `address`.
     """
-    with environment(_settings(address)), _own_ray() if address is None else _joined(address):
+    with environment(_ray_variables(address)), _local_ray() if address is None else _joined(address):
         import ray
 
         if address is not None:
@@ -139,18 +139,18 @@ def connect(
             if node["NodeID"] == context.get_node_id():
                 hold("the node under this sweep", node["NodeManagerAddress"], node["NodeManagerPort"])
         auto = resources.gpus == "auto"
-        _slots(ray.nodes(), resources.model_copy(update={"gpus": 1.0}) if auto else resources)
+        _check_room(ray.nodes(), resources.model_copy(update={"gpus": 1.0}) if auto else resources)
         yield ray.nodes
 
 
 @contextmanager
-def _own_ray() -> Iterator[None]:
-    """A Ray for this process alone, whatever else runs here."""
+def _local_ray() -> Iterator[None]:
+    """Start a Ray for this process alone, even if another one runs on this machine."""
     import ray
 
-    with reaper.reaped() as ends:
+    with reaper.reaped() as reap:
         context = _init("a local Ray", {}, address="local", include_dashboard=False, object_store_memory=256 << 20)
-        ends(context.address_info["session_dir"])
+        reap(context.address_info["session_dir"])
         try:
             yield
         finally:
@@ -161,8 +161,8 @@ def temporary_folder() -> Path:
     """The folder whose subfolder `ray` holds a local Ray's sockets, logs and spilled objects: $RAY_TMPDIR, else
     $TMPDIR, else /tmp.
 
-    Linux allows 107 bytes for the path of a socket. A TMPDIR that leaves no room for Ray's, as the long ones of batch
-    systems, is passed over; a RAY_TMPDIR that does not, is refused. BadRequest.
+    Linux allows 107 bytes for the path of a socket. A TMPDIR that is too long for Ray's sockets, as batch systems often
+    set, is passed over; such a RAY_TMPDIR is refused with BadRequest, and so is a machine without a usable folder.
     """
     chosen = os.environ.get("RAY_TMPDIR")
     if chosen:
@@ -170,7 +170,7 @@ def temporary_folder() -> Path:
         if _too_long(folder):
             raise BadRequest(
                 f"RAY_TMPDIR: {folder}: has {len(os.fsencode(folder))} bytes, too many for the sockets in it, whose "
-                f"paths can have {SOCKET} (allowed: {ROOM})"
+                f"paths can have {SOCKET_PATH_BYTES} (allowed: {FOLDER_BYTES})"
             )
         return folder
     try:
@@ -182,17 +182,17 @@ def temporary_folder() -> Path:
             return folder
     raise BadRequest(
         f"TMPDIR: {places[0]}: is too long for Ray's sockets, and /tmp cannot be written; set RAY_TMPDIR to a folder "
-        f"whose path has at most {ROOM} bytes"
+        f"whose path has at most {FOLDER_BYTES} bytes"
     )
 
 
 def _too_long(folder: Path) -> bool:
-    return len(os.fsencode(folder)) > ROOM
+    return len(os.fsencode(folder)) > FOLDER_BYTES
 
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
-    """The cluster at `address`, whose workers get our package from here."""
+    """Join the cluster at `address` and send it this package."""
     import ray
 
     import resnetlab
@@ -219,38 +219,40 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
-    """Connect, with `more` in the workers' environment; gives Ray's word on what was reached. ClusterLost where that
-    cannot be done, BadRequest where the cluster refuses this client, which Ray takes 20 seconds to say."""
+    """Call `ray.init` and return its context. where: names the cluster in messages. more: for the runtime environment.
+
+    Raises ClusterLost if it cannot connect, BadRequest if the cluster refuses this client, after Ray's 20 seconds.
+    """
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        return ray.init(runtime_env={"env_vars": VARIABLES, **more}, **quiet, **options)
+        return ray.init(runtime_env={"env_vars": WORKER_VARIABLES, **more}, **quiet, **options)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
-        said = [str(found).strip() for found in (error, error.__cause__, error.__context__) if found is not None]
-        if any("AuthenticationError" in text for text in said):
+        errors = (error, error.__cause__, error.__context__)
+        messages = [str(each).strip() for each in errors if each is not None]
+        if any("AuthenticationError" in text for text in messages):
             raise BadRequest(f"{where}: the cluster refuses this client: {TOKEN_RULE}") from None
-        first = next((text for text in said if text), type(error).__name__).splitlines()[0]
+        first = next((text for text in messages if text), type(error).__name__).splitlines()[0]
         raise ClusterLost(f"{where}: cannot connect: {first}") from None
     except OSError as error:
         place = os.environ.get("RAY_TMPDIR", "its temporary folder")
         raise BadRequest(f"{where}: cannot use {place}: {error.strerror or error} (RAY_TMPDIR names another)") from None
 
 
-def _wait_for(wanted: int, tick: Callable[[], None]) -> None:
-    """Return when the cluster has `wanted` nodes, or when they had time enough: the others are used when they join."""
+def _wait_for(count: int, tick: Callable[[], None]) -> None:
+    """Wait until the cluster has `count` nodes, at most `NODES_TIMEOUT` seconds: later ones are used when they join."""
     import ray
 
-    deadline = time.monotonic() + PATIENCE
-    while sum(node["Alive"] for node in ray.nodes()) < wanted and time.monotonic() < deadline:
+    deadline = time.monotonic() + NODES_TIMEOUT
+    while sum(node["Alive"] for node in ray.nodes()) < count and time.monotonic() < deadline:
         tick()
         time.sleep(0.5)
 
 
-def _slots(nodes: list[dict[str, Any]], resources: Resources) -> int:
-    """How many trials fit, node by node. BadRequest where none does."""
-    total = sum(fitting(node, resources) for node in nodes)
-    if not total:
+def _check_room(nodes: list[dict[str, Any]], resources: Resources) -> None:
+    """Raise BadRequest if no node has room for a trial."""
+    if not any(fitting(node, resources) for node in nodes):
         have = ", ".join(
             f"{int(node['Resources'].get('CPU', 0))} CPUs and {int(node['Resources'].get('GPU', 0))} GPUs"
             for node in nodes
@@ -260,4 +262,3 @@ def _slots(nodes: list[dict[str, Any]], resources: Resources) -> int:
             f"resources: a trial needs {resources.cpus:g} CPUs and {resources.gpus:g} GPUs on one node; "
             f"the cluster has nodes with {have}"
         )
-    return total

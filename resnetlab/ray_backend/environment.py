@@ -1,4 +1,4 @@
-"""This process's environment variables, changed for a while."""
+"""Change environment variables of this process temporarily."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set `values` meanwhile; afterwards each is what it was before, or absent."""
+    """Set `values` inside a `with` block; after it, each variable is what it was before, or absent."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

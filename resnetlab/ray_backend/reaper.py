@@ -1,12 +1,12 @@
-"""Ends what a Ray of the driver's own leaves running where the driver dies without a word, as by SIGKILL.
+"""Kill what is left of a local Ray after its driver was killed (by SIGKILL, for example).
 
-Ray's processes notice within seconds that their parents are gone, but two of them (the dashboard's and the runtime
-environments' agent of Ray 2.60) then often wait a minute to tell so to a control service that is gone as well. So a
-process of ours waits for the driver's end, and ends after `GRACE` seconds what still runs of its Ray. These are known
-by the folder of their logs: Ray gives them other names, which overwrite their command lines and environments.
-Linux only: elsewhere that minute is waited.
+Ray's processes notice within seconds that their parents are gone, but two of them (the agents of the dashboard and of
+the runtime environments, in Ray 2.60) then often wait a minute for a control service that is gone as well. So a helper
+process waits for the driver's end, and kills what still runs of its Ray `GRACE` seconds later. It finds these processes
+by the log folder in which they have files open, because Ray overwrites their command lines and environments.
+Linux only: elsewhere they end after that minute.
 
-Run as a script, this file is that process: it imports nothing of ours, and starts in some 20 ms.
+Run as a script, this file is the helper process: it imports nothing else of this package, and starts in about 20 ms.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ GRACE = 3.0  # seconds
 
 @contextmanager
 def reaped(grace: float = GRACE) -> Iterator[Callable[[str], None]]:
-    """Gives what is to be told the folder of a Ray session. Its processes end at most `grace` seconds after the block,
-    or after this process, whichever is first."""
+    """Yield a function to call with the folder of a Ray session. The processes of that session end at most `grace`
+    seconds after the `with` block, or after this process, whichever ends first."""
     if not Path("/proc/self/fd").exists():
         yield lambda folder: None
         return
-    words = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(grace)]
+    command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(grace)]
     nothing = subprocess.DEVNULL
-    reaper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, start_new_session=True)
+    reaper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, start_new_session=True)
     assert reaper.stdin is not None
     with reaper.stdin as pipe:
 
-        def tell(folder: str) -> None:
+        def reap(folder: str) -> None:
             pipe.write(os.fsencode(folder))
             pipe.flush()
 
-        yield tell
+        yield reap
 
 
 def processes(folder: str) -> list[int]:
-    """Those that have a file below `folder` open."""
-    found = []
+    """The ids of the processes that have a file below `folder` open."""
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):  # another user's, or just ended
                 if any(file.readlink().is_relative_to(folder) for file in (entry / "fd").iterdir()):
-                    found.append(int(entry.name))
-    return found
+                    pids.append(int(entry.name))
+    return pids
 
 
 def main(driver: int, grace: float) -> None:
-    folder = os.fsdecode(sys.stdin.buffer.read())  # until nobody can write there any more
+    """Wait until process `driver` is gone, then end the processes of its Ray session within `grace` seconds."""
+    folder = os.fsdecode(sys.stdin.buffer.read())  # returns when the driver has closed its end of the pipe
     if not folder:
         return
     deadline = time.monotonic() + grace

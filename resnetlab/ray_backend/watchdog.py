@@ -1,8 +1,8 @@
-"""Notices that the cluster under the driver is gone, for which Ray itself may wait without end.
+"""Notice that the driver has lost its cluster, which Ray itself may wait for forever.
 
-A thread tries the two sockets without which nothing can go on, that of the cluster's control service and that of the
-driver's own node. Where one has refused for `SILENCE` seconds, or the driver has not come round for `STUCK` seconds,
-the sweep is told to end; where the driver cannot even do that within `GRACE` seconds, its process is ended.
+A thread connects every second to the two sockets that a sweep needs: the cluster's control service, and Ray on the
+driver's own node. If one has refused for `SILENCE` seconds, or the driver has not called `beat` for `STUCK` seconds,
+the next `beat` raises ClusterLost; if the driver does not end within `GRACE` seconds, its process is ended.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ GRACE = 15.0
 
 
 class Watchdog:
-    """`say` prints the last words of a process that is ended; `beat` is called wherever the driver comes round.
+    """Watches the cluster while its `with` block runs; the driver calls `beat` regularly inside it.
 
-    ends_process: False leaves a process alone that the driver has told of the loss itself.
+    say: prints the reason before a driver that does not end by itself is killed.
+    ends_process: False leaves a process alone whose driver has already reported the loss, as in a notebook.
     """
 
     def __init__(self, say: Callable[[str], None], ends_process: bool = True):
@@ -31,22 +32,22 @@ class Watchdog:
         self._ends_process = ends_process
         self._places: dict[str, tuple[str, int]] = {}
         self._beat = time.monotonic()
-        self._over = threading.Event()  # the sweep has ended, or says itself why it does
-        self._lost = ""
+        self._over = threading.Event()  # the `with` block has ended
+        self._lost = ""  # what was lost, as a sentence
 
     def __enter__(self) -> Watchdog:
-        threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._over.set()
 
     def hold(self, what: str, host: str, port: int) -> None:
-        """From now on, where `host:port` does not answer, `what` is lost."""
+        """Watch `host:port` from now on; `what` names it in messages."""
         self._places[f"{what} ({host}:{port})"] = host, port
 
     def beat(self) -> None:
-        """Raise ClusterLost where the cluster is gone."""
+        """Note that the driver is alive. Raises ClusterLost if the cluster is lost."""
         self._beat = time.monotonic()
         if self._lost:
             raise ClusterLost(self._lost)
@@ -62,11 +63,11 @@ class Watchdog:
             if time.monotonic() - self._beat > STUCK:
                 self._lost = f"Ray has not answered for {STUCK:.0f} s"
         if self._lost:
-            told = self._over.wait(GRACE)
-            if told and not self._ends_process:
+            reported = self._over.wait(GRACE)
+            if reported and not self._ends_process:
                 return
-            if told:
-                time.sleep(GRACE)  # for what Ray does when a process ends
+            if reported:
+                time.sleep(GRACE)  # for Ray's own exit handlers
             else:
                 self._say(self._lost)
             os._exit(ClusterLost.exit_code)

@@ -1,9 +1,9 @@
-"""The worker's side of one trial: a class Trainable that lives through many trials, one epoch a step.
+"""The worker: a Trainable of Tune that runs many trials in one process, one epoch per step.
 
-A worker process imports torch once, opens the data once, and is then handed one trial after another. Each step trains
-one epoch, writes the trial's checkpoint (which carries its epoch history) to the results folder, and reports the epochs
-that it has not reported yet. Endings that belong to the trial (a loss that is not a number, memory) are reported
-as such; a process that dies, or that ends itself because an epoch takes too long, is Ray's to notice.
+A worker process imports torch once, opens the data once, and then gets one trial after another. Each step trains one
+epoch, writes the trial's checkpoint (which holds its epoch history) to the results folder, and reports the epochs that
+it has not reported yet. Failures of the trial itself (a loss that is not a number, too little memory) are reported as
+its ending; Ray notices a process that dies, or that ends itself because an epoch takes too long.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from resnetlab.sweep.crashes import LEAVES, begins
 if TYPE_CHECKING:
     from resnetlab.experiment.protocol import Run
 
-UNSETTLED = 3  # times in a row that an epoch is thrown away because the data cache changed under it
+CACHE_RETRIES = 3  # times in a row that an epoch is discarded because the data cache changed while it ran
 
 
 class TrialWorker(tune.Trainable):
-    """Tune's config has a Task under `task` and the TrialContext under `context`; each result a Report under `report`.
+    """Trainable whose config holds a Task (`task`) and a TrialContext (`context`), and each result a Report (`report`).
 
-    An empty config makes a worker that waits for its first `reset_config`.
+    With an empty config it waits for its first `reset_config`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -40,17 +40,17 @@ class TrialWorker(tune.Trainable):
         self._run: Run | None = None
         self.reset_config(config)
         if self.is_actor():  # type: ignore[no-untyped-call]
-            signal.signal(signal.SIGTERM, self._notice)
+            signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        """SIGTERM: the machine is about to leave. The epoch under way is finished first."""
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        """Leave after the current epoch, because the machine is about to shut down."""
         self._leaving = True
-        os.write(2, f"{LEAVES}\n".encode())  # should it be killed before
+        os.write(2, f"{LEAVES}\n".encode())  # in the log even if the process is killed before it can leave
         if not self._busy:
             self._leave()
 
     def _leave(self) -> None:
-        """End this process, with a checkpoint of every epoch done: the trial goes on from it elsewhere."""
+        """Write a checkpoint of all finished epochs, from which the trial resumes elsewhere, and end this process."""
         if self._run is not None:
             self._run.save()
         ray.actor.exit_actor()
@@ -67,10 +67,10 @@ class TrialWorker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         self._busy = True
-        # From a thread that needs no interpreter: what hangs is shown in the worker's log, and its process ends.
+        # A thread that does not need the interpreter writes the stack to the log and ends a process that hangs.
         faulthandler.dump_traceback_later(self._context.epoch_timeout_s, exit=True, file=2)
         try:
-            report = self._report()
+            report = self._next_report()
         except Exception as error:
             busy = self._run.busy_seconds if self._run is not None else 0.0
             report = Report(ending=self._ending(error), busy_seconds=busy)
@@ -79,22 +79,23 @@ class TrialWorker(tune.Trainable):
             faulthandler.cancel_dump_traceback_later()
             self._busy = False
         if self._leaving and self._run is not None:
-            self._leave()  # what this step would have reported is reported from the checkpoint
+            self._leave()  # the next worker reports this step's epoch from the checkpoint
         return {"report": report}
 
     def _ending(self, error: Exception) -> Ending:
+        """How the trial ended, if `error` ended it: its status, and a reason that names the epoch."""
         code = self._context.code_place if self._context.code else None
         last = self._run is not None and self._run.epoch == self._task.config.epochs
-        at = "on the test split" if last else f"epoch {self._run.epoch + 1}" if self._run else "being set up"
-        return Ending.of(error, code, f"{at}: ")
+        stage = "on the test split" if last else f"epoch {self._run.epoch + 1}" if self._run else "being set up"
+        return Ending.of(error, code, f"{stage}: ")
 
-    def _report(self) -> Report:
-        """Of one epoch more. Where the data cache changes under it the epoch is thrown away, and trained again."""
+    def _next_report(self) -> Report:
+        """Train one epoch and return its report. An epoch during which the data cache changed is trained again."""
         if self._run is None:
             os.write(2, f"{begins(self._task.trial_id)}\n".encode())
             check_here(self._context.versions)
             self._run = self._new_run()
-        for _ in range(UNSETTLED):
+        for _ in range(CACHE_RETRIES):
             if (report := self._run.step()) is not None:
                 return report
             self._run = self._new_run(altered=True)
@@ -105,6 +106,6 @@ class TrialWorker(tune.Trainable):
             from resnetlab.vision.own_task import begin
 
             return begin(self._task, self._context)
-        from resnetlab.vision.trial_run import TrialRun  # torch, which the driver's process can do without
+        from resnetlab.vision.trial_run import TrialRun  # imports torch, which the driver need not load
 
         return TrialRun(self._task, self._context, altered)

@@ -1,4 +1,4 @@
-"""How the process of a trial ended, found out on the machine where it ran."""
+"""Find out how a trial's process ended, from its log on the machine where it ran."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from resnetlab.sweep.crashes import PATIENCE, Crash, begun, judged, tail
+from resnetlab.sweep.crashes import LOG_TIMEOUT, Crash, diagnose, last_trial, tail
 
 Log = tuple[str, str, int | None]  # what `tail` returns
 
 
-def cause_of_death(said: str) -> Crash | None:
-    """How the process ended of whose death Ray has `said` this; None where it was no crash (its node is lost, say), or
-    its log cannot be read. Waits for at most `PATIENCE` seconds."""
-    pid, address = (re.search(rf"^\s*{name}: (\S+)$", said, re.MULTILINE) for name in ("pid", "ip"))
-    if pid is None or address is None or "worker process has died" not in said:
+def cause_of_death(ray_error: str) -> Crash | None:
+    """How the process ended that Ray's error message `ray_error` is about. Waits for at most `LOG_TIMEOUT` seconds.
+
+    None if it did not crash (its node was lost, for example), or if its log cannot be read.
+    """
+    pid, address = (re.search(rf"^\s*{name}: (\S+)$", ray_error, re.MULTILINE) for name in ("pid", "ip"))
+    if pid is None or address is None or "worker process has died" not in ray_error:
         return None
     logs = _logs([int(pid[1])], lambda node: bool(node["NodeManagerAddress"] == address[1]))
-    return next((crash for log in logs if (crash := judged(*log)) is not None), None)
+    return next((crash for log in logs if (crash := diagnose(*log)) is not None), None)
 
 
-def killed_for_memory(said: str) -> list[str]:
-    """The trials whose processes Ray's memory monitor has ended, according to the text of its OutOfMemoryError: the
-    processes' logs name them. Empty where that cannot be found out. Waits for at most `PATIENCE` seconds.
+def killed_for_memory(ray_error: str) -> list[str]:
+    """The ids of the trials whose processes Ray's memory monitor killed. Waits for at most `LOG_TIMEOUT` seconds.
 
-    Ray 2.52 names one process, `where the task (…, pid=7, …) was running`; since 2.56 there may be several, each in a
-    line `Selected to kill: (…, pid=7, …)`.
+    ray_error: the message of Ray's OutOfMemoryError. It names processes, and their logs name the trials. Ray 2.52 names
+    one process, `where the task (…, pid=7, …) was running`; since 2.56 there may be several, each in a line
+    `Selected to kill: (…, pid=7, …)`. Empty if the trials cannot be found out.
     """
-    node_id = re.search(r"on the node \(IP: \S+, ID: (\w+)\)", said)
-    pids = [int(pid) for pid in re.findall(r"(?:Selected to kill:|where the task) \(.*?\bpid=(\d+)", said)]
+    node_id = re.search(r"on the node \(IP: \S+, ID: (\w+)\)", ray_error)
+    pids = [int(pid) for pid in re.findall(r"(?:Selected to kill:|where the task) \(.*?\bpid=(\d+)", ray_error)]
     if node_id is None:
         return []
     logs = _logs(pids, lambda node: bool(node["NodeID"] == node_id[1]))
-    return [trial_id for text, _, _ in logs if (trial_id := begun(text)) is not None]
+    return [trial_id for text, _, _ in logs if (trial_id := last_trial(text)) is not None]
 
 
 def _logs(pids: Iterable[int], on: Callable[[Mapping[str, Any]], bool]) -> list[Log]:
-    """The logs of processes of the nodes for which `on` is true; none where these are lost, or do not answer."""
+    """The logs of processes on the nodes for which `on` is true; empty if such a node is lost or does not answer."""
     try:
         nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and on(node)]
         read = ray.remote(num_cpus=0, max_retries=0)(tail)
@@ -50,7 +52,7 @@ def _logs(pids: Iterable[int], on: Callable[[Mapping[str, Any]], bool]) -> list[
             for node in nodes
             for pid in pids
         ]
-        logs: list[Log] = ray.get(tasks, timeout=PATIENCE)
+        logs: list[Log] = ray.get(tasks, timeout=LOG_TIMEOUT)
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     except (RayError, TimeoutError):
         return []

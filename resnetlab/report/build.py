@@ -1,8 +1,8 @@
-"""Build the report of a results folder: effects.parquet, the figures, report.html. From the tables alone."""
+"""Build the report of a results folder from its tables: effects.parquet, the figures, and report.html."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from resnetlab import console
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest
 from resnetlab.report.findings import Findings
+from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import effects_schema
 from resnetlab.storage.store import write_table
 
@@ -21,46 +22,56 @@ if TYPE_CHECKING:
 
 
 def build_report(place: str | Path) -> Path | str:
-    """Remake everything that is derived in the folder at `place`; returns where the report lies (a URL stays one).
+    """Rebuild everything that is derived from the tables of the folder at `place`; returns the report's path or URL.
 
-    The same tables give the same bytes. BadRequest where there is no folder or it cannot be written, FolderRefused
-    where a file in it is damaged; nothing is written then.
+    The same tables give the same bytes. Raises BadRequest if the folder does not exist or cannot be written,
+    FolderRefused if a file in it is damaged; nothing is written then.
     """
     return build(Findings(Results.open(place)))
 
 
 def build(findings: Findings) -> Path | str:
-    """`build_report` of a folder that is open."""
-    # Seconds of imports, after what can be refused has been.
+    """`build_report`, from findings of an open folder."""
+    # Imported here because they take seconds, and only after bad requests were refused.
     from resnetlab.report.figures.catalog import NAMES, gallery
     from resnetlab.report.page import page
-    from resnetlab.report.rendering import FORMATS
 
-    results = findings.results
+    results, effects = findings.results, None
     figures, files = drawn(gallery(findings))
     files["report.html"] = page(findings, figures).encode("utf-8", console.ERRORS)
-    folder = results.folder
+    if results.plan is not None:
+        metric = findings.metric
+        kind = effects_schema(metric.words, "fraction" if metric.fraction else metric.unit)
+        effects = pa.Table.from_pandas(findings.effects, kind, preserve_index=False)
+    return write_files(results.folder, effects, files, [name for name in NAMES if name not in figures])
+
+
+def write_files(
+    folder: ResultsFolder, effects: pa.Table | None, files: Mapping[str, bytes], stale: Sequence[str], option: str = ""
+) -> Path | str:
+    """Write a report's effects table and files, and delete the figures named `stale`; returns the report's path or URL.
+
+    Raises BadRequest, which begins with the `option` that named the folder, if it cannot be written.
+    """
+    from resnetlab.report.rendering import FORMATS
+
     try:
-        if results.plan is not None:
-            metric = findings.metric
-            kind = effects_schema(metric.words, "fraction" if metric.fraction else metric.unit)
-            table = pa.Table.from_pandas(findings.effects, kind, preserve_index=False)
-            write_table(folder, "effects", table)
-        for name in NAMES:
-            if name not in figures:  # drawn from tables that are no longer there
-                for kind in FORMATS:
-                    folder.delete(f"figures/{name}.{kind}")
+        if effects is not None:
+            write_table(folder, "effects", effects)
+        for name in stale:  # of an earlier report
+            for kind in FORMATS:
+                folder.delete(f"figures/{name}.{kind}")
         for name, content in files.items():
             folder.write(name, content)
     except OSError as error:
-        raise BadRequest(f"{folder.url}: cannot be written: {error.strerror or error}") from None
+        raise BadRequest(f"{option} {folder.url}: cannot be written: {error.strerror or error}".lstrip()) from None
     return folder.path / "report.html" if folder.path else f"{folder.url}/report.html"
 
 
 def one_figure(place: str | Path, name: str, out: str | Path, columns: int | None = None) -> str:
     """Write one figure of the folder at `place` to the file `out`, at one or two columns; returns its caption.
 
-    BadRequest where there is no such figure, or `out` is of no known format or cannot be written.
+    Raises BadRequest if there is no such figure, or if `out` has an unknown format or cannot be written.
     """
     from resnetlab.report.figures.catalog import NAMES, gallery
     from resnetlab.report.rendering import FORMATS, caption, render
@@ -87,8 +98,7 @@ def one_figure(place: str | Path, name: str, out: str | Path, columns: int | Non
 
 
 def drawn(drawings: Sequence[Drawing]) -> tuple[dict[str, tuple[Drawing, str]], dict[str, bytes]]:
-    """The figures for a page, by name with their SVG as an element; and as files, with their captions for whoever takes
-    one out of the folder."""
+    """Render figures: by name for the page, each with its SVG as an HTML element; and as files, with their captions."""
     from resnetlab.report.rendering import caption, inline, render
 
     figures: dict[str, tuple[Drawing, str]] = {}

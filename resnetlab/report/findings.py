@@ -156,6 +156,6 @@ class Findings:
         return failures.unmade(self.results, self.effects)
 
     @cached_property
-    def published(self) -> verdict_tables.Held | None:
+    def published(self) -> verdict_tables.Reproduction | None:
         """The runs beside what a published text printed; None where the study reruns none."""
-        return verdict_tables.held(self.results)
+        return verdict_tables.reproduction_of(self.results)

@@ -1,4 +1,4 @@
-"""The report on runs that were made elsewhere: effects table, page, and the lines of the terminal."""
+"""Report on runs that were made elsewhere: effects table, page, and lines for the terminal."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from resnetlab.analysis.confirm.estimands import INTERACTION
 from resnetlab.analysis.confirm.power import block_correlation, noise_floor
 from resnetlab.analysis.foreign.comparison import Comparison
 from resnetlab.analysis.foreign.refusals import UNKNOWN
-from resnetlab.errors import BadRequest, FolderRefused
+from resnetlab.errors import FolderRefused
 from resnetlab.report.answer import Answer, in_words, notes, ranked, statements
-from resnetlab.report.build import drawn
+from resnetlab.report.build import drawn, write_files
 from resnetlab.report.formatting import asked, level, missing, signed
 from resnetlab.report.layout import FOLDED, Section, Table
 from resnetlab.report.terminal import KEPT, conclusions, left_out
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import effects_schema
-from resnetlab.storage.store import write_table
 from resnetlab.wording import plural
 
 
 def write(comparison: Comparison, folder: ResultsFolder) -> Path | str:
-    """Write effects.parquet, report.html and the figures; returns where the report lies. BadRequest where the folder
-    cannot be written; `check_folder` refuses one that is a study's."""
-    # Seconds of imports, after what can be refused has been.
+    """Write effects.parquet, report.html and the figures; returns the report's path or URL.
+
+    Raises BadRequest if the folder cannot be written. `check_folder`, to be called first, refuses a study's folder.
+    """
+    # Imported here because they take seconds, and only after bad requests were refused.
     from resnetlab.report.figures.effects import of_effects
     from resnetlab.report.figures.interactions import of_interactions
-    from resnetlab.report.rendering import FORMATS
 
     found, delta, name = comparison.effects, comparison.layout.delta, comparison.request.metric
     foot = counts(comparison)
@@ -43,33 +43,24 @@ def write(comparison: Comparison, folder: ResultsFolder) -> Path | str:
     figures, files = drawn(drawings)
     files["report.html"] = page(comparison, figures).encode("utf-8", console.ERRORS)
     table = pa.Table.from_pandas(found, effects_schema(name, f"as {name}"), preserve_index=False)
-    try:
-        write_table(folder, "effects", table)
-        if "interactions" not in figures:  # of another comparison, written here before
-            for kind in FORMATS:
-                folder.delete(f"figures/interactions.{kind}")
-        for file, content in files.items():
-            folder.write(file, content)
-    except OSError as error:
-        raise BadRequest(f"--output {folder.url}: cannot be written: {error.strerror or error}") from None
-    return folder.path / "report.html" if folder.path else f"{folder.url}/report.html"
+    return write_files(folder, table, files, [] if "interactions" in figures else ["interactions"], "--output")
 
 
 def check_folder(folder: ResultsFolder) -> None:
-    """FolderRefused where the folder holds a study: its effects are others."""
+    """Raise FolderRefused if the folder holds the results of a study, whose effects would be overwritten."""
     if folder.read("study.json") is not None:
         raise FolderRefused(f"--output {folder.url}: holds the results of a study: name another folder")
 
 
 def counts(comparison: Comparison) -> str:
-    """`24 runs: 8 combinations of kernel and depth, 3 seeds each`"""
+    """How many runs were compared: `24 runs: 8 combinations of kernel and depth, 3 seeds each`."""
     arms, seeds = comparison.runs.values.shape
     factors = " and ".join(filter(None, [", ".join(comparison.request.factors[:-1]), comparison.request.factors[-1]]))
     return f"{plural(arms * seeds, 'run')}: {plural(arms, 'combination')} of {factors}, {plural(seeds, 'seed')} each"
 
 
 def lead(comparison: Comparison) -> str:
-    """What is found, and on what it rests."""
+    """The sentence that leads the report: how many effects were found, in which runs."""
     effects = comparison.effects
     found = int((effects["verdict"] == "effect").sum())
     share = {0: "None", 1: "One"}.get(found, str(found))
@@ -81,7 +72,7 @@ def lead(comparison: Comparison) -> str:
 
 
 def trusted(comparison: Comparison) -> list[str]:
-    """What no table can show, and what this one does not."""
+    """Sentences on what must be taken on trust: what no table can show, and what this one does not."""
     return [
         f"Taken on trust, because no table can show it: {'; '.join(UNKNOWN)}.",
         *(f"{note[0].upper()}{note[1:]}." for note in comparison.notes),
@@ -154,7 +145,7 @@ def _arms(comparison: Comparison) -> Table:
 
 
 def _noise(comparison: Comparison) -> Table | None:
-    """How far seeds alone spread, and what shared seeds are worth; None where runs do not differ."""
+    """Seed noise, and the gain of shared seeds; None if the runs do not differ."""
     values = comparison.runs.values
     floor, shared = noise_floor(values), block_correlation(values)
     if not floor.sd > 0:
@@ -189,7 +180,7 @@ def _record(comparison: Comparison) -> Section:
 
 
 def as_json(comparison: Comparison, report: Path | str | None) -> dict[str, Any]:
-    """For scripts; estimates in the metric's own unit."""
+    """The comparison for `--json`; estimates in the metric's own unit."""
     rows = ranked(comparison.effects)[[*KEPT]].astype(object)
     return {
         "runs": comparison.place,
@@ -205,7 +196,7 @@ def as_json(comparison: Comparison, report: Path | str | None) -> dict[str, Any]
 
 
 def show(comparison: Comparison, screen: Console, report: Path | str | None) -> None:
-    """Print the conclusions as the status of a sweep has them."""
+    """Print the conclusions, as `resnetlab status` does for a sweep."""
 
     def say(text: str, style: str = "") -> None:
         screen.print(Text(text, style=style), soft_wrap=not screen.is_terminal)

@@ -1,4 +1,4 @@
-"""Numbers and comparisons as people read them. Every unit and scale comes from `resnetlab.study.metrics`."""
+"""Format numbers and comparisons for the report. Every unit and scale comes from `resnetlab.study.metrics`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DASH, TIMES, NARROW = "\u2013", "\u00d7", "\u202f"  # NARROW: a space that does 
 
 
 def missing(value: Any) -> bool:
-    """None, NaN, NaT or NA."""
+    """True for None, NaN, NaT and NA."""
     return bool(pd.isna(value))
 
 
@@ -31,7 +31,7 @@ def signed(value: float, unit: bool = False, metric: Metric = EFFECT) -> str:
 
 
 def correlation(value: float) -> str:
-    """`+0.33`"""
+    """A correlation: `+0.33`."""
     return f"{value:+.2f}".replace("-", MINUS)
 
 
@@ -50,7 +50,7 @@ def headed(text: str, metric: Metric) -> str:
 
 
 def interval(low: float, high: float, metric: Metric = EFFECT) -> str:
-    """`+0.80 … +1.60`"""
+    """The interval of a difference: `+0.80 … +1.60`."""
     return f"{signed(low, metric=metric)} … {signed(high, metric=metric)}" if not missing(low) else "no interval"
 
 
@@ -60,12 +60,12 @@ def percent(fraction: float | None) -> str:
 
 
 def shown(value: Number, metric: Metric) -> str:
-    """A value of a metric with its unit, which no line break parts from it."""
+    """A value of a metric with its unit, joined by a space that does not break."""
     return metric.show(None if missing(value) else value).replace(" ", NARROW)
 
 
 def span(low: Number, high: Number, metric: Metric) -> str:
-    """The interval of a mean, `82.58 % … 83.72 %`; of a fraction cut at 0 and 100%; a dash where there is none."""
+    """The interval of a mean, `82.58 % … 83.72 %`; cut at 0 and 100% for a fraction; a dash if there is none."""
     if missing(low) or missing(high):
         return DASH
     if metric.fraction:
@@ -79,14 +79,14 @@ def percents(low: Number, high: Number) -> str:
 
 
 def p_value(p: Number) -> str:
-    """`0.013`, `<0.001`"""
+    """A p-value: `0.013`, `<0.001`."""
     if missing(p):
         return DASH
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def compact(value: Number) -> str:
-    """A count on an axis or in a table: 950, 33.9k, 11.2M."""
+    """A count for an axis or a table: `950`, `33.9k`, `11.2M`."""
     if missing(value):
         return DASH
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -96,19 +96,19 @@ def compact(value: Number) -> str:
 
 
 def duration(seconds: Number) -> str:
-    """`0.8 s`, `42 s`, `12 min 05 s`, `3 h 20 min`"""
+    """A duration: `0.8 s`, `42 s`, `12 min 05 s`, `3 h 20 min`."""
     return DASH if missing(seconds) else wording.duration(seconds, tenths=True)
 
 
 def level(value: Any) -> str:
-    """A factor's level as a study file has it; a dash where the factor is inactive."""
+    """A factor's level as a study file has it; a dash if the factor is inactive."""
     if missing(value):
         return DASH
     return f"{value:.4g}" if isinstance(value, float) else level_text(value)
 
 
 def settings(values: Mapping[str, Any]) -> str:
-    """`blocks 2, kernel 5, shortcut on`; inactive factors are left out."""
+    """Settings without inactive factors: `blocks 2, kernel 5, shortcut on`."""
     return ", ".join(f"{name} {level(value)}" for name, value in values.items() if not missing(value)) or DASH
 
 
@@ -126,8 +126,8 @@ def asked(row: Any) -> str:
 
 
 def interacting(row: Any) -> dict[str, str]:
-    """The two factors of an interaction, each with its level; empty where a name or a level has the sign that joins
-    them."""
+    """The two factors of an interaction, each with its level; empty if a name contains the separator of factors or
+    levels."""
     factors, levels = row.factor.split(f" {TIMES} "), row.level.split(", ")
     return dict(zip(factors, levels, strict=True)) if len(factors) == len(levels) == 2 else {}
 
@@ -143,7 +143,7 @@ def equals(text: str) -> str:
 
 
 def listed(items: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`"""
+    """Join items: `a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 

@@ -1,4 +1,4 @@
-"""What a page is made of, as text: sections with sentences, tables and the names of figures. The page sets them."""
+"""The parts of a page before it is HTML: sections with sentences, tables and names of figures."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Table:
     folded: bool = False  # shown when its title is clicked
 
     def without_empty(self) -> Table:
-        """Without the columns that say nothing in any row."""
+        """The table without columns that are empty in every row."""
         return self._only([any(row[i] not in (None, "") for row in self.rows) for i in range(len(self.headings))])
 
     def said_once(self, *headings: str) -> Table:
-        """Of the columns `headings`, those that say the same in every row are said in the foot instead."""
+        """The table with those of the columns `headings` that are equal in every row moved to the foot."""
         if len(self.rows) < 2:
             return self
         first = dict(zip(self.headings, self.rows[0], strict=True))
@@ -34,9 +34,9 @@ class Table:
             for i, heading in enumerate(self.headings)
             if heading in headings and len({str(row[i]) for row in self.rows}) == 1
         }
-        said = "".join(f" {heading}, in every row: {value}." for heading, value in same.items())
+        moved = "".join(f" {heading}, in every row: {value}." for heading, value in same.items())
         kept = self._only([heading not in same for heading in self.headings])
-        return replace(kept, foot=f"{self.foot}{said}".strip())
+        return replace(kept, foot=f"{self.foot}{moved}".strip())
 
     def _only(self, kept: list[bool]) -> Table:
         def of(values: list[Any]) -> list[Any]:

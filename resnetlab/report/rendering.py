@@ -1,6 +1,7 @@
-"""A figure before it is a file: its sizes, its caption, and how it is rendered. All looks are in `style.mplstyle`.
+"""Render figures to PNG, SVG and PDF, and to inline SVG for the page. `style.mplstyle` holds the style.
 
-Colours are PALETTE's (Okabe and Ito 2008: told apart with any colour vision), by role: a page can turn them dark.
+Colours come from PALETTE (Okabe and Ito 2008: distinguishable with any colour vision), by role, so that the page can
+replace them in its dark mode.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from resnetlab.report.formatting import wrapped
 STYLE = files("resnetlab.report") / "style.mplstyle"
 COLUMN, WIDE = 3.5, 7.0  # inches: one and two columns of a paper
 FORMATS = ("png", "svg", "pdf")
-FONT = "DejaVu Sans"  # the style's own; comes with matplotlib
-BLANK = ("Last Resort", "STIXNonUnicode")  # families with boxes for characters that they do not have
+FONT = "DejaVu Sans"  # of the style; comes with matplotlib
+BLANK = ("Last Resort", "STIXNonUnicode")  # families that draw boxes for characters
 PALETTE = {
     "ink": "#1b1f24",
     "muted": "#5b6570",
@@ -42,11 +43,11 @@ PALETTE = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure to be made. `draw` draws it on an axes of a figure of either width.
+    """A figure to be rendered.
 
-    heights: inches, at one and at two columns; columns: those it has in the report. foot: what it rests on, printed
-    below it; alt: what it shows, for those who cannot see; caption: what marks and intervals mean. fonts: families for
-    characters that the style's font lacks.
+    heights: in inches, at one and at two columns of width. draw: draws it on axes of either width. foot: the runs that
+    it is based on, printed below it. alt: what it shows, as text for screen readers. caption: what marks and intervals
+    mean. columns: its width in the report. fonts: families for characters that the style's font lacks.
     """
 
     name: str
@@ -60,38 +61,38 @@ class Drawing:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height, inches."""
+        """Width and height in inches."""
         return (COLUMN, WIDE)[self.columns - 1], self.heights[self.columns - 1]
 
 
 def caption(drawing: Drawing) -> str:
-    """The whole caption: what marks and intervals mean, and what the figure rests on."""
+    """The whole caption: what marks and intervals mean, and the runs that the figure is based on."""
     return f"{drawing.caption} Rests on {drawing.foot}."
 
 
 def render(drawing: Drawing, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
-    """The drawing as files, by format. The same data give the same bytes."""
+    """The content of the figure's files, by format. The same data give the same bytes."""
     width, _ = drawing.size
     made = {}
     fonts = matplotlib.rc_context({"font.sans-serif": [FONT, *drawing.fonts]})
     with matplotlib.style.context(str(STYLE)), fonts, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box in the picture; the SVG has the text
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box in the PNG; the SVG has the text
         figure = Figure(figsize=drawing.size)
         drawing.draw(figure.subplots())
         words = wrapped(drawing.foot, int(width * 23))
         foot = figure.supxlabel(words, x=0.01, ha="left", fontsize=6, color=PALETTE["muted"])
-        foot.set_gid("foot")  # the page hides it there, having it as text
+        foot.set_gid("foot")  # the page hides it, and shows it as text
         about = f"{drawing.alt} {caption(drawing)}"
         for kind in formats:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=_metadata(kind, drawing.name, about))
-            figure.set_layout_engine("none")  # as laid out for the first
+            figure.set_layout_engine("none")  # keep the layout of the first format
             made[kind] = _small(buffer, about) if kind == "png" else buffer.getvalue()
     return made
 
 
 def _metadata(kind: str, name: str, about: str) -> dict[str, str | None]:
-    """What the figure shows, for readers of files too, and no date."""
+    """Metadata of a file: what the figure shows, and no date."""
     kinds: dict[str, dict[str, str | None]] = {
         "png": {"Software": None},
         "svg": {"Date": None, "Creator": None, "Title": name, "Description": about},
@@ -101,7 +102,7 @@ def _metadata(kind: str, name: str, about: str) -> dict[str, str | None]:
 
 
 def _small(png: io.BytesIO, about: str) -> bytes:
-    """The PNG with a palette: few colours, a third of the bytes, and no difference to see."""
+    """The PNG with a palette of 128 colours, which takes a third of the bytes and looks the same."""
     from PIL.PngImagePlugin import PngInfo
 
     image, info, buffer = Image.open(png), PngInfo(), io.BytesIO()
@@ -112,7 +113,7 @@ def _small(png: io.BytesIO, about: str) -> bytes:
 
 
 def inline(svg: bytes, name: str) -> str:
-    """An SVG file as an element of a page: the page's colours and font, identifiers that clash with no other figure."""
+    """An SVG file as an HTML element with the page's colours and font, and identifiers that begin with its name."""
     text = svg.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<title>.*?</title>", "", text, flags=re.DOTALL)
@@ -128,24 +129,24 @@ def inline(svg: bytes, name: str) -> str:
 
 
 def fonts_for(texts: Sequence[str]) -> tuple[str, ...]:
-    """Families, of those installed here, that have characters in `texts` which the style's font lacks."""
-    wanted = set().union(*map(set, texts)) - _characters(FONT)
-    found: list[str] = []
-    if not wanted:
+    """Installed font families for the characters of `texts` that the style's font lacks."""
+    lacking = set().union(*map(set, texts)) - _characters(FONT)
+    families: list[str] = []
+    if not lacking:
         return ()
     upright = {entry.name for entry in fontManager.ttflist if entry.style == "normal" and entry.weight == 400}
     for family in sorted(upright, key=lambda name: ("Sans" not in name, name)):
-        new = set() if family.startswith(BLANK) else wanted & _characters(family)
+        new = set() if family.startswith(BLANK) else lacking & _characters(family)
         if new:
-            found.append(family)
-            wanted -= new
-        if not wanted:
+            families.append(family)
+            lacking -= new
+        if not lacking:
             break
-    return tuple(found)
+    return tuple(families)
 
 
 def drawable(text: str, fonts: Sequence[str]) -> bool:
-    """True where the style's font, or one of `fonts`, has every character."""
+    """True if the style's font and `fonts` together have every character."""
     return set(text) <= set().union(*map(_characters, (FONT, *fonts)))
 
 

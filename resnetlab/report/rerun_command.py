@@ -1,4 +1,4 @@
-"""The command that runs one recorded trial again."""
+"""The command line that reruns a recorded trial."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.commands import command, place, short
 from resnetlab.provenance import without_secrets
 
-FOUND = ("glyphs", "digits")  # datasets that a rerun finds by itself, where an older record does not say
+SELF_CONTAINED = ("glyphs", "digits")  # datasets that need no path, for records that do not tell
 
 
 def debug_command(results: Results, folder: str, failure: Failure) -> str:
@@ -16,12 +16,17 @@ def debug_command(results: Results, folder: str, failure: Failure) -> str:
 
 
 def rerun_command(results: Results, folder: str, *words: str) -> str:
-    """What runs a trial of the results at `folder` again, in the current folder; `words` are its number and options.
+    """The command that reruns a trial of the results at `folder`, valid in the current folder.
 
-    It names where the images or fonts lie, as recorded; `DATA` stands for it in results that are older than the record.
+    words: the trial's number and options. The recorded path of images or fonts is added; `DATA` if it was not recorded.
     """
     sweep, study = results.sweep, results.study
     data = place(results.folder.path, sweep.get("data_place"))
-    if data is None and "data_place" not in sweep and study.dataset is not None and study.dataset.name not in FOUND:
+    if (
+        data is None
+        and "data_place" not in sweep
+        and study.dataset is not None
+        and study.dataset.name not in SELF_CONTAINED
+    ):
         data = "DATA"
     return command("trial", without_secrets(short(folder)), *(["--data", short(data)] if data else []), *words)

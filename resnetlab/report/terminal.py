@@ -79,7 +79,7 @@ class Told:
             "best": {"trial_id": standing.best_trial, standing.searched.name: standing.best}
             if standing.best_trial
             else None,
-            "holder": {"host": by.host, "pid": by.pid, "since": by.since, "heard": by.heard} if by else None,
+            "holder": {"host": by.host, "pid": by.pid, "since": by.since, "heard": by.silent} if by else None,
             "answer": f"{self.lead} {self.best}",
             "effects": rows.to_dict("records"),
             "published": {kind: [asdict(one) for one in some] for kind, some in verdicts.items()} or None,
@@ -266,7 +266,7 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
 
     by, now = said.holder, said.standing
     if standing:
-        on = f" on {by.host} (pid {by.pid}), last sign of life {max(0.0, by.heard):.0f} s ago" if by else ""
+        on = f" on {by.host} (pid {by.pid}), last sign of life {max(0.0, by.silent):.0f} s ago" if by else ""
         console.print(Text(now.study, style="bold").append(f": {said.state}{on}", style=""), soft_wrap=True)
         console.print(now.table(console.width) if console.is_terminal else Text(now.line()), soft_wrap=True)
     say(f"\n{said.lead}")

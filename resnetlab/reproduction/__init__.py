@@ -1,1 +1,1 @@
-"""The published studies, and what was printed against what was measured."""
+"""Published studies: their printed results, how to rerun them, and a comparison of both."""

@@ -1,10 +1,10 @@
-"""Printed numbers and claims against measured runs: agrees, differs, undecided, or not comparable and why.
+"""Compare printed numbers and claims with measured runs: agrees, differs, undecided, or not comparable and why.
 
-A printed number is that of one run (no text repeats any), so it is compared with the interval in which one further run
-like ours would fall with 95% probability (a prediction interval, t distribution), widened by the rounding of the
-printed number. The confidence interval of our mean would shrink with our seeds until no single run agreed with it. A
-claim about two arms is about their means: it agrees where the 95% confidence interval of their difference (Welch) lies
-on the claimed side of zero, differs where it lies on the other, and is undecided in between.
+A printed number comes from a single run (no text repeats one), so it is compared with the 95% prediction interval for
+one further run like ours (t distribution), widened by the rounding of the printed number. The confidence interval of
+our mean would shrink with the number of our seeds until no single run agreed with it. A claim about two arms concerns
+their means: it agrees if the 95% confidence interval of their difference (Welch) is on the claimed side of zero,
+differs if it is on the other side, and is undecided otherwise.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ import pandas as pd
 
 from resnetlab.analysis.intervals import welch_interval
 from resnetlab.analysis.shared_times import shared_times
-from resnetlab.reproduction.measured import COUNTED, NOT_KEPT, PAIRED, Measured
+from resnetlab.reproduction.measured import COUNTED, NOT_RECORDED, PAIRED, Measured
 from resnetlab.reproduction.published import SCALE, Claim, Number, PublishedStudy, What
 
 AGREES, DIFFERS, UNDECIDED, NOT_COMPARABLE = "agrees", "differs", "undecided", "not comparable"
-ENOUGH = 0.95  # of the text's training images: a validation split that the text has not may cost the rest
+MIN_IMAGES = 0.95  # fraction of the text's training images; a validation split of ours may take the rest
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One row of the table. mean, low, high and difference (mean less printed) in `unit`; NaN where there are none.
+    """One row of the table.
 
-    n: runs of the arm (the fewer, of two). reasons: why it is not comparable or undecided. note: what a reader must
-    know besides.
+    mean, low, high, difference (mean minus printed): in `unit`; NaN if there is none. n: runs of the arm, or of that of
+    two arms which has fewer. reasons: why it is not comparable or undecided. note: a further remark. where: place in
+    the published text.
     """
 
     arm: str
@@ -51,32 +52,33 @@ class Verdict:
 
 
 def compare(study: PublishedStudy, measured: Measured, scaled: bool = False) -> tuple[list[Verdict], list[Verdict]]:
-    """Verdicts on the printed results, for each arm that stands for them, and on the claims.
+    """Verdicts on the printed results, for each arm that is a reading of them, and verdicts on the claims.
 
-    scaled: the run was shortened on purpose, so that nothing is comparable.
+    scaled: the rerun was shortened on purpose, so that nothing is comparable.
     """
-    judge = _Judge(study, measured, scaled)
+    judge = _Comparison(study, measured, scaled)
     numbers = [
         judge.number(number, arm)
         for number in study.numbers
         if number.kind == "result"
-        for arm in judge.standing_for(number.arm)
+        for arm in judge.readings(number.arm)
     ]
     return numbers, [judge.claim(claim) for claim in study.claims]
 
 
 @dataclass(frozen=True)
-class _Judge:
+class _Comparison:
     study: PublishedStudy
     measured: Measured
     scaled: bool
 
-    def standing_for(self, arm: str | None) -> list[str]:
-        """The arm itself, and the other readings of it that were run."""
-        readings = [name for name, found in self.study.arms.items() if found.like is not None and found.like == arm]
+    def readings(self, arm: str | None) -> list[str]:
+        """The arm itself, and other readings of the same text that were run."""
+        readings = [name for name, text in self.study.arms.items() if text.like is not None and text.like == arm]
         return [str(arm), *(name for name in readings if len(self.measured.runs(name)))]
 
     def number(self, number: Number, arm: str) -> Verdict:
+        """The verdict on a printed number, for one reading of its arm."""
         scale = SCALE.get(number.unit, 1.0)
         samples = self._samples(number, arm)
         spread = _prediction(samples, exact=number.metric in COUNTED)
@@ -110,6 +112,7 @@ class _Judge:
         )
 
     def claim(self, claim: Claim) -> Verdict:
+        """The verdict on a claim about two arms."""
         unit = "points" if _is_fraction(claim.metric) else {"epoch_time": "minutes"}.get(claim.metric, "")
         scale = SCALE.get(unit, 1.0)
         samples = self._samples(claim, str(claim.arm))
@@ -117,7 +120,7 @@ class _Judge:
         reasons = self._reasons(claim, str(claim.arm), samples)
         if not reasons and np.isnan(low):
             reasons = ["a single seed of an arm gives no interval (needs 2 or more)"]
-        verdict = NOT_COMPARABLE if reasons else _stands(claim, low, high)
+        verdict = NOT_COMPARABLE if reasons else _verdict(claim, low, high)
         note = self._note(claim, str(claim.arm))
         if verdict == AGREES and claim.most_ratio is not None:
             ratio = samples[0].mean() / samples[1].mean()
@@ -143,17 +146,17 @@ class _Judge:
         )
 
     def _samples(self, what: What, arm: str) -> list[np.ndarray]:
-        """Values per seed of the arm, and of the other where their difference is asked for."""
+        """Values per seed of the arm, and of the other arm if their difference is compared."""
         if what.against is None or what.metric in PAIRED:
             return [self.measured.values(what, arm, what.against).to_numpy()]
         return [self.measured.values(what, name).to_numpy() for name in (arm, what.against)]
 
     def _reasons(self, what: What, arm: str, samples: list[np.ndarray]) -> list[str]:
-        """Why what the text printed cannot be held against these runs; nothing where it can."""
+        """Why the printed result cannot be compared with these runs; empty if it can."""
         arms = [arm] + ([what.against] if what.against else [])
         reasons = ["a run that was shortened on purpose"] if self.scaled else []
-        if what.metric in NOT_KEPT:
-            return [*reasons, NOT_KEPT[what.metric]]
+        if what.metric in NOT_RECORDED:
+            return [*reasons, NOT_RECORDED[what.metric]]
         for name in arms:
             if self.study.arms[name].unspecified:
                 reasons.append(f"the text does not say what {name} is")
@@ -171,21 +174,21 @@ class _Judge:
         return list(dict.fromkeys(reasons))
 
     def _differences(self, what: What, name: str) -> list[str]:
-        """In what the runs of an arm differ from what the text ran, as far as this metric depends on it."""
+        """How the runs of an arm differ from those of the text, as far as the metric depends on it."""
         if what.metric == "epoch_time":
-            return []  # the order of times is the network's, whatever it learns
+            return []  # times depend on the network, not on what it learns
         printed, data, run = self.study.data, self.measured.data, self.measured.runs(name).iloc[0]
         config = json.loads(run["config"])
-        found, wanted = self._form(run), (*printed.shape, printed.classes)
+        ours, theirs = self._form(run), (*printed.shape, printed.classes)
         if what.metric in COUNTED:
             shown = "images of {}x{}x{} and {} classes".format
-            known = found == wanted or len(found) != len(wanted)
-            return [] if known else [f"counted for {shown(*found)}, not {shown(*wanted)}"]
+            comparable = ours == theirs or len(ours) != len(theirs)
+            return [] if comparable else [f"counted for {shown(*ours)}, not {shown(*theirs)}"]
         reasons, part = [], config.get("data_fraction", 1.0)
-        if not self._same_data(found):
+        if not self._same_data(ours):
             of = f", {part:.0%} of its training images" if part < 1 else ""
             reasons.append(f"other data ({data.get('name')}, not {printed.name}{of})")
-        elif (images := data.get("train", 0) * part) < ENOUGH * printed.train:
+        elif (images := data.get("train", 0) * part) < MIN_IMAGES * printed.train:
             reasons.append(f"trained on {round(images):,} of {printed.train:,} images")
         epochs = self.study.arms[name].epochs
         if epochs is not None and config["epochs"] < epochs:
@@ -195,20 +198,20 @@ class _Judge:
         return reasons + departures(config, self.study.arms[name].fixed, f"{name}: {{}}, where the text has {{}}")
 
     def _form(self, run: pd.Series) -> tuple[int, ...]:
-        """(H, W, C, classes) of what a run was trained on."""
+        """(H, W, C, classes) of a run's dataset."""
         data = self.measured.data
         return *data.get("shape", ()), len(self.measured.tally(run)) or _count(data.get("classes"))
 
     def _same_data(self, form: tuple[int, ...]) -> bool:
-        """By name; or a folder of as many images of the same form."""
+        """True for the same dataset by name, or a folder with as many test images of the same shape and classes."""
         data, printed = self.measured.data, self.study.data
         same = form == (*printed.shape, printed.classes) and data.get("test") == printed.test
         return data.get("name") == printed.name or (data.get("name") == "folder" and same)
 
     def _machines(self, arms: list[str]) -> list[str]:
         columns = ["device", "device_share", "threads", "host"]
-        found = {tuple(row) for name in arms for row in self.measured.runs(name)[columns].itertuples(index=False)}
-        apart = ["the arms ran on different machines or devices"] if len(found) > 1 else []
+        machines = {tuple(row) for name in arms for row in self.measured.runs(name)[columns].itertuples(index=False)}
+        apart = ["the arms ran on different machines or devices"] if len(machines) > 1 else []
         shared = any(shared_times(self.measured.runs(name)) for name in arms)
         return apart + (["times were taken while trials shared a device"] if shared else [])
 
@@ -229,17 +232,17 @@ class _Judge:
         return "; ".join(dict.fromkeys(notes))
 
 
-def departures(config: Mapping[str, Any], wanted: Mapping[str, Any], words: str) -> list[str]:
-    """The settings of a run that are not the `wanted` ones, in `words`: `lr=0.01` and `0.001`."""
+def departures(config: Mapping[str, Any], expected: Mapping[str, Any], words: str) -> list[str]:
+    """The settings of a run that differ from the `expected` ones. words: takes two texts, `lr=0.01` and `0.001`."""
     return [
         words.format(f"{key}={config[key]}", value)
-        for key, value in wanted.items()
+        for key, value in expected.items()
         if key in config and config[key] != value
     ]
 
 
-def _stands(claim: Claim, low: float, high: float) -> str:
-    """Where the interval [low, high] of the difference lies."""
+def _verdict(claim: Claim, low: float, high: float) -> str:
+    """The verdict on a claim, by the interval [low, high] of the difference."""
     if claim.within is not None:
         inside = -claim.within < low and high < claim.within
         return AGREES if inside else (DIFFERS if low > claim.within or high < -claim.within else UNDECIDED)
@@ -249,17 +252,20 @@ def _stands(claim: Claim, low: float, high: float) -> str:
 
 
 def _prediction(samples: list[np.ndarray], exact: bool) -> tuple[float, float, float]:
-    """Mean, low, high of one further run, or of the difference of one further run of each of two arms."""
+    """Mean and 95% prediction interval of one further run, or of the difference of two such runs, one of each arm."""
     return _interval(samples, lambda n: 1 + 1 / n, exact)
 
 
 def _confidence(samples: list[np.ndarray]) -> tuple[float, float, float]:
-    """Mean, low, high of the mean, or of the difference of two means."""
+    """Mean and 95% confidence interval of the mean, or of the difference of two means."""
     return _interval(samples, lambda n: 1 / n, exact=False)
 
 
 def _interval(samples: list[np.ndarray], share: Callable[[int], float], exact: bool) -> tuple[float, float, float]:
-    """With variance Σ s² share(n) and Welch–Satterthwaite degrees of freedom. exact: all runs have the one value."""
+    """Mean, low, high, with variance Σ s² share(n) and Welch–Satterthwaite degrees of freedom.
+
+    exact: the values are counts, whose interval is from the smallest to the largest.
+    """
     if not all(map(len, samples)):
         return np.nan, np.nan, np.nan
     signs = (1.0, -1.0)
@@ -276,7 +282,7 @@ def _interval(samples: list[np.ndarray], share: Callable[[int], float], exact: b
 
 
 def describe(what: What) -> str:
-    """`test accuracy, last epoch`, `recall of cat`, `time per epoch`."""
+    """Words for what is compared: `test accuracy, last epoch`, `recall of cat`, `time per epoch`."""
     words = {"epoch_time": "time per epoch", "trainable": "trainable parameters"}
     name = words.get(what.metric, what.metric.replace("_", " "))
     split = {"val": "validation ", "test": "test ", "train": "training "}.get(str(what.split), "")
@@ -290,8 +296,8 @@ def _is_fraction(metric: str) -> bool:
 
 
 def _is_outcome(metric: str) -> bool:
-    """Whether it depends on what was learned."""
-    return metric not in COUNTED | set(NOT_KEPT) | {"epoch_time"}
+    """True if the metric depends on what was learned."""
+    return metric not in COUNTED | set(NOT_RECORDED) | {"epoch_time"}
 
 
 def _count(classes: Any) -> int:

@@ -1,4 +1,4 @@
-"""What the runs of an arm measured, in the terms in which published numbers are printed: one value per seed."""
+"""Compute the metrics that published texts print from the runs of an arm: one value per seed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from resnetlab.analysis.results import Results
 from resnetlab.reproduction.published import What
 from resnetlab.study.records import Status
 
-EARLY = 5  # epochs
+EARLY = 5  # first epochs, of `early_accuracy`
 COUNTED = {"parameters", "trainable", "untrained_parameters"}  # the same for every seed
 PAIRED = {"classes_better", "perfect_in_both", "best_of_ten_worst", "overtaking_epoch"}  # of two arms together
-NOT_KEPT = {  # what no table has, and why
+NOT_RECORDED = {  # metrics that no table has, and why
     "layer_parameters": "counts of single layers are checked by the package's tests, not by a run",
     "layer_width": "sizes of single layers are checked by the package's tests, not by a run",
     "convergence_epoch": "the text does not say how it was judged",
@@ -29,8 +29,8 @@ NOT_KEPT = {  # what no table has, and why
 class Measured:
     """The complete runs of named arms.
 
-    trials, epochs, classes: frames of these tables. facts: per arm, `parameters` and `trainable` of its network for the
-    images and classes of the text, where the runs had others. data: what sweep.json says of the dataset.
+    trials, epochs, classes: these tables as data frames. data: facts on the dataset, from sweep.json. facts: by arm,
+    `parameters` and `trainable` of its network for the images and classes of the text, if the runs had others.
     """
 
     trials: pd.DataFrame
@@ -41,17 +41,17 @@ class Measured:
 
     @classmethod
     def of(cls, results: Results, facts: Mapping[str, Mapping[str, float]] | None = None) -> Measured:
-        """From a results folder whose plan has the text's arms."""
+        """Read a results folder whose plan has the arms of a text."""
         data = results.sweep.get("data") or {}
         return cls(results.confirm, results.epochs, results.classes, data, facts or {})
 
     def runs(self, arm: str) -> pd.DataFrame:
-        """The arm's complete runs, by seed block."""
+        """The arm's complete runs, indexed by seed block."""
         ours = self.trials[(self.trials["arm"] == arm) & (self.trials["status"] == Status.COMPLETE)]
         return ours[ours["epochs_run"] == ours["epochs_allowed"]].set_index("seed_block").sort_index()
 
     def lost(self, arm: str) -> str:
-        """How the arm's other runs ended: `1 diverged, 1 failed: weights … are not here`."""
+        """How the arm's incomplete runs ended: `1 diverged, 1 failed: weights … are not here`."""
         ours = self.trials[self.trials["arm"] == arm]
         ended = ours.loc[ours["status"] != Status.COMPLETE, "status"].value_counts()
         why = ours.loc[ours["status"] == Status.FAILED].get("reason", pd.Series(dtype=object)).dropna()
@@ -60,24 +60,25 @@ class Measured:
         )
 
     def values(self, what: What, arm: str, against: str | None = None) -> pd.Series:
-        """One value per seed block, in base units (fractions, seconds, nats); empty where no table has it.
+        """One value per seed block, in base units (fractions, seconds, nats); empty for metrics that no table has.
 
-        against: for PAIRED metrics only, whose value needs both arms' runs of a block. Parameters of an arm in `facts`
-        are known without a run.
+        against: the other arm, for PAIRED metrics, whose value needs both arms' runs of a block. Parameters of an arm
+        in `facts` need no run.
         """
         if what.metric in PAIRED:
-            found = self._paired(what, arm, str(against))
-        elif what.metric in NOT_KEPT or what.metric.startswith("data_"):
-            found = {}
+            values = self._paired(what, arm, str(against))
+        elif what.metric in NOT_RECORDED or what.metric.startswith("data_"):
+            values = {}
         elif what.metric in COUNTED and arm in self.facts:
-            found = dict.fromkeys([*self.runs(arm).index] or ["network"], _counted(what.metric, self.facts[arm]))
+            values = dict.fromkeys([*self.runs(arm).index] or ["network"], _counted(what.metric, self.facts[arm]))
         elif what.metric in COUNTED:
-            found = {block: _counted(what.metric, run) for block, run in self.runs(arm).iterrows()}
+            values = {block: _counted(what.metric, run) for block, run in self.runs(arm).iterrows()}
         else:
-            found = {block: self._one(what, run) for block, run in self.runs(arm).iterrows()}
-        return pd.Series(found, dtype=float).dropna()
+            values = {block: self._value(what, run) for block, run in self.runs(arm).iterrows()}
+        return pd.Series(values, dtype=float).dropna()
 
-    def _one(self, what: What, run: pd.Series) -> float:
+    def _value(self, what: What, run: pd.Series) -> float:
+        """The metric of one run; NaN if it cannot be computed."""
         match what.metric:
             case "accuracy" | "loss":
                 return self._curve_value(what, run)
@@ -97,7 +98,7 @@ class Measured:
                 return np.nan
 
     def _curve_value(self, what: What, run: pd.Series) -> float:
-        """Where the text names no split, the validation split, which has a value for every epoch."""
+        """Accuracy or loss at an epoch. Without a split: of the validation split, which has a value for every epoch."""
         if what.split == "test":
             return float(run[f"test_{what.metric}"]) if what.epoch == "last" else np.nan
         curve = self._curve(run)[f"{'train' if what.split == 'train' else 'val'}_{what.metric}"]
@@ -125,19 +126,19 @@ class Measured:
         return {str(trial): part.set_index("class").sort_index() for trial, part in test.groupby("trial_id")}
 
     def tally(self, run: pd.Series) -> pd.DataFrame:
-        """The run's test split by class: name, support, predicted, correct; no rows where it was not tested."""
+        """Test results of a run by class: name, support, predicted, correct; no rows if it was not tested."""
         return self._tallies.get(run["trial_id"], self.classes.iloc[:0])
 
     def _by_class(self, what: What, run: pd.Series) -> float:
         tally = self.tally(run)
         recall = tally["correct"] / tally["support"].where(tally["support"] > 0)
         precision = tally["correct"] / tally["predicted"].where(tally["predicted"] > 0)
-        found = {
+        scores = {
             "recall": recall,
             "precision": precision,
             "f1": 2 * tally["correct"] / (tally[["support", "predicted"]].sum(axis=1)),
         }
-        score = found[what.metric].fillna(0.0)
+        score = scores[what.metric].fillna(0.0)
         if what.of == "macro":
             return float(score.mean())
         if what.of == "weighted":
@@ -166,16 +167,17 @@ class Measured:
             for block in ours.index.intersection(theirs.index)
         }
 
-    def _pair(self, what: What, one: pd.Series, other: pd.Series) -> float:
+    def _pair(self, what: What, run: pd.Series, other: pd.Series) -> float:
+        """A PAIRED metric of two runs of one seed block."""
         if what.metric == "overtaking_epoch":
-            ahead = self._curve(one)["val_accuracy"] > self._curve(other)["val_accuracy"]
+            ahead = self._curve(run)["val_accuracy"] > self._curve(other)["val_accuracy"]
             behind = ahead.index[~ahead]
             after = ahead.index[ahead.index > (behind.max() if len(behind) else 0)]
             return float(after.min()) if len(after) else np.nan
         if what.metric == "classes_better":
-            first, second = self.tally(one), self.tally(other)
+            first, second = self.tally(run), self.tally(other)
             return float((first["correct"] > second["correct"]).sum()) if len(first) else np.nan
-        first, second = self._counted_classes(one)["rate"], self._counted_classes(other)["rate"]
+        first, second = self._counted_classes(run)["rate"], self._counted_classes(other)["rate"]
         if first.empty:
             return np.nan
         if what.metric == "perfect_in_both":

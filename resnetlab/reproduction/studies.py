@@ -1,4 +1,4 @@
-"""A published study run through the same machinery as any other, and printed against what was published."""
+"""Make the study that reruns a published text, shortened or with other data on request."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from resnetlab.study import Study, build_study
 from resnetlab.study.study import with_changes
 from resnetlab.study.yaml_io import read_yaml
 
-SCALED = "-scale-"  # between a study's name and the scale of a shortened run
+SCALED = "-scale-"  # in the name of a shortened study, before its scale
 
 
 def listed(studies: Path) -> Iterator[str]:
-    """Each study with its title and arms, a few lines each."""
+    """Lines that list the published studies with title and arms. studies: folder of their files."""
     for path in sorted(studies.glob("*.yaml")):
         content = read_yaml(path)
         yield f"{path.stem}: {content['title']}"
@@ -31,17 +31,21 @@ def study_of(
     data: str | None,
     changes: Mapping[str, Any] | None = None,
 ) -> Study:
-    """The study called `name` with `changes` (dotted key: value), shortened to `scale` of its epochs and training
-    images. BadRequest."""
+    """The published study called `name`.
+
+    seeds: runs of each arm, None for the study's own. scale: fraction of its epochs and training images to use.
+    data: where its images or fonts are. changes: dotted key: value, of `--set`.
+    Raises BadRequest for an unknown name or an invalid value.
+    """
     path = studies / f"{name}.yaml"
     if "/" in name or not path.is_file():
-        known = ", ".join(sorted(found.stem for found in studies.glob("*.yaml")))
+        known = ", ".join(sorted(file.stem for file in studies.glob("*.yaml")))
         raise BadRequest(f"{name}: no published study of this name (allowed: {known})")
     if not 0 < scale <= 1:
         raise BadRequest(f"--scale {scale}: need 0 < scale <= 1")
-    for option, given, key in (("--seeds", seeds, "confirm.seeds"), ("--data", data, "dataset.root")):
-        if given is not None and key in (changes or {}):
-            raise BadRequest(f"{option} {given}: --set {key} gives it too (allowed: one of them)")
+    for option, value, key in (("--seeds", seeds, "confirm.seeds"), ("--data", data, "dataset.root")):
+        if value is not None and key in (changes or {}):
+            raise BadRequest(f"{option} {value}: --set {key} gives it too (allowed: one of them)")
     content: dict[str, Any] = {"name": name} | read_yaml(path)
     if seeds is not None:
         content["confirm"]["seeds"] = seeds
@@ -55,13 +59,13 @@ def study_of(
 
 
 def _placed(dataset: Mapping[str, Any], data: Path) -> dict[str, Any]:
-    """The dataset read from `data`: an archive of character fonts, a folder of images by class, of fonts to render, or
-    torchvision's."""
-    kept = {key: value for key, value in dataset.items() if key in ("label", "val_fraction")}
+    """The dataset read from `data`: an archive of character fonts, a folder of images by class, a folder of fonts to
+    render, or torchvision's files."""
+    settings = {key: value for key, value in dataset.items() if key in ("label", "val_fraction")}
     if data.suffix == ".zip":
-        return {"name": "character-fonts", "root": str(data)} | kept
+        return {"name": "character-fonts", "root": str(data)} | settings
     if (data / "train").is_dir():
-        return {"name": "folder", "root": str(data)} | {key: kept[key] for key in kept if key != "label"}
+        return {"name": "folder", "root": str(data)} | {key: settings[key] for key in settings if key != "label"}
     return dict(dataset) | {"font_dir" if dataset["name"] == "glyphs" else "root": str(data)}
 
 

@@ -1,4 +1,4 @@
-"""A results folder that reran a published study: its verdicts, and the words in which a table shows them."""
+"""Verdicts on the rerun of a published study in a results folder, and their formatting in tables."""
 
 from __future__ import annotations
 
@@ -21,30 +21,33 @@ SHORT = ("points", "%", "minutes", "epochs")  # units with two decimals
 
 
 @dataclass(frozen=True)
-class Held:
-    """The runs of a folder held against what the text printed. name: of the published study, or of the folder where
-    that says more (`font-transfer-1205-fonts`)."""
+class Reproduction:
+    """A rerun compared with its text.
+
+    name: of the published study, or of the folder if that is longer (`font-transfer-1205-fonts`). about: data, epochs,
+    runs and device of the rerun.
+    """
 
     name: str
     text: PublishedStudy
     numbers: list[Verdict]
     claims: list[Verdict]
-    about: str  # what ran: data, epochs, runs, device
+    about: str
 
 
-def held(results: Results, facts: Mapping[str, Mapping[str, float]] | None = None) -> Held | None:
-    """None where the folder's study is not a published one. facts: as of `Measured`."""
+def reproduction_of(results: Results, facts: Mapping[str, Mapping[str, float]] | None = None) -> Reproduction | None:
+    """Compare a folder with its text; None if its study is not a published one. facts: as in `Measured`."""
     text = text_of(results.study)
     if text is None:
         return None
     name, _, scale = results.study.name.partition(SCALED)
     numbers, claims = compare(text, Measured.of(results, facts), scaled=bool(scale))
     place = results.folder.url.rstrip("/").rpartition("/")[2]
-    return Held(place if place.startswith(f"{name}-") else name, text, numbers, claims, _about(results, text))
+    return Reproduction(place if place.startswith(f"{name}-") else name, text, numbers, claims, _about(results, text))
 
 
 def text_of(study: Study) -> PublishedStudy | None:
-    """What was published under the study's name, shortened runs included."""
+    """The published study of which `study` is a rerun, shortened or not; None if there is none."""
     return published().studies.get(study.name.partition(SCALED)[0]) if study.arms else None
 
 
@@ -75,11 +78,12 @@ def _about(results: Results, text: PublishedStudy) -> str:
 
 
 def arms(row: Verdict) -> str:
+    """`conv2`, or `resnet against conv2`."""
     return f"{row.arm} against {row.against}" if row.against else row.arm
 
 
 def number(value: float, unit: str) -> str:
-    """With the decimals that the unit deserves; a dash where there is none."""
+    """A value with the decimals that suit its unit; a dash for NaN."""
     if not np.isfinite(value):
         return "–"
     digits = 0 if unit == "parameters" or (unit not in SHORT and value == round(value)) else 2 if unit in SHORT else 3
@@ -87,12 +91,12 @@ def number(value: float, unit: str) -> str:
 
 
 def spread(row: Verdict) -> str:
-    """`76.90 … 79.31`; a dash where there is no interval."""
+    """The interval, `76.90 … 79.31`; a dash if there is none."""
     return f"{number(row.low, row.unit)} … {number(row.high, row.unit)}" if np.isfinite(row.low) else "–"
 
 
 def measured(row: Verdict) -> str:
-    """`78.12 ± 1.20 %`: the mean, and half the interval where there is one."""
+    """The mean and, if there is an interval, half its width: `78.12 ± 1.20 %`."""
     if not np.isfinite(row.mean):
         return "–"
     half = (row.high - row.low) / 2
@@ -100,42 +104,42 @@ def measured(row: Verdict) -> str:
     return f"{number(row.mean, row.unit)}{width} {row.unit}".rstrip()
 
 
-def markdown(found: Sequence[Held]) -> str:
-    """One table of all reruns: the claims, and the main numbers of arms that have a run."""
+def markdown(reruns: Sequence[Reproduction]) -> str:
+    """One Markdown table of all reruns: the claims, and the main numbers of arms that have a run."""
     lines = [
         "| study | what the text says | printed | measured | n | verdict |",
         "|---|---|---|---|---|---|",
-        *(_line(one, row, claim=True) for one in found for row in one.claims),
-        *(_line(one, row, claim=False) for one in found for row in one.numbers if _is_main(one, row)),
+        *(_line(rerun, row, claim=True) for rerun in reruns for row in rerun.claims),
+        *(_line(rerun, row, claim=False) for rerun in reruns for row in rerun.numbers if _is_main(rerun, row)),
     ]
-    left = [f"{_left(one)} in {one.name}" for one in found if _left(one)]
+    left = [f"{count} in {rerun.name}" for rerun in reruns if (count := _left_out(rerun))]
     notes = [
         "± is half of a 95% interval: of the difference of two means for a claim, of one further run for a number.",
-        *(f"`{one.name}`: {one.about}." for one in found),
+        *(f"`{rerun.name}`: {rerun.about}." for rerun in reruns),
         *([f"Numbers left out here, which the folder's report has: {', '.join(left)}."] if left else []),
     ]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
 
 
-def _is_main(one: Held, row: Verdict) -> bool:
-    """Accuracy on the test split of arms with a run, or on validation where the text has no other; parameters, or
-    trainable ones, of arms that were counted."""
-    known = {number.what for number in one.numbers}
+def _is_main(rerun: Reproduction, row: Verdict) -> bool:
+    """True for a row that the table shows: the accuracy of arms with a run (on the validation split if the text prints
+    no test accuracy), and the parameters of an arm (trainable ones if the text prints no other)."""
+    known = {number.what for number in rerun.numbers}
     accuracy = TEST if TEST in known else VALIDATION
     size = "parameters" if "parameters" in known else "trainable parameters"
     return (bool(row.n) and row.what == accuracy) or (bool(np.isfinite(row.mean)) and row.what == size)
 
 
-def _left(one: Held) -> int:
-    return sum(not _is_main(one, row) for row in one.numbers)
+def _left_out(rerun: Reproduction) -> int:
+    return sum(not _is_main(rerun, row) for row in rerun.numbers)
 
 
-def _line(one: Held, row: Verdict, claim: bool) -> str:
+def _line(rerun: Reproduction, row: Verdict, claim: bool) -> str:
     why = "; ".join(row.reasons) or row.note
-    said = f"{row.printed} ({arms(row)})" if claim else f"{arms(row)}: {row.what}"
+    statement = f"{row.printed} ({arms(row)})" if claim else f"{arms(row)}: {row.what}"
     cells = (
-        one.name,
-        said,
+        rerun.name,
+        statement,
         "" if claim else row.printed,
         measured(row),
         str(row.n),

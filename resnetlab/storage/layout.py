@@ -1,13 +1,13 @@
-"""Where things lie in a results folder, beside its tables."""
+"""Names of the subfolders of a results folder, and of the files in them."""
 
 from __future__ import annotations
 
 CHECKPOINTS = "checkpoints"  # a trial's last two states
-WEIGHTS = "weights"  # of trials that others start from, and files that were given with --weights
-CODE = "code"  # the study's own, by version
-ERRORS = "errors"  # a text for each trial that failed
+WEIGHTS = "weights"  # of trials that others start from, and the files given with --weights
+CODE = "code"  # the study's own code, by version
+ERRORS = "errors"  # one text file for each failed trial
 
 
 def checkpoint_names(trial_id: str) -> tuple[str, str]:
-    """Where a trial's last two checkpoints lie, in no order."""
+    """The names of a trial's last two checkpoints; either may be the newer one."""
     return f"{CHECKPOINTS}/{trial_id}.pt", f"{CHECKPOINTS}/{trial_id}.1.pt"

@@ -1,11 +1,11 @@
-"""One driver at a time writes a results folder.
+"""The lease of a results folder, which lets only one driver at a time write it.
 
-Each driver that opens the folder takes the next fencing number by creating `lease/<number>.json`, which only one can
-do. It holds the folder until it releases it, until its process is gone (same host), or until it has not renewed for
-`EXPIRES` seconds of the storage's clock (another host). Who finds the folder held from another host waits until the
-holder renews, and is refused, or until its lease expires: a job that was queued again after its node died goes on.
-No two clocks are compared, and a clock that was set back makes nobody a holder for longer. A driver that was overtaken
-finds that out before its next write, and stops.
+A driver takes the next fencing number by creating `lease/<number>.json`, which succeeds for one driver only. It holds
+the folder until it releases it, until its process is gone (same host), or until it has not renewed the lease for
+`EXPIRES` seconds of the storage's clock (another host). A driver that finds the folder held on another host waits until
+the holder renews, and is then refused, or until the lease expires: so a job that is requeued after its node died can
+continue. Clocks of different machines are never compared, and setting a clock back does not prolong a lease. Before
+each write a driver checks that it still holds the lease, and stops if another one has taken over.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import psutil
 from resnetlab.errors import FolderRefused
 from resnetlab.storage.results_folder import ResultsFolder
 
-EXPIRES = 60.0
-RENEW = 10.0
+EXPIRES = 60.0  # seconds without renewal after which another host may take over
+RENEW = 10.0  # seconds between renewals
 
 
 class Lease:
-    """The right to write `folder`. Raises FolderRefused, naming the holder, where another driver has it.
+    """Takes the right to write `folder`. Raises FolderRefused, naming the holder, if another driver has it.
 
-    say: told where it takes up to `EXPIRES` seconds to find out.
+    say: gets a line if it must wait, up to `EXPIRES` seconds, to see whether the holder is alive.
     """
 
     def __init__(self, folder: ResultsFolder, say: Callable[[str], None] = lambda line: None):
@@ -65,7 +65,7 @@ class Lease:
         return json.dumps(content).encode()
 
     def check(self) -> None:
-        """Renew where that is due; raise FolderRefused where another driver has taken over."""
+        """Renew the lease if due. Raises FolderRefused if another driver has taken over."""
         number, holder = _newest(self._folder)
         if number != self.fence or holder is None or holder["token"] != self._token:
             by = f"taken over by host {holder['host']}, pid {holder['pid']}" if holder else "its lease was deleted"
@@ -76,12 +76,12 @@ class Lease:
             self._folder.write(_name(self.fence), self._content(released=False))
 
     def renew(self) -> None:
-        """Call often: checks, and renews, every `RENEW` seconds."""
+        """Check and renew, at most every `RENEW` seconds: cheap enough to call often."""
         if time.monotonic() - self._renewed > RENEW:
             self.check()
 
     def release(self) -> None:
-        """Let the next driver in; nothing happens where another has taken over."""
+        """Give the folder up, unless another driver has taken over already."""
         number, holder = _newest(self._folder)
         if number == self.fence and holder is not None and holder["token"] == self._token:
             self._folder.write(_name(self.fence), self._content(released=True))
@@ -89,33 +89,36 @@ class Lease:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a folder, as far as one can tell who only looks. since: when it took it, seconds since 1970 by its
-    clock; heard: seconds since its last sign of life, by the clock of this machine and of the storage."""
+    """The driver that holds a folder, as a reader sees it.
+
+    since: when it took the folder, in seconds since 1970 by its own clock. silent: seconds since it last renewed its
+    lease, the difference of this machine's clock and the storage's.
+    """
 
     host: str
     pid: int
     since: float
-    heard: float
+    silent: float
     alive: bool
 
 
 def holder(folder: ResultsFolder) -> Holder | None:
-    """The driver that has the folder; None where it was released. Writes nothing."""
-    number, found = _newest(folder)
+    """The driver that took the folder last; None if it has released it. Writes nothing."""
+    number, lease = _newest(folder)
     changed = folder.changed(_name(number))
-    if found is None or found["released"] or changed is None:
+    if lease is None or lease["released"] or changed is None:
         return None
-    heard = time.time() - changed
-    here = found["host"] == socket.gethostname()
-    alive = _process_start(found["pid"]) == found["process"] if here and found["process"] else heard < EXPIRES
-    return Holder(found["host"], found["pid"], found["since"], heard, alive)
+    silent = time.time() - changed
+    here = lease["host"] == socket.gethostname()
+    alive = _process_start(lease["pid"]) == lease["process"] if here and lease["process"] else silent < EXPIRES
+    return Holder(lease["host"], lease["pid"], lease["since"], silent, alive)
 
 
 def check_free(folder: ResultsFolder) -> None:
-    """FolderRefused where a driver has the folder, as far as one can tell who only looks. Writes nothing."""
-    found = holder(folder)
-    if found is not None and found.alive:
-        raise _held(folder, asdict(found))
+    """Raise FolderRefused if a driver that seems to be alive holds the folder. Writes nothing."""
+    current = holder(folder)
+    if current is not None and current.alive:
+        raise _held(folder, asdict(current))
 
 
 def _held(folder: ResultsFolder, holder: dict[str, Any]) -> FolderRefused:
@@ -129,15 +132,15 @@ def _name(fence: int) -> str:
 
 
 def _newest(folder: ResultsFolder) -> tuple[int, dict[str, Any] | None]:
-    """The highest fencing number and who took it; what cannot be read was left by a power cut, and holds nothing."""
+    """The highest fencing number and the content of its file. An unreadable file, left by a power cut, is released."""
     names = [name for name in folder.names("lease") if Path(name).stem.isdigit()]
     if not names:
         return 0, None
     number = int(Path(names[-1]).stem)
     nobody = dict.fromkeys(_KINDS) | {"host": "unknown", "pid": 0, "since": 0.0, "renewals": 0, "released": True}
     try:
-        found = json.loads(folder.read(f"lease/{names[-1]}") or b"")
-        read = {key: found[key] for key, kind in _KINDS.items() if isinstance(found.get(key), kind)}
+        content = json.loads(folder.read(f"lease/{names[-1]}") or b"")
+        read = {key: content[key] for key, kind in _KINDS.items() if isinstance(content.get(key), kind)}
     except (ValueError, AttributeError, RecursionError):
         return number, nobody
     return number, nobody | {"released": False} | read
@@ -149,14 +152,15 @@ _KINDS = {
 
 
 def _alive(folder: ResultsFolder, number: int, holder: dict[str, Any], say: Callable[[str], None]) -> bool:
+    """True if `holder`, of lease `number`, still holds the folder; waits if only time can tell."""
     if holder["released"]:
         return False
     if holder["host"] == socket.gethostname():
         return holder["process"] is not None and _process_start(holder["pid"]) == holder["process"]
-    began, told = time.monotonic(), False
+    began, announced = time.monotonic(), False
     while True:
-        found, now = _newest(folder)
-        if found != number or now is None or now["renewals"] != holder["renewals"] or now["released"]:
+        newest, now = _newest(folder)
+        if newest != number or now is None or now["renewals"] != holder["renewals"] or now["released"]:
             return now is not None and not now["released"]
         try:
             age = folder.age(_name(number))
@@ -164,8 +168,8 @@ def _alive(folder: ResultsFolder, number: int, holder: dict[str, Any], say: Call
             continue
         if age >= EXPIRES or (age < 0 and time.monotonic() - began > 2.5 * RENEW):  # the storage's clock was set back
             return False
-        if not told:
-            told = True
+        if not announced:
+            announced = True
             say(
                 f"{folder.url}: held by a sweep that may be dead ({_who(holder)}): "
                 f"waiting until it renews its lease or that expires, {EXPIRES - max(age, 0):.0f} s at most"
@@ -174,26 +178,22 @@ def _alive(folder: ResultsFolder, number: int, holder: dict[str, Any], say: Call
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process of this host started, with the boot it belongs to; None where there is no such process.
+    """An identifier of when a process of this host started, None if there is no such process.
 
-    On Linux by the kernel's own count since boot. psutil's time, which is taken elsewhere, moves when the machine's
-    clock is set, and a driver that runs would be taken for dead.
+    On Linux, the boot and the kernel's count since then. psutil's start time, used on other systems, shifts when the
+    machine's clock is set, so that a running driver would seem dead.
     """
     if not Path("/proc/self").exists():
-        return _started(pid)
+        try:
+            return str(psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return None
     return None if stat[0] == "Z" else f"{boot} {stat[19]}"
-
-
-def _started(pid: int) -> str | None:
-    try:
-        return str(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
 
 
 def _who(holder: dict[str, Any]) -> str:

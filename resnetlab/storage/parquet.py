@@ -1,10 +1,10 @@
-"""A table as the bytes of a Parquet file, checked as a whole when read, and never decoded into more than it may be.
+"""Encode a table as a Parquet file with a checksum, and decode such a file within bounds of memory.
 
-Parquet leaves the bytes between the data and the footer free. There stand MARK and the SHA-256 of all other bytes, so
-that any reader of Parquet reads the file and ours finds a flipped bit. Files without the mark are read unchecked.
+Parquet leaves the bytes between the data and the footer free. We put MARK and the SHA-256 of all other bytes there:
+any Parquet reader can read the file, and ours finds a flipped bit. Files without the mark are read unchecked.
 
-What comes from elsewhere is refused before it fills the memory: rows are counted in the footer, and text is decoded to
-a dictionary first, where a value that is repeated a million times stands once.
+A file from elsewhere that would decode to far more than its size is refused before it fills the memory: rows are
+counted in the footer, and text is first decoded to a dictionary, which holds a repeated value once.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from resnetlab.storage.schema import KEYS, current
 
 MARK = b"resnetlab sha256"
 DIGEST = sha256().digest_size
-GROUP = 1 << 16  # rows of a row group: each costs the file some hundred bytes, which bounds what honest files decode to
-FREE, RATIO, MOST = 64 << 20, 4000, 8 << 30  # decoded bytes: that any file may have, per byte of file, at most
+GROUP = 1 << 16  # rows of a row group: each costs some hundred bytes, which bounds how far our own files expand
+FREE, RATIO, MOST = 64 << 20, 4000, 8 << 30  # decoded bytes allowed: to any file, plus per byte of file; at most
 
 
 def encode(table: pa.Table) -> bytes:
-    """The bytes of a Parquet file with `table`, its checksum included."""
+    """The bytes of a Parquet file that holds `table` and its checksum."""
     sink = io.BytesIO()
     repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
     pq.write_table(table, sink, compression="zstd", row_group_size=GROUP, use_dictionary=repeating)
@@ -37,8 +37,11 @@ def encode(table: pa.Table) -> bytes:
 
 
 def decode(raw: bytes, table: str, place: str) -> pa.Table:
-    """The rows of `table` in such bytes, as this version has them. FolderRefused, naming `place`, where they are
-    damaged, of another table or version, have a key twice, or would decode to more than such a file honestly can."""
+    """The rows in the bytes of a Parquet file, in the current schema. table: the name of the expected table.
+
+    Raises FolderRefused, naming `place`, if the file is damaged, holds another table, an unknown version or a duplicate
+    key, or would decode to more than is allowed for its size.
+    """
     cut = _footer(memoryview(raw))
     start = cut - DIGEST - len(MARK)
     if start > 0 and raw[start : start + len(MARK)] == MARK and raw[cut - DIGEST : cut] != _digest(raw, start, cut):
@@ -49,38 +52,39 @@ def decode(raw: bytes, table: str, place: str) -> pa.Table:
         text = [field.name for field in file.schema_arrow if field.type == pa.string()]
         _check_size(file.metadata, len(raw), place)
         # By this thread alone: a process that ends while Arrow's threads start may abort (apache/arrow#34314).
-        found = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=text).read(use_threads=False)
+        rows = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=text).read(use_threads=False)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         raise FolderRefused(f"{place}: damaged: {str(error).splitlines()[0]}") from None
     allowed = _allowed(len(raw))
-    size = sum(_decoded(found[name]) if name in text else found[name].nbytes for name in found.column_names)
+    size = sum(_decoded(rows[name]) if name in text else rows[name].nbytes for name in rows.column_names)
     if size > allowed:
         raise FolderRefused(_too_large(place, size, len(raw)))
-    if _repeats(found, KEYS[table]):
+    if _repeats(rows, KEYS[table]):
         raise FolderRefused(f"{place}: damaged: duplicate key ({', '.join(KEYS[table])})")
-    return current(found.cast(file.schema_arrow), table, place)
+    return current(rows.cast(file.schema_arrow), table, place)
 
 
 def _footer(raw: memoryview) -> int:
-    """Where the footer begins; 0 where there is none."""
+    """Offset of the footer; 0 if there is none."""
     if len(raw) < 12 or bytes(raw[-4:]) != b"PAR1":
         return 0
     return max(0, len(raw) - 8 - int.from_bytes(raw[-8:-4], "little"))
 
 
 def _digest(raw: bytes | memoryview, end: int, start: int) -> bytes:
-    """Of all bytes but those from `end` to `start`."""
+    """SHA-256 of all bytes except those from `end` to `start`."""
     state = sha256(memoryview(raw)[:end])
     state.update(memoryview(raw)[start:])
     return state.digest()
 
 
 def _allowed(size: int) -> int:
+    """How many bytes a file of `size` bytes may decode to."""
     return min(MOST, FREE + RATIO * size)
 
 
 def _check_size(metadata: pq.FileMetaData, size: int, place: str) -> None:
-    """What the footer tells: eight bytes a number, at least four a text, and what the pages say that they hold."""
+    """Refuse by the footer alone: at least four bytes per value, and the page sizes that it states."""
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     pages = sum(group.total_byte_size for group in groups)
     least = max(metadata.num_rows * metadata.num_columns * 4, pages)
@@ -96,7 +100,7 @@ def _too_large(place: str, decoded: int, size: int) -> str:
 
 
 def _decoded(column: pa.ChunkedArray) -> int:
-    """Bytes of a column of text once it is no dictionary any more."""
+    """Bytes of a dictionary-encoded text column once it is decoded."""
     size = 0
     for chunk in column.chunks:
         lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
@@ -105,7 +109,7 @@ def _decoded(column: pa.ChunkedArray) -> int:
 
 
 def _repeats(rows: pa.Table, keys: tuple[str, ...]) -> bool:
-    """True where two rows have the same key."""
+    """True if two rows have the same key."""
     if len(rows) < 2:
         return False
     codes = []
@@ -117,6 +121,6 @@ def _repeats(rows: pa.Table, keys: tuple[str, ...]) -> bool:
     combined = codes[0]
     for code in codes[1:]:
         combined = combined * (int(code.max()) + 2) + code
-    if bool(np.all(np.diff(combined) > 0)):  # in the order of the dictionary, as they mostly are
+    if bool(np.all(np.diff(combined) > 0)):  # already sorted, as rows usually are
         return False
     return len(np.unique(combined)) < len(combined)

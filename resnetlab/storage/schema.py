@@ -1,6 +1,7 @@
-"""The tables of a results folder: one Arrow schema each, versioned, with units in the field metadata.
+"""The Arrow schemas of the tables in a results folder, with a version, and meaning and unit of each column.
 
-The contract with analysis scripts. Accuracies are fractions; times are seconds; memory is bytes; timestamps are UTC.
+They are the contract between a sweep and its analysis.
+Accuracies are fractions; times are seconds; memory is bytes; timestamps are UTC.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 
 def factor_type(name: str) -> pa.DataType:
-    """The Arrow type of the factor column `name`: that of its field in TrialConfig."""
+    """The Arrow type of the factor column `name`, from its field in TrialConfig."""
     annotation = TrialConfig.model_fields[name].annotation
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     options = typing.get_args(annotation) if union else (annotation,)
@@ -207,27 +208,30 @@ def schema(
     own: Mapping[str, str] | None = None,
     measures: Iterable[Metric] = (),
 ) -> pa.Schema:
-    """The Arrow schema of `table`; `factors` are the study's factor columns (trials only). own: of these, the settings
-    of a study's own parts, with the kind of each: bool, int, float or str. measures: further numbers of trials, and of
-    epochs but for those of the test split."""
+    """The Arrow schema of `table`.
+
+    factors: the study's factor columns, in `trials`. own: those of them that are settings of the study's own code, each
+    with its type (bool, int, float or str). measures: metrics of this study, in `trials` and, except those of the test
+    split, in `epochs`.
+    """
     if table == "trials":
         columns = [_factor(name, (own or {}).get(name)) for name in factors]
         fields = [*_TRIAL_HEAD, *columns, *_TRIAL_TAIL, *map(_measure, measures)]
     elif table == "epochs":
-        fields = _TABLES[table] + [_measure(found) for found in measures if not found.name.startswith("test_")]
+        fields = _TABLES[table] + [_measure(metric) for metric in measures if not metric.name.startswith("test_")]
     else:
         fields = _TABLES[table]
     return pa.schema(fields, metadata={"resnetlab.table": table, "resnetlab.version": str(SCHEMA_VERSION)})
 
 
 def effects_schema(metric: str, unit: str) -> pa.Schema:
-    """That of the effects table of `metric`, whose differences are in `unit`."""
+    """The schema of an effects table of `metric`, whose differences are in `unit`."""
     fields = []
     for field in _TABLES["effects"]:
-        said = {key.decode(): text.decode() for key, text in field.metadata.items()}
-        said["unit"] = unit if said["unit"] == "fraction" else said["unit"]
-        said["meaning"] = f"difference of mean {metric}" if field.name == "estimate" else said["meaning"]
-        fields.append(field.with_metadata(said))
+        metadata = {key.decode(): text.decode() for key, text in field.metadata.items()}
+        metadata["unit"] = unit if metadata["unit"] == "fraction" else metadata["unit"]
+        metadata["meaning"] = f"difference of mean {metric}" if field.name == "estimate" else metadata["meaning"]
+        fields.append(field.with_metadata(metadata))
     return pa.schema(fields, metadata=schema("effects").metadata)
 
 
@@ -247,17 +251,17 @@ def _factor(name: str, own: str | None) -> pa.Field:
 
 
 def _measure(metric: Metric) -> pa.Field:
-    """A number that only some studies have. Its direction in the metadata tells it from a factor."""
+    """The column of a study's own metric. `better` in its metadata distinguishes it from a factor."""
     unit = "fraction" if metric.fraction else metric.unit
-    said = {"meaning": f"{metric.words}; null where it was not measured", "unit": unit, "better": metric.better}
-    return pa.field(metric.name, _FLOAT, metadata=said)
+    meaning = f"{metric.words}; null where it was not measured"
+    return pa.field(metric.name, _FLOAT, metadata={"meaning": meaning, "unit": unit, "better": metric.better})
 
 
 _OWN = {"bool": _BOOL, "int": _INT, "float": _FLOAT, "str": _TEXT}
 
 
 def own_of(trials: pa.Schema) -> dict[str, str]:
-    """The factor columns that are settings of a study's own parts, with their kinds."""
+    """The factor columns that are settings of the study's own code, with their types: bool, int, float or str."""
     kinds = {field.name: (field.metadata or {}).get(b"own", b"").decode() for field in trials}
     return {name: kind for name, kind in kinds.items() if kind in _OWN}
 
@@ -268,36 +272,39 @@ def factors_of(trials: pa.Schema) -> tuple[str, ...]:
     return tuple(field.name for field in trials if field.name not in fixed and not _is_measure(field))
 
 
-def measures_of(found: pa.Schema) -> tuple[str, ...]:
-    """The columns of numbers that only some studies have."""
-    return tuple(field.name for field in found if _is_measure(field))
+def measures_of(columns: pa.Schema) -> tuple[str, ...]:
+    """The columns of metrics that only this study has."""
+    return tuple(field.name for field in columns if _is_measure(field))
 
 
 def _is_measure(field: pa.Field) -> bool:
     return b"better" in (field.metadata or {})
 
 
-def like(table: str, found: pa.Schema) -> pa.Schema:
-    """The schema of `table` with the factor columns and further numbers of `found`. FolderRefused for a column that is
-    no setting."""
-    plain = schema(table) if table != "trials" else _of_trials(found)
-    for field in found:
+def like(table: str, columns: pa.Schema) -> pa.Schema:
+    """The current schema of `table` with the factors and metrics that `columns` has. FolderRefused for a column that is
+    neither a setting nor a metric."""
+    plain = schema(table) if table != "trials" else _of_trials(columns)
+    for field in columns:
         if _is_measure(field) and field.name not in plain.names:
             plain = plain.append(pa.field(field.name, _FLOAT, metadata=field.metadata))
     return plain
 
 
-def _of_trials(found: pa.Schema) -> pa.Schema:
-    own = own_of(found)
-    for name in factors_of(found):
+def _of_trials(columns: pa.Schema) -> pa.Schema:
+    own = own_of(columns)
+    for name in factors_of(columns):
         if name not in own and name not in TrialConfig.model_fields:
             raise FolderRefused(f"trials: column {name} is no setting of this version, nor of a part of the study")
-    return schema("trials", factors_of(found), own)
+    return schema("trials", factors_of(columns), own)
 
 
 def current(found: pa.Table, table: str, place: str) -> pa.Table:
-    """`found` under the names of this version. Raises FolderRefused, naming the place and what is allowed, where it is
-    of another table, of a version that is not known, or of other columns."""
+    """The rows `found`, of any readable version, in the current schema of `table`.
+
+    Raises FolderRefused, naming `place` and what is allowed, if they are of another table, an unknown version, or have
+    other columns.
+    """
     metadata: Mapping[bytes, bytes] = found.schema.metadata or {}
     kind = metadata.get(b"resnetlab.table", b"").decode()
     version = metadata.get(b"resnetlab.version", b"").decode()

@@ -1,10 +1,10 @@
-"""A segment: some rows of some tables in one blob, whole or refused.
+"""A segment: rows of several tables in one blob with a hash, which is read whole or refused.
 
     <SHA-256 of the rest>\\n
     {"version": 2, "tables": {"epochs": 5120, "rungs": 800}}\\n
     <Arrow IPC stream of epochs><Arrow IPC stream of rungs>
 
-Columnar, without pickles, and checked: a flipped bit anywhere is found by the hash.
+It holds no pickles, and the hash finds any flipped bit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VERSION = 2
 
 
 def encode(tables: Mapping[str, pa.Table]) -> bytes:
-    """The blob that holds `tables`."""
+    """Encode `tables` as one blob."""
     bodies = {}
     for name, table in tables.items():
         sink = pa.BufferOutputStream()
@@ -36,7 +36,7 @@ def encode(tables: Mapping[str, pa.Table]) -> bytes:
 
 
 def decode(blob: bytes, place: str) -> dict[str, pa.Table]:
-    """The tables in a blob. FolderRefused, naming `place`, where it is damaged or of another version."""
+    """The tables in a blob. Raises FolderRefused, naming `place`, if it is damaged or has another version."""
     first, _, rest = blob.partition(b"\n")
     if hashlib.sha256(rest).hexdigest().encode() != first:
         raise FolderRefused(f"{place}: damaged: the content does not match its hash")
@@ -54,7 +54,7 @@ def decode(blob: bytes, place: str) -> dict[str, pa.Table]:
 
 
 def _read(part: bytes, place: str) -> pa.Table:
-    """One stream, batch by batch: they are written uncompressed, so honest ones hold no more than their bytes."""
+    """Read one stream batch by batch. We write them uncompressed, so one that decodes to more bytes is refused."""
     batches, size = [], 0
     try:
         with pa.ipc.open_stream(part) as reader:

@@ -1,10 +1,10 @@
-"""Rows of a running sweep: taken in memory, acknowledged in segments, published as Parquet.
+"""Store the rows of a running sweep: `add` holds them in memory, `flush` makes them durable, `publish` merges them.
 
-`add` takes a row; `flush` writes all rows since the last flush as one segment (aside, fsync, rename), after which they
-are never lost; `publish` merges the segments into `trials.parquet`, `epochs.parquet`, … that anyone may read at any
-moment. A row whose key stands already is dropped (`trials`: replaces the old one), so a trial that repeats an epoch
-after a crash leaves one row. Each Parquet file names the last segment that it contains, so a crash between publishing
-and deleting a segment doubles nothing.
+`flush` writes all rows since the last flush as one segment (by fsync and rename), after which they cannot be lost;
+`publish` merges the segments into `trials.parquet`, `epochs.parquet`, …, which can be read at any time. A row whose key
+exists is dropped (in `trials`, it replaces the old one), so a trial that repeats an epoch after a crash leaves one row.
+Each Parquet file names the last segment that it contains, so a crash between publishing and deleting a segment
+duplicates no row.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import KEYS, current, like, schema
 from resnetlab.study.metrics import Metric
 
-WRITTEN = ("trials", "epochs", "rungs", "classes", "predictions")
-PACK = 256
+WRITTEN = ("trials", "epochs", "rungs", "classes", "predictions")  # the tables that a sweep writes
+WHOLE = ("classes", "predictions")  # tables to which all rows of a trial are added at once
+PACK = 256  # segments that are merged at once when read
 MOST_ROWS = 1 << 20  # epochs or rungs of one trial
 _THROUGH = b"resnetlab.through"
 
 
 class Store:
-    """The one writer of a results folder. Raises FolderRefused where another sweep holds it; `say` as of a Lease."""
+    """The one writer of a results folder. Raises FolderRefused if another sweep holds it.
+
+    factors, own, measures: the study's columns, as `schema` takes them. say: as in Lease.
+    """
 
     def __init__(
         self,
@@ -48,28 +52,29 @@ class Store:
         self._pending = {table: _Columns(self._schemas[table]) for table in WRITTEN if table != "trials"}
         self._trials: dict[str, dict[str, Any]] = {}
         self._changed: dict[str, None] = {}  # trials whose row is newer than the last segment, in order
-        self._keys: dict[str, dict[str, int]] = {table: {} for table in WRITTEN}  # of each trial: see `_bit`
+        self._keys: dict[str, dict[str, int]] = {table: {} for table in WRITTEN}  # by trial, a bit per row: see `_bit`
         self._next = 0
         self._flushed = self._published = time.monotonic()
         self._publish_every = 5.0
-        self.publish_seconds = 0.0  # that publishing has taken
+        self.publish_seconds = 0.0  # spent publishing so far
         self._recover()
 
     def _recover(self) -> None:
+        """Read back which rows the folder holds."""
         numbers = {_number(name) for name in self.folder.names("segments")}
         through = dict.fromkeys(WRITTEN, -1)
         for table in WRITTEN:
-            found = read_table(self.folder, table)
-            if found is None:
+            rows = read_table(self.folder, table)
+            if rows is None:
                 continue
             if table == "trials":
-                self._trials = {row["trial_id"]: row for row in found.to_pylist()}
+                self._trials = {row["trial_id"]: row for row in rows.to_pylist()}
             elif table in WHOLE:
-                self._keys[table] = dict.fromkeys(pc.unique(found["trial_id"]).to_pylist(), 1)
+                self._keys[table] = dict.fromkeys(pc.unique(rows["trial_id"]).to_pylist(), 1)
             else:
-                self._keys[table] = _bits(found, KEYS[table][1], f"{self.folder.url}/{table}.parquet")
-            through[table] = through_of(found.schema)
-        self._next = _last(self.folder, through, numbers) + 1
+                self._keys[table] = _bits(rows, KEYS[table][1], f"{self.folder.url}/{table}.parquet")
+            through[table] = through_of(rows.schema)
+        self._next = _last_segment(self.folder, through, numbers) + 1
 
     @property
     def trials(self) -> Mapping[str, dict[str, Any]]:
@@ -77,31 +82,31 @@ class Store:
         return self._trials
 
     def read(self, table: str) -> pa.Table:
-        """All acknowledged rows of `table`, in canonical order."""
-        found = read_table(self.folder, table)
-        return self._schemas[table].empty_table() if found is None else found
+        """All flushed rows of `table`, in canonical order."""
+        rows = read_table(self.folder, table)
+        return self._schemas[table].empty_table() if rows is None else rows
 
     def has(self, table: str, *key: Any) -> bool:
-        """True where a row with this key was added (`classes`, `predictions`: any row of this trial)."""
+        """True if a row with this key was added (tables in WHOLE: any row of the trial)."""
         return bool(self._keys[table].get(key[0], 0) & _bit(table, key))
 
     def add(self, table: str, row: Mapping[str, Any]) -> bool:
-        """Take one row; False, and nothing is changed, where its key stands already. `trials` rows replace."""
+        """Add a row; returns False, and changes nothing, if its key exists. A row of `trials` replaces the old one."""
         if table == "trials":
             known = self._trials.get(row["trial_id"]) or dict.fromkeys(self._schemas[table].names)
             self._trials[row["trial_id"]] = {**known, **row}
             self._changed[row["trial_id"]] = None
             return True
         key = tuple(row[name] for name in KEYS[table])
-        held, bit = self._keys[table].get(key[0], 0), _bit(table, key)
-        if held & bit:
+        bits, bit = self._keys[table].get(key[0], 0), _bit(table, key)
+        if bits & bit:
             return False
-        self._keys[table][key[0]] = held | bit
+        self._keys[table][key[0]] = bits | bit
         self._pending[table].add(row)
         return True
 
     def add_all(self, table: str, trial_id: str, columns: Mapping[str, Any]) -> bool:
-        """Take all of a trial's `classes` or `predictions` rows at once, as columns; False where it has them."""
+        """Add all rows of a trial to a table in WHOLE, as columns; returns False if the trial has rows already."""
         if trial_id in self._keys[table]:
             return False
         self._keys[table][trial_id] = 1
@@ -109,7 +114,7 @@ class Store:
         return True
 
     def flush(self) -> None:
-        """Acknowledge: after this the rows added so far survive the death of process and machine."""
+        """Write all added rows to a segment: after this they survive the end of this process and a power cut."""
         tables = {name: columns.table() for name, columns in self._pending.items() if len(columns)}
         if self._changed:
             rows = [self._trials[trial_id] for trial_id in self._changed]
@@ -125,7 +130,7 @@ class Store:
         self._flushed = time.monotonic()
 
     def tick(self) -> None:
-        """Call often: flushes every half second, publishes every few seconds, at most 2% of the time."""
+        """Flush every half second and publish every few seconds (at most 2% of the time): to be called often."""
         now = time.monotonic()
         self.lease.renew()
         if now - self._flushed > 0.5:
@@ -154,7 +159,7 @@ class Store:
         pa.default_memory_pool().release_unused()
 
     def close(self) -> None:
-        """Publish and let the next driver in."""
+        """Publish, and release the lease."""
         try:
             self.publish()
         finally:
@@ -162,7 +167,7 @@ class Store:
 
 
 class _Columns:
-    """Rows that are in no segment yet, column by column."""
+    """Rows that are not flushed yet, by column."""
 
     def __init__(self, schema: pa.Schema):
         self._schema = schema
@@ -176,7 +181,7 @@ class _Columns:
             values.append(row.get(name))
 
     def add_all(self, shared: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
-        """Rows given as columns of equal length, besides what all of them share."""
+        """Add rows as columns of equal length. shared: values of further columns, the same in each row."""
         count = len(next(iter(columns.values())))
         for name, values in self._columns.items():
             values.extend(columns[name] if name in columns else [shared.get(name)] * count)
@@ -189,16 +194,13 @@ class _Columns:
             values.clear()
 
 
-WHOLE = ("classes", "predictions")  # a trial's rows come all at once
-
-
 def _bit(table: str, key: tuple[Any, ...]) -> int:
-    """A key's bit among its trial's: the number of its epoch or rung; the lowest where rows come all at once."""
+    """The bit of a row among its trial's: that of its epoch or rung number; the lowest for tables in WHOLE."""
     return 1 if table in WHOLE else 1 << int(key[1])
 
 
 def _bits(rows: pa.Table, name: str, place: str) -> dict[str, int]:
-    """The bits of all numbers in the column `name`, by trial."""
+    """By trial, the bits of all numbers in column `name`."""
     if not len(rows):
         return {}
     if rows["trial_id"].null_count or rows[name].null_count:
@@ -208,49 +210,52 @@ def _bits(rows: pa.Table, name: str, place: str) -> dict[str, int]:
     if not 0 <= numbers.min() <= numbers.max() < MOST_ROWS:
         raise FolderRefused(f"{place}: {name} from {numbers.min()} to {numbers.max()} (allowed: 0 to {MOST_ROWS - 1})")
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    found: dict[str, int] = {}
+    bits: dict[str, int] = {}
     for code, part in zip(codes[starts], np.split(numbers, starts[1:]), strict=True):
         trial_id = ids.dictionary[code].as_py()
         flags = np.zeros(part.max() + 1, dtype=bool)
         flags[part] = True
-        bits = int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
-        found[trial_id] = found.get(trial_id, 0) | bits
-    return found
+        packed = np.packbits(flags, bitorder="little").tobytes()
+        bits[trial_id] = bits.get(trial_id, 0) | int.from_bytes(packed, "little")
+    return bits
 
 
 def read_table(folder: ResultsFolder, table: str) -> pa.Table | None:
-    """All acknowledged rows of `table` in canonical order, None where there are none. FolderRefused where damaged.
+    """All flushed rows of `table` in canonical order, None if there are none. FolderRefused if a file is damaged.
 
-    Safe beside a running driver: segments are read before the Parquet file, so one that is merged and deleted in
-    between is found in the file, and one found in both is taken from the file.
+    Safe while a driver writes: segments are read before the Parquet file, so a segment that is merged and deleted in
+    between is found in the file, and rows found in both are taken from the file.
     """
     return _merged(folder, table, _segments(folder))
 
 
 def _merged(folder: ResultsFolder, table: str, segments: list[tuple[int, dict[str, pa.Table]]]) -> pa.Table | None:
-    """The Parquet file of `table` with those of `segments` that are not in it."""
+    """The rows of the Parquet file of `table`, and of the `segments` that are not in it yet."""
     published = _read_parquet(folder, table)
     through = -1 if published is None else through_of(published.schema)
     fresh = [tables[table] for number, tables in segments if number > through and table in tables]
     if not fresh:
         return published
     fresh = [current(part, table, f"{folder.url}/segments") for part in fresh]
-    wanted = like(table, fresh[0].schema)
-    metadata = dict(wanted.metadata) | {_THROUGH: str(through).encode()}
+    metadata = dict(like(table, fresh[0].schema).metadata) | {_THROUGH: str(through).encode()}
     parts = ([published] if published is not None else []) + fresh
     merged = pa.concat_tables([part.replace_schema_metadata(metadata) for part in parts])
     return _canonical(merged, table)
 
 
 def check_complete(folder: ResultsFolder) -> None:
-    """FolderRefused where a table is damaged, or rows that were acknowledged are in no file any more."""
+    """Raise FolderRefused if a table is damaged, or if flushed rows are in no file any more."""
     numbers = {_number(name) for name in folder.names("segments")}
     tables = {name: read_table(folder, name) for name in WRITTEN}
-    _last(folder, {name: -1 if found is None else through_of(found.schema) for name, found in tables.items()}, numbers)
+    through = {name: -1 if rows is None else through_of(rows.schema) for name, rows in tables.items()}
+    _last_segment(folder, through, numbers)
 
 
-def _last(folder: ResultsFolder, through: Mapping[str, int], numbers: set[int]) -> int:
-    """The number of the last segment, -1 for none; `through` as of each table, `numbers` of segments that are there."""
+def _last_segment(folder: ResultsFolder, through: Mapping[str, int], numbers: set[int]) -> int:
+    """The number of the last segment, -1 for none. Raises FolderRefused if one that is needed is missing.
+
+    through: of each table, the last segment that its Parquet file contains. numbers: of the segments that exist.
+    """
     last = max([*through.values(), *numbers])
     for table, merged in through.items():
         lost = set(range(merged + 1, last + 1)) - numbers
@@ -261,7 +266,7 @@ def _last(folder: ResultsFolder, through: Mapping[str, int], numbers: set[int]) 
 
 
 def check_study(names: Iterable[str | None], study: str, folder: ResultsFolder) -> None:
-    """FolderRefused where trials, whose study's `names` are given, are of another study than the folder's."""
+    """Raise FolderRefused if a trial is of another study. names: the studies of the trials; study: the folder's."""
     others = sorted({name for name in names if name is not None} - {study})
     if others:
         raise FolderRefused(
@@ -270,13 +275,13 @@ def check_study(names: Iterable[str | None], study: str, folder: ResultsFolder) 
         )
 
 
-def through_of(found: pa.Schema) -> int:
-    """The last segment that the published part of a table contains, -1 for none."""
-    return int((found.metadata or {}).get(_THROUGH, b"-1"))
+def through_of(schema: pa.Schema) -> int:
+    """The last segment that a table's Parquet file contains, from its metadata; -1 for none."""
+    return int((schema.metadata or {}).get(_THROUGH, b"-1"))
 
 
 def write_table(folder: ResultsFolder, table: str, rows: pa.Table, through: int | None = None) -> None:
-    """Write `<table>.parquet` as a whole."""
+    """Write `<table>.parquet`. through: the last segment whose rows it contains."""
     metadata = dict(like(table, rows.schema).metadata)
     if through is not None:
         metadata[_THROUGH] = str(through).encode()
@@ -289,30 +294,30 @@ def _read_parquet(folder: ResultsFolder, table: str) -> pa.Table | None:
 
 
 def _segments(folder: ResultsFolder) -> list[tuple[int, dict[str, pa.Table]]]:
-    """All segments, oldest first, each with its number; `PACK` of them at a time as one, with the last one's number.
+    """All segments with their numbers, oldest first. `PACK` of them at a time are merged, under the last one's number.
 
-    A driver that ends many short trials leaves thousands between two publications, with most rows of trials many times.
-    Part of a pack may be in the Parquet file already: it says what that says, or what is newer.
+    Many short trials leave thousands of segments between two publications, most of which repeat rows of `trials`.
+    Part of a pack may be in the Parquet file already: its rows are the same there, or older.
     """
-    found: list[tuple[int, dict[str, pa.Table]]] = []
+    packs: list[tuple[int, dict[str, pa.Table]]] = []
     pack: list[tuple[int, dict[str, pa.Table]]] = []
     for name in folder.names("segments"):
         blob = folder.read(f"segments/{name}")
         if blob is not None:  # else merged and deleted by the driver since the folder was listed
             pack.append((_number(name), segment.decode(blob, f"{folder.url}/segments/{name}")))
         if len(pack) == PACK:
-            found.append((pack[-1][0], _packed(folder, [tables for _, tables in pack])))
+            packs.append((pack[-1][0], _packed(folder, [tables for _, tables in pack])))
             pack = []
-    return found + pack
+    return packs + pack
 
 
 def _packed(folder: ResultsFolder, segments: list[dict[str, pa.Table]]) -> dict[str, pa.Table]:
-    """All rows of these segments, of each trial its newest alone."""
+    """All rows of these segments; of `trials`, only the newest row of each trial."""
     parts: dict[str, list[pa.Table]] = {}
     for tables in segments:
         for table, part in tables.items():
             parts.setdefault(table, []).append(current(part, table, f"{folder.url}/segments"))
-    return {table: _canonical(pa.concat_tables(found), table).combine_chunks() for table, found in parts.items()}
+    return {table: _canonical(pa.concat_tables(each), table).combine_chunks() for table, each in parts.items()}
 
 
 def _number(name: str) -> int:
@@ -322,7 +327,7 @@ def _number(name: str) -> int:
 
 
 def _canonical(rows: pa.Table, table: str) -> pa.Table:
-    """One row a key (trials: the newest; else the first), sorted by key (trials: by proposal number)."""
+    """One row per key (trials: the newest; else the first), sorted by key (trials: by proposal number)."""
     if table != "trials":
         return _first_of_each(rows, KEYS[table])
     newest = _first_of_each(rows.take(np.arange(len(rows))[::-1]), KEYS[table])
@@ -330,7 +335,7 @@ def _canonical(rows: pa.Table, table: str) -> pa.Table:
 
 
 def _first_of_each(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
-    """The first row of each key, in the order of the keys."""
+    """The first row of each key, sorted by key."""
     places = np.zeros(len(rows), np.int64)  # of the rows among all possible keys
     most = 1
     for name in keys:

@@ -1,1 +1,12 @@
-"""A sweep as a state machine: what to run next, what a report means. Knows neither Ray nor torch."""
+"""A sweep as a state machine: which trial runs next, what a report means, when it is over. Imports no Ray or torch.
+
+| to find | look in |
+|---|---|
+| the machine: `next`, `report`, `ended` | `state_machine` |
+| the first row of a trial, the keys of its data | `task` |
+| the rows of a test result | `test_rows` |
+| how the plan is made, read, and turned into runs | `plan_store` |
+| failed trials that run again | `reopened` |
+| explanations of failures, and how often they are retried | `crashes` |
+| progress, and the time that the driver takes | `progress` |
+"""

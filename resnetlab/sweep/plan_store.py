@@ -1,5 +1,7 @@
-"""The plan that a results folder holds: found, made once, set aside where the study asks for another. Never lost. And
-the runs that it and the pilot ask for."""
+"""The plan of a results folder: read, made once, or set aside if the study has changed; and the runs of plan and pilot.
+
+A plan that was set aside stays in `plans/`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ DatasetOf = Callable[[RunConfig], tuple[str, Sequence[str]]]  # content hash and
 
 
 def read_plan(raw: bytes, place: str) -> Plan:
-    """The plan in a plan.json. FolderRefused, naming `place`, where it is damaged or was changed after it was made."""
+    """Read the content of a plan.json. FolderRefused, naming `place`, if it is damaged or was edited."""
     try:
         content = json.loads(raw)
         expected = content.pop("plan_hash")
@@ -41,7 +43,7 @@ def read_plan(raw: bytes, place: str) -> Plan:
 
 
 def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
-    """The folder's plan, None where there is none for what the study asks, and the hash of one that was set aside."""
+    """The folder's plan, None if it has none for this study; and the hash of a plan that was set aside now, or None."""
     raw = store.folder.read("plan.json")
     if raw is None:
         return None, None
@@ -53,13 +55,13 @@ def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
 
 
 def check_explored(unfinished: int) -> None:
-    """BadRequest where a confirm stage without a plan would leave explore trials behind that have not ended."""
+    """Raise BadRequest if a plan would be made while explore trials are unfinished."""
     if unfinished:
         raise BadRequest(f"--phase confirm: {unfinished} explore trials have not ended; use --phase all")
 
 
 def make(store: Store, study: Study, data_hash: str, code: str, guessing: Mapping[str, float]) -> Plan:
-    """Write the plan that `due` gives, and raise what it raises."""
+    """Make the plan that `due` returns and write it; raises the same errors."""
     store.flush()
     plan = due(store.folder, study, store.trials.values(), data_hash, code, guessing)
     content = plan.content() | {"plan_hash": plan.plan_hash}
@@ -76,14 +78,15 @@ def due(
     guessing: Mapping[str, float],
     held: Plan | None = None,
 ) -> Plan:
-    """The plan that follows from `rows` of the trials table, or one that was set aside and asks for the same runs.
+    """The plan that follows from `rows` of the trials table, or an equal one that was set aside earlier.
 
-    guessing: as the plan has it. held: a plan that a run would set aside first. TrialsFailed where there is nothing to
-    confirm, FolderRefused where trials were run by a plan that is lost and cannot be made again.
+    guessing: as in Plan. held: a plan of the folder that a run would set aside first.
+    Raises TrialsFailed if there is nothing to confirm, FolderRefused if confirm trials belong to a plan that is lost
+    and cannot be made again.
     """
-    made = make_plan(study, rows, data_hash, code, guessing)
+    fresh = make_plan(study, rows, data_hash, code, guessing)
     aside = [*_set_aside(folder), *([held] if held else [])]
-    plan = next((old for old in aside if old.seeds_from == made.seeds_from), made)
+    plan = next((old for old in aside if old.seeds_from == fresh.seeds_from), fresh)
     lost = {row["plan_hash"] for row in rows} - {None, plan.plan_hash, *(old.plan_hash for old in aside)}
     if lost:
         raise FolderRefused(
@@ -100,17 +103,17 @@ def _set_aside(folder: ResultsFolder) -> Iterator[Plan]:
 
 
 def planned(plan: Plan, study: Study) -> list[tuple[int, int, PlannedArm, RunConfig]]:
-    """The plan's runs, as `Plan.trials` gives them. FolderRefused where one cannot be run, or two are the same run."""
-    found = list(plan.trials(study))
+    """The plan's runs, as `Plan.trials` yields them. FolderRefused if one cannot be run, or two are the same run."""
+    trials = list(plan.trials(study))
     arms: dict[str, str] = {}
-    for _, _, arm, config in found:
+    for _, _, arm, config in trials:
         if (first := arms.setdefault(config.trial_id, arm.name)) != arm.name:
             raise FolderRefused(f"plan {plan.plan_hash}: arms {first} and {arm.name} are the same run")
-    return found
+    return trials
 
 
 def pilot(study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
-    """The baseline's runs, and the columns that their rows begin with."""
+    """The pilot's runs of the baseline: columns of each row, and the task."""
     numbers = [row["number"] for row in rows.values()]
     first = max([study.explore_trials - 1, *numbers]) + 1
     for number, (columns, config) in enumerate(pilot_trials(study), first):
@@ -119,12 +122,12 @@ def pilot(study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[s
 
 
 def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[tuple[dict[str, Any], Task]]:
-    """The plan's runs, and the columns that their rows begin with. FolderRefused as of `planned`."""
+    """The plan's runs: columns of each row, and the task. FolderRefused as in `planned`."""
     others = [row["number"] for row in rows.values() if row["plan_hash"] != plan.plan_hash]
-    found = planned(plan, study)
-    data = {f"trial:{one.trial_id}": one.data for _, _, _, one in found if isinstance(one, TrialConfig)}
-    sources = {starts_from(config).removeprefix("trial:") for _, _, _, config in found}
-    for number, (row, block, arm, config) in enumerate(found, 1 + max(others, default=-1)):
+    trials = planned(plan, study)
+    data = {f"trial:{config.trial_id}": config.data for _, _, _, config in trials if isinstance(config, TrialConfig)}
+    sources = {starts_from(config).removeprefix("trial:") for _, _, _, config in trials}
+    for number, (row, block, arm, config) in enumerate(trials, 1 + max(others, default=-1)):
         weights = starts_from(config)
         keep, of_source = config.trial_id in sources, data.get(weights)
         task = Task(config.trial_id, config, Phase.CONFIRM, True, dataset(config)[0], keep, of_source)
@@ -137,5 +140,5 @@ def runs(plan: Plan, study: Study, rows: Rows, dataset: DatasetOf) -> Iterator[t
             **arm.values,
         }
         if study.arms and weights in study.given_weights.values():
-            columns["weights"] = weights  # the plan may be older than the file
+            columns["weights"] = weights  # the plan may be older than the weights file
         yield columns, task

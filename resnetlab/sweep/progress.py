@@ -1,4 +1,4 @@
-"""How far a sweep is, for the live view, and what its driver costs."""
+"""Progress of a sweep for the live view, time that its driver takes, and the end of a sweep that cannot work."""
 
 from __future__ import annotations
 
@@ -20,32 +20,36 @@ FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
 
 @dataclass
 class SweepProgress:
-    """best: the best value of `searched`, the metric that is searched for, of an explore trial at the full budget."""
+    """Counts of planned trials and of epochs, and the best explore trial so far.
+
+    searched: the metric that the search optimises. images_per_second: of all trials together, evaluation time included,
+    smoothed. best: the best value of `searched` that an explore trial had at the full budget, in `best_trial`.
+    """
 
     explore_planned: int
     searched: Metric
     confirm_planned: int = 0
     pilot_planned: int = 0
     epochs: int = 0
-    images_per_second: float = 0.0  # of all trials together, smoothed, evaluation time counted in
+    images_per_second: float = 0.0
     best: float | None = None
     best_trial: str = ""
 
     @property
     def planned(self) -> int:
-        """Trials that are planned as yet."""
+        """Number of trials planned so far."""
         return self.pilot_planned + self.explore_planned + self.confirm_planned
 
     def trained(self, epoch: EpochRecord | TaskEpoch, trials: int) -> None:
-        """One epoch more, while `trials` trials were under way."""
+        """Count an epoch that ended while `trials` trials were training."""
         self.epochs += 1
         seconds = max(epoch.train_seconds + epoch.eval_seconds, 1e-9)
         rate = epoch.images_per_second * epoch.train_seconds / seconds * max(trials, 1)
-        old = self.images_per_second
-        self.images_per_second = rate if not old else 0.8 * old + 0.2 * rate
+        before = self.images_per_second
+        self.images_per_second = rate if not before else 0.8 * before + 0.2 * rate
 
     def ended(self, row: Mapping[str, Any]) -> None:
-        """An explore trial is over."""
+        """Take note of an explore trial that has ended. row: of the trials table."""
         value, sign = row.get(self.searched.name), self.searched.sign
         complete = row["status"] == Status.COMPLETE and value is not None
         if value is not None and complete and (self.best is None or sign * value > sign * self.best):
@@ -53,24 +57,23 @@ class SweepProgress:
 
 
 class Fuse:
-    """Ends a sweep in which nothing works, rather than let every trial fail alike: after `most` trials in a row that
-    failed before any epoch of any trial."""
+    """Ends a sweep in which nothing works: `most` trials have failed before any trial recorded an epoch."""
 
     def __init__(self, most: int):
         self.most = most
-        self._lost = 0
+        self._failed = 0
 
     def blown(self, status: Status, epochs: int) -> bool:
-        """Told of each trial that ended; epochs: that all trials have recorded."""
-        self._lost = 0 if epochs else self._lost + 1
-        return status is Status.FAILED and self._lost == self.most
+        """Count a trial that ended with `status`; True if the sweep must end. epochs: recorded by all trials."""
+        self._failed = 0 if epochs else self._failed + 1
+        return status is Status.FAILED and self._failed == self.most
 
 
 class Clock:
-    """Seconds of one session of a sweep.
+    """Seconds spent in one session of a sweep.
 
-    busy: that workers say they spent in epochs and tests. driver: that `reports` reports took here, without what the
-    sampler and publishing the tables did meanwhile; these have sums of their own.
+    busy: by workers, in epochs and tests. driver: by this process, on `reports` reports, without the time of the
+    sampler and of publishing tables, which are counted separately.
     """
 
     def __init__(self, search: OptunaSampler, store: Store):
@@ -87,7 +90,7 @@ class Clock:
 
 
 def clocked(take: Take) -> Take:
-    """Around `Sweep.report`: counts it in the sweep's clock."""
+    """Decorator of `Sweep.report` that measures it with the sweep's clock."""
 
     @wraps(take)
     def counted(sweep: Any, trial_id: str, report: Report) -> bool:

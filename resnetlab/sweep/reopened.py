@@ -1,4 +1,4 @@
-"""Trials that failed and are run again: under their own id where nothing of them changes, else replaced by another."""
+"""Run failed trials again: under their own id if their config stays the same, else replaced by another trial."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def _looked(store: Store, plan: Plan | None) -> int:
 
 
 def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[RunConfig, Phase, dict[str, Any]]]:
-    """Mark as replaced what asked for weights by a name for which the study now gives a file, and never trained.
+    """Replace trials that never trained because their weights were missing, if the study now names a file for them.
 
-    Gives config, phase and first columns of what takes the place of each explore trial; the pilot's and the plan's runs
-    follow from the study. Explore trials are left as they are where there is a plan.
+    Marks them as replaced, and yields config, phase and columns of the trial that takes the place of each explore
+    trial; new runs of pilot and plan follow from the study. Explore trials stay as they are once there is a plan.
     """
     ids: set[str] = set()
     rows = sorted(store.trials.values(), key=lambda row: row["number"])
@@ -87,7 +87,7 @@ def replace(store: Store, study: Study, plan: Plan | None) -> Iterator[tuple[Run
 
 
 def _waiting_for(rows: list[dict[str, Any]], given: Mapping[str, str], plan: Plan | None) -> Iterator[dict[str, Any]]:
-    """Rows that never trained and would start from one of the names, or from a trial that would."""
+    """Rows that never trained and start from one of the `given` weights, or from a trial that does."""
     idle = [row for row in rows if not row["epochs_run"] and row["status"] != Status.REPLACED] if given else []
     idle = [row for row in idle if plan is None or Phase(row["phase"]) is Phase.CONFIRM]
     wanted = set(given)

@@ -1,11 +1,11 @@
-"""One sweep as a state machine: what to run next, what a report means, when it is over. Knows neither Ray nor torch.
+"""A sweep as a state machine: which trial to run next, what a report means, when it is over. Imports no Ray or torch.
 
-    next()    -> a Task, or None: nothing to start now (`finished` says whether ever again)
-    report()  -> True where the trial is to go on
-    ended()   -> the trial is over, for the named reason
+    next()    -> the Task to start, or None if there is nothing to start now (`finished`: nor later)
+    report()  -> True if the trial continues
+    ended()   -> records that the trial is over, and why
 
-Every answer is recorded in the store before it matters, and a Sweep over a folder that holds rows takes up where they
-end: finished trials are told to the sampler and the rungs, unfinished ones are handed out again first.
+Every decision is written to the store before it takes effect. A Sweep over a folder that holds rows continues it:
+finished trials are replayed to the sampler and the stopping rule, unfinished ones are handed out again first.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class Sweep:
         self._looks: PlannedLooks | None = None  # of a plan that stops where all is settled
         self._obsolete: list[str] = []
         self.plan: Plan | None = None
-        self.running: dict[str, Task] = {}  # handed out and not over; of these …
-        self.waiting: set[str] = set()  # … have no worker yet, because of `waits_for`
-        self.working: set[str] = set()  # … have reported; the others are being set up
+        self.running: dict[str, Task] = {}  # handed out and not over
+        self.waiting: set[str] = set()  # those of them that have no worker yet, for lack of `waits_for`
+        self.working: set[str] = set()  # those of them that have reported; the others are being set up
         self.waits_for = ""
         self._deaths = Deaths()
-        self.notes: deque[str] = deque()  # what people should hear of
-        self._fuse = Fuse(max(FUSE, len(study.arms)))  # each named arm has its try: some may lack weights
+        self.notes: deque[str] = deque()  # lines for the live view, not shown yet
+        self._fuse = Fuse(max(FUSE, len(study.arms)))  # enough to try each named arm: some may lack weights
         self.clock = Clock(self._search, store)
         self.finished = False
         self.error: ResnetlabError | None = None
@@ -92,7 +92,7 @@ class Sweep:
         self._replay()
 
     def _reopen(self, retry: bool) -> None:
-        """Let trials run again that failed, and others in the place of those that never trained."""
+        """Queue failed trials again (`retry`), and new ones in place of trials that never trained."""
         plan, _ = plan_store.find(self.store, self.study)
         for config, phase, columns in reopened.replace(self.store, self.study, plan):
             self._open(Task(config.trial_id, config, phase, False, self._dataset(config)[0]), columns)
@@ -130,7 +130,7 @@ class Sweep:
         self._find_plan()
 
     def _queue(self, fresh: deque[tuple[dict[str, Any], Task]], columns: dict[str, Any], task: Task) -> None:
-        """Put a planned run among the `fresh` ones, or among those that go on, unless it has ended."""
+        """Add a planned run to `fresh`, or to the trials to resume, unless it has ended."""
         known = self.store.trials.get(task.trial_id)
         source = self.store.trials.get(task.source) if task.source else None
         waits = bool(task.source) and (source is None or source["status"] != Status.COMPLETE)
@@ -140,7 +140,7 @@ class Sweep:
             self._again.append(replace(task, recorded=known["epochs_run"]))
 
     def _find_plan(self) -> None:
-        """Take the folder's plan, or set it aside where the study now asks for something else."""
+        """Adopt the folder's plan, or set it aside if the study has changed."""
         plan, replaced = plan_store.find(self.store, self.study)
         if plan is not None:
             self._adopt(plan)
@@ -153,7 +153,7 @@ class Sweep:
             plan_store.check_explored(len(explored) + len(self._paused))
 
     def _task(self, row: Mapping[str, Any]) -> Task:
-        """A proposed trial that goes on; where its data lies is said by the study, not by the row."""
+        """The task of an explore trial that is resumed. The study, not the row, tells where its data is."""
         config = self.study.trial_type.model_validate_json(row["config"])
         if self.study.dataset is not None:
             config = config.model_copy(update={"data": self.study.dataset})
@@ -163,7 +163,7 @@ class Sweep:
         )
 
     def next(self) -> Task | None:
-        """The next trial to start, or None. Sets `error` and `finished` where the sweep cannot go on."""
+        """The next trial to start, or None. Sets `error` and `finished` if the sweep cannot continue."""
         try:
             task = None if self.finished else self._next()
         except ResnetlabError as error:
@@ -182,7 +182,7 @@ class Sweep:
 
     @property
     def needs_workers(self) -> bool:
-        """False where all that is left, if anything, is to write a plan: then Ray need not start."""
+        """True if there is a trial to run: if not, Ray need not start, even if a plan is still to be written."""
         if self._stage == "pilot":
             return any(task.phase is Phase.PILOT for task in self._again) or bool(self._pilot)
         if self._pilot and self._stage != "confirm":
@@ -241,7 +241,7 @@ class Sweep:
             self.ended(task.trial_id, Status.STOPPED, f"not promoted at epoch {epoch}")
 
     def _next_confirm(self) -> Task | None:
-        """The first planned run whose source, where it starts from another trial, has ended."""
+        """The first planned run that can start: one that starts from another trial waits until that one has ended."""
         for position, (row, task) in enumerate(self._confirm):
             source = self.store.trials.get(task.source) if task.source else None
             if task.source and (source is None or not Status(source["status"]).ended):
@@ -313,16 +313,16 @@ class Sweep:
         self.store.add("trials", first_row(task, self.study.name) | self._facts | dict(columns))
 
     def started(self, trial_id: str) -> None:
-        """The trial has a worker."""
+        """Note that the trial has a worker."""
         if trial_id in self.waiting:
             self.waiting.discard(trial_id)
             self.store.add("trials", {"trial_id": trial_id, "status": str(Status.RUNNING)})
 
     @clocked
     def report(self, trial_id: str, report: Report) -> bool:
-        """Take what a worker reports; True where the trial is to go on.
+        """Record a worker's report; returns True if the trial continues.
 
-        Raises the report's `ending.ends_sweep` where no other trial would fare better, with the trial left as it is.
+        Raises the report's `ending.ends_sweep`, if set, and leaves the trial as it is: other trials would fail alike.
         """
         self.clock.busy += report.busy_seconds
         task = self.running.get(trial_id)
@@ -396,9 +396,9 @@ class Sweep:
         return decision.decision
 
     def ended(self, trial_id: str, status: Status, reason: str, detail: str = "") -> None:
-        """The trial is over. Its checkpoint is deleted once this is durable.
+        """Record that the trial is over; its checkpoints are deleted once that is durable.
 
-        detail: of a failure, e.g. the traceback; it goes into errors/<trial_id>.txt.
+        detail: of a failure, such as the traceback, for errors/<trial_id>.txt.
         """
         task = self.running.pop(trial_id, None)
         if task is None:
@@ -425,9 +425,9 @@ class Sweep:
         self.store.tick()
 
     def died(self, trial_id: str, reason: str, status: Status = Status.FAILED, crash: Crash | None = None) -> None:
-        """The trial's process is gone: it is handed out again, to go on from its checkpoint, unless it died often.
+        """Record the death of the trial's process, and hand the trial out again unless it has died too often.
 
-        status: with which it then ends, `failed` or `out_of_memory`. crash: how a signal ended it, where one did.
+        status: `failed` or `out_of_memory`, for a trial that has died too often. crash: how a signal ended the process.
         """
         if trial_id not in self.running:
             return
@@ -438,8 +438,7 @@ class Sweep:
         self.notes.append(f"trial {trial_id}: its process died ({reason}); it is run again from its checkpoint")
 
     def hand_back(self, trial_id: str, last: bool = False) -> None:
-        """The trial has no worker any more: it is the next to be handed out, or the last of those that wait, to go on
-        from its checkpoint."""
+        """Queue a trial that has lost its worker, to resume from its checkpoint: first in the queue, or last."""
         if (task := self.running.pop(trial_id, None)) is None:
             return
         self.working.discard(trial_id)
@@ -449,16 +448,16 @@ class Sweep:
         self.store.add("trials", {"trial_id": trial_id, "status": str(Status.WAITING)})
 
     def crashed(self, trial_id: str, crash: Crash) -> None:
-        """A signal has ended the trial's process. Where that happens again before another epoch, the trial failed."""
+        """Record that a signal ended the trial's process. The trial fails if that repeats without a new epoch."""
         if task := self.running.get(trial_id):
-            said = crash.told(task.config, self._baseline(task), self.store.trials[trial_id]["epochs_run"])
-            self.died(trial_id, said, Status.OUT_OF_MEMORY if crash.oom else Status.FAILED, crash)
+            reason = crash.message(task.config, self._baseline(task), self.store.trials[trial_id]["epochs_run"])
+            self.died(trial_id, reason, Status.OUT_OF_MEMORY if crash.oom else Status.FAILED, crash)
 
     def _baseline(self, task: Task) -> RunConfig:
         return self.study.baseline_config(task.config.seed)
 
     def interrupt(self) -> None:
-        """Mark what runs or waits as interrupted: it goes on when the sweep is continued."""
+        """Mark running and waiting trials as interrupted; they resume when the sweep is continued."""
         for trial_id in [*self.running, *(task.trial_id for task in self._again), *self._paused]:
             row = {"status": str(Status.INTERRUPTED), "reason": self._reason(trial_id, INTERRUPTED)}
             self.store.add("trials", {"trial_id": trial_id, **row})
@@ -472,7 +471,7 @@ class Sweep:
 
     @property
     def queued(self) -> int:
-        """Trials that were handed out and have no worker, or have lost it."""
+        """Number of trials that have no worker yet, or have lost it."""
         return len(self.waiting) + len(self._again)
 
     def _close(self, trial_id: str, status: Status, reason: str) -> dict[str, Any]:
@@ -483,12 +482,12 @@ class Sweep:
         return self.store.trials[trial_id]
 
     def _reason(self, trial_id: str, reason: str) -> str:
-        """With what had to be said of the trial before, e.g. of a damaged checkpoint."""
+        """`reason`, followed by earlier remarks on the trial, such as a damaged checkpoint."""
         before = (self.store.trials[trial_id]["reason"] or "").removeprefix(INTERRUPTED).removeprefix("; ")
         return "; ".join(part for part in (reason, before) if part)
 
     def counts(self) -> dict[str, int]:
-        """How many trials stand how, by status; runs of a plan that was replaced are not counted."""
+        """Number of trials by status, without the runs of plans that were set aside."""
         ours = None if self.plan is None else self.plan.plan_hash
         found = Counter(
             row["status"]

@@ -1,4 +1,4 @@
-"""A task's first row, and the datasets that tasks read."""
+"""The first row of a trial in the trials table, and keys and hashes of the datasets that trials read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnetlab.study.trial_config import PLACES, RunConfig, TrialConfig
 
 
 def first_row(task: Task, study: str) -> dict[str, Cell | datetime]:
-    """A task's row in the trials table of the study `study` when it is handed out for the first time."""
+    """The row with which a trial enters the trials table, when its task is first handed out. study: its name."""
     return {
         "trial_id": task.trial_id,
         "study": study,
@@ -31,16 +31,16 @@ def first_row(task: Task, study: str) -> dict[str, Cell | datetime]:
 
 
 def data_key(config: RunConfig) -> str:
-    """Names a trial's dataset as its config asks for it; empty where that is a task, which has data of its own."""
+    """Key of the dataset that a config asks for; empty for a study's own task, which has its own data."""
     return digest(config.data.identity()) if isinstance(config, TrialConfig) else ""
 
 
 def content_hash(hashes: Iterable[str]) -> str:
-    """The data that a plan names: the hash of the one dataset that its trials read, or over those of all of them."""
+    """Hash of the data that a plan names: that of its trials' dataset, or one over the hashes of all their datasets."""
     first, *others = sorted(set(hashes))
     return digest([first, *others])[:16] if others else first
 
 
 def one_dataset(study: Study, content_hash: str, classes: Sequence[str]) -> dict[str, tuple[str, Sequence[str]]]:
-    """The `data` of a Sweep whose trials all read one dataset."""
+    """The argument `data` of a Sweep whose trials all read one dataset. content_hash, classes: of that dataset."""
     return {data_key(study.config(study.baseline_values(), seed=0)): (content_hash, classes)}

@@ -1,4 +1,4 @@
-"""What a trial did on the test split, as rows of the tables."""
+"""Write a trial's test result to the tables `trials`, `predictions` and `classes`."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def classes(test: TestResult | ItemPredictions, names: Sequence[str]) -> dict[st
 
 
 def record(store: Store, task: Task, test: TestResult | TaskTest, names: Sequence[str]) -> None:
-    """Record what a trial did on the test split; of the pilot its metrics alone. names: of the classes."""
+    """Record a trial's test result; predictions and classes only for confirm trials. names: of the classes."""
     if isinstance(test, TaskTest):
         store.add("trials", {"trial_id": task.trial_id, **test.metrics})
         if test.items is not None and task.phase is Phase.CONFIRM:
             store.add_all("predictions", task.trial_id, predictions(test.items))
             store.add_all("classes", task.trial_id, classes(test.items, test.items.classes))
         return
-    found = {"test_accuracy": test.accuracy, "test_loss": test.loss, **test.metrics}
-    store.add("trials", {"trial_id": task.trial_id, **found})
+    metrics = {"test_accuracy": test.accuracy, "test_loss": test.loss, **test.metrics}
+    store.add("trials", {"trial_id": task.trial_id, **metrics})
     if task.phase is Phase.CONFIRM:
         store.add_all("predictions", task.trial_id, predictions(test))
         store.add_all("classes", task.trial_id, classes(test, names))

@@ -1,8 +1,6 @@
-"""Tools that people have, fed from the tables: rows in, calls out. The same code follows a running sweep and sends an
-old one.
+"""Send results to TensorBoard, MLflow or Weights & Biases, from the tables of a running or finished sweep.
 
-A `feed.Tracker` is one tool; `feed.Feed` gives it what is new. A tool's package is imported when it is asked for and
-not before.
+A `feed.Tracker` adapts one tool; `feed.Feed` gives it the new rows. A tool's package is imported only if it is used.
 """
 
 from __future__ import annotations
@@ -15,18 +13,21 @@ if TYPE_CHECKING:
 
 
 def chosen(study: str, tensorboard: Path | None, mlflow: str | None, wandb: str | None) -> list[Tracker]:
-    """The trackers that were asked for, ready. BadRequest where one is not installed or cannot be reached."""
-    found: list[Tracker] = []
+    """Make the tracker of each tool whose option is not None. study: its name.
+
+    Raises BadRequest if a tool is not installed or cannot be reached.
+    """
+    trackers: list[Tracker] = []
     if tensorboard is not None:
         from resnetlab.tracking.tensorboard import TensorBoard
 
-        found.append(TensorBoard(tensorboard))
+        trackers.append(TensorBoard(tensorboard))
     if mlflow is not None:
         from resnetlab.tracking.mlflow import MLflow
 
-        found.append(MLflow(mlflow, study))
+        trackers.append(MLflow(mlflow, study))
     if wandb is not None:
         from resnetlab.tracking.wandb import Wandb
 
-        found.append(Wandb(wandb, study))
-    return found
+        trackers.append(Wandb(wandb, study))
+    return trackers

@@ -1,4 +1,4 @@
-"""What is new in a results folder, given to trackers; and the thread that does so while a sweep runs."""
+"""Give trackers the new rows of a results folder, once or from a thread while a sweep runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from resnetlab.storage.schema import factors_of, measures_of
 from resnetlab.storage.store import read_table
 from resnetlab.study.records import Status
 
-EVERY = 5.0  # seconds between two looks at the tables, and at most a fiftieth of the time
+INTERVAL = 5.0  # seconds between two reads of the tables; longer if reading takes more than a fiftieth of the time
 LAST = 120.0  # seconds that the end of a sweep waits for its trackers
-ENDED = 1 << 62  # epochs that a tool has of a trial that it holds to its end
+ENDED = 1 << 62  # instead of a number of epochs: the tool has the whole trial
 MEASURED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "images_per_second", "peak_memory")
 RESULTS = ("val_accuracy", "val_accuracy_best", "test_accuracy", "test_loss", "parameters", "train_seconds", "energy")
 Row = Mapping[str, Any]
@@ -32,8 +32,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of the trials table as tools want it. factors: names of its factor columns. measures: of further
-    numbers."""
+    """A row of the trials table. factors: names of its factor columns. measures: of the study's own metrics."""
 
     row: Row
     factors: tuple[str, ...]
@@ -45,7 +44,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """`12 explore`, `23 kernel=5`"""
+        """Number and phase or arm: `12 explore`, `23 kernel=5`."""
         return f"{self.row['number']} {self.row['arm'] or self.row['phase']}"
 
     @property
@@ -54,54 +53,55 @@ class Trial:
 
     @property
     def levels(self) -> dict[str, Any]:
-        """The factors that apply, with their values."""
+        """The values of the factors that apply to this trial."""
         return {name: self.row[name] for name in self.factors if self.row[name] is not None}
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The numbers of each epoch."""
+        """Names of the columns of an epoch that are sent."""
         return *MEASURED, *(name for name in self.measures if not name.startswith("test_"))
 
     @property
     def results(self) -> dict[str, float]:
+        """The trial's final numbers, as far as it has them."""
         return {name: float(self.row[name]) for name in (*RESULTS, *self.measures) if self.row.get(name) is not None}
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The whole config, flat; a setting that does not apply is left out."""
+        """The whole config, flat, without settings that do not apply."""
         config = json.loads(self.row["config"])
         flat = config | {f"data.{name}": value for name, value in config.pop("data", {}).items()}
         return {name: value for name, value in flat.items() if value is not None}
 
     def at(self, rows: Sequence[Row]) -> list[float]:
-        """When each of its first epochs ended, seconds since 1970: the trial's start and the time spent since."""
-        clock, found = self.row["started"].timestamp(), []
+        """When each epoch ended, in seconds since 1970: the trial's start plus its time so far. rows: from epoch 1."""
+        clock, times = self.row["started"].timestamp(), []
         for row in rows:
             clock += row["train_seconds"] + row["eval_seconds"]
-            found.append(clock)
-        return found
+            times.append(clock)
+        return times
 
 
 class Tracker(Protocol):
-    """One tool. What it raises ends its part, never the sweep's."""
+    """Adapter of one tool. An error that it raises ends its use, never the sweep."""
 
-    name: str  # of the option that asks for it
+    name: str  # of its command-line option
 
     def known(self) -> Mapping[str, int]:
-        """How many epochs the tool holds of each trial; ENDED of one that it holds to its end."""
+        """By trial, the number of epochs that the tool has already; ENDED if it has the whole trial."""
 
     def epochs(self, trial: Trial, rows: Sequence[Row], first: int) -> None:
-        """All epochs of a trial, oldest first; those before position `first` the tool has."""
+        """Take the epochs of a trial. rows: all, oldest first; the tool has those before position `first`."""
 
     def ended(self, trial: Trial) -> None:
-        """The trial is over, and all its epochs were given."""
+        """Finish a trial that is over, after all its epochs were given."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Release resources; nothing more will come."""
 
 
 class Feed:
-    """Gives `trackers` what the tables of `folder` have and they have not. problems: what went wrong, by tracker."""
+    """Gives `trackers` the rows of `folder` that they do not have. problems: error message by tracker."""
 
     def __init__(self, folder: ResultsFolder, trackers: Sequence[Tracker]):
         self._folder, self._trackers = folder, list(trackers)
@@ -109,6 +109,7 @@ class Feed:
         self.problems: dict[str, str] = {}
 
     def catch_up(self) -> None:
+        """Read the tables and give each tracker what it lacks; a tracker that fails is dropped."""
         trials = read_table(self._folder, "trials")
         if trials is None:
             return
@@ -120,7 +121,7 @@ class Feed:
                 if tracker.name not in self._sent:
                     self._sent[tracker.name] = dict(tracker.known())
                 self._give(tracker, [Trial(row, factors, measures) for row in rows], epochs, self._sent[tracker.name])
-            except Exception as error:  # of a tool: any kind
+            except Exception as error:  # a tool may raise anything
                 self._lose(tracker, error)
 
     def _give(self, tracker: Tracker, trials: Sequence[Trial], epochs: pa.Table | None, sent: dict[str, int]) -> None:
@@ -152,12 +153,12 @@ class Feed:
         self._trackers.remove(tracker)
 
     def held(self) -> dict[str, int]:
-        """How many trials each tracker holds to their end."""
+        """By tracker, the number of trials that it has completely."""
         return {name: sum(number >= ENDED for number in sent.values()) for name, sent in self._sent.items()}
 
 
 class Live:
-    """A feed in a thread of its own: a tool that is slow or gone holds no trial up."""
+    """Runs a feed in its own thread, so that a slow or unreachable tool delays no trial."""
 
     def __init__(self, feed: Feed):
         self._feed, self._over, self._last = feed, threading.Event(), True
@@ -165,11 +166,11 @@ class Live:
         self._thread.start()
 
     def _run(self) -> None:
-        pause = EVERY
+        pause = INTERVAL
         while not self._over.wait(pause):
             began = time.monotonic()
             self._try()
-            pause = max(EVERY, 50 * (time.monotonic() - began))
+            pause = max(INTERVAL, 50 * (time.monotonic() - began))
         if self._last:
             self._try()
         self._feed.close()
@@ -177,11 +178,11 @@ class Live:
     def _try(self) -> None:
         try:
             self._feed.catch_up()
-        except Exception as error:  # the tables: the sweep itself says what is wrong with them
+        except Exception as error:  # in the tables: the sweep itself reports it
             self._feed.problems["tables"] = str(error)
 
     def end(self, last: bool) -> bool:
-        """Give what is left, where `last`; False where that took too long."""
+        """Stop; if `last`, give what is left first. False if that took too long."""
         self._last = last
         self._over.set()
         self._thread.join(LAST)
@@ -192,9 +193,10 @@ class Live:
 def live(
     folder: ResultsFolder, trackers: Sequence[Tracker], say: Callable[[str], None], tools: Mapping[str, Any]
 ) -> Iterator[None]:
-    """Feed `trackers` while a sweep runs into `folder`, and to the end of it.
+    """Feed `trackers` inside a `with` block in which a sweep writes `folder`.
 
-    `say` hears what they did not take, and what sends it; tools: the options that asked for them, by tracker.
+    say: gets a line for each tracker that failed, with the command that sends the rest. tools: by tracker, the value of
+    its option.
     """
     if not trackers:
         yield
@@ -210,6 +212,6 @@ def live(
         if not thread.end(last):
             feed.problems["trackers"] = f"did not take the rest within {LAST:.0f} s"
         for name, problem in feed.problems.items():
-            wanted = [name] if name in tools else list(tools)  # `tables` and `trackers` concern them all
-            words = [f"--{option}={without_secrets(str(tools[option]))}" for option in wanted if tools[option]]
+            concerned = [name] if name in tools else list(tools)  # `tables` and `trackers` concern all of them
+            words = [f"--{option}={without_secrets(str(tools[option]))}" for option in concerned if tools[option]]
             say(f"{name}: {problem}; send what is missing with: {command('export', short(folder.place), *words)}")

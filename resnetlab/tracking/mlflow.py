@@ -13,20 +13,20 @@ from resnetlab.tracking.feed import ENDED, MEASURED, Row, Trial
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-TRIAL = "resnetlab.trial_id"  # the tag that names a run's trial
-PAGE = 1000
-BATCH = 1000 // (len(MEASURED) + 20)  # epochs in one call: it takes a thousand metrics
+TRIAL = "resnetlab.trial_id"  # tag of a run that holds the trial's id
+PAGE = 1000  # runs per search
+BATCH = 1000 // (len(MEASURED) + 20)  # epochs per call, which may have a thousand metrics
 STATES = {Status.COMPLETE: "FINISHED", Status.STOPPED: "KILLED"}
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}  # seconds; else many minutes
+TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}  # MLflow waits for minutes
 
 
 class MLflow:
-    """Runs in the store at `uri`; one that is there goes on where it was. BadRequest where the store cannot be used."""
+    """Logs to the store at `uri`, and continues runs that it has. BadRequest if the store cannot be used."""
 
     name = "mlflow"
 
     def __init__(self, uri: str, study: str):
-        for name, value in PATIENCE.items():
+        for name, value in TIMEOUTS.items():
             os.environ.setdefault(name, value)
         try:
             from mlflow import MlflowClient
@@ -35,16 +35,16 @@ class MLflow:
             raise BadRequest("--mlflow: needs mlflow or mlflow-skinny (pip install '.[tools]')") from None
         try:
             self._client = MlflowClient(tracking_uri=uri)
-            found = self._client.get_experiment_by_name(study)
-            self._experiment = found.experiment_id if found else self._client.create_experiment(study)
+            existing = self._client.get_experiment_by_name(study)
+            self._experiment = existing.experiment_id if existing else self._client.create_experiment(study)
         except (MlflowException, OSError, ImportError) as error:
             raise BadRequest(f"--mlflow {uri}: {str(error).splitlines()[0]}") from None
-        if found and found.lifecycle_stage != "active":
+        if existing and existing.lifecycle_stage != "active":
             raise BadRequest(f"--mlflow {uri}: its experiment {study} was deleted; restore it, or use another --name")
         self._runs: dict[str, str] = {}
 
     def known(self) -> Mapping[str, int]:
-        """By the runs' tags; of a run that goes on, by its last step."""
+        """Read from the tags of the runs, and for unfinished ones from their last step."""
         sent, token = {}, None
         while True:
             page = self._client.search_runs([self._experiment], max_results=PAGE, page_token=token)
@@ -78,26 +78,26 @@ class MLflow:
         from mlflow.entities import Metric, RunTag
 
         run, at = self._run(trial), int(1000 * trial.row["ended"].timestamp())
-        kept = {name: value for name, value in trial.results.items() if name not in trial.measured}
-        metrics = [Metric(name, value, at, trial.row["epochs_run"] or 0) for name, value in kept.items()]
+        final = {name: value for name, value in trial.results.items() if name not in trial.measured}
+        metrics = [Metric(name, value, at, trial.row["epochs_run"] or 0) for name, value in final.items()]
         tags = [RunTag("resnetlab.status", trial.row["status"]), RunTag("resnetlab.reason", trial.row["reason"] or "")]
         self._client.log_batch(run, metrics=metrics, tags=tags)
         self._client.set_terminated(run, STATES.get(trial.status, "FAILED"), end_time=at)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection stays open."""
 
     def _run(self, trial: Trial) -> str:
         if trial.trial_id not in self._runs:
             from mlflow.entities import Param
 
             row = trial.row
-            told = {TRIAL: trial.trial_id, "resnetlab.phase": row["phase"], "resnetlab.arm": row["arm"]}
-            told |= {"resnetlab.plan_hash": row["plan_hash"], "mlflow.source.git.commit": row["git_revision"]}
+            tags = {TRIAL: trial.trial_id, "resnetlab.phase": row["phase"], "resnetlab.arm": row["arm"]}
+            tags |= {"resnetlab.plan_hash": row["plan_hash"], "mlflow.source.git.commit": row["git_revision"]}
             run = self._client.create_run(
                 self._experiment,
                 start_time=int(1000 * row["started"].timestamp()),
-                tags={name: str(value) for name, value in told.items() if value is not None},
+                tags={name: str(value) for name, value in tags.items() if value is not None},
                 run_name=trial.name,
             )
             self._runs[trial.trial_id] = run.info.run_id

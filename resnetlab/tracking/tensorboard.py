@@ -18,7 +18,7 @@ EVENTS = "events.out.tfevents.*"
 
 
 class TensorBoard:
-    """Writes under `place`, by tensorboardX, which Ray Tune brings. A trial that is there already is written anew."""
+    """Writes a folder per trial in `place`, with tensorboardX (a dependency of Ray Tune); rewrites existing ones."""
 
     name = "tensorboard"
 
@@ -48,10 +48,10 @@ class TensorBoard:
         for name in ("test_accuracy", *trial.measures):
             if name.startswith("test_") and row[name] is not None:
                 writer.add_scalar(name, row[name], row["epochs_run"], row["ended"].timestamp())
-        asked: dict[str, Any] = {"phase": row["phase"], "status": row["status"]} | trial.levels
-        asked |= {"arm": row["arm"]} if row["arm"] else {}
-        found = {name: trial.results[name] for name in (*SHOWN, *trial.measures) if name in trial.results}
-        for summary in hparams(asked, found):
+        settings: dict[str, Any] = {"phase": row["phase"], "status": row["status"]} | trial.levels
+        settings |= {"arm": row["arm"]} if row["arm"] else {}
+        results = {name: trial.results[name] for name in (*SHOWN, *trial.measures) if name in trial.results}
+        for summary in hparams(settings, results):
             writer.file_writer.add_summary(summary)
         self._open.pop(trial.trial_id).close()
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: a run for each trial, sent when the trial has ended; the study's name is their group."""
+"""Weights & Biases: a run for each trial, sent when the trial has ended, grouped by the study's name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resnetlab.tracking.feed import Row, Trial
 
 
 class Wandb:
-    """Runs in the project `project`, under the trial's id; where they go (WANDB_MODE, …) is as wandb is set up."""
+    """Logs to the project `project`, with the trial's id as the run's. wandb's own settings (WANDB_MODE, …) apply."""
 
     name = "wandb"
 
@@ -47,4 +47,4 @@ class Wandb:
         run.finish(exit_code=0)
 
     def close(self) -> None:
-        """Each run was finished when its trial was."""
+        """Do nothing: each run was finished with its trial."""

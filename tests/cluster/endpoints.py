@@ -1,4 +1,4 @@
-"""What listens in a Ray cluster, and what each of it answers to somebody without the token.
+"""List what listens in a Ray cluster, and what each service answers to a client without the token.
 
 A port that speaks gRPC is asked every method that Ray's protocols have, one that speaks HTTP the paths in PATHS. An
 answer of any kind, an error about the question included, is an open door; only "unauthenticated" is a closed one.

@@ -1,4 +1,4 @@
-"""Nodes that are reached over ssh, with cluster/local.sh on them: several hosts, as people have them."""
+"""Hosts that are reached over ssh, with cluster/local.sh on them."""
 
 from __future__ import annotations
 

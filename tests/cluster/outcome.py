@@ -1,4 +1,4 @@
-"""What the checks ask of a results folder, whole or in the making."""
+"""Checks of a results folder, finished or in progress."""
 
 from __future__ import annotations
 

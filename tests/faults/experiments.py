@@ -1,4 +1,4 @@
-"""The experiments of the fault campaign, and the table of what came of them.
+"""The experiments of the fault campaign, and the table of their outcomes.
 
 python tests/faults/experiments.py    prints the table of results/reference/faults.json, and what kills.py found
 """

@@ -1,4 +1,4 @@
-"""A whole sweep in this process: `run_study` as every script calls it, with workers but without a Ray cluster. And its
+"""A whole sweep in this process: `run_study` as every script calls it, with workers but without a Ray cluster; and its
 crash, as SIGKILL would leave the folder: nothing is flushed, published or released."""
 
 from __future__ import annotations

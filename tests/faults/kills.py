@@ -77,11 +77,11 @@ class Campaign:
 
     def _rows(self, name: str, table: str) -> dict[tuple, dict]:
         """Rows as a repeated sweep repeats them, by key."""
-        from resnetlab.storage.content_hash import lasting
+        from resnetlab.storage.content_hash import repeatable
         from resnetlab.storage.schema import KEYS
         from resnetlab.storage.store import read_table
 
-        rows = lasting(read_table(self._lab.folder(name), table), table).to_pylist()
+        rows = repeatable(read_table(self._lab.folder(name), table), table).to_pylist()
         found = {tuple(row[key] for key in KEYS[table]): row for row in rows}
         self.counts["doubled"] += len(rows) - len(found)
         return found

@@ -1,4 +1,4 @@
-"""Nodes that join are used, a notice (SIGTERM) costs no epoch, the loss of a node at most one; who waits is shown."""
+"""Nodes that join are used; SIGTERM costs no epoch, the loss of a node at most one; waiting trials are shown."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The cluster is gone: the driver ends, also where it cannot be reached any more."""
+"""The cluster is lost: the driver ends, even if it hangs."""
 
 import socket
 import subprocess
@@ -35,7 +35,7 @@ def test_a_cluster_that_is_gone_is_noticed(server, monkeypatch):
                 line.beat()
                 time.sleep(0.05)
     for thread in threading.enumerate():  # it would end this process, later, were os._exit itself again
-        if thread.name == "lifeline":
+        if thread.name == "watchdog":
             thread.join(timeout=120)
             assert not thread.is_alive()
 

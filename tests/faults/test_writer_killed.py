@@ -1,4 +1,4 @@
-"""SIGKILL of a process that writes rows, at random moments: what was acknowledged stands, once, as it was written."""
+"""SIGKILL of a process that writes rows, at random moments: every flushed row is there once, unchanged."""
 
 import multiprocessing
 import os

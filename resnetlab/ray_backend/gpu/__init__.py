@@ -1,1 +1,1 @@
-"""How many trials share a GPU: measured, then decided."""
+"""Measure how many trials should share a GPU, for `--gpus-per-trial auto`."""

@@ -1,8 +1,7 @@
-"""How many trials share a GPU: `--gpus-per-trial auto`. Measured on one GPU before the first trial, then decided.
+"""Decide how many trials share a GPU (`--gpus-per-trial auto`), from measurements on one GPU before the first trial.
 
-A rig runs some trials side by side for a few steps and says what it saw. First one alone; then twice as many, as long
-as they fit the memory, the GPU was not busy all the time, and the last doubling was worth it. The decision is made from
-the numbers alone.
+A probe runs trials side by side for a few steps and measures them: first one alone, then twice as many each time, as
+long as they fit the memory, the GPU was not busy all the time, and the last doubling raised the throughput enough.
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ from typing import Any, Protocol
 
 from resnetlab.errors import BadRequest
 
-RESERVE = 0.05  # of a GPU's memory that is left free
-MARGIN = 1.2  # by which a trial's memory may exceed what was measured
-GAIN = 1.1  # what a doubling must multiply the throughput by
-BUSY = 0.95  # share of the time above which a GPU has nothing left to give
-MOST = 32  # trials on one GPU
+FREE_SHARE = 0.05  # of a GPU's memory, left free
+MEMORY_MARGIN = 1.2  # factor by which a trial's memory may exceed what was measured
+MIN_SPEEDUP = 1.1  # factor by which a doubling must raise the throughput
+BUSY = 0.95  # utilisation from which on more trials are not tried
+MAX_TRIALS = 32  # on one GPU
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a rig saw of `trials` side by side.
+class Measurement:
+    """What a probe measured of `trials` trials side by side.
 
-    rate: training images/s of all together. memory: bytes of the GPU that the largest process held at most, its CUDA
-    context included; total: bytes of the GPU, used: bytes of it that others held before. utilisation: share of the time
-    in which the GPU was busy; None where nothing tells.
+    rate: training images/s of all together. memory: most GPU memory that a process held, in bytes, with its CUDA
+    context; total: bytes of the GPU; used: bytes that other processes held before. utilisation: share of the time in
+    which the GPU was busy; None if NVML does not report it.
     """
 
     trials: int
@@ -39,47 +38,47 @@ class Seen:
 
 @dataclass(frozen=True)
 class Share:
-    """How many trials are put on a GPU, and why."""
+    """How many trials share a GPU, and why."""
 
     trials: int
     reason: str
 
     @property
     def gpus(self) -> float:
-        """What a trial asks Ray for, which counts in ten thousandths of a GPU."""
+        """GPUs that a trial requests from Ray, which counts in ten thousandths."""
         return (10_000 // self.trials) / 10_000
 
 
-class Rig(Protocol):
+class Probe(Protocol):
     """Runs `trials` trials side by side on one GPU."""
 
-    def __call__(self, trials: int) -> Seen: ...
+    def __call__(self, trials: int) -> Measurement: ...
 
 
-def fits(seen: Seen) -> int:
-    """Trials that the memory holds, 0 where not even one."""
-    room = seen.total * (1 - RESERVE) - seen.used
-    return max(0, int(room / (seen.memory * MARGIN)))
+def fits(measured: Measurement) -> int:
+    """How many trials fit in the GPU's memory."""
+    room = measured.total * (1 - FREE_SHARE) - measured.used
+    return max(0, int(room / (measured.memory * MEMORY_MARGIN)))
 
 
-def following(seen: Sequence[Seen], most: int) -> int:
-    """How many trials to try next, 0 where enough is known. most: for which a GPU has CPUs."""
-    last, limit = seen[-1], min(most, MOST, *(fits(one) for one in seen))
+def following(measurements: Sequence[Measurement], most: int) -> int:
+    """How many trials to try next, 0 to stop. most: trials per GPU that there are CPUs for."""
+    last, limit = measurements[-1], min(most, MAX_TRIALS, *map(fits, measurements))
     if last.trials >= limit or (last.utilisation is not None and last.utilisation >= BUSY):
         return 0
-    if len(seen) > 1 and not _worth(seen[-2], last):
+    if len(measurements) > 1 and not _worth(measurements[-2], last):
         return 0
     return min(2 * last.trials, limit)
 
 
-def _worth(before: Seen, after: Seen) -> bool:
-    """True where going from `before` to `after` added throughput; less is asked of less than a doubling."""
-    return after.rate / before.rate >= 1 + (GAIN - 1) * (after.trials / before.trials - 1)
+def _worth(before: Measurement, after: Measurement) -> bool:
+    """True if the step raised the throughput enough: MIN_SPEEDUP times for a doubling, in proportion for less."""
+    return after.rate / before.rate >= 1 + (MIN_SPEEDUP - 1) * (after.trials / before.trials - 1)
 
 
-def decide(seen: Sequence[Seen], most: int) -> Share:
-    """From what was seen of 1, 2, 4, … trials side by side. BadRequest where not even one fits the memory."""
-    alone = seen[0]
+def decide(measurements: Sequence[Measurement], most: int) -> Share:
+    """Choose from measurements of 1, 2, 4, … trials. BadRequest if not even one fits in the memory."""
+    alone = measurements[0]
     room = fits(alone)
     if alone.memory > alone.total - alone.used:
         raise BadRequest(
@@ -87,15 +86,15 @@ def decide(seen: Sequence[Seen], most: int) -> Share:
             f"{_gib(alone.total - alone.used)} free"
         )
     chosen = alone
-    for one in seen[1:]:
-        if not _worth(chosen, one) or fits(one) < one.trials:
+    for candidate in measurements[1:]:
+        if not _worth(chosen, candidate) or fits(candidate) < candidate.trials:
             break
-        chosen = one
-    return Share(chosen.trials, _why(chosen, seen, room, most))
+        chosen = candidate
+    return Share(chosen.trials, _reason(chosen, measurements, room, most))
 
 
-def _why(chosen: Seen, seen: Sequence[Seen], room: int, most: int) -> str:
-    alone, last = seen[0], seen[-1]
+def _reason(chosen: Measurement, measurements: Sequence[Measurement], room: int, most: int) -> str:
+    alone, last = measurements[0], measurements[-1]
     facts = [f"one alone holds {_gib(alone.memory)} of {_gib(alone.total)}"]
     if alone.utilisation is not None:
         facts.append(f"keeps the GPU busy for {alone.utilisation:.0%} of the time")
@@ -107,7 +106,7 @@ def _why(chosen: Seen, seen: Sequence[Seen], room: int, most: int) -> str:
         facts.append("no more fit the memory")
     elif most <= chosen.trials:
         facts.append("there are CPUs for no more")
-    elif chosen.trials < MOST:
+    elif chosen.trials < MAX_TRIALS:
         facts.append("which leaves nothing to gain")
     return ", ".join(facts)
 
@@ -116,26 +115,29 @@ def _gib(size: float) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
-def measure(rig: Rig, most: int) -> tuple[Share, list[Seen]]:
-    """Try 1, 2, 4, … trials on the rig and decide. most: for which a GPU has CPUs."""
-    seen = [rig(1)]
-    while (trials := following(seen, most)) > 0:
-        seen.append(rig(trials))
-    return decide(seen, most), seen
+def measure(probe: Probe, most: int) -> tuple[Share, list[Measurement]]:
+    """Measure 1, 2, 4, … trials and decide. most: trials per GPU that there are CPUs for."""
+    measurements = [probe(1)]
+    while (trials := following(measurements, most)) > 0:
+        measurements.append(probe(trials))
+    return decide(measurements, most), measurements
 
 
-def record(share: Share, seen: Sequence[Seen]) -> dict[str, Any]:
-    """For sweep.json."""
-    return {"trials": share.trials, "gpus": share.gpus, "reason": share.reason, "seen": [asdict(one) for one in seen]}
+def record(share: Share, measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """The decision as sweep.json holds it."""
+    return asdict(share) | {"gpus": share.gpus, "seen": [asdict(measured) for measured in measurements]}
 
 
 def cpus_for(nodes: Sequence[dict[str, Any]], cpus: float) -> int:
-    """Trials a GPU for which the GPU node with the most CPUs a GPU has CPUs. BadRequest where no node has a GPU."""
-    found = [
+    """Trials per GPU that there are CPUs for, on the node with the most CPUs per GPU. BadRequest if no node has a GPU.
+
+    cpus: of a trial.
+    """
+    per_gpu = [
         node["Resources"].get("CPU", 0.0) / cpus / node["Resources"]["GPU"]
         for node in nodes
         if node["Alive"] and node["Resources"].get("GPU")
     ]
-    if not found:
+    if not per_gpu:
         raise BadRequest("resources.gpus: auto: no node has a GPU (allowed: 0, or a cluster with GPUs)")
-    return max(1, int(max(found) + 1e-9))
+    return max(1, int(max(per_gpu) + 1e-9))

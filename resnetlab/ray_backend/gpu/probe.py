@@ -1,6 +1,7 @@
-"""Trials side by side on one GPU for a few seconds, watched through NVML: what `share` decides from.
+"""Run trials side by side on one GPU for a few seconds and measure them through NVML, for `packing`.
 
-Each trial is a process of its own, as in the sweep: `python -m resnetlab.ray_backend.gpu.probe`, told by lines of JSON.
+Each trial is a process of its own, as in a sweep: `python -m resnetlab.ray_backend.gpu.probe`, which reads lines of
+JSON from stdin and answers with such lines.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from typing import Any, Protocol
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.source import Source
-from resnetlab.ray_backend.gpu.packing import Seen
+from resnetlab.ray_backend.gpu.packing import Measurement
 from resnetlab.study.parts import Part
 from resnetlab.study.trial_config import TrialConfig, of_images, trial_type
 from resnetlab.vision.training.nvml import Gpu, NvmlError
 
-SECONDS = 5.0  # of steps that are measured, after the first ones, which load kernels and capture the step
-WARM = 2.0
-PATIENCE = 600.0  # seconds until all are ready
+WARM_UP = 2.0  # seconds of steps before the measurement: they load kernels and capture the step
+SECONDS = 5.0  # of steps that are measured
+TIMEOUT = 600.0  # seconds within which a measurement must end
 
 
 class Meter(Protocol):
-    """memory: bytes used and bytes in all. busy: share of the time in which the GPU worked, a moment ago."""
+    """Reads a GPU. memory: bytes used and bytes in all; busy: share of the time in which it worked, just before."""
 
     def memory(self) -> tuple[int, int]: ...
     def busy(self) -> float | None: ...
 
 
 class Nvml:
-    """The GPU that Ray gave this process. BadRequest where NVML does not tell what is asked."""
+    """Reads the GPU that Ray gave this process. BadRequest if NVML is missing or does not report its memory."""
 
     def __init__(self) -> None:
         first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
@@ -61,55 +62,61 @@ class Nvml:
 
 def side_by_side(
     trials: int, message: Mapping[str, Any], meter: Callable[[], Meter] = Nvml, seconds: float = SECONDS
-) -> Seen:
-    """Run `trials` processes of one trial. message: `config`, `cache`, `device`, `threads`."""
-    watched = meter()
-    before, total = watched.memory()
+) -> Measurement:
+    """Run `trials` processes of one trial and measure them.
+
+    message: what `main` reads first: config, cache, device, threads, parts and code. seconds: of measured steps.
+    """
+    gpu = meter()
+    before, total = gpu.memory()
     command = [sys.executable, "-m", "resnetlab.ray_backend.gpu.probe"]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the code came with the job
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # Ray ships the code elsewhere
     common: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
     processes = [subprocess.Popen(command, **common) for _ in range(trials)]
     try:
         for process in processes:
-            _tell(process, dict(message))
+            _send(process, message)
         for process in processes:
-            _hear(process)  # ready
+            _receive(process)  # ready
         for process in processes:
-            _tell(process, {"seconds": seconds})
+            _send(process, {"seconds": seconds})
         busy, held, until = [], before, time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.05)
-            held = max(held, watched.memory()[0])
-            if (now := watched.busy()) is not None:
+            held = max(held, gpu.memory()[0])
+            if (now := gpu.busy()) is not None:
                 busy.append(now)
-        rates = [_hear(process)["rate"] for process in processes]
+        rates = [_receive(process)["rate"] for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.wait()
     utilisation = statistics.fmean(busy[len(busy) // 4 :]) if busy else None  # NVML's samples lag behind
     memory = max(1, (held - before) // trials)
-    return Seen(trials, sum(rates), memory, total, used=before, utilisation=utilisation)
+    return Measurement(trials, sum(rates), memory, total, used=before, utilisation=utilisation)
 
 
-def _tell(process: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
+def _send(process: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
     assert process.stdin is not None
-    process.stdin.write(json.dumps(message) + "\n")
+    process.stdin.write(json.dumps(dict(message)) + "\n")
     process.stdin.flush()
 
 
-def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
+def _receive(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
         raise BadRequest(
-            "resources.gpus: auto: a trial that was run to measure it ended; its words are in logs/ray.log"
+            "resources.gpus: auto: a trial that was run to measure it ended early; its output is in logs/ray.log"
         )
     return dict(json.loads(line))
 
 
-class RayRig:
-    """Asks a node with a GPU, which Ray chooses; `tick` is called while it answers."""
+class RayProbe:
+    """Measures on a node with a GPU, which Ray chooses; `tick` is called while it does.
+
+    cpus: of a trial, which sets its number of threads. code: the study's own code. how: options of `side_by_side`.
+    """
 
     def __init__(
         self,
@@ -121,7 +128,7 @@ class RayRig:
         tick: Callable[[], None] = lambda: None,
         **how: Any,
     ):
-        config = config.model_copy(update={"weights": "none"})  # what it starts from costs the same
+        config = config.model_copy(update={"weights": "none"})  # initial weights do not change the cost
         self._message = {
             "config": config.model_dump(mode="json"),
             "cache": str(cache),
@@ -132,26 +139,26 @@ class RayRig:
         }
         self._tick, self._how = tick, how
 
-    def __call__(self, trials: int) -> Seen:
+    def __call__(self, trials: int) -> Measurement:
         import ray
 
         task = ray.remote(num_gpus=1, num_cpus=1, max_retries=0)(side_by_side)
-        answer, until = task.remote(trials, self._message, **self._how), time.monotonic() + PATIENCE
+        answer, until = task.remote(trials, self._message, **self._how), time.monotonic() + TIMEOUT
         while not ray.wait([answer], timeout=1.0)[0] and time.monotonic() < until:
             self._tick()
         try:
-            seen: Seen = ray.get(answer, timeout=0.1)
-            return seen
+            measured: Measurement = ray.get(answer, timeout=0.1)
+            return measured
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, BadRequest):
                 raise error.cause from None
             raise BadRequest(f"resources.gpus: auto: could not be measured: {str(error).splitlines()[-1]}") from None
         except ray.exceptions.GetTimeoutError:
-            raise BadRequest(f"resources.gpus: auto: no GPU answered for {PATIENCE:.0f} s; give a number") from None
+            raise BadRequest(f"resources.gpus: auto: no GPU answered for {TIMEOUT:.0f} s; give a number") from None
 
 
 def main() -> None:
-    """One trial: its first steps, then as many seconds as asked for."""
+    """Train one trial as the parent process directs: warm up, print that it is ready, then print its images/s."""
     from resnetlab.vision.data import prepare
     from resnetlab.vision.training.loop import Training
 
@@ -161,7 +168,7 @@ def main() -> None:
     parts = tuple(Part(**part) for part in message.get("parts", ()))
     config = of_images(trial_type(parts).model_validate(message["config"]))
     training = Training(config, prepare(config.data, cache), message["device"], message["threads"], code=folder)
-    training.rehearse(WARM)
+    training.rehearse(WARM_UP)
     print(json.dumps({"ready": True}), flush=True)
     seconds = json.loads(sys.stdin.readline())["seconds"]
     print(json.dumps({"rate": training.rehearse(seconds)}), flush=True)

@@ -1,6 +1,6 @@
-"""What the five published texts print: numbers, claims, and what each arm's text fixes and leaves to us.
+"""The results that the five published texts print: numbers, claims, and which settings of each arm the text fixes.
 
-`published.json` is data; this module is its form, which is checked whenever it is read.
+`published.json` holds the data; this module defines its form, which is checked when it is read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Metric = Literal[
 ]
 Split = Literal["train", "val", "test"]
 Epoch = Literal["first", "last", "best"] | int
-SCALE = {"%": 0.01, "points": 0.01, "minutes": 60.0, "million parameters": 1e6}  # of a unit; others are 1
+SCALE = {"%": 0.01, "points": 0.01, "minutes": 60.0, "million parameters": 1e6}  # base units per unit; else 1
 
 
 class What(Frozen):
@@ -57,7 +57,7 @@ class What(Frozen):
     to 5, converged_accuracy: of the last third; overtaking_epoch: from which on `arm` stays above `against`;
     epoch_time: training time of one pass; perfect_classes: without an error, of those with 35 test images or more, as
     are perfect_in_both, worst_rate, worst_support and best_of_ten_worst (the best recall among the ten lowest).
-    split: none where the text names none. epoch: first, last, best, or its number.
+    split: None if the text names none. epoch: first, last, best, or its number.
     """
 
     arm: str | None = Field(None, description="none: the number is of all arms")
@@ -91,7 +91,7 @@ class Number(What):
 
     @property
     def printed(self) -> str:
-        """As people read it: `78.3 %`, `5 to 7 points`, `at most 11.1 %`."""
+        """The number as text: `78.3 %`, `5 to 7 points`, `at most 11.1 %`."""
         digits = max(0, self.digits)
         text = f"{self.value:,.{digits}f}" + (f" to {self.to:,.{digits}f}" if self.to is not None else "")
         words = ("about " if self.approximate else "") + (f"{self.bound} " if self.bound else "")
@@ -99,15 +99,15 @@ class Number(What):
 
     @property
     def rounding(self) -> float:
-        """Half a unit of the last printed digit, a whole one where it is approximate; in `unit`."""
+        """Half a unit of the last printed digit, a whole one if the number is approximate; in `unit`."""
         return 10.0**-self.digits * (1.0 if self.approximate else 0.5)
 
 
 class Claim(What):
-    """What a text says about two arms, in words. expect: how `arm` stands to `against`.
+    """A statement of a text about two arms.
 
-    within: alike means less apart than this (in percentage points). most_ratio: higher, but at most so many times.
-    ours: what in this reading is our choice.
+    expect: whether `arm` is higher or lower than `against`, or alike. within: for alike, the largest difference in
+    percentage points. most_ratio: for higher, the largest ratio. ours: which part of this reading is our choice.
     """
 
     text: str
@@ -126,9 +126,10 @@ class Claim(What):
 
 
 class PublishedArm(Frozen):
-    """What the text fixes, and what is our choice: in words, and as settings of a TrialConfig.
+    """An arm of a text: which settings the text fixes, and which are our choice.
 
-    like: the printed arm that this is another reading of.
+    fixed, chosen: settings of a TrialConfig; `text` and `ours` say the same in words. like: the arm of which this is
+    another reading.
     """
 
     epochs: int | None = Field(None, ge=1)
@@ -148,7 +149,7 @@ def _known(name: str) -> str:
 
 
 class Data(Frozen):
-    """What the text trained and tested on. train: images trained on."""
+    """The dataset of a text. shape: (H, W, C); train, test: numbers of images."""
 
     name: Annotated[str, AfterValidator(_known)]
     shape: tuple[int, int, int]
@@ -158,6 +159,8 @@ class Data(Frozen):
 
 
 class PublishedStudy(Frozen):
+    """A published text: its data, arms, printed numbers and claims."""
+
     title: str
     authors: str
     seed: str = Field(pattern=r"^\d{3}$")
@@ -184,7 +187,7 @@ class Published(Frozen):
 
 
 def read(raw: bytes, source: str) -> Published:
-    """Raises BadData that names what is wrong."""
+    """Read the content of a published.json. Raises BadData, naming `source` and what is wrong."""
     try:
         return Published.model_validate_json(raw)
     except ValidationError as error:
@@ -193,6 +196,6 @@ def read(raw: bytes, source: str) -> Published:
 
 @cache
 def published() -> Published:
-    """What ships with the package."""
+    """The published studies that come with the package."""
     file = files(__package__) / "published.json"
     return read(file.read_bytes(), "published.json")
