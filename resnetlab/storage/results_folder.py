@@ -226,7 +226,7 @@ class ResultsFolder:
         """The blobs in `sub` and in all folders below it, as paths in `sub`, sorted, without those being written."""
         root = f"{self._root}/{sub}"
         selector = fs.FileSelector(root, allow_not_found=True, recursive=True)
-        found = self._asked(lambda: self._fs.get_file_info(selector))
+        found = self._retried(lambda: self._fs.get_file_info(selector))
         paths = [info.path[len(root) :].strip("/") for info in found if info.type == fs.FileType.File]
         return sorted(path for path in paths if not any(part.startswith(".") for part in path.split("/")))
 
