@@ -90,7 +90,7 @@ def test_a_set_of_images_for_each_task_and_none_where_splits_are_drawn_again():
 def test_intervals_on_new_images_cover_where_those_on_these_do_not(world):
     effects, means = measure_images(world, 60)
     assert effects["these"] < 0.93 and means["these"] < 0.9
-    assert effects["new"] > 0.92 and means["new"] > 0.85  # 60 stages; calibration-images.md has 1,000
+    assert effects["new"] > 0.92 and means["new"] > 0.85  # 60 stages; new-images.md has 1,000
     if world.group > 1:
         assert effects["ungrouped"] < effects["new"] and means["ungrouped"] < means["new"]
 
