@@ -117,17 +117,16 @@ def _of_images(plan: Plan, images: int) -> Iterator[str]:
     tests = max(int(outlook(plan, 0.01, 1)["tests"].max()) if len(outlook(plan, 0.01, 1)) else 1, 1)
     reach = float(stats.norm.isf(plan.alpha / tests / 2) + stats.norm.ppf(POWER))
     least = {share: reach * (share / images) ** 0.5 for share in DIFFER}
-    said = ", ".join(f"{_size(plan.metric.scale * x, plan.metric)} ({share:.1%})" for share, x in least.items())
+    said = [f"{_size(plan.metric.scale * x, plan.metric)} ({share:.1%})" for share, x in least.items()]
     yield (
-        f"new images, which verdicts are about: {images:,} test images. However many seeds there are, effects below so "
-        f"many {plan.metric.effect.unit or 'units'} are not found where two arms, averaged over seeds, differ on so "
-        f"many images: {said}"
+        f"verdicts are about new images, of which the {images:,} test images are a sample. Smallest differences that any "
+        f"number of seeds finds, by the share of images on which two arms differ: {', '.join(said)}"
     )
     beyond = [share for share, x in least.items() if x > plan.least_effect]
     if beyond:
         yield (
-            f"  so for {plan.delta_text} more seeds cannot help where arms differ on {min(beyond):.1%} of the images "
-            "or more: a larger test set can, or confirm.images: these (verdicts about these images alone)"
+            f"  where arms differ on {min(beyond):.1%} of the images or more, no number of seeds finds "
+            f"{plan.delta_text}: use a larger test set, or confirm.images: these (verdicts about these images alone)"
         )
 
 
