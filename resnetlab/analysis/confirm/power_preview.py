@@ -119,8 +119,8 @@ def _of_images(plan: Plan, images: int) -> Iterator[str]:
     least = {share: reach * (share / images) ** 0.5 for share in DIFFER}
     said = [f"{_size(plan.metric.scale * x, plan.metric)} ({share:.1%})" for share, x in least.items()]
     yield (
-        f"verdicts are about new images, of which the {images:,} test images are a sample. Smallest differences that any "
-        f"number of seeds finds, by the share of images on which two arms differ: {', '.join(said)}"
+        f"verdicts are about new images, of which the {images:,} test images are a sample. Smallest differences that "
+        f"any number of seeds finds, by the share of images on which two arms differ: {', '.join(said)}"
     )
     beyond = [share for share, x in least.items() if x > plan.least_effect]
     if beyond:
