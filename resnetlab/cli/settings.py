@@ -64,7 +64,7 @@ def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " | ".join(map(str, get_args(annotation)))
     inner = [part for part in get_args(annotation) if part is not type(None)]
-    if len(inner) > 1 and any(get_origin(part) is Literal for part in inner):
+    if len(inner) > 1 and (str in inner or any(get_origin(part) is Literal for part in inner)):
         return " | ".join(map(_type_name, inner))
     if get_origin(annotation) is tuple:
         return "list"
