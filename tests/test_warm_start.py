@@ -35,7 +35,7 @@ def done(tmp_path_factory):
     folder = ResultsFolder.at(place)
     folder.write_json("study.json", one.recorded())
     store = Store(folder, one.columns, measures=one.measures)
-    drive(Sweep(one, store, FACTS, one_dataset(one, "d", ["a", "b"])), Truth(main={"kernel": {5: 3.0}}))
+    drive(Sweep(one, store, FACTS, one_dataset(one, "d", list("0123456789"))), Truth(main={"kernel": {5: 3.0}}))
     store.close()
     return place
 
