@@ -191,7 +191,7 @@ def test_what_is_no_dataset_is_said_and_nothing_is_left_in_the_cache(value, tmp_
         ("n: 200", "size: 20", "dataset.size: 20, but my_data.py:noise does not read it"),
         ("noise", "nois", "no 'nois' in my_data.py (did you mean 'noise'?)"),
         ("my_data.py:noise", "my_dat.py:noise", "no such file"),
-        ("my_data.py:noise", "digit", "dataset.name: Input should be 'glyphs'"),
+        ("my_data.py:noise", "digit", "dataset.name: Input should be 'character-fonts'"),
         ("kind: grey", "own: {}", "dataset.own: is written by resnetlab"),
     ],
 )
