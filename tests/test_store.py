@@ -138,7 +138,7 @@ def test_tables_of_the_version_before_are_read_under_todays_names(tmp_path):
             read_table(ResultsFolder.at(tmp_path), "trials")
     twice = now.append_column("kernel", now["kernel"]).replace_schema_metadata(now.schema.metadata)
     pq.write_table(twice, tmp_path / "trials.parquet")
-    with pytest.raises(FolderRefused, match="columns differ from schema version 3"):
+    with pytest.raises(FolderRefused, match="columns differ from schema version 4"):
         read_table(ResultsFolder.at(tmp_path), "trials")
     wrong = old.set_column(old.schema.get_field_index("config"), "config", pa.array([1]))
     pq.write_table(wrong.replace_schema_metadata(version), tmp_path / "trials.parquet")
