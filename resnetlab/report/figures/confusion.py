@@ -23,6 +23,7 @@ NAMES = tuple(f"confusion-{n}" for n in range(1, len(MARKS) + 1))
 SECTION, PLACE = "classes", 100
 MATRIX = 60  # classes up to which all are drawn; of more, the SHOWN with the most mistakes, and the others as one
 SHOWN = 40
+MOST = 500  # classes up to which there is a matrix; beyond, the most frequent mistakes are a table
 WIDE = 24  # classes from which a figure has two columns, so that each has its name
 SMALLEST, LARGEST = 4.0, 6.5  # points of a name
 PLOTTED = 0.72  # of a figure's width: the matrix beside its names
@@ -37,7 +38,7 @@ def drawings(findings: Findings) -> list[Drawing]:
     for name, arm in zip(NAMES, shown, strict=False):
         rows = results.classes[(results.classes["trial_id"] == arm.ids[0]) & (results.classes["split"] == "test")]
         names = rows.sort_values("class")["name"].tolist()
-        if len(names) < 2 or not set(arm.ids) & set(findings.predictions.labels):
+        if not 2 <= len(names) <= MOST or not set(arm.ids) & set(findings.predictions.labels):
             continue
         counts = test_predictions.confusion(findings.predictions, arm, len(names))
         right = np.trace(counts) / counts.sum()
