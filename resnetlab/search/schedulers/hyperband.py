@@ -70,7 +70,8 @@ def most_brackets(grace_period: int, reduction_factor: int, epochs: int) -> int:
 def _size(bracket: int, count: int, reduction_factor: int) -> int:
     """Algorithm 1 of Li et al. (2018): trials of a bracket for one of equal total cost to all others."""
     left = count - 1 - bracket
-    return -(-count * int(reduction_factor**left) // (left + 1))
+    shares: int = reduction_factor**left
+    return -(-count * shares // (left + 1))
 
 
 def hyperband(
