@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from resnetlab.errors import BadRequest
+from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.ray_backend.capacity import fitting
-from resnetlab.ray_backend.cluster import _check_room
+from resnetlab.ray_backend.cluster import _check_room, _init
 from resnetlab.study import Resources
 
 
@@ -31,6 +31,24 @@ def node(cpus, gpus=0, alive=True):
 def test_trials_are_packed_node_by_node(nodes, cpus, gpus, slots):
     assert sum(fitting(each, Resources(cpus=cpus, gpus=gpus)) for each in nodes) == slots
     _check_room(nodes, Resources(cpus=cpus, gpus=gpus))
+
+
+def test_a_node_that_is_not_up_in_time_is_a_cluster_that_was_lost(monkeypatch):
+    """Ray raises the bare class then; an error of another class is a fault of ours and stays as it is."""
+
+    def late(**options):
+        raise Exception("The current node timed out during startup. This could happen because\nsome reason")
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(ClusterLost, match=r"^here: did not start: The current node timed out during startup.*because$"):
+        _init("here", {})
+
+    def wrong(**options):
+        raise KeyError("x")
+
+    monkeypatch.setattr("ray.init", wrong)
+    with pytest.raises(KeyError):
+        _init("here", {})
 
 
 def test_what_no_node_can_hold_is_refused_with_what_there_is():

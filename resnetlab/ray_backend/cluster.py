@@ -238,6 +238,10 @@ def _init(where: str, more: Mapping[str, Any], **options: Any) -> Any:
     except OSError as error:
         place = os.environ.get("RAY_TMPDIR", "its temporary folder")
         raise BadRequest(f"{where}: cannot use {place}: {error.strerror or error} (RAY_TMPDIR names another)") from None
+    except Exception as error:
+        if type(error) is not Exception:  # the bare class is what Ray raises if its own node is not up in time
+            raise
+        raise ClusterLost(f"{where}: did not start: {str(error).strip().splitlines()[0]}") from None
 
 
 def _wait_for(count: int, tick: Callable[[], None]) -> None:
