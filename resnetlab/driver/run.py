@@ -38,6 +38,7 @@ from resnetlab.provenance import code_version, command_line, provenance
 from resnetlab.ray_backend import cluster, preflight
 from resnetlab.ray_backend.capacity import Capacity
 from resnetlab.ray_backend.watchdog import Watchdog
+from resnetlab.search import cma_es
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, write_table
 from resnetlab.study import Study, build_study, differences
@@ -161,6 +162,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     dry: contact no cluster. Raises BadRequest, BadData, FolderRefused, StorageLost.
     """
     request.check_stage(study, options.stage)
+    cma_es.check_installed(study)
     file = None if options.weights is None else user_path(options.weights, "--weights")
     study, weights = initial_weights.given(_absolute(study), file)
     duplicate_arms.check(study)

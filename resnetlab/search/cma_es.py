@@ -29,15 +29,19 @@ class Ended(NamedTuple):
     epochs: int
 
 
+def check_installed(study: Study) -> None:
+    """BadRequest where the study proposes by CMA-ES and the package is not there."""
+    if study.search.sampler == "cma-es" and find_spec("cmaes") is None:
+        raise BadRequest(
+            "search.sampler: cma-es needs the package cmaes, which is not installed (allowed: pip install "
+            "'resnetlab[cma]', or another sampler)"
+        )
+
+
 class CmaEs:
-    """Begins at the best trial of a warm start, else at the baseline. BadRequest where cmaes is not installed."""
+    """Begins at the best trial of a warm start, else at the baseline."""
 
     def __init__(self, study: Study, seed: int):
-        if find_spec("cmaes") is None:
-            raise BadRequest(
-                "search.sampler: cma-es needs the package cmaes, which is not installed (allowed: pip install "
-                "'resnetlab[cma]', or another sampler)"
-            )
         self._branches = {factor.name: factor.branches[0] for factor in study.space.factors}
         self._sign, self._seed = study.searched.sign, seed
         self._start = study.baseline_values()
