@@ -1,4 +1,4 @@
-"""Print the README's table of guarantees from results/reference/calibration.json and kills.json.
+"""Print the README's table of guarantees from calibration.json, looks.json, new-images.json and kills.json.
 
 python docs/make_guarantees.py
 """
@@ -27,6 +27,8 @@ def table() -> str:
     simple = [row for row in calibration["confirm"] if row["family"] == "simple"]
     power = next(row for row in calibration["power"] if row["effect_points"] == 0.5 and row["epochs"] == 480)
     repeats = f"{min(row['repeats'] for row in stages):,} simulated confirm stages in each of {len(stages)} cases"
+    saved = next(row for row in read("looks.json")["targets"] if row["target"] == "epochs saved: k = 16, 5 primaries")
+    images = read("new-images.json")["rows"]
     number = sum(kills["kills"].values())
     killed = f"{number} SIGKILLs of drivers, workers and nodes, {kills['sweeps']} sweeps"
     rows = [
@@ -49,6 +51,20 @@ def table() -> str:
             f"{span([row['familywise'] for row in stages])} (allowed: 5.5%)",
             CALIBRATE,
             "families are the main effects and the interactions of one study, each by itself; not several studies",
+        ),
+        (
+            "95% intervals hold on new test images of the same kind",
+            f"{span([row['new'] for row in images])} ({min(row['repeats'] for row in images):,} simulated confirm stages "
+            f"in each of {len(images)} cases)",
+            "`python sweeps/calibrate.py --only new-images`",
+            "other training images; other splits only with `confirm.splits: per-block`",
+        ),
+        (
+            "confirm epochs saved by looks (`confirm.looks: blocks`), at the same error rates",
+            f"{span(saved['measured'])} with 16 seeds and five factors ({saved['repeats']:,} simulated confirm stages "
+            "in each case)",
+            "`python sweeps/calibrate.py --only looks`",
+            "about 0 with 4 seeds; what looks decide is about these test images",
         ),
         (
             "recorded rows lost or duplicated after kills",
