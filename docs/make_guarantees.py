@@ -54,8 +54,8 @@ def table() -> str:
         ),
         (
             "95% intervals hold on new test images of the same kind",
-            f"{span([row['new'] for row in images])} ({min(row['repeats'] for row in images):,} simulated confirm stages "
-            f"in each of {len(images)} cases)",
+            f"{span([row['new'] for row in images])} ({min(row['repeats'] for row in images):,} simulated confirm "
+            f"stages in each of {len(images)} cases)",
             "`python sweeps/calibrate.py --only new-images`",
             "other training images; other splits only with `confirm.splits: per-block`",
         ),

@@ -1,5 +1,6 @@
 """Intervals on new images: the part of the test images in the error of an effect, and what verdicts are about."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from resnetlab.calibration.new_images import ImageWorld, measure_images
 from resnetlab.driver.request import check_splits
 from resnetlab.errors import BadRequest
 from resnetlab.planning.plan import sketch
+from resnetlab.report.findings import Findings
 from resnetlab.study import build_study
 from resnetlab.sweep.task import data_key
 
@@ -112,6 +114,25 @@ def test_new_plans_are_about_new_images_and_say_so_where_they_cannot_be(made):
     assert (found["low"] == found["low_new"]).all() and (alone["low"] == alone["low_these"]).all()
     arms = performance(both)
     assert (arms["high_new"] - arms["low_new"] > arms["high"] - arms["low"]).any()
+
+
+def test_images_of_one_group_count_together(made):
+    """The groups that images.parquet has; none where arms were tested on different data."""
+    (data,) = made.confirm["data_hash"].unique()
+    numbers = np.sort(made.predictions["image"].unique())
+    groups = [f"scene {number // 10}" for number in numbers]
+    files = pd.DataFrame(
+        {"data_hash": data, "image": numbers, "file": "x", "split": "test", "label": 0, "group": groups}
+    )
+    grouped = replace(made, images=files)
+    assert made.image_groups is None
+    assert len(set(grouped.image_groups.values())) == len(set(groups))
+    by_image, by_group = (estimate(Findings(results).runs) for results in (made, grouped))
+    assert (by_image["low_these"] == by_group["low_these"]).all()
+    assert (by_image["standard_error"] != by_group["standard_error"]).any()
+    elsewhere = made.trials["trial_id"] == made.confirm["trial_id"].iloc[0]
+    trials = made.trials.assign(data_hash=made.trials["data_hash"].mask(elsewhere, "other"))
+    assert replace(grouped, trials=trials).image_groups is None
 
 
 def test_the_study_may_ask_for_these_images_and_older_plans_do(made):

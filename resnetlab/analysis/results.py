@@ -88,6 +88,16 @@ class Results:
         return found.astype({"file": object, "group": object}).where(found.notna(), None).reset_index(drop=True)
 
     @property
+    def image_groups(self) -> dict[int, int] | None:
+        """The number of the group that each image of the confirm runs belongs to, by image number; None where the data
+        has no groups, or where the arms were tested on different data, whose numbers mean different images."""
+        hashes = self.confirm["data_hash"].unique()
+        mine = self.images[self.images["data_hash"].isin(hashes) & self.images["group"].notna()]
+        if len(hashes) != 1 or mine.empty:
+            return None
+        return dict(zip(mine["image"].astype(int), map(int, pd.factorize(mine["group"])[0]), strict=True))
+
+    @property
     def planned(self) -> Plan:
         """The plan, for what is asked only of a folder that has one."""
         if self.plan is None:

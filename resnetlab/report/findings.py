@@ -62,7 +62,7 @@ class Findings:
     def runs(self) -> ConfirmRuns:
         """The plan's confirm runs; ValueError where the folder has no plan."""
         results = self.results
-        return ConfirmRuns.of(results.planned, results.confirm, results.predictions)
+        return ConfirmRuns.of(results.planned, results.confirm, results.predictions, results.image_groups)
 
     @cached_property
     def looks(self) -> looks_taken.Taken | None:
