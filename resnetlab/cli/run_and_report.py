@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resnetlab import console
 from resnetlab.cli import status
 from resnetlab.cli.notify import Notifier, view
-from resnetlab.errors import ResnetlabError, TrialsFailed
+from resnetlab.errors import BadRequest, TrialsFailed
 from resnetlab.wording import plural
 
 if TYPE_CHECKING:
@@ -107,9 +107,7 @@ def answer_if_finished(study: Study, storage: str, as_json: bool, notify: str | 
     notifier = Notifier.of(notify, study.name, folder.place)
     try:
         results = finished(study, folder.place)
-    except ResnetlabError:
-        raise
-    except OSError:  # whoever runs the study says what is wrong with its storage
+    except (OSError, BadRequest):  # whoever runs the study says what is wrong with its storage
         return False
     if results is None:
         return False

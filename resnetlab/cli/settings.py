@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from resnetlab.study import ConfirmSettings, Resources, SearchSettings
 from resnetlab.study.frozen import Frozen
@@ -61,6 +61,8 @@ def _default(name: str, default: Any) -> Any:
 
 def _type_name(annotation: Any) -> str:
     """A type as users write its values: `whole number`, `fp32 | bf16`."""
+    if get_origin(annotation) is Annotated:
+        return _type_name(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return " | ".join(map(str, get_args(annotation)))
     inner = [part for part in get_args(annotation) if part is not type(None)]
