@@ -63,13 +63,13 @@ def _type_name(annotation: Any) -> str:
     """A type as users write its values: `whole number`, `fp32 | bf16`."""
     if get_origin(annotation) is Annotated:
         return _type_name(get_args(annotation)[0])
+    if get_origin(annotation) is tuple:
+        return "list"
     if get_origin(annotation) is Literal:
         return " | ".join(map(str, get_args(annotation)))
     inner = [part for part in get_args(annotation) if part is not type(None)]
     if len(inner) > 1 and (str in inner or any(get_origin(part) is Literal for part in inner)):
         return " | ".join(map(_type_name, inner))
-    if get_origin(annotation) is tuple:
-        return "list"
     if inner:
         return _type_name(inner[0])
     return TYPE_NAMES[annotation.__name__]
