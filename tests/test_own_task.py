@@ -497,7 +497,7 @@ def test_an_error_of_the_task_is_its_author_s_traceback_and_four_end_the_sweep(c
         TASK.replace("    for epoch", "    helper(depth)\n    for epoch")
         + "\ndef helper(depth):\n    return depth.nosuch\n"
     )
-    study = loaded(tmp_path / "s", STUDY.replace("trials: 2", "trials: 9"), code)
+    study = loaded(tmp_path / "s", STUDY.replace("trials: 2", "trials: 9, repeat: true"), code)
     with pytest.raises(TrialsFailed) as caught:
         swept(study, tmp_path / "r/study", cache)
     message = str(caught.value)

@@ -278,7 +278,7 @@ def _of_study(study: Study, data_hash: str, code: str) -> dict[str, Any]:
     if study.confirm.variance != "arms":
         known["variance"] = study.confirm.variance
     return known | {
-        "about": "these" if study.confirm.looks != "none" else study.confirm.images,
+        "about": "these" if study.confirm.looks != "none" or study.experiment else study.confirm.images,
         "version": 2,
         "study": study.name,
         "study_hash": study.study_hash,
