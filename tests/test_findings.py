@@ -17,7 +17,8 @@ from resnetlab.report.page import page
 from resnetlab.reproduction import verdict_tables
 
 COUNTED = [(ConfirmRuns, "of"), (effects, "estimate"), (effects, "performance"), (test_predictions, "arms_of"),
-           (test_predictions.Predictions, "of"), (transfer_cost, "costs"), (verdict_tables, "reproduction_of")]  # fmt: skip
+           (test_predictions.Predictions, "of"), (transfer_cost, "costs"),
+           (verdict_tables, "reproduction_of")]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", [make_results, make_arms], ids=["factors", "arms"])

@@ -118,7 +118,10 @@ def test_the_scripts_that_only_look_end_with_their_own_line(here, swept):
 @pytest.mark.parametrize(
     ("words", "last"),
     [
-        (["calibrate.py", "--repeats", "20", "--sweeps", "1", "--out", "calibrated"], "table: .*calibration.md"),
+        (
+            ["calibrate.py", "--repeats", "20", "--sweeps", "1", "--only", "stages", "--out", "calibrated"],
+            "table: .*calibration.md",
+        ),
         (["reproduce.py"], " +arms: .+"),
         (["reproduce.py", "font-transfer", "--scale", "0.05", "--dry-run"], ".+"),
         (["ablation.py", "--settings"], "  .+"),

@@ -44,6 +44,7 @@ KNOWN = {
     "cifar.py": ["pickle.Unpickler"],  # CIFAR's own files are pickles; see the class
     "references.py": ["compile"],  # a study's own code, which is there to be run
     "part_settings.py": ["eval"],  # annotations in it that are text
+    "notify.py": ["subprocess.run"],  # the shell line that the user gives with --notify
 }
 METHODS = {"extractall", "extract", "read_pickle"}
 

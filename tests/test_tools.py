@@ -13,7 +13,7 @@ from made_results import default_study, make_results
 from optuna.trial import TrialState
 
 from resnetlab.analysis.results import Results
-from resnetlab.cli.export import export
+from resnetlab.cli.export import main as export_command
 from resnetlab.commands import command, short
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.search.optuna_export import write
@@ -106,9 +106,12 @@ def test_a_study_of_someone_elses_is_left_alone(results, tmp_path):
             write(results.study, results.folder, place)
 
 
-def test_an_export_to_nothing_is_refused(results):
-    with pytest.raises(BadRequest, match="give --optuna, --tensorboard, --mlflow or --wandb"):
-        export(results.folder.place, None, {"tensorboard": None, "mlflow": None, "wandb": None})
+def test_an_export_to_nothing_is_refused(results, capsys):
+    with pytest.raises(SystemExit) as ended:
+        export_command(results.folder.place)
+    assert (
+        ended.value.code == 2 and "--archive, --optuna, --tensorboard, --mlflow or --wandb" in capsys.readouterr().err
+    )
 
 
 def test_two_objectives(tmp_path):

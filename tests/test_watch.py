@@ -89,7 +89,7 @@ def test_the_live_view_fits(tmp_path, columns):
     bars = [line for line in lines if "━" in line]
     assert bars and {line.count("━") + line.count("╸") + line.count("╺") for line in bars} == {min(50, columns - 9)}
     ended = " ".join(text[text.rindex("confirm: ") :].split())
-    assert ended.startswith("confirm: 8 of 8 trials ended") and "chatter" not in text
+    assert ended.startswith("confirm: 6 of 6 trials ended") and "chatter" not in text
     assert "chatter" in (tmp_path / "logs" / "ray.log").read_text()
 
 
@@ -104,7 +104,7 @@ def test_a_dumb_terminal_and_a_log_get_plain_lines(tmp_path):
     assert "\x1b" not in "".join(dumb) and max(map(len, dumb)) <= 80
     log = lines_of(tmp_path / "log")
     assert "\x1b" not in "".join(log) and log[:2] == ["a word before", "seen: starting Ray …"]
-    assert log[-1].startswith("confirm: 8 of 8 trials ended · ") and any(line.startswith("explore: ") for line in log)
+    assert log[-1].startswith("confirm: 6 of 6 trials ended · ") and any(line.startswith("explore: ") for line in log)
     assert "trial abc: " + "a long note " * 11 + "a long note" in map(
         str.rstrip, log
     )  # a line is a line, whatever its length

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from resnetlab.builtin import Settings, StoppingRule, need
 from resnetlab.search.rule import Decision
+from resnetlab.wording import plural
 
 if TYPE_CHECKING:
     from resnetlab.search.rule import Values
@@ -101,7 +102,7 @@ def limits(settings: Settings) -> None:
 
 def words(settings: Settings) -> str:
     grace, factor = settings["grace_period"], settings["reduction_factor"]
-    return f"ASHA with a grace period of {grace} epoch{'s' * (grace != 1)} and a reduction factor of {factor}"
+    return f"ASHA with a grace period of {plural(grace, 'epoch')} and a reduction factor of {factor}"
 
 
 PARTS = (

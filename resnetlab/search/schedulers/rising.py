@@ -14,6 +14,7 @@ from pydantic import Field
 
 from resnetlab.builtin import Settings, StoppingRule, need
 from resnetlab.search.rule import Decision
+from resnetlab.wording import plural
 
 if TYPE_CHECKING:
     from resnetlab.search.rule import Values
@@ -82,7 +83,7 @@ def limits(settings: Settings) -> None:
 
 def words(settings: Settings) -> str:
     window = settings["window"]
-    return f"Rising bandits with slopes over {window} epoch{'s' * (window != 1)}"
+    return f"Rising bandits with slopes over {plural(window, 'epoch')}"
 
 
 PARTS = (

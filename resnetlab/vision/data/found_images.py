@@ -13,7 +13,7 @@ from resnetlab.vision.data import label_table
 from resnetlab.vision.data.listing import Listing, Passed, below, listed, walk
 from resnetlab.vision.data.naming import FIRST, Rule, readable
 from resnetlab.vision.data.trees import Tree, images_of, split_folders, tree_of
-from resnetlab.wording import natural
+from resnetlab.wording import natural, plural
 
 
 def list_images(root: Path, config: DataConfig) -> Listing:
@@ -146,7 +146,7 @@ def _by_table(root: Path, config: DataConfig, passed: Passed) -> Listing:
     if others:
         number = len(others)
         found.said.append(
-            f"passed over: {number:,} file{'s' * (number > 1)} that {file.name} does not name: {listed(others, FIRST)}"
+            f"passed over: {plural(number, 'file')} that {file.name} does not name: {listed(others, FIRST)}"
         )
     return found
 

@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from resnetlab.errors import BadData
 from resnetlab.vision.data.split import SPLITS
-from resnetlab.wording import natural
+from resnetlab.wording import natural, plural
 
 RANK = {split: rank for rank, split in enumerate(SPLITS)}
 OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}  # left by file managers
@@ -147,7 +147,7 @@ class Passed:
             lines.append(f"passed over: {self.names.total():,} hidden or of file managers: {_counted(self.names)}")
         if self.others:
             n = self.others.total()
-            lines.append(f"passed over: {n:,} file{'s' * (n > 1)} among images that are none: {_counted(self.others)}")
+            lines.append(f"passed over: {plural(n, 'file')} among images that are none: {_counted(self.others)}")
         if self.beside:
             lines.append(f"passed over beside the splits: {listed(sorted(self.beside))}")
         return lines
