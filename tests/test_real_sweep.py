@@ -134,7 +134,7 @@ def test_a_sweep_leaves_tables_figures_and_a_report(place, straight):
     results = Results.open(folder)
     values = dict(zip([arm.name for arm in results.plan.arms], Findings(results).runs.values, strict=True))
     for row in effects:  # so small a network may end at chance level, which is then said
-        sides = [values[name] for name in (f"{row['factor']}={row['level']}", "incumbent")]
+        sides = [values.get(f"{row['factor']}={row[side]}", values["incumbent"]) for side in ("level", "reference")]
         counted = [int(np.isfinite(side).sum()) for side in sides]
         assert [row["n"], row["n_reference"]] == counted
         assert ("are not counted in n" in row["note"]) == (sum(counted) < 4)

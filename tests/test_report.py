@@ -175,7 +175,7 @@ def test_one_figure_is_made_at_either_width_and_says_what_its_intervals_mean(pla
     out = tmp_path / "fig3.pdf"
     code, said = run("--figure", "effects", "--out", out)
     assert code == 0 and out.read_bytes().startswith(b"%PDF") and b"/MediaBox [ 0 0 504 " in out.read_bytes()
-    assert said.out.startswith(f"{out}\n") and "Lines are 95% intervals" in said.out and "Rests on 21" in said.out
+    assert said.out.startswith(f"{out}\n") and "lines are 95% intervals" in said.out and "Rests on 21" in said.out
     assert run("--figure", "effects", "--out", out, "--columns", 1)[0] == 0
     assert b"/MediaBox [ 0 0 252 " in out.read_bytes()
     code, said = run("--figure", "efects", "--out", out)
