@@ -146,7 +146,7 @@ def test_a_dry_run_reads_an_address_and_contacts_nobody(place):
         accept(one, options)
 
 
-@pytest.mark.parametrize("more, words", [({}, "continues: 2 of 4 explore trials ended, no plan yet"),
+@pytest.mark.parametrize("more, words", [({}, "continues: 2 of 2 explore trials ended, no plan yet"),
                                          ({"name": "t"}, "a new folder")])  # fmt: skip
 def test_a_dry_run_says_whether_the_run_would_continue(place, capsys, more, words):
     dry_run(study(place / "images", **more), Options(str(place / "r")))

@@ -13,7 +13,6 @@ from resnetlab.planning.plan import Plan, pilot_trials, sketch
 from resnetlab.ray_backend.capacity import in_words
 from resnetlab.search.optuna_sampler import MAX_ASKS, OptunaSampler
 from resnetlab.study import Study, catalog, class_counts
-from resnetlab.study.grid import combinations
 from resnetlab.study.records import ModelFacts, bad_rows_said
 from resnetlab.study.seeding import stream
 from resnetlab.study.study import USUAL_RULE
@@ -25,7 +24,6 @@ from resnetlab.vision.data import Dataset
 from resnetlab.wording import level_text, plural
 
 CORNERS = 256  # points of the space that are looked at
-FEW = 2_000  # combinations of levels that are counted
 
 
 def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all") -> Iterator[str]:
@@ -155,7 +153,7 @@ def _explore(study: Study, corners: list[dict[str, Any]], left_out: str) -> Iter
         less = f"; {search.trials} were asked for" if trials < search.trials else ""
         yield f"  the grid: {whole} {len(study.grid)} combinations that can be run{less}"
         return
-    if (points := _combinations(study)) is not None and trials > points:
+    if (points := study.distinct_points) is not None and trials > points:
         after = "some are tried again, each time with another seed" if search.repeat else "the search ends after them"
         yield f"  only {points} combinations can be run: {after}"
     if len(corners) < min(CORNERS, trials):
@@ -163,15 +161,6 @@ def _explore(study: Study, corners: list[dict[str, Any]], left_out: str) -> Iter
             f"  the search may end after about {len(corners)} of them: so few combinations can be run that "
             f"{MAX_ASKS} proposals in a row hit none"
         )
-
-
-def _combinations(study: Study) -> int | None:
-    """How many combinations of levels can be run; None where a factor is a range, or there are very many."""
-    try:
-        points = combinations(study.space)
-    except ValueError:
-        return None
-    return sum(map(study.feasible, points)) if len(points) <= FEW else None
 
 
 def epochs_of(study: Study, parts: Collection[str]) -> int:

@@ -71,7 +71,7 @@ def _complete(results: Results, study: Study) -> bool:
     piloted = trials["phase"] == Phase.PILOT
     return bool(
         ended.all()
-        and searched.sum() >= study.explore_trials
+        and searched.sum() >= study.reachable_trials
         and piloted.sum() >= study.confirm.pilot
         and to_go(results) == 0
         and (trials["status"] == Status.COMPLETE).any()

@@ -140,7 +140,7 @@ def _explored(study: Study, rows: Rows) -> bool:
     """True if every run before the plan has ended, so that a plan would be made from these rows. False with given
     weights, for which some may run again."""
     early = [row for row in rows if row["plan_hash"] is None and row["status"] != Status.REPLACED]
-    expected = study.confirm.pilot + study.explore_trials
+    expected = study.confirm.pilot + study.reachable_trials
     return len(early) >= expected and all(Status(row["status"]).ended for row in early) and not study.given_weights
 
 
@@ -155,7 +155,7 @@ def _ended(study: Study, rows: Rows, plan: Plan | None) -> Iterator[str]:
     if study.confirm.pilot:
         yield part("pilot runs", study.confirm.pilot, (row for row in rows if row["phase"] == Phase.PILOT))
     if not study.arms:
-        yield part("explore trials", study.explore_trials, (row for row in rows if Phase(row["phase"]).searched))
+        yield part("explore trials", study.reachable_trials, (row for row in rows if Phase(row["phase"]).searched))
     if plan is not None:
         most = len(plan.arms) * plan.seeds
         yield part(

@@ -48,6 +48,7 @@ MIN_SPENT = 1e-6
 LATER = ("looks", "primaries", "reestimate", "variance")  # settings that plans did not always have
 SAMPLERS = ("tpe", "random", "grid", "quasi-random", "gp", "cma-es")  # of `search.optuna_sampler`
 UNTAUGHT = ("random", "grid", "quasi-random")  # those that no result changes
+FEW = 2_000  # combinations of levels that are counted
 LATER_SEARCH = ("enqueue", "from", "repeat")  # keys that came after the first results: not hashed at their defaults
 USUAL_RULE, NO_RULE = "asha", "none"  # which studies also call true and false
 RULES = tuple(catalog.parts(catalog.STOPPING))
@@ -728,6 +729,21 @@ class Study(Frozen):
         if self.search.sampler == "grid" and not self.arms:
             return min(self.search.trials, len(self.grid))
         return 0 if self.arms else self.search.trials
+
+    @cached_property
+    def distinct_points(self) -> int | None:
+        """How many combinations of levels can be run; None where a factor is a range, or there are very many."""
+        try:
+            points = combinations(self.space)
+        except ValueError:
+            return None
+        return sum(map(self.feasible, points)) if len(points) <= FEW else None
+
+    @property
+    def reachable_trials(self) -> int:
+        """`explore_trials`, and no more than there are combinations, where none is tried again."""
+        points = None if self.search.repeat or self.arms else self.distinct_points
+        return self.explore_trials if points is None else min(self.explore_trials, points)
 
     @cached_property
     def grid(self) -> list[dict[str, Any]]:
