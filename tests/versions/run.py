@@ -65,7 +65,7 @@ def interpreter(python: str) -> tuple[str, str] | None:
     return None
 
 
-def run(name: str, path: str, oldest: bool, keep: bool) -> dict[str, Any]:
+def run(name: str, path: str, oldest: bool) -> dict[str, Any]:
     """Install and run the suite; its row, less what it ran on."""
     place = BUILD / name
     python, log = place / "bin/python", BUILD / f"{name}.log"
@@ -81,22 +81,18 @@ def run(name: str, path: str, oldest: bool, keep: bool) -> dict[str, Any]:
         [str(python), "-m", "venv", str(place / "moto")],
         moto,
     ]
-    try:
-        with log.open("w") as out:
-            for step in steps:
-                if subprocess.run(step, cwd=ROOT, stdout=out, stderr=out).returncode:
-                    return {"error": f"not installed: {' '.join(step[1:5])} … failed", "log": tail(log)}
-            found = json.loads(subprocess.run([python, "-c", VERSIONS], capture_output=True, check=True).stdout)
-            versions = {name: found[name] for name in SHOWN}
-            junit, began = place / "junit.xml", time.monotonic()
-            suite = [python, "-m", "pytest", "-n", "2", "-rfE", f"--junitxml={junit}"]
-            code = subprocess.run(suite, cwd=ROOT, stdout=out, stderr=out).returncode
-        if not junit.exists():
-            return {"error": f"pytest ended with code {code}", "log": tail(log), "versions": versions}
-        return {"versions": versions, "exit_code": code, "seconds": round(time.monotonic() - began), **counted(junit)}
-    finally:
-        if not keep:
-            shutil.rmtree(place, ignore_errors=True)
+    with log.open("w") as out:
+        for step in steps:
+            if subprocess.run(step, cwd=ROOT, stdout=out, stderr=out).returncode:
+                return {"error": f"not installed: {' '.join(step[1:5])} … failed", "log": tail(log)}
+        found = json.loads(subprocess.run([python, "-c", VERSIONS], capture_output=True, check=True).stdout)
+        versions = {name: found[name] for name in SHOWN}
+        junit, began = place / "junit.xml", time.monotonic()
+        suite = [python, "-m", "pytest", "-n", "2", "-rfE", f"--junitxml={junit}"]
+        code = subprocess.run(suite, cwd=ROOT, stdout=out, stderr=out).returncode
+    if not junit.exists():
+        return {"error": f"pytest ended with code {code}", "log": tail(log), "versions": versions}
+    return {"versions": versions, "exit_code": code, "seconds": round(time.monotonic() - began), **counted(junit)}
 
 
 def tail(log: Path) -> list[str]:
@@ -193,10 +189,12 @@ def main() -> None:
             save(rows)
             continue
         print(f"{name}: installing, and running the suite; {BUILD / name}.log …", flush=True)
-        row = run(name, found[0], kind == "oldest", chosen.keep)
+        row = run(name, found[0], kind == "oldest")
         ended = datetime.now(UTC).isoformat(timespec="seconds")
         rows[name] = {"python": found[1], "asked": asked, "ended": ended, **here(), **row}
         save(rows)
+        if not chosen.keep:
+            shutil.rmtree(BUILD / name, ignore_errors=True)
         print(f"{name}: " + (row.get("error") or ", ".join(f"{row[n]} {n}" for n in ("passed", "failed", "skipped"))))
     sys.exit(any(row.get("failed") or row.get("exit_code") or "log" in row for row in rows.values()))
 
