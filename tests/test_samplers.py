@@ -13,7 +13,7 @@ from resnetlab.experiment import own
 from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.study import build_study
 from resnetlab.study.records import Status
-from resnetlab.study.study import SAMPLERS
+from resnetlab.study.sections.search import SAMPLERS
 from resnetlab.sweep import own_search
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import one_dataset

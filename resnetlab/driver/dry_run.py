@@ -14,8 +14,8 @@ from resnetlab.ray_backend.capacity import in_words
 from resnetlab.search.optuna_sampler import MAX_ASKS, OptunaSampler
 from resnetlab.study import Study, catalog, class_counts
 from resnetlab.study.records import ModelFacts, bad_rows_said
+from resnetlab.study.sections.search import USUAL_RULE
 from resnetlab.study.seeding import stream
-from resnetlab.study.study import USUAL_RULE
 from resnetlab.study.trial_config import MODEL_SETTINGS, RunConfig, TrialConfig, of_images
 from resnetlab.sweep.state_machine import Stage
 from resnetlab.sweep.task import data_key

@@ -29,7 +29,7 @@ from resnetlab.study.frozen import Frozen
 from resnetlab.study.numbers import Number
 from resnetlab.study.part_settings import PartSettings
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, OwnData, Part, Setting
-from resnetlab.study.study import SAMPLERS
+from resnetlab.study.sections.search import SAMPLERS
 from resnetlab.study.trial_config import (
     ALWAYS_READ,
     CHOICES,

@@ -344,7 +344,8 @@ def _contrasts(kind: str, oriented: Iterable[Swap]) -> list[str]:
 
 def asked(study: Study) -> dict[str, Any]:
     """What a plan answers to: where this changes, a new plan is needed, with fresh runs for all its arms."""
-    return legacy.recorded(study.confirm.asked() | {"hypotheses": list(study.hypotheses)}, {})
+    confirm = legacy.in_use(study.confirm.model_dump(mode="json", exclude={"pilot"}), legacy.LATER_CONFIRM)
+    return legacy.recorded(confirm | {"hypotheses": list(study.hypotheses)}, {})
 
 
 def sketch(study: Study) -> Plan:

@@ -51,9 +51,29 @@ LATER: Mapping[str, tuple[Any, ...]] = {
     "metric": ("",),
     "class_weights": ("none",),
     "sampling": ("shuffled",),
+}
+# The same of the sections `confirm` and `search`, and of datasets, where other parts may have these names.
+LATER_CONFIRM: Mapping[str, tuple[Any, ...]] = {
     "around": ("incumbent",),
     "images": ("new",),
     "splits": ("fixed",),
+    "looks": ("none",),
+    "primaries": (None,),
+    "reestimate": (False,),
+    "variance": ("arms",),
+}
+LATER_SEARCH: Mapping[str, tuple[Any, ...]] = {"enqueue": ([],), "from": ([],), "repeat": (False,)}
+LATER_DATA: Mapping[str, tuple[Any, ...]] = {
+    "table": (None,),
+    "path_column": (None,),
+    "label_column": (None,),
+    "split_column": (None,),
+    "class_from": (None,),
+    "group": (None,),
+    "class_names": (None,),
+    "skip": (0,),
+    "untrained": ("refuse",),
+    "limit_of": ("train",),
 }
 
 # Settings that built-in parts had at the first results: where nothing reads one, it is hashed as null. A setting that
@@ -88,12 +108,6 @@ PARTS = frozenset(
 )
 SEARCH = frozenset({"grace_period", "reduction_factor"})  # the same of stopping rules
 DATA = frozenset({"label", "variants", "size", "mode"})  # the same of datasets, hashed also where nothing reads them
-LATER_DATA = frozenset(  # settings of datasets that came after the first results: hashed only beside their default
-    [
-        "table", "path_column", "label_column", "split_column", "class_from", "group", "class_names", "skip",
-        "untrained", "limit_of",
-    ]
-)  # fmt: skip
 
 
 def of_study(content: Mapping[str, Any]) -> Names:
@@ -161,10 +175,14 @@ def assigned(
         yield new, content
 
 
+def in_use(content: Mapping[str, Any], later: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """`content` without settings that came after the first results and have a value that stands for their absence."""
+    return {key: value for key, value in content.items() if value not in later.get(key, ())}
+
+
 def recorded(content: Mapping[str, Any], names: Names) -> dict[str, Any]:
     """What a hash is taken over: `content` under the old names, without what came later and is not used."""
-    kept = {key: value for key, value in content.items() if value not in LATER.get(key, ())}
-    found: dict[str, Any] = renamed(kept, _inverse(names))
+    found: dict[str, Any] = renamed(in_use(content, LATER), _inverse(names))
     return found
 
 

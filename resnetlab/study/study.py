@@ -9,20 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from resnetlab.errors import BadRequest
-from resnetlab.study import catalog, legacy
-from resnetlab.study.frozen import Frozen, as_truth, digest
+from resnetlab.study import legacy
+from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.study.included import study_file
 from resnetlab.study.metrics import ALWAYS, CLASSIFIER, METRICS, Metric, own
 from resnetlab.study.numbers import RESERVED, TEST, Number, chosen
-from resnetlab.study.parts import OwnCode, Part, Value
+from resnetlab.study.parts import OwnCode, Part
+from resnetlab.study.sections.confirm import ConfirmSettings
+from resnetlab.study.sections.resources import Resources
+from resnetlab.study.sections.search import SearchSettings
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.settings import check_level, typed_factors, typed_settings
 from resnetlab.study.space import Space
@@ -34,222 +37,18 @@ from resnetlab.study.trial_config import (
     Precision,
     RunConfig,
     TrialConfig,
-    made_of,
     trial_type,
 )
 from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
 
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
-CROSSED = ("factorial", "fractional")
-MIN_LOOKED, MAX_LOOKED = 3, 100  # seeds: with fewer no look comes before the last, with more levels take long to find
-MIN_REPLANNED = 8  # seeds: below, what is saved is not worth the power
-MIN_SPENT = 1e-6
-LATER = ("looks", "primaries", "reestimate", "variance")  # settings that plans did not always have
-SAMPLERS = ("tpe", "random", "grid", "quasi-random", "gp", "cma-es")  # of `search.optuna_sampler`
-UNTAUGHT = ("random", "grid", "quasi-random")  # those that no result changes
 FEW = 2_000  # combinations of levels that are counted
-LATER_SEARCH = ("enqueue", "from", "repeat")  # keys that came after the first results: not hashed at their defaults
-USUAL_RULE, NO_RULE = "asha", "none"  # which studies also call true and false
-RULES = tuple(catalog.parts(catalog.STOPPING))
-RULE_SETTINGS = catalog.fields(catalog.STOPPING)  # of the built-in stopping rules
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def _nothing_of_its_own(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return dict(content)
-
-
-class SearchBase(Frozen):
-    """How to explore: a sampler proposes, a rule stops. Their results choose and suggest; they prove nothing.
-    `SearchSettings` also has the settings that the files of the stopping rules declare."""
-
-    own: dict[str, dict[str, Value | None]] = Field(
-        default_factory=dict, description="written by resnetlab: settings of a sampler and a rule of your own"
-    )
-    sampler: str = Field("tpe", description=f"{' | '.join(SAMPLERS)}, or a reference to your own")
-    trials: int = Field(30, ge=1, le=1_000_000)
-    epochs: int = Field(9, ge=1, le=100_000, description="full budget of one trial")
-    stopping: bool | str = Field(
-        True,
-        description=f"{' | '.join(RULES)}, or a reference to your own; true is asha, false is none",
-    )
-    audit: float = Field(0.1, ge=0.0, le=1.0, description="share of trials exempt from stopping, chosen at random")
-    second_objective: Literal["parameters", "multiply_adds", "train_seconds"] | None = Field(
-        None, description="a second objective to minimise beside accuracy"
-    )
-
-    enqueue: tuple[dict[str, Any], ...] = Field(
-        (), description="points to try first, after the baseline, whose values they have where they name none"
-    )
-    repeat: bool = Field(False, description="a combination may be proposed again, with another seed")
-
-    @field_validator("stopping", mode="before")
-    @classmethod
-    def _usual(cls, stopping: Any) -> Any:
-        stopping = as_truth(stopping)
-        return {USUAL_RULE: True, NO_RULE: False}.get(stopping, stopping) if isinstance(stopping, str) else stopping
-
-    @model_validator(mode="after")
-    def _rule(self) -> Self:
-        rule = catalog.stopping_rule(self.rule)
-        if rule is not None:
-            rule.limits(self.__dict__)
-        if self.warm_starts and self.sampler in UNTAUGHT:
-            raise ValueError(
-                f"from: sampler: {self.sampler} learns from no results (allowed: another sampler, or take it out)"
-            )
-        if self.enqueue and self.sampler == "grid":
-            raise ValueError("enqueue: a grid has every combination (allowed: another sampler, or take it out)")
-        for name, found in RULE_SETTINGS.items():
-            read = rule is not None and any(one.declared is rule for one in found.readers)
-            if not read and name not in legacy.SEARCH and getattr(self, name) != found.default:
-                raise ValueError(f"{name} is no setting of stopping: {self.stopping} (allowed: take it out)")
-        return self
-
-    @property
-    def warm_starts(self) -> tuple[str, ...]:
-        """The results folders of `from`, whose trials the sampler is told."""
-        found: tuple[str, ...] = self.__dict__["from"]
-        return found
-
-    @property
-    def rule(self) -> str:
-        """The name of its stopping rule, or what refers to one of the study's own."""
-        return USUAL_RULE if self.stopping is True else self.stopping or NO_RULE
-
-    @property
-    def rungs(self) -> list[int]:
-        """The epochs at which its rule decides."""
-        rule = catalog.stopping_rule(self.rule)
-        return rule.decides(self.__dict__) if rule is not None else list(range(1, self.epochs))
-
-    def identity(self) -> dict[str, Any]:
-        """Without settings that are not used, of parts that came after the first results."""
-        unread = {name for name in RULE_SETTINGS if name not in legacy.SEARCH and not self._reads(name)}
-        unused = {name for name in LATER_SEARCH if not getattr(self, name)}
-        return self.model_dump(mode="json", exclude={*unread, *unused, *([] if self.own else ["own"])})
-
-    def _reads(self, name: str) -> bool:
-        return any(one.name == self.rule for one in RULE_SETTINGS[name].readers)
-
-
-if TYPE_CHECKING:
-
-    class SearchSettings(SearchBase):
-        """How to explore."""
-
-        def __init__(self, **values: Any) -> None: ...
-        def __getattr__(self, name: str) -> Any: ...
-
-else:
-    _from = (tuple[str, ...], Field((), description="results folders of this space, whose trials the sampler is told"))
-    SearchSettings = made_of("SearchSettings", SearchBase, __name__, RULE_SETTINGS, **{"from": _from})
-
-
-class ConfirmSettings(Frozen):
-    """How to confirm: fresh seeds, a fixed balanced design around the incumbent, full budget, the test split."""
-
-    seeds: int = Field(3, ge=1, le=1000, description="replicates of each arm")
-    design: Literal["one-factor", "factorial", "fractional", "d-optimal", "arms", "none"] = "one-factor"
-    around: Literal["incumbent", "baseline"] = Field(
-        "incumbent", description="the setting that other arms change: the best explored one, or the baseline"
-    )
-    images: Literal["new", "these"] = Field(
-        "new", description="what verdicts are about: new images of the same kind, or those of this study, as with looks"
-    )
-    splits: Literal["fixed", "per-block"] = Field(
-        "fixed", description="one split for all runs, or one drawn again with each block of seeds"
-    )
-    pilot: int = Field(0, ge=0, le=1000, description="runs of the baseline before all else: how far seeds alone spread")
-    arms: int | None = Field(None, ge=2, le=10_000, description="d-optimal: how many; default: an efficient few")
-    factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
-    alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
-    metric: str = Field("", description="what is confirmed, on the test split; default: the study's objective")
-    delta: float = Field(
-        0.5, gt=0.0, description="smallest effect of interest: points of a metric in percent, else its own unit"
-    )
-
-    looks: Literal["none", "blocks"] = Field(
-        "none", description="blocks: look after each block of seeds, and stop what is settled; none: run them all"
-    )
-    primaries: tuple[str, ...] | None = Field(
-        None, description="with looks: factors or arms that must be settled before all stops; default: all"
-    )
-    reestimate: bool = Field(
-        False, description="with looks, in crossed designs: set the last block after the second, by the spread of seeds"
-    )
-
-    variance: Literal["arms", "blocks"] = Field(
-        "arms",
-        description="of an arm: its runs' own, or about what all arms of a seed share (where seeds move together)",
-    )
-
-    @field_validator("pilot")
-    @classmethod
-    def _pilot(cls, pilot: int) -> int:
-        if pilot == 1:
-            raise ValueError("one run shows no spread (allowed: 0, or 2 to 1000)")
-        return pilot
-
-    @model_validator(mode="after")
-    def _looks(self) -> ConfirmSettings:
-        if self.looks == "none":
-            for name in ("primaries", "reestimate"):
-                if getattr(self, name):
-                    raise ValueError(f"{name}: is for looks (allowed: with looks: blocks)")
-            return self
-        if self.design == "none":
-            raise ValueError("looks: blocks, but nothing is confirmed (allowed with design: none: looks: none)")
-        if not MIN_LOOKED <= self.seeds <= MAX_LOOKED:
-            raise ValueError(
-                f"looks: blocks looks after each block from the second, so it takes {MIN_LOOKED} to {MAX_LOOKED} "
-                f"seeds, got seeds={self.seeds}"
-            )
-        if self.alpha < MIN_SPENT:
-            raise ValueError(f"looks: blocks takes alpha of at least {MIN_SPENT:g}, got {self.alpha:g}: looks share it")
-        if self.reestimate and (self.design not in CROSSED or self.seeds < MIN_REPLANNED):
-            raise ValueError(
-                f"reestimate: sets the number of seeds in designs that cross factors ({', '.join(CROSSED)}), of at "
-                f"least {MIN_REPLANNED} seeds, got design={self.design}, seeds={self.seeds}"
-            )
-        return self
-
-    def asked(self) -> dict[str, Any]:
-        """What a plan answers to. Settings that came later are part of it only where they are used, so that plans which
-        are older than these still answer the same study."""
-        later = {name for name in LATER if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(mode="json", exclude={"pilot", *later})
-
-
-class Resources(Frozen):
-    """What one trial gets. Not part of a study's identity: it changes the speed, not the answer."""
-
-    cpus: float = Field(1.0, gt=0.0, le=4096.0)
-    gpus: float | Literal["auto"] = Field(
-        0.0, description="0.25 puts four trials on one GPU; auto measures how many are worth it"
-    )
-    epoch_timeout_s: float = Field(
-        3600.0, gt=0.0, le=1e6, description="seconds that one epoch, with what comes before it, may take"
-    )
-    allow_slow_bf16: bool = Field(False, description="bf16 also where the CPU computes it in software, slowly")
-    compile: bool = Field(False, description="torch.compile the network: seldom worth its seconds of compilation")
-
-    @field_validator("gpus", mode="before")
-    @classmethod
-    def _gpus(cls, gpus: Any) -> Any:
-        number = isinstance(gpus, (int, float)) and not isinstance(gpus, bool)
-        if gpus == "auto" or (number and (gpus == 0 or 1e-4 <= gpus <= 1 or (gpus <= 64 and gpus == int(gpus) > 0))):
-            return gpus
-        shown = f"{gpus:g}" if number else repr(gpus)
-        raise ValueError(f"{shown} (allowed: 0, 0.0001 to 1, whole numbers up to 64, or auto)")
-
-    @property
-    def shared(self) -> str:
-        """What trials share with each other, which slows them down and makes their times unfit to compare; or ``."""
-        if self.gpus == "auto" or 0 < self.gpus < 1:
-            return "a GPU"
-        return "a CPU core" if self.cpus < 1 else ""
 
 
 class Study(Frozen):
@@ -420,16 +219,7 @@ class Study(Frozen):
     @model_validator(mode="after")
     def _known_search(self) -> Study:
         """A sampler and a stopping rule are built in, or of the study's own."""
-        own = {(part.key, part.text) for part in self.own.parts}
-        wanted = (
-            ("sampler", self.search.sampler, SAMPLERS),
-            ("stopping", self.search.rule, catalog.parts(catalog.STOPPING)),
-        )
-        for name, text, known in wanted:
-            if text and text not in known and (f"search.{name}", text) not in own:
-                raise ValueError(
-                    f"search.{name}: {text!r} is not known{suggestion(text, known)}; or your own: file.py:name"
-                )
+        self.search.check_known({(part.key, part.text) for part in self.own.parts})
         return self
 
     @model_validator(mode="after")
@@ -466,33 +256,9 @@ class Study(Frozen):
                 raise ValueError(f"confirm.factors: {name!r} has no levels to compare (allowed: {allowed})")
         self._check_design()
         self._check_hypotheses()
-        self._check_sampler()
-        if self.search.sampler == "grid":
-            try:
-                combinations(space)
-            except ValueError as error:
-                raise ValueError(f"search.sampler: {error}") from None
-        return self
-
-    def _check_sampler(self) -> None:
-        """What the sampler can be asked to explore, and first."""
-        sampler, factors = self.search.sampler, self.space.factors
-        for factor in factors if sampler in ("gp", "cma-es") else ():
-            if len(factor.branches) > 1 or factor.branches[0].when:
-                raise ValueError(
-                    f"search.sampler: {sampler} takes no conditions, and factors.{factor.name} has one (allowed: tpe, "
-                    "random, quasi-random, grid)"
-                )
-            if sampler == "cma-es" and factor.branches[0].levels is not None:
-                raise ValueError(
-                    f"search.sampler: cma-es takes ranges alone, and factors.{factor.name} has levels (allowed: tpe, "
-                    "gp, random, quasi-random)"
-                )
-        if sampler == "cma-es" and len(factors) < 2:
-            raise ValueError("search.sampler: cma-es takes two ranges or more (allowed: tpe, gp, random, quasi-random)")
-        if sampler == "cma-es" and self.search.second_objective:
-            raise ValueError("search.sampler: cma-es takes one objective (allowed: tpe, gp, random, quasi-random)")
+        self.search.check_space(space)
         _ = self.enqueued
+        return self
 
     @cached_property
     def enqueued(self) -> tuple[dict[str, Any], ...]:

@@ -77,13 +77,7 @@ class DataSettings(Frozen):
     @model_serializer(mode="wrap")
     def _without_later(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings that came after the first results are not written, nor hashed, where they have their defaults."""
-        found: dict[str, Any] = written(self)
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in found.items()
-            if name not in legacy.LATER_DATA or value != fields[name].default
-        }
+        return legacy.in_use(written(self), legacy.LATER_DATA)
 
     @model_validator(mode="before")
     @classmethod

@@ -26,8 +26,8 @@ from resnetlab.storage.layout import checkpoint_names
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch
+from resnetlab.study.sections.search import USUAL_RULE
 from resnetlab.study.seeding import MAX_SEED, stream
-from resnetlab.study.study import USUAL_RULE
 from resnetlab.study.trial_config import RunConfig
 from resnetlab.sweep import crashes, own_search, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths

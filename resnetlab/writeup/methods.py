@@ -11,8 +11,8 @@ from resnetlab.analysis.trial_outcomes import Counts
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import level, listed, settings
 from resnetlab.study import Study, catalog
+from resnetlab.study.sections.search import USUAL_RULE
 from resnetlab.study.space import Branch
-from resnetlab.study.study import USUAL_RULE
 from resnetlab.wording import plural
 from resnetlab.writeup.rendering import Cite, Text
 from resnetlab.writeup.tables import turning

@@ -17,7 +17,7 @@ from resnetlab.planning.plan import Plan, asked, sketch
 from resnetlab.study import Study
 from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Phase
-from resnetlab.study.study import MIN_REPLANNED
+from resnetlab.study.sections.confirm import MIN_REPLANNED
 from resnetlab.wording import plural
 
 DIFFER = (0.005, 0.02, 0.05)  # shares of the images on which two arms may differ
