@@ -165,10 +165,13 @@ def test_a_long_wait_for_workers_is_told_once_each_time(monkeypatch):
     monkeypatch.setattr(LiveView, "update", lambda self: None)
     monkeypatch.setattr(notify.time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(Notifier, "waiting", lambda self, wanted, trials: told.append((clock.now, wanted, trials)))
-    sweep = SimpleNamespace(counts=dict, waits_for="", queued=2)
+    sweep = SimpleNamespace(counts=dict, waits_for="", queued=2, running={"a": 1, "b": 2}, waiting={"a", "b"})
     shown = notify.view(Notifier("true", "mine", "there"))(sweep)
     for clock.now, sweep.waits_for in [(0, ""), (1, "a GPU"), (50, "a GPU"), (61, "a GPU"), (500, "a GPU"), (501, ""),
                                        (502, "4 CPUs"), (561, "4 CPUs"), (562, "4 CPUs")]:  # fmt: skip
+        shown.update()
+    sweep.waiting = {"b"}  # Tune queues one trial ahead while others train
+    for clock.now in (600, 700, 800):
         shown.update()
     assert told == [(61, "a GPU", 2), (562, "4 CPUs", 2)]
     assert notify.view(Notifier.of(None, "mine", "there")) is LiveView

@@ -492,17 +492,24 @@ def test_a_number_that_is_not_finite_ends_the_trial_as_diverged(cache, tmp_path)
         assert {row["status"] for row in rows} == {"diverged"}
 
 
-def test_an_error_of_the_task_is_its_author_s_traceback_and_four_end_the_sweep(cache, tmp_path):
+@pytest.mark.parametrize(("levels", "most"), [("[1, 2]", 2), ("[1, 2, 3, 4, 5]", 4)])
+def test_an_error_of_the_task_is_its_author_s_traceback_and_the_first_failures_end_the_sweep(
+    cache, tmp_path, levels, most
+):
+    """Four, or as many as there are combinations to try."""
     code = (
         TASK.replace("    for epoch", "    helper(depth)\n    for epoch")
         + "\ndef helper(depth):\n    return depth.nosuch\n"
     )
-    study = loaded(tmp_path / "s", STUDY.replace("trials: 2", "trials: 9, repeat: true"), code)
+    text = STUDY.replace("trials: 2", "trials: 9").replace("[1, 2]", levels)
+    study = loaded(tmp_path / "s", text, code)
     with pytest.raises(TrialsFailed) as caught:
         swept(study, tmp_path / "r/study", cache)
     message = str(caught.value)
     assert (
-        "the first 4 trials failed" in message and "epoch 1: AttributeError" in message and "settings: depth" in message
+        f"the first {most} trials failed" in message
+        and "epoch 1: AttributeError" in message
+        and "settings: depth" in message
     )
     assert '  File "mine.py", line 5, in train\n' in message and "in helper\n" in message
     assert "task_run.py" not in message and "model" not in message

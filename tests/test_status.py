@@ -82,7 +82,7 @@ def test_a_running_sweep_is_known_by_its_lease(tmp_path):
     now = said.standing
     assert (now.working, now.starting, now.waiting, now.ended, now.phase) == (1, 1, 1, 30, "explore")
     assert now.images_per_second > 0
-    assert "1 running  1 starting  1 waiting for a worker" in shown(tmp_path / "x", force_terminal=True, no_color=True)
+    assert "1 running  1 starting  1 queued" in shown(tmp_path / "x", force_terminal=True, no_color=True)
     store.close()
     said = terminal.told(Findings(Results.open(tmp_path / "x")), "results/x")
     assert (said.state, said.holder, said.standing.working) == ("unfinished", None, 0)

@@ -93,6 +93,8 @@ class SweepStatus:
         over = self.ended >= self.planned and not self.starting
         found = [] if over and not self.working else [f"{self.working} running"]
         found += [f"{self.starting} starting"] if self.starting else []
+        if self.waiting == 1 and self.working + self.starting:  # Tune queues one ahead
+            return [*found, "1 queued"]
         return found + ([f"{self.waiting} waiting for {self.waits_for or 'a worker'}"] if self.waiting else [])
 
     def _speed(self) -> str:

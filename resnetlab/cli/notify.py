@@ -1,8 +1,8 @@
 """`--notify COMMAND`: a command of the user's is run when a sweep ends, fails or waits, with JSON of what happened on
 its standard input.
 
-Events: `finished`, `failed`, `interrupted`, and `waiting` once for each time that a trial has had no worker for
-`PATIENCE` seconds. What the command does, or that it fails, changes nothing about the sweep.
+Events: `finished`, `failed`, `interrupted`, and `waiting` once for each time that trials wait and none has had a worker
+for `PATIENCE` seconds. What the command does, or that it fails, changes nothing about the sweep.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,15 @@ class Notifier:
         if command is not None and not command.strip():
             raise BadRequest("--notify: is empty (allowed: a command, e.g. 'cat >> events.jsonl')")
         return cls(command or "", study, without_secrets(place))
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Tell what ends the block otherwise than by itself."""
+        try:
+            yield
+        except BaseException as error:
+            self.failed(error)
+            raise
 
     def finished(self, said: Told) -> None:
         """The sweep has ended and has its report."""
@@ -93,7 +103,7 @@ class Notifier:
 
 
 def view(notifier: Notifier) -> Callable[[Sweep], LiveView]:
-    """The live view of a sweep, which tells the notifier when trials have waited long for a worker."""
+    """The live view of a sweep, which tells the notifier when trials wait and none has had a worker for long."""
     from resnetlab.driver.live_view import LiveView
 
     class Watching(LiveView):
@@ -104,13 +114,14 @@ def view(notifier: Notifier) -> Callable[[Sweep], LiveView]:
 
         def update(self) -> None:
             super().update()
-            wanted, now = self._sweep.waits_for, time.monotonic()
+            sweep, now = self._sweep, time.monotonic()
+            wanted = sweep.waits_for if len(sweep.running) == len(sweep.waiting) else ""  # Tune queues one ahead
             if not wanted:
                 self._since, self._told = None, False
                 return
             self._since = now if self._since is None else self._since
             if not self._told and now - self._since >= PATIENCE:
                 self._told = True
-                notifier.waiting(wanted, self._sweep.queued)
+                notifier.waiting(wanted, sweep.queued)
 
     return Watching if notifier.command else LiveView

@@ -47,12 +47,9 @@ def run(
 
     folder = results_folder(study, options.storage)
     notifier = Notifier.of(notify, study.name, folder.place)
-    try:
+    with notifier.failures():
         findings, summary = _run_and_report(study, options, folder, as_json, trackers, then, notifier)
         _check_made(study, summary)
-    except BaseException as error:
-        notifier.failed(error)
-        raise
     notifier.finished(summary)
     return findings
 
@@ -114,11 +111,8 @@ def answer_if_finished(study: Study, storage: str, as_json: bool, notify: str | 
     from resnetlab.report.findings import Findings
 
     summary = status.print_summary(Findings(results), folder.place, as_json)
-    try:
+    with notifier.failures():
         _check_made(study, summary)
-    except TrialsFailed as error:
-        notifier.failed(error)
-        raise
     notifier.finished(summary)
     return True
 

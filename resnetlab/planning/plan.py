@@ -258,9 +258,11 @@ def _centre(study: Study, rows: list[Mapping[str, Any]]) -> tuple[dict[str, Any]
     searched = study.searched
     finished = [row for row in rows if row["status"] == Status.COMPLETE]
     if not finished:
+        reasons = [row["reason"] for row in rows if row.get("reason")]
+        last = f", the last: {reasons[-1]}" if reasons else ""
         raise TrialsFailed(
             f"{study.name}: none of {len(rows)} explore trials reached the full budget of {study.search.epochs} "
-            "epochs, so there is nothing to confirm; the reasons are in trials.parquet, column `reason`"
+            f"epochs, so there is nothing to confirm; the reasons are in trials.parquet, column `reason`{last}"
         )
     best = max(finished, key=lambda row: (searched.sign * row[searched.name], -row["number"]))
     values = study.space.active({name: best[name] for name in study.space.names if best[name] is not None})

@@ -239,11 +239,12 @@ def which_network(findings: Findings) -> list[str]:
             lead = signed(best.lead, unit=True, metric=findings.effect).lstrip("+")
             said.append(f"Best of the {best.of} arms{of}: {names[0]} ({run}), by at least {lead} (95%, adjusted).")
         else:
-            any_ = f"any of {len(names)} may be" if len(names) < best.of else "any may be"
-            more = f"; and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            others = names[1:]
+            more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            are = "1 other is" if len(others) == 1 else f"{len(others)} others are"
             said.append(
-                f"Which of the {best.of} arms{of} is best cannot be told: {any_} ({'; '.join(names[:NAMED])}{more}). "
-                f"The {findings.metric.most} mean is that of {names[0]} ({run})."
+                f"The {findings.metric.most} mean of the {best.of} arms{of} is that of {names[0]} ({run}); from "
+                f"{plural(plan.seeds, 'seed')} an arm, {are} not shown to be worse: {'; '.join(others[:NAMED])}{more}."
             )
     return said
 
@@ -257,13 +258,15 @@ def chosen_run(findings: Findings, row: int) -> pd.Series:
 
 
 def tested(findings: Findings) -> tuple[float, float, float, int]:
-    """The metric of the design's centre on fresh seeds: mean, 95% interval, runs."""
-    arms = findings.performance
-    mine = arms[arms["arm"] == findings.results.planned.around]
+    """The metric of the design's centre on fresh seeds: mean, 95% interval, runs. The interval is on new images where
+    verdicts are about them and it is known."""
+    plan, arms = findings.results.planned, findings.performance
+    mine = arms[arms["arm"] == plan.around]
     if mine.empty:
         return float("nan"), float("nan"), float("nan"), 0
     row = mine.iloc[0]
-    return float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"])
+    ends = ("low_new", "high_new") if plan.about == "new" and not missing(row["low_new"]) else ("low", "high")
+    return float(row["mean"]), float(row[ends[0]]), float(row[ends[1]]), int(row["n"])
 
 
 def incumbent_runs(results: Results) -> pd.DataFrame:

@@ -149,7 +149,11 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field("p_adjusted", _FLOAT, "Holm over the family"),
         _field("low_adjusted", _FLOAT, "lower end of the interval at 1 - α / comparisons of the family", "fraction"),
         _field("high_adjusted", _FLOAT, "upper end of it", "fraction"),
-        _field("verdict_on", _TEXT, "these images or new images: what the verdict and its interval are about"),
+        _field(
+            "verdict_on",
+            _TEXT,
+            "these images, new images or redrawn splits: what the verdict and its interval are about",
+        ),
         _field("low_these", _FLOAT, "lower end of the 95% interval on these test images", "fraction"),
         _field("high_these", _FLOAT, "upper end of it", "fraction"),
         _field("low_new", _FLOAT, "lower end of the 95% interval on new images; null where not known", "fraction"),

@@ -40,6 +40,12 @@ INTERRUPTED = "the sweep was interrupted"
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
 
 
+def _most_failures(study: Study) -> int:
+    """How many trials may fail before any has an epoch: enough to try each named arm, some of which may lack weights,
+    and no more than the search proposes."""
+    return max(FUSE, len(study.arms)) if study.arms else min(FUSE, study.reachable_trials)
+
+
 class Sweep:
     """A study being run into a store. `facts` are columns that all trials share: revision, versions.
 
@@ -83,7 +89,7 @@ class Sweep:
         self.waits_for = ""
         self._deaths = Deaths()
         self.notes: deque[str] = deque()  # lines for the live view, not shown yet
-        self._fuse = Fuse(max(FUSE, len(study.arms)))  # enough to try each named arm: some may lack weights
+        self._fuse = Fuse(_most_failures(study))
         self.clock = Clock(self._search, store)
         self.finished = False
         self.error: ResnetlabError | None = None

@@ -241,7 +241,8 @@ def _intervals(plan: Layout, found: Analysis, i: int) -> dict[str, Any]:
     """The interval that a verdict rests on, the same adjusted for its family, and those on these and on new images; of
     a simple effect the first two alone, which account for its selection."""
     about_new = plan.about == "new" and not np.isnan(found.new.standard_error[0, i])
-    ends: dict[str, Any] = {"verdict_on": "new images" if about_new else "these images"}
+    fixed = "new images" if about_new else "these images"
+    ends: dict[str, Any] = {"verdict_on": fixed if plan.splits == "fixed" else "redrawn splits"}
     family = 1 - plan.alpha / _tests(found, i)
     if found.questions.items[i].kind == "simple":
         for name, level in (("", LEVEL), ("_adjusted", family)):

@@ -80,7 +80,7 @@ def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float, metric: Metric) 
             _estimate(ax, y, row.verdict, middle[y], np.clip([low[y], high[y]], left, right))
             if row.verdict_on == "new images" and np.isfinite([row.low_these, row.high_these]).all():
                 these = np.clip(metric.scale * np.array([row.low_these, row.high_these]), left, right)
-                ax.plot(these, [y, y], color=VERDICTS[row.verdict][1], lw=3.2, solid_capstyle="butt")
+                ax.plot(these, [y, y], color=VERDICTS[row.verdict][1], lw=2.8, solid_capstyle="butt", zorder=1.9)
             for cut, end, arrow in ((low[y] < left, left, "<"), (high[y] > right, right, ">")):
                 if cut:  # the interval goes on outside the axes
                     ax.plot(end, y, arrow, color=VERDICTS[row.verdict][1], ms=3.5, clip_on=False)
@@ -106,7 +106,7 @@ def draw_effects(ax: Axes, effects: pd.DataFrame, delta: float, metric: Metric) 
 def _estimate(ax: Axes, y: float, verdict: str, middle: float, ends: np.ndarray) -> None:
     marker, edge, face = VERDICTS[verdict]
     if np.isfinite(ends).all():
-        ax.plot(ends, [y, y], color=edge, lw=1.6, solid_capstyle="butt")
+        ax.plot(ends, [y, y], color=edge, lw=1.2, solid_capstyle="butt", zorder=1.8)
     ax.plot(middle, y, marker, color=edge, mfc=face, ms=5, mew=1.2)
 
 

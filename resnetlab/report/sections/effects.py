@@ -67,12 +67,12 @@ def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric
         [
             asked(row),
             signed(row.estimate, metric=metric),
+            row.verdict,
             interval(row.low, row.high, metric),
             _other(row, metric),
             interval(row.low_adjusted, row.high_adjusted, metric),
             f"{row.n:.0f} / {row.n_reference:.0f}",
             p_value(row.p_adjusted),
-            row.verdict,
             row.declared,
             row.estimand,
             row.note,
@@ -85,17 +85,17 @@ def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric
     headings = [
         "Comparison",
         headed("Effect", metric),
+        "Verdict",
         f"95% interval{', new images' if new else ''}",
         "On these images",
         "Adjusted interval",
         "Runs",
         "Adjusted p",
-        "Verdict",
         "Declared",
         "Estimand",
         "Note",
     ]
-    kinds = ["name", *["number"] * 6, "verdict", "text", "medium", "long"]
+    kinds = ["name", "number", "verdict", *["number"] * 5, "text", "medium", "long"]
     methods = sorted({str(method) for method in found["method"].dropna()} - {"none"})
     foot = (
         f"{counts}. Runs: with the level / with the reference. Adjusted interval: for the number of comparisons "

@@ -40,6 +40,7 @@ def section(findings: Findings) -> Section:
         f"{found.design}, {len(found.arms)} arms on {found.seeds} seeds each, compared on "
         f"{found.metric.words}, family-wise error rate {found.alpha:g}, smallest effect of interest "
         f"{found.delta_text}. Code {found.code}{f', data {found.data_hash}' if found.data_hash else ''}.",
+        *_redrawn(found),
         *_looked(found),
         *_replaced(results),
     ]
@@ -50,6 +51,16 @@ def section(findings: Findings) -> Section:
     columns = ["Arm", "Setting", "Moved along"]
     laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned", folded=len(rows) > FOLDED)
     return Section("plan", "The plan", text, [factors, laid, *_earlier(findings)])
+
+
+def _redrawn(plan: Plan) -> list[str]:
+    """What drawing the splits again means for its intervals, and what it costs."""
+    if plan.splits == "fixed":
+        return []
+    return [
+        "Each block of seeds has a split of its own, so intervals hold over splits of these data. The price: images "
+        "that the search trained on or chose by are test images in some blocks."
+    ]
 
 
 def _looked(plan: Plan) -> list[str]:

@@ -95,6 +95,11 @@ def asha(
     return Asha(grace_period, reduction_factor, epochs, sign)
 
 
+def rungs(settings: Settings) -> list[int]:
+    """`rung_epochs` of a study's settings."""
+    return rung_epochs(settings["grace_period"], settings["reduction_factor"], settings["epochs"])
+
+
 def limits(settings: Settings) -> None:
     allowed = settings["grace_period"] <= settings["epochs"]
     need(allowed, "grace_period <= epochs", settings, "grace_period", "epochs")
@@ -110,9 +115,7 @@ PARTS = (
         "asha",
         asha,
         limits,
-        decides=lambda settings: rung_epochs(
-            settings["grace_period"], settings["reduction_factor"], settings["epochs"]
-        ),
+        decides=rungs,
         words=words,
         keeps=lambda settings: 1 / settings["reduction_factor"],
     ),

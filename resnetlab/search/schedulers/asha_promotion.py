@@ -17,7 +17,7 @@ from pydantic import Field
 from resnetlab.builtin import Settings, StoppingRule
 from resnetlab.search.rule import PAUSE, Decision
 from resnetlab.search.schedulers import asha
-from resnetlab.search.schedulers.asha import rung_epochs
+from resnetlab.search.schedulers.asha import rung_epochs, rungs
 
 if TYPE_CHECKING:
     from resnetlab.search.rule import Values
@@ -117,9 +117,7 @@ PARTS = (
         "asha-promotion",
         promotion,
         asha.limits,
-        decides=lambda settings: rung_epochs(
-            settings["grace_period"], settings["reduction_factor"], settings["epochs"]
-        ),
+        decides=rungs,
         words=words,
         keeps=lambda settings: 1 / settings["reduction_factor"],
     ),

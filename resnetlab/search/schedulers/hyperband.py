@@ -17,7 +17,7 @@ from pydantic import Field
 
 from resnetlab.builtin import Settings, StoppingRule, need
 from resnetlab.search.rule import Decision
-from resnetlab.search.schedulers.asha import Asha, rung_epochs
+from resnetlab.search.schedulers.asha import Asha, rungs
 
 if TYPE_CHECKING:
     from resnetlab.search.rule import Values
@@ -105,9 +105,7 @@ PARTS = (
         "hyperband",
         hyperband,
         limits,
-        decides=lambda settings: rung_epochs(
-            settings["grace_period"], settings["reduction_factor"], settings["epochs"]
-        ),
+        decides=rungs,
         words=words,
     ),
 )
