@@ -34,15 +34,10 @@ class Question:
     pairs: frozenset[tuple[str, frozenset[str]]]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One study's effect, turned so that level and reference are those of the first study that has it.
+@dataclass(frozen=True, kw_only=True)
+class Estimated:
+    """What one study says of one comparison, with the columns of the effects table."""
 
-    verdict: the study's own. difference, its ends and judged: against the first study; NaN and `–` for that one itself
-    and where there is nothing to take it from. paired: by the seeds that both ran.
-    """
-
-    study: int
     estimate: float
     low: float
     high: float
@@ -51,6 +46,17 @@ class Answer:
     n: int
     n_reference: int
     verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Estimated):
+    """One study's effect, turned so that level and reference are those of the first study that has it.
+
+    difference, its ends and judged: against the first study; NaN and `–` for that one itself and where there is nothing
+    to take it from. paired: by the seeds that both ran.
+    """
+
+    study: int
     difference: float = np.nan
     difference_low: float = np.nan
     difference_high: float = np.nan
@@ -160,8 +166,16 @@ class Comparison:
         low, high = sorted((sign * row.low, sign * row.high))
         n, reference = (row.n, row.n_reference) if sign > 0 else (row.n_reference, row.n)
         return Answer(
-            study, sign * row.estimate, low, high, row.standard_error, row.df, int(n), int(reference), row.verdict
-        )  # fmt: skip
+            study=study,
+            estimate=sign * row.estimate,
+            low=low,
+            high=high,
+            standard_error=row.standard_error,
+            df=row.df,
+            n=int(n),
+            n_reference=int(reference),
+            verdict=row.verdict,
+        )
 
     def _judged(self, question: Sequence[Question], rows: Sequence[Sequence[Answer]]) -> list[list[Answer]]:
         """With each study's differences from the first that has the comparison, adjusted over all of that study's."""
@@ -266,23 +280,15 @@ def _by_pairs(one: Findings, other: Findings) -> Mapping[Question, tuple[float, 
     return {_question(item): tuple(map(float, row)) for item, row in zip(asked_of.items, numbers, strict=True)}  # type: ignore[misc]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A planned comparison of one study, with the columns of the effects table that are used here."""
+@dataclass(frozen=True, kw_only=True)
+class Row(Estimated):
+    """A planned comparison of one study, by its names in the effects table."""
 
     factor: str
     level: str
     reference: str
     estimand: str
     name: str
-    estimate: float
-    low: float
-    high: float
-    standard_error: float
-    df: float
-    n: int
-    n_reference: int
-    verdict: str
 
 
 def _estimable(findings: Findings) -> list[Row]:
@@ -300,15 +306,15 @@ def _estimable(findings: Findings) -> list[Row]:
         if item.kind not in FAMILIES:
             continue
         parts = (found.estimate, low, high, found.standard_error, found.df)
-        estimate, start, end, error, df = (float(part[i]) for part in parts)
+        numbers: dict[str, Any] = {name: float(part[i]) for name, part in zip(NUMBERS, parts, strict=True)}
         n, reference = (int(cells.n[side].sum()) for side in sides)
         verdict = "depends on another factor"
         if (row := held.get(item.name)) is not None:
-            estimate, start, end, error, df = (float(getattr(row, name)) for name in NUMBERS)
+            numbers = {name: float(getattr(row, name)) for name in NUMBERS}
             n, reference, verdict = int(row.n), int(row.n_reference), str(row.verdict)
-        words = item.factor, item.level, item.reference, item.estimand, item.name
-        if np.isfinite(estimate):
-            rows.append(Row(*words, estimate, start, end, error, df, n, reference, verdict))
+        if np.isfinite(numbers["estimate"]):
+            names = {name: getattr(item, name) for name in ("factor", "level", "reference", "estimand", "name")}
+            rows.append(Row(**numbers, n=n, n_reference=reference, verdict=verdict, **names))
     return rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadData
-from resnetlab.vision.data.listing import listed
+from resnetlab.vision.data.listing import listed, read_utf8
 from resnetlab.vision.data.trees import LIKE_SPLITS
 
 FIRST = 5  # examples that a message gives
@@ -76,7 +76,7 @@ def annotated(file: Path) -> dict[str, str]:
     if file.suffix.lower() == ".jsonl":
         found = read_table(file, dict.fromkeys(("path", "label")), "annotations")
         return dict(zip(found.paths, found.labels, strict=True))
-    lines = _lines(file, f"annotations: {file}")
+    lines = read_utf8(file, f"annotations: {file}").splitlines()
     between = next((mark for mark in ("\t", ",", ";") if any(mark in line for line in lines[:5])), " ")
     rows = [row for row in csv.reader(lines, delimiter=between) if row]
     if short := [number for number, row in enumerate(rows, start=1) if len(row) < 2 or not row[1].strip()]:
@@ -122,18 +122,8 @@ def _rows(file: Path, where: str) -> tuple[list[str], Iterator[tuple[int, Mappin
     return read(file, where)
 
 
-def _lines(file: Path, where: str) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        number = file.read_bytes()[: error.start].count(b"\n") + 1
-        raise BadData(f"{where}: line {number} is not text in UTF-8 (save the file as UTF-8)") from None
-    except OSError as error:
-        raise BadData(f"{where}: cannot be read ({error.strerror})") from None
-
-
 def _csv(file: Path, where: str) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
-    lines = _lines(file, where)
+    lines = read_utf8(file, where).splitlines()
     if not lines:
         raise BadData(f"{where}: is empty")
     tabs = file.suffix.lower() == ".tsv" or ("\t" in lines[0] and file.suffix.lower() != ".csv")
@@ -156,7 +146,7 @@ def _csv(file: Path, where: str) -> tuple[list[str], Iterator[tuple[int, Mapping
 
 def _json_lines(file: Path, where: str) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
     found: list[tuple[int, Mapping[str, Any]]] = []
-    for number, line in enumerate(_lines(file, where), start=1):
+    for number, line in enumerate(read_utf8(file, where).splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -271,3 +271,14 @@ def listed(names: Iterable[str], most: int = 10) -> str:
 
 def _counted(names: Counter[str]) -> str:
     return listed([f"{name} ({n:,})" if n > 1 else name for name, n in sorted(names.items())])
+
+
+def read_utf8(file: Path, where: str) -> str:
+    """The text of a file. BadData, which begins with `where`, if it is not UTF-8 or cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise BadData(f"{where}: line {number} is not text in UTF-8 (save the file as UTF-8)") from None
+    except OSError as error:
+        raise BadData(f"{where}: cannot be read ({error.strerror})") from None

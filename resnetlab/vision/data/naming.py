@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnetlab.errors import BadData
-from resnetlab.vision.data.listing import listed
+from resnetlab.vision.data.listing import listed, read_utf8
 
 FIRST = 5  # examples that a message gives
 
@@ -76,20 +76,16 @@ def readable(file: Path, classes: Sequence[str]) -> tuple[str, ...]:
 
     file: JSON, `{class: name}`; else lines of class and name, with a tab or a comma between.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadData(f"dataset.class_names: {file}: not text in UTF-8 ({error.reason}; save it as UTF-8)") from None
-    except OSError as error:
-        raise BadData(f"dataset.class_names: {file}: cannot be read ({error.strerror})") from None
+    where = f"dataset.class_names: {file}"
+    text = read_utf8(file, where)
     names: dict[str, str] = {}
     if file.suffix.lower() == ".json":
         try:
             content = json.loads(text)
         except ValueError as error:
-            raise BadData(f"dataset.class_names: {file}: not JSON ({error})") from None
+            raise BadData(f"{where}: not JSON ({error})") from None
         if not isinstance(content, dict):
-            raise BadData(f"dataset.class_names: {file}: is a {type(content).__name__} (need an object, class: name)")
+            raise BadData(f"{where}: is a {type(content).__name__} (need an object, class: name)")
         names = {str(key): str(value) for key, value in content.items()}
     else:
         lines = text.splitlines()
@@ -98,11 +94,8 @@ def readable(file: Path, classes: Sequence[str]) -> tuple[str, ...]:
             if len(row) > 1:
                 names.setdefault(row[0].strip(), row[1].strip())
     if missing := [name for name in classes if not names.get(name)]:
-        raise BadData(
-            f"dataset.class_names: {file}: no name for {len(missing):,} of {len(classes):,} classes: "
-            f"{listed(missing, FIRST)}"
-        )
+        raise BadData(f"{where}: no name for {len(missing):,} of {len(classes):,} classes: {listed(missing, FIRST)}")
     found = tuple(names[name] for name in classes)
     if twice := sorted({name for name in found if found.count(name) > 1}):
-        raise BadData(f"dataset.class_names: {file}: several classes are called {listed(twice, FIRST)}")
+        raise BadData(f"{where}: several classes are called {listed(twice, FIRST)}")
     return found
