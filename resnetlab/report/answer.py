@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from resnetlab.analysis.confirm.best_arm import Best
 from resnetlab.analysis.confirm.estimands import INTERACTION
 from resnetlab.analysis.failures import planned_runs, to_go
 from resnetlab.analysis.results import Results
@@ -244,9 +245,16 @@ def which_network(findings: Findings) -> list[str]:
             are = "1 other is" if len(others) == 1 else f"{len(others)} others are"
             said.append(
                 f"The {findings.metric.most} mean of the {best.of} arms{of} is that of {names[0]} ({run}); from "
-                f"{plural(plan.seeds, 'seed')} an arm, {are} not shown to be worse: {'; '.join(others[:NAMED])}{more}."
+                f"{_seeds(findings, best)} an arm, {are} not shown to be worse: {'; '.join(others[:NAMED])}{more}."
             )
     return said
+
+
+def _seeds(findings: Findings, best: Best) -> str:
+    """How many seeds the arms that may be best have: `3 seeds`, `7 to 9 seeds`."""
+    counts = findings.performance["n"].iloc[list(best.candidates)]
+    low, high = int(counts.min()), int(counts.max())
+    return plural(high, "seed") if low == high else f"{low} to {plural(high, 'seed')}"
 
 
 def chosen_run(findings: Findings, row: int) -> pd.Series:
