@@ -34,7 +34,9 @@ def main(
     wrong_images: Annotated[
         int | None,
         typer.Option(
-            min=1, max=1000, help="show so many of the most confidently wrong test images, as thumbnails in the report"
+            min=1,
+            max=1000,
+            help="show thumbnails of this many test images that were misclassified with the most confidence",
         ),
     ] = None,
     data: Annotated[

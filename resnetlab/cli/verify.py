@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Check an archive: its hashes, that the plan came before its runs, and that tables and report say the same.
 
-    One that was altered, by a single byte too, is refused with the name of what is wrong. Needs neither torch nor Ray.
+    An archive in which a single byte was altered is refused, and the file is named. Needs neither torch nor Ray.
     """
     with report_errors():
         from resnetlab.writeup.archive import verify

@@ -23,7 +23,8 @@ class ConfirmSettings(Frozen):
         "incumbent", description="the setting that other arms change: the best explored one, or the baseline"
     )
     images: Literal["new", "these"] = Field(
-        "new", description="what verdicts are about: new images of the same kind, or those of this study, as with looks"
+        "new",
+        description="what verdicts are about: new images of the same kind, or the test images (always with looks)",
     )
     splits: Literal["fixed", "per-block"] = Field(
         "fixed", description="one split for all runs, or one drawn again with each block of seeds"
@@ -41,15 +42,16 @@ class ConfirmSettings(Frozen):
         "none", description="blocks: look after each block of seeds, and stop what is settled; none: run them all"
     )
     primaries: tuple[str, ...] | None = Field(
-        None, description="with looks: factors or arms that must be settled before all stops; default: all"
+        None, description="with looks: factors or arms that must be settled before the sweep stops; default: all"
     )
     reestimate: bool = Field(
-        False, description="with looks, in crossed designs: set the last block after the second, by the spread of seeds"
+        False,
+        description="with looks, in crossed designs: set the number of seeds anew after two blocks, by their spread",
     )
 
     variance: Literal["arms", "blocks"] = Field(
         "arms",
-        description="of an arm: its runs' own, or about what all arms of a seed share (where seeds move together)",
+        description="an arm's variance: of its own runs (arms), or about what all arms of a seed share (blocks)",
     )
 
     @field_validator("pilot")

@@ -137,5 +137,8 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
 else:
-    _from = (tuple[str, ...], Field((), description="results folders of this space, whose trials the sampler is told"))
+    _from = (
+        tuple[str, ...],
+        Field((), description="results folders of the same space: their trials are told to the sampler"),
+    )
     SearchSettings = made_of("SearchSettings", SearchBase, __name__, RULE_SETTINGS, **{"from": _from})

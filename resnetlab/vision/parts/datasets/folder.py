@@ -29,9 +29,15 @@ class Settings(BaseModel):
     table: str | None = Field(
         None, description="folder: CSV, TSV, JSON-lines or Parquet file with a row for each image; its path from `root`"
     )
-    path_column: str | None = Field(None, description="of `table`: the image's path; by itself path, file, image, …")
-    label_column: str | None = Field(None, description="of `table`: the class; by itself label, class, category, …")
-    split_column: str | None = Field(None, description="of `table`: train, val or test; by itself split, where it is")
+    path_column: str | None = Field(
+        None, description="column of `table` with the image's path; default: path, file, image, …"
+    )
+    label_column: str | None = Field(
+        None, description="column of `table` with the class; default: label, class, category, …"
+    )
+    split_column: str | None = Field(
+        None, description="column of `table` with train, val or test; default: split, if there is one"
+    )
     class_from: FolderOrPattern = Field(
         None,
         description="folder: an image's class: the name of a folder above it (1: the first below the split's, -1: the "
@@ -43,11 +49,11 @@ class Settings(BaseModel):
         "regular expression as of class_from, or a column of `table`",
     )
     class_names: str | None = Field(
-        None, description="folder: file with a name for each class, to be read by people: CSV, TSV or JSON, from `root`"
+        None, description="folder: CSV, TSV or JSON file with a readable name for each class; its path from `root`"
     )
-    skip: int = Field(0, ge=0, description="folder: go on without at most so many images that cannot be used")
+    skip: int = Field(0, ge=0, description="folder: how many images may be unusable; they are left out")
     untrained: Literal["refuse", "leave-out"] = Field(
-        "refuse", description="folder: classes that have validation or test images, and none for training"
+        "refuse", description="folder: what to do with classes that have no training images"
     )
 
 
