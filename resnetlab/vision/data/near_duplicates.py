@@ -22,6 +22,7 @@ BANDS = DISTANCE + 1  # of bits: two hashes so near are equal in one of them
 CORRELATION = 0.85  # of the grey pixels of two images
 CHUNK = 1024  # images that are read at a time
 PAIRS = 1 << 20  # candidates that are compared at a time
+ONES = np.array([value.bit_count() for value in range(256)], np.uint8)  # of each byte
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -66,10 +67,15 @@ def _candidates(ours: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarr
             mine = np.repeat(np.arange(start, start + len(many)), many)
             offset = np.arange(len(mine)) - np.repeat(np.cumsum(many) - many, many)
             theirs = order[first[mine] + offset]
-            close = np.bitwise_count(ours[mine] ^ others[theirs]) <= DISTANCE
+            close = _ones(ours[mine] ^ others[theirs]) <= DISTANCE
             if close.any():
                 yield mine[close], theirs[close]
             start = stop
+
+
+def _ones(values: np.ndarray) -> np.ndarray:
+    """(n,) uint64 -> (n,) how many bits are set."""
+    return np.asarray(ONES[values.view(np.uint8).reshape(-1, 8)].sum(axis=1))
 
 
 def _correlation(images: np.ndarray, pairs: np.ndarray) -> np.ndarray:
