@@ -6,7 +6,7 @@ from test_looks_sweep import study
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import FLOOR, CellMeans, contrast
-from resnetlab.analysis.confirm.effects import estimate
+from resnetlab.analysis.confirm.effects_table import estimate
 from resnetlab.analysis.confirm.estimands import between, estimands
 from resnetlab.calibration.error_rates import simulated_plan
 from resnetlab.calibration.shared_seeds import Case, measure_shared

@@ -3,7 +3,7 @@
 from made_results import default_study, make_results
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.effects import estimate, performance
+from resnetlab.analysis.confirm.effects_table import estimate, performance
 from resnetlab.analysis.confirm.fairness import fairness
 from resnetlab.analysis.confirm.power import block_correlation
 from resnetlab.analysis.confirm.power_preview import foresight

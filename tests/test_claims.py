@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.effects import TURNS, analyse, estimate
+from resnetlab.analysis.confirm.effects import analyse
+from resnetlab.analysis.confirm.effects_table import TURNS, estimate
 from resnetlab.analysis.confirm.estimands import between, estimands
 from resnetlab.analysis.confirm.verdicts import COLUMNS, claims, decide, exploratory
 from resnetlab.calibration.error_rates import INCUMBENT, PLANTED, simulated_plan

@@ -15,7 +15,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from resnetlab.analysis.confirm.collapse import rates, rates_differ
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.effects import TURNS, analyse, estimate, performance
+from resnetlab.analysis.confirm.effects import analyse
+from resnetlab.analysis.confirm.effects_table import TURNS, estimate, performance
 from resnetlab.analysis.confirm.estimands import estimands
 from resnetlab.analysis.results import Results
 from resnetlab.calibration.error_rates import GUESSING, Scenario, measure, repeats, simulated_plan

@@ -11,7 +11,8 @@ from scipy import stats
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import CellMeans, contrast, holm
-from resnetlab.analysis.confirm.effects import analyse, estimate, performance
+from resnetlab.analysis.confirm.effects import analyse
+from resnetlab.analysis.confirm.effects_table import estimate, performance
 from resnetlab.analysis.confirm.estimands import estimands
 from resnetlab.calibration.error_rates import INCUMBENT, PLANTED, Scenario, measure, simulated_plan
 from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values

@@ -6,7 +6,7 @@ import pytest
 from made_arms import make_arms
 from made_results import make_results
 
-from resnetlab.analysis.confirm import effects
+from resnetlab.analysis.confirm import effects_table
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.evaluation import test_predictions, transfer_cost
 from resnetlab.analysis.results import Results
@@ -16,8 +16,8 @@ from resnetlab.report.findings import Findings
 from resnetlab.report.page import page
 from resnetlab.reproduction import verdict_tables
 
-COUNTED = [(ConfirmRuns, "of"), (effects, "estimate"), (effects, "performance"), (test_predictions, "arms_of"),
-           (test_predictions.Predictions, "of"), (transfer_cost, "costs"),
+COUNTED = [(ConfirmRuns, "of"), (effects_table, "estimate"), (effects_table, "performance"),
+           (test_predictions, "arms_of"), (test_predictions.Predictions, "of"), (transfer_cost, "costs"),
            (verdict_tables, "reproduction_of")]  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_report_and_terminal_compute_everything_once(tmp_path, monkeypatch, make
     gallery(findings)
     page(findings, {})
     terminal.told(findings, str(tmp_path)).as_json()
-    assert calls["ConfirmRuns.of"] == 1 and calls["resnetlab.analysis.confirm.effects.estimate"] == 1
+    assert calls["ConfirmRuns.of"] == 1 and calls["resnetlab.analysis.confirm.effects_table.estimate"] == 1
     assert set(calls.values()) == {1}
 
 

@@ -10,7 +10,7 @@ from made_results import default_study, make_results
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.effects import estimate, performance
+from resnetlab.analysis.confirm.effects_table import estimate, performance
 from resnetlab.analysis.confirm.images import SCORED, ImageScores, from_predictions
 from resnetlab.analysis.confirm.power_preview import foresight
 from resnetlab.analysis.results import Results

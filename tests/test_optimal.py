@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import CellMeans
-from resnetlab.analysis.confirm.effects import analyse, estimate, lack_of_fit
+from resnetlab.analysis.confirm.effects import analyse, lack_of_fit
+from resnetlab.analysis.confirm.effects_table import estimate
 from resnetlab.analysis.confirm.estimands import ADDITIVE, estimands
 from resnetlab.analysis.confirm.power import outlook
 from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values

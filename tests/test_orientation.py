@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.effects import estimate
+from resnetlab.analysis.confirm.effects_table import estimate
 from resnetlab.analysis.confirm.estimands import estimands
 from resnetlab.calibration.simulator import confirm_rows
 from resnetlab.errors import BadRequest

@@ -7,7 +7,7 @@ from scipy import stats
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import holm
-from resnetlab.analysis.confirm.effects import estimate
+from resnetlab.analysis.confirm.effects_table import estimate
 from resnetlab.analysis.confirm.selected import found_up_to, interval
 from resnetlab.calibration.error_rates import simulated_plan
 from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values

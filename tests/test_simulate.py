@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.effects import estimate
+from resnetlab.analysis.confirm.effects_table import estimate
 from resnetlab.analysis.explore.naive import AUDIT, FINISHED, LAST, flips, naive
 from resnetlab.analysis.results import Results
 from resnetlab.calibration.error_rates import INCUMBENT, PLANTED, simulated_plan

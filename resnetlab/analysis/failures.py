@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.effects import NEEDS_ONE
+from resnetlab.analysis.confirm.effects_table import NEEDS_ONE
+from resnetlab.analysis.confirm.looks_taken import runs_of
 from resnetlab.analysis.results import Results
 from resnetlab.commands import command, continued
 from resnetlab.storage.layout import ERRORS
@@ -99,7 +99,7 @@ def planned_runs(results: Results) -> int:
         return 0
     if plan.looks is None:
         return len(plan.arms) * plan.seeds
-    return ConfirmRuns.of(plan, results.confirm).planned(np.arange(len(plan.arms)))
+    return runs_of(plan, results.confirm).planned(np.arange(len(plan.arms)))
 
 
 def to_go(results: Results) -> int:

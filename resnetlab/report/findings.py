@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from resnetlab.analysis import failures
-from resnetlab.analysis.confirm import effects, looks_taken, verdicts
+from resnetlab.analysis.confirm import effects_table, looks_taken, verdicts
 from resnetlab.analysis.confirm.best_arm import Best, best_arms
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.fairness import Finding, fairness
@@ -62,7 +62,7 @@ class Findings:
     def runs(self) -> ConfirmRuns:
         """The plan's confirm runs; ValueError where the folder has no plan."""
         results = self.results
-        return ConfirmRuns.of(results.planned, results.confirm, results.predictions, results.image_groups)
+        return looks_taken.runs_of(results.planned, results.confirm, results.predictions, results.image_groups)
 
     @cached_property
     def looks(self) -> looks_taken.Taken | None:
@@ -75,12 +75,12 @@ class Findings:
         """The effects table, columns of `schema("effects")`; empty where there is no plan."""
         if self.results.plan is None:
             return schema("effects").empty_table().to_pandas()
-        return effects.estimate(self.runs)
+        return effects_table.estimate(self.runs)
 
     @cached_property
     def performance(self) -> pd.DataFrame:
-        """The metric of each arm, as `effects.performance`; ValueError where the folder has no plan."""
-        return effects.performance(self.runs)
+        """The metric of each arm, as `effects_table.performance`; ValueError where the folder has no plan."""
+        return effects_table.performance(self.runs)
 
     @cached_property
     def best(self) -> Sequence[Best]:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from resnetlab import console as streams
 from resnetlab.analysis import failures
-from resnetlab.analysis.confirm.effects import TURNS
+from resnetlab.analysis.confirm.effects_table import TURNS
 from resnetlab.analysis.failures import Failure
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.sweep_status import SweepStatus, time_left

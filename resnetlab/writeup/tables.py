@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from resnetlab.analysis.confirm.effects import TURNS
+from resnetlab.analysis.confirm.effects_table import TURNS
 from resnetlab.analysis.trial_outcomes import Counts
 from resnetlab.report.answer import notes, ranked
 from resnetlab.report.findings import Findings

@@ -102,14 +102,10 @@ class ConfirmRuns:
             at = zip(kept["design_row"].astype(int), kept["seed_block"].astype(int), strict=True)
             places = dict(zip(kept["trial_id"], at, strict=True))
             images = from_predictions(places, shape, predictions, plan.metric.name, groups)
-        found = cls(plan, values, state, _others(plan, confirm, ours), tuple(images))
-        return found if plan.looks is None else found._asked_for()
+        return cls(plan, values, state, _others(plan, confirm, ours), tuple(images))
 
-    def _asked_for(self) -> ConfirmRuns:
-        """Without the runs for which no look has asked."""
-        from resnetlab.analysis.confirm.looks_taken import asked_for  # which is made of what is here
-
-        needed = asked_for(self)
+    def only(self, needed: np.ndarray) -> ConfirmRuns:
+        """Without the runs that are not needed. needed: (arms, blocks) truth values."""
         state = np.where(needed, self.state, UNNEEDED)
         return replace(self, values=np.where(needed, self.values, np.nan), state=state)
 

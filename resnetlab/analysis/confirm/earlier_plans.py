@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.effects import estimate
+from resnetlab.analysis.confirm.effects_table import estimate
+from resnetlab.analysis.confirm.looks_taken import runs_of
 from resnetlab.analysis.intervals import t_interval, welch_df
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadData
@@ -47,7 +47,7 @@ def _ended(results: Results) -> list[tuple[Plan, pd.DataFrame]]:
         if plan.plan_hash == now.plan_hash or (plan.incumbent, plan.metric) != (now.incumbent, now.metric):
             continue
         try:
-            runs = ConfirmRuns.of(plan, results.other_confirm[results.other_confirm["plan_hash"] == plan.plan_hash])
+            runs = runs_of(plan, results.other_confirm[results.other_confirm["plan_hash"] == plan.plan_hash])
         except BadData:  # of a plan that is not in force, nothing but this table would be missing
             continue
         if runs.finished:

@@ -13,6 +13,7 @@ import pandas as pd
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import CellMeans, contrast
 from resnetlab.analysis.confirm.estimands import estimands
+from resnetlab.analysis.confirm.looks_taken import runs_of
 from resnetlab.analysis.shared_times import shared_times
 from resnetlab.analysis.trial_outcomes import full_budget
 from resnetlab.planning.plan import Layout, Plan
@@ -44,7 +45,7 @@ def fairness(study: Study, plan: Plan | None, trials: pd.DataFrame, runs: Confir
     if plan is not None:
         confirm = trials[(trials["phase"] == Phase.CONFIRM) & (trials["plan_hash"] == plan.plan_hash)]
         found.append(_epochs(plan, confirm))
-        runs = runs or ConfirmRuns.of(plan, confirm)
+        runs = runs or runs_of(plan, confirm)
         for by in (name for name in SIZES if not study.experiment or name != "parameters"):
             found += _sizes(matched(runs, confirm, by), plan.metric.effect)
     return sorted(found, key=lambda finding: {False: 0, None: 1, True: 2}[finding.fair])

@@ -88,9 +88,12 @@ def taken(runs: ConfirmRuns) -> Taken:
     return Taken(runs, course, list(course.follow(ended[None])))
 
 
-def asked_for(runs: ConfirmRuns) -> np.ndarray:
-    """(arms, blocks) Which runs the looks have asked for, or may yet."""
-    return taken(runs).possible
+def runs_of(
+    plan: Plan, confirm: pd.DataFrame, predictions: pd.DataFrame | None = None, groups: Mapping[int, int] | None = None
+) -> ConfirmRuns:
+    """`ConfirmRuns.of`, without the runs for which no look has asked or may yet ask."""
+    runs = ConfirmRuns.of(plan, confirm, predictions, groups)
+    return runs if plan.looks is None else runs.only(taken(runs).possible)
 
 
 def of_rows(plan: Plan, rows: Iterable[Mapping[str, Any]]) -> Taken:

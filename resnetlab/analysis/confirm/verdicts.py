@@ -20,9 +20,10 @@ from scipy import stats
 from resnetlab.analysis.confirm.collapse import Answer, Sides, taken_back
 from resnetlab.analysis.confirm.confirm_runs import NEEDED, ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import Estimates, holm
-from resnetlab.analysis.confirm.effects import TURNS, Analysis, analyse, analyse_plan, cautions, objection, sides_of
+from resnetlab.analysis.confirm.effects import Analysis, analyse, sides_of
+from resnetlab.analysis.confirm.effects_table import TURNS, analyse_plan, cautions, objection
 from resnetlab.analysis.confirm.estimands import CUBE, Estimand, Estimands, between, estimands
-from resnetlab.analysis.confirm.looks_taken import least_p, taken
+from resnetlab.analysis.confirm.looks_taken import least_p, runs_of, taken
 from resnetlab.planning.plan import Plan
 from resnetlab.study import Study
 from resnetlab.study.frozen import digest
@@ -148,7 +149,7 @@ def _judge_all(
 ) -> list[dict[str, Any]]:
     if plan is None or not compared:
         return []
-    runs = runs or ConfirmRuns.of(plan, confirm)
+    runs = runs or runs_of(plan, confirm)
     asked = between(plan, [(found.factor, found.level, found.reference) for found in compared])
     images = runs.image_term(asked)
     found = analyse(asked, runs.values[None], plan.alpha, plan.least_effect, None, images, plan.about)

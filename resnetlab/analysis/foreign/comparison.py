@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from resnetlab.analysis.confirm import effects
+from resnetlab.analysis.confirm import effects_table
 from resnetlab.analysis.confirm.confirm_runs import OK, ConfirmRuns
 from resnetlab.analysis.confirm.estimands import SWAP
 from resnetlab.analysis.foreign.refusals import Request, crossing
@@ -63,13 +63,13 @@ class Comparison:
     @cached_property
     def effects(self) -> pd.DataFrame:
         """The effects table, columns of `schema("effects")`; estimates in the metric's own unit."""
-        found = effects.estimate(self.runs)
+        found = effects_table.estimate(self.runs)
         return found.assign(estimand=found["estimand"].replace(SWAP, SWAP_HERE), plan_hash=None)
 
     @cached_property
     def performance(self) -> pd.DataFrame:
-        """The metric of each combination, as `effects.performance`."""
-        return effects.performance(self.runs)
+        """The metric of each combination, as `effects_table.performance`."""
+        return effects_table.performance(self.runs)
 
     @cached_property
     def metric(self) -> Metric:
