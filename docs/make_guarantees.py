@@ -36,8 +36,8 @@ def table() -> str:
             "95% intervals cover the true effect",
             f"{span([row['coverage'] for row in stages])} ({repeats})",
             CALIBRATE,
-            "simple effects, which are shown only after an interaction was found: "
-            f"{span([row['coverage'] for row in simple])}",
+            "simple effects are shown only after an interaction was found; their intervals, which account for that, "
+            f"cover {span([row['coverage'] for row in simple])}, and factors of three levels or more have none",
         ),
         (
             "false positives per comparison, unadjusted",

@@ -96,15 +96,14 @@ def markdown(content: Mapping[str, Any]) -> str:
         _targets(content["targets"]),
         "## Confirm stage",
         _confirm(content["confirm"]),
-        "Collapsing runs: half diverge, half fall to chance level; both are named and leave n. Unequal variances: "
-        "kernel 5 doubles the sd, adamw makes it 1.5 times, squeeze-excitation halves it. Coverage of the worst "
-        "single comparison in brackets.",
+        "Collapsing runs: half diverge, half fall to chance level; both are named, and count on both sides. Unequal "
+        "variances: kernel 5 doubles the sd, adamw makes it 1.5 times, squeeze-excitation halves it. Coverage of the "
+        "worst single comparison in brackets.",
         "## Simple effects",
         _simple(content["confirm"]),
         "A main effect gives way to simple effects only in studies that found an interaction of its factor, and only "
-        "those studies count here. The intervals do not account for that choice: where no interaction was planted, a "
-        "study gets here by a false one, and its intervals miss the truth often. Claims are held to the interaction's "
-        "own p besides, so wrong ones stay rare over all studies (last column).",
+        "those studies count here. The intervals account for that choice. Claims are held to the interaction's own p "
+        "besides, so wrong ones stay rare over all studies (last column).",
         "## Power",
         _power(content["power"]),
         "Power rests on the number of runs: the simulated confirm stage knows no epochs, so 64 runs have the same "
