@@ -11,7 +11,7 @@ from resnetlab.errors import BadData, BadRequest
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check
 from resnetlab.vision.data.decode import Decoder
-from resnetlab.vision.data.faults import KINDS
+from resnetlab.vision.data.folder.faults import KINDS
 
 
 def refused(root, match, **settings):

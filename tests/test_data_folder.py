@@ -12,7 +12,7 @@ from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare
 from resnetlab.vision.data.decode import Decoder
 from resnetlab.vision.data.decode import decode as decoded
-from resnetlab.vision.data.faults import NAMED
+from resnetlab.vision.data.folder.faults import NAMED
 
 
 def picture(seed, size=(8, 6), mode="RGB"):

@@ -10,8 +10,8 @@ from test_data_trees import counts, lines, opened, refused, tree
 from resnetlab.errors import BadData
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import Dataset
+from resnetlab.vision.data.folder.tracks import tracks_said
 from resnetlab.vision.data.split import SPLITS, spread_groups
-from resnetlab.vision.data.tracks import tracks_said
 
 
 def tracks(root, classes=4, each=10, frames=6):

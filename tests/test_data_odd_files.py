@@ -275,7 +275,7 @@ def test_files_of_file_managers_are_passed_over_and_said(tmp_path):
 
 
 def test_broken_files_of_a_large_folder_are_named_together(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetlab.vision.data.image_folder.CHUNK", 4)
+    monkeypatch.setattr("resnetlab.vision.data.folder.image_folder.CHUNK", 4)
     root = pets(tmp_path / "x")
     for name in ("cat/3", "cat/9", "dog/2", "dog/8"):
         (root / f"train/{name}.png").write_bytes(b"")

@@ -225,7 +225,7 @@ def test_a_source_that_cannot_be_read_is_not_called_a_cache_that_cannot_be_writt
         raise PermissionError(13, "Permission denied", str(tmp_path / "x/train/cat/0.png"))
 
     root = tree(tmp_path / "x", COUNTS)
-    monkeypatch.setattr("resnetlab.vision.data.image_folder.ImageFolder.write", fail)
+    monkeypatch.setattr("resnetlab.vision.data.folder.image_folder.ImageFolder.write", fail)
     with pytest.raises(BadData, match=r"cat/0.png: cannot be read \(Permission denied\)"):
         lines(root)
 

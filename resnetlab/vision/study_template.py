@@ -17,7 +17,7 @@ from resnetlab.study.trial_config import DataConfig
 from resnetlab.study.yaml_io import quoted
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.data.decode import GREY
-from resnetlab.vision.data.image_folder import ImageFolder
+from resnetlab.vision.data.folder.image_folder import ImageFolder
 from resnetlab.vision.data.split import SPLITS
 
 LOOK = 20_000  # images whose sizes are read at most

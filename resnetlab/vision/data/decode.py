@@ -20,8 +20,8 @@ import PIL
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from resnetlab.errors import BadData
-from resnetlab.vision.data.faults import Fault, Faulty
-from resnetlab.vision.data.listing import special
+from resnetlab.vision.data.folder.faults import Fault, Faulty
+from resnetlab.vision.data.folder.listing import special
 
 PIXELS = 50_000_000  # of one image: a file of a few kilobytes can claim any number
 TEXT = 2**26  # bytes of text beside an image's pixels, unpacked: they are skipped, but Pillow unpacks them

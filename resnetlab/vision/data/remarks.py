@@ -9,8 +9,8 @@ import numpy as np
 
 from resnetlab.vision.data import near_duplicates
 from resnetlab.vision.data.dataset import Dataset, some
+from resnetlab.vision.data.folder.tracks import tracks_said
 from resnetlab.vision.data.split import SPLITS, thinned
-from resnetlab.vision.data.tracks import tracks_said
 
 LONG = {"train": "training", "val": "validation", "test": "test"}
 

@@ -1,4 +1,4 @@
-"""A folder of the user's images: see `vision.data.image_folder`."""
+"""A folder of the user's images: see `vision.data.folder.image_folder`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _as_text(value: Any) -> Any:
     return str(value) if type(value) is int else value
 
 
-FolderOrPattern = Annotated[str | None, BeforeValidator(_as_text)]  # as of `vision.data.naming.Rule`
+FolderOrPattern = Annotated[str | None, BeforeValidator(_as_text)]  # as of `vision.data.folder.naming.Rule`
 
 
 class Settings(BaseModel):
@@ -58,7 +58,7 @@ class Settings(BaseModel):
 
 
 def folder(config: DataConfig, cache: Path) -> Source:
-    from resnetlab.vision.data.image_folder import ImageFolder
+    from resnetlab.vision.data.folder.image_folder import ImageFolder
 
     return ImageFolder(config, cache)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadData
-from resnetlab.vision.data.listing import listed, read_utf8
-from resnetlab.vision.data.trees import LIKE_SPLITS
+from resnetlab.vision.data.folder.listing import listed, read_utf8
+from resnetlab.vision.data.folder.trees import LIKE_SPLITS
 
 FIRST = 5  # examples that a message gives
 USUAL = {  # column that nobody named: the first of these that is there

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnetlab.errors import BadData
-from resnetlab.vision.data.listing import (
+from resnetlab.vision.data.folder.listing import (
     Passed,
     images_in,
     is_dir,

@@ -9,10 +9,10 @@ from typing import Any
 
 from resnetlab.errors import BadData
 from resnetlab.study.trial_config import DataConfig
-from resnetlab.vision.data import label_table
-from resnetlab.vision.data.listing import Listing, Passed, below, listed, walk
-from resnetlab.vision.data.naming import FIRST, Rule, readable
-from resnetlab.vision.data.trees import Tree, images_of, split_folders, tree_of
+from resnetlab.vision.data.folder import label_table
+from resnetlab.vision.data.folder.listing import Listing, Passed, below, listed, walk
+from resnetlab.vision.data.folder.naming import FIRST, Rule, readable
+from resnetlab.vision.data.folder.trees import Tree, images_of, split_folders, tree_of
 from resnetlab.wording import natural, plural
 
 

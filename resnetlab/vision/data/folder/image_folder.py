@@ -19,10 +19,10 @@ from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data.decode import Decoder
-from resnetlab.vision.data.faults import Faulty
-from resnetlab.vision.data.found_images import list_images
-from resnetlab.vision.data.listing import Listing, alike, listed
-from resnetlab.vision.data.naming import FIRST
+from resnetlab.vision.data.folder.faults import Faulty
+from resnetlab.vision.data.folder.found_images import list_images
+from resnetlab.vision.data.folder.listing import Listing, alike, listed
+from resnetlab.vision.data.folder.naming import FIRST
 from resnetlab.vision.data.source import Append, Contents
 
 VERSION = 2  # raise it where decoding changes: what is in caches is then made again

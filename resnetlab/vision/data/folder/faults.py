@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadData
-from resnetlab.vision.data.listing import below
+from resnetlab.vision.data.folder.listing import below
 
 NAMED = 3  # files of one kind that a table names
 KINDS = 12  # rows of a table

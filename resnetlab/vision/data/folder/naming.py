@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnetlab.errors import BadData
-from resnetlab.vision.data.listing import listed, read_utf8
+from resnetlab.vision.data.folder.listing import listed, read_utf8
 
 FIRST = 5  # examples that a message gives
 
