@@ -47,7 +47,8 @@ def test_reference_results_keep_the_hashes_that_they_recorded(folder):
 def test_reference_results_keep_the_verdicts_that_they_recorded(folder):
     """Plans that are older than an orientation of their own, or than intervals on new images, say what they said."""
     recorded = pd.read_parquet(folder / "effects.parquet")
-    found = Findings(Results.open(folder)).effects
+    results = Results.open(folder)
+    found = Findings(results).effects
     assert list(found["name"]) == list(recorded["name"]) and list(found["verdict"]) == list(recorded["verdict"])
     assert found["low"].to_numpy() == pytest.approx(recorded["low"].to_numpy(), nan_ok=True)
-    assert set(found["verdict_on"].dropna()) <= {"these images"}
+    assert set(found["verdict_on"].dropna()) <= {f"{results.plan.about} images"}
