@@ -24,6 +24,23 @@ def duration(seconds: float, tenths: bool = False) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
 
 
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a duration as people write it: `90s`, `40m`, `1h30m`.
+
+    Raises:
+        ValueError: it is written otherwise, or is 0.
+    """
+    found = _DURATION.fullmatch(text.replace(" ", ""))
+    hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
+    whole = 3600 * hours + 60 * minutes + seconds
+    if not whole:
+        raise ValueError(f"{text!r} is no duration (allowed: hours, minutes and seconds, such as 90s, 40m or 1h30m)")
+    return whole
+
+
 def level_text(level: Any) -> str:
     """A level as users write it in a study file."""
     return {True: "on", False: "off"}[level] if isinstance(level, bool) else f"{level}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -209,29 +209,60 @@ class _Running:
     task: Task = field(compare=False)
     run: Run = field(compare=False)
     epoch: int = field(compare=False)
+    seconds: float = field(compare=False)  # that its next epoch takes
 
 
-def drive(sweep: Sweep, truth: Truth, slots: int = 4, epochs: int | None = None) -> int:
+@dataclass
+class SimulatedClock:
+    """now: seconds since the simulated world began. until: when whoever drives a sweep there is killed."""
+
+    now: float = 0.0
+    until: float = np.inf
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def drive(
+    sweep: Sweep,
+    truth: Truth,
+    slots: int = 4,
+    epochs: int | None = None,
+    pace: Callable[[Task, int], float] | None = None,
+    clock: SimulatedClock | None = None,
+) -> int:
     """Run `sweep` to its end in the simulated world.
 
     `slots` trials run side by side, each at a speed of its own, so that reports arrive out of order; the confirm stage
-    is run too. Ends early where `epochs` have been spent. Returns the epochs spent; raises what the sweep ended with.
+    is run too. Ends early where `epochs` have been spent, the driver is killed, or the sweep's time budget is used up.
+    Returns the epochs spent; raises what the sweep ended with.
+
+    pace: seconds that an epoch of a task takes. clock: which the sweep's time budget goes by.
     """
     waiting: list[_Running] = []
-    spent, started, clock = 0, 0, 0.0
+    spent, started = 0, 0
+    pace, clock = pace or (lambda task, epoch: _pace(task)), clock or SimulatedClock()
     factors = sweep.study.space.names
     while True:
         while len(waiting) < slots and (task := sweep.next()) is not None:
             values = {name: getattr(task.config, name) for name in factors}
             played = run(truth, sweep.study.space.active(values), task.config.seed, task.config.epochs)
-            heapq.heappush(waiting, _Running(clock + _pace(task), started, task, played, task.recorded))
+            seconds = pace(task, task.recorded + 1)
+            heapq.heappush(waiting, _Running(clock.now + seconds, started, task, played, task.recorded, seconds))
             started += 1
         if not waiting or (epochs is not None and spent >= epochs):
             break
+        end = np.inf if sweep.time is None else clock.now + sweep.time.left
+        if waiting[0].time > min(end, clock.until):
+            clock.now = max(clock.now, min(end, clock.until))
+            if end <= clock.until:
+                sweep.interrupt()
+            break
         trial = heapq.heappop(waiting)
-        clock, trial.epoch, spent = trial.time, trial.epoch + 1, spent + 1
+        clock.now, trial.epoch, spent = trial.time, trial.epoch + 1, spent + 1
         if sweep.report(trial.task.trial_id, _report(trial)):
-            heapq.heappush(waiting, replace(trial, time=clock + _pace(trial.task)))
+            seconds = pace(trial.task, trial.epoch + 1)
+            heapq.heappush(waiting, replace(trial, time=clock.now + seconds, seconds=seconds))
     if sweep.error is not None:
         raise sweep.error
     return spent
@@ -251,7 +282,7 @@ def _report(trial: _Running) -> Report:
     value = float(played.val[epoch - 1])
     record = EpochRecord(
         epoch=epoch, train_loss=3 * (1 - value), train_accuracy=value, val_loss=3 * (1 - value), val_accuracy=value,
-        lr=float(of_images(task.config).lr), train_seconds=_pace(task), eval_seconds=0.1, images_per_second=1000.0,
+        lr=float(of_images(task.config).lr), train_seconds=trial.seconds, eval_seconds=0.0, images_per_second=1000.0,
         peak_memory=2**28,
     )  # fmt: skip
     test = _test(played.test) if epoch == task.config.epochs and task.test else None

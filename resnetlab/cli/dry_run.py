@@ -19,6 +19,7 @@ def dry_run(study: Study, options: Options) -> None:
     from resnetlab.driver import request
     from resnetlab.driver.dataset_record import guessing, known, test_images
     from resnetlab.driver.dry_run import describe
+    from resnetlab.driver.in_time import in_time
     from resnetlab.driver.run import accept
 
     accepted = accept(study, options, dry=True)
@@ -29,5 +30,10 @@ def dry_run(study: Study, options: Options) -> None:
     )
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
     images = test_images(study, accepted.datasets)
-    for line in [*describe(study, accepted.datasets, options.stage), *foresight(study, results, images), *continuing]:
+    for line in [
+        *describe(study, accepted.datasets, options.stage),
+        *foresight(study, results, images),
+        *in_time(study, results, accepted.datasets),
+        *continuing,
+    ]:
         print(line)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from resnetlab.errors import BadRequest
 from resnetlab.experiment import own
 from resnetlab.paths import user_path
+from resnetlab.provenance import process_began
 from resnetlab.study import Study
 from resnetlab.study.included import study_file
 from resnetlab.study.yaml_io import parse_value
@@ -85,4 +86,5 @@ def run_options(
         weights=None if weights is None else user_path(weights, "--weights"),
         retry_failed=retry_failed,
         accept_changed_code=accept_changed_code,
+        began=process_began(),
     )

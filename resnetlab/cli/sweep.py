@@ -33,6 +33,9 @@ def main(
         str | None, typer.Option(help="0.25 runs four trials on each GPU; auto measures how many are worthwhile")
     ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores, and threads, for each trial")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="how long the sweep may run, such as 40m or 1h30m, reports included")
+    ] = None,
     storage: options.Storage = "results",
     seed: Annotated[int | None, typer.Option(help="root seed of the study")] = None,
     name: Annotated[
@@ -65,6 +68,7 @@ def main(
         "search.epochs": epochs,
         "resources.gpus": None if gpus_per_trial is None else parse_value(gpus_per_trial),
         "resources.cpus": cpus_per_trial,
+        "time_budget": time_budget,
         "seed": seed,
         "name": name,
         "dataset.font_dir": font_dir,

@@ -15,7 +15,7 @@ from resnetlab.study.records import Phase, Status
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import default_cache, prepare
 
-FREE = {"resources", "given_weights", "own"}  # of study.json: what may differ, or is compared by itself
+FREE = {"resources", "given_weights", "own", "time_budget"}  # of study.json: what may differ, or is compared by itself
 
 
 def finished(study: Study, place: str, cache: Path | None = None) -> Results | None:
@@ -69,10 +69,11 @@ def _complete(results: Results, study: Study) -> bool:
     ended = trials["status"].map(lambda status: Status(status).ended).astype(bool)
     searched = trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT])
     piloted = trials["phase"] == Phase.PILOT
+    in_time = plan.time is not None  # then what there was no time for before the plan is not made up for
     return bool(
         ended.all()
-        and searched.sum() >= study.reachable_trials
-        and piloted.sum() >= study.confirm.pilot
+        and (in_time or searched.sum() >= study.reachable_trials)
+        and (in_time or piloted.sum() >= study.confirm.pilot)
         and to_go(results) == 0
         and (trials["status"] == Status.COMPLETE).any()
     )

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnetlab.analysis.confirm.power import enough_seeds
 from resnetlab.commands import whereabouts
 from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request, warm_start
 from resnetlab.driver.dataset_record import compared, guessing, image_table, known, noted, starts
@@ -45,6 +46,7 @@ from resnetlab.study import Study, build_study, differences
 from resnetlab.study.records import Status
 from resnetlab.sweep.state_machine import Stage, Sweep
 from resnetlab.sweep.task import data_key
+from resnetlab.sweep.time_budget import OutOfTime, TimeBudget
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.data import check as check_data
 from resnetlab.vision.training import kept_weights
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
 
 RECORD = 30.0  # seconds between two writings of sweep.json
+RECORD_SHARE = 0.01  # of a time budget, which a kill may lose at most
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Options:
     retry_failed: bool = False  # run trials again that failed or ran out of memory
     accept_changed_code: bool = False  # go on with results that other code of the study's own began
     ends_process: bool = True  # this process ends with the run; a notebook's goes on
+    began: float = field(default_factory=time.monotonic)  # when the run was asked for, by this clock
 
 
 def results_folder(study: Study, storage: str) -> ResultsFolder:
@@ -222,7 +226,10 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             guessing=guessing(study, datasets),
             code_place=cache / "code",
             warm=warm_start.trials(taken.warm),
+            time=_time(study, folder, options.began),
         )
+        if sweep.time is not None:
+            sweep.time.check_start(store.trials)
         shown = watch(sweep)
         for line in noted(content):
             shown.say(f"data: {line}")
@@ -249,6 +256,20 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         raise
 
 
+def _time(study: Study, folder: ResultsFolder, began: float) -> TimeBudget | None:
+    """The study's time budget, less what earlier sessions took."""
+    if not study.time_budget:
+        return None
+    sessions = (folder.read_json("sweep.json") or {}).get("sessions", [])
+    return TimeBudget(study, sum(map(_used, sessions)), began, enough=enough_seeds)
+
+
+def _used(session: Mapping[str, Any]) -> float:
+    """Seconds that a session took, its start included."""
+    before = (session.get("startup_seconds") or 0.0) + (session.get("wall_seconds") or 0.0)
+    return float(session.get("used_seconds") or before)
+
+
 def _shared(
     study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]], tick: Callable[[], None]
 ) -> tuple[float, dict[str, Any]]:
@@ -268,7 +289,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
     """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
     facts = preflight.DriverFacts.of(folder, cache.absolute(), datasets)
-    session = _Session(folder, study)
+    session = _Session(folder, study, options.began)
 
     def say(lost: str) -> None:
         watch.last_words(f"error: the cluster was lost: {lost}; {continue_hint()}")
@@ -297,12 +318,20 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
                 lifeline.beat()
                 sweep.store.tick()
                 sweep.waits_for = capacity.waited_for()
+                if sweep.time is not None:
+                    sweep.time.slots = capacity.slots
+                    sweep.time.check()
                 session.tick()
                 watch.update()
 
             with _recorded(sweep, session, capacity):
                 signals.wait = True
-                backend.run(sweep, _context(facts, sweep, gpus, options.address is not None), tick, capacity)
+                if sweep.time is not None:
+                    sweep.time.slots = capacity.slots
+                try:
+                    backend.run(sweep, _context(facts, sweep, gpus, options.address is not None), tick, capacity)
+                except OutOfTime:
+                    sweep.interrupt()
 
 
 def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bool) -> TrialContext:
@@ -418,8 +447,8 @@ def _facts() -> dict[str, Any]:
 class _Session:
     """This run in sweep.json. A sweep that was continued has several; the top level sums them up."""
 
-    def __init__(self, folder: ResultsFolder, study: Study):
-        self._folder = folder
+    def __init__(self, folder: ResultsFolder, study: Study, asked: float):
+        self._folder, self._asked = folder, asked
         self._began = self._written = time.monotonic()
         self._earlier = (folder.read_json("sweep.json") or {}).get("sessions", [])
         data = study.dataset
@@ -431,6 +460,7 @@ class _Session:
 
     def cluster_up(self, sweep: Sweep, capacity: Capacity) -> None:
         self._sweep, self._capacity = sweep, capacity
+        self._every = RECORD if sweep.time is None else min(RECORD, RECORD_SHARE * sweep.time.seconds)
         now = time.monotonic()
         self._content |= {"slots": capacity.slots, "startup_seconds": now - self._began}
         self._began = now
@@ -439,7 +469,7 @@ class _Session:
     def tick(self) -> None:
         """Call often: writes when nodes change and every `RECORD` seconds, so that a sweep that waits says for what."""
         changed = len(self._capacity.log) != len(self._content["node_changes"])
-        if changed or time.monotonic() - self._written > RECORD:
+        if changed or time.monotonic() - self._written > self._every:
             self.write(ended=False)
 
     def write(self, ended: bool) -> None:
@@ -454,12 +484,16 @@ class _Session:
             "publish_seconds": sweep.clock.publishing,
             "waiting": waiting,
             "node_changes": list(self._capacity.log),
+            "used_seconds": now - self._asked,
         }
+        if sweep.time is not None:
+            self._content |= {"used_seconds": sweep.time.session, "time_budget": sweep.time.record()}
         self._written = now
         if ended:
             self._content["ended"] = datetime.now(UTC).isoformat()
         sessions = [*self._earlier, self._content]
         totals = {name: sum(s.get(name) or 0.0 for s in sessions) for name in ("wall_seconds", "busy_seconds")}
+        totals["used_seconds"] = sum(map(_used, sessions))
         data = self._folder.read_json("data.json")
         content = self._content | totals | {"started": sessions[0]["started"], "data": data, "sessions": sessions}
         self._folder.write_json("sweep.json", content)

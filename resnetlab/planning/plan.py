@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from resnetlab.errors import FolderRefused, TrialsFailed
 from resnetlab.planning import designs, orientation
+from resnetlab.planning.in_time import InTime
 from resnetlab.planning.looks import Looks, looks_of
 from resnetlab.planning.orientation import Swap
 from resnetlab.study import Study, legacy
@@ -114,7 +115,7 @@ class Layout(Frozen):
 
 
 # Fields of a plan that are not asked for or run.
-EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented", "about")
+EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented", "about", "time")
 
 
 class Plan(Layout):
@@ -138,6 +139,7 @@ class Plan(Layout):
     # which a run collapsed.
     guessing: dict[str, float] | None = None
     collapse: float = 0.5
+    time: InTime | None = None  # by what design and seeds were fitted to a time budget; None: there was none
 
     @model_validator(mode="before")
     @classmethod

@@ -6,6 +6,7 @@ From the tables alone, by whoever may read them; a sweep that runs is known by i
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnetlab import console as streams
-from resnetlab.analysis import failures
+from resnetlab.analysis import failures, time_spent
 from resnetlab.analysis.confirm.effects_table import TURNS
 from resnetlab.analysis.failures import Failure
 from resnetlab.analysis.results import Results
@@ -33,11 +34,12 @@ from resnetlab.report.rerun_command import debug_command, rerun_command
 from resnetlab.storage.lease import Holder, holder
 from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase, Status
-from resnetlab.wording import plural
+from resnetlab.wording import plural, seconds_of
 
 PLAIN = 100  # columns where there is no terminal
 ROWS = 10  # comparisons in the short table; all that are confirmed have their place
 KEPT = ("name", "estimand", "estimate", "low", "high", "n", "n_reference", "p", "p_adjusted", "verdict", "note")
+BUDGET = re.compile(r" --time-budget[ =]\S+")
 COLOURS = {"effect": "bold green", "equivalent": "green", "inconclusive": "yellow"}
 
 
@@ -60,6 +62,7 @@ class Told:
     failed: Sequence[Failure]
     unmade: Sequence[str]  # planned comparisons for which runs are missing that failed
     looks: str = ""  # what is settled and what still runs, of a plan that looks at its runs
+    time: Sequence[str] = ()  # what a time budget allowed, and what more would
 
     def as_json(self) -> dict[str, Any]:
         """For scripts. Values and effects are as in the tables: accuracies are fractions."""
@@ -88,6 +91,7 @@ class Told:
             ],
             "not_made": self.unmade,
             "looks": self.looks or None,
+            "time_budget": list(self.time) or None,
             "report": self.report or None,
             "next": self.next or None,
         }
@@ -135,6 +139,7 @@ def told(findings: Findings, place: str) -> Told:
         failed,
         unmade,
         findings.looks.line() if findings.looks else "",
+        time_spent.in_words(results),
     )
 
 
@@ -142,7 +147,10 @@ def _standing(results: Results, held: Holder | None) -> SweepStatus:
     study, plan, trials = results.study, results.plan, results.trials
     if plan is not None:
         trials = trials[(trials["phase"] != Phase.CONFIRM) | (trials["plan_hash"] == plan.plan_hash)]
-    planned = study.explore_trials + study.confirm.pilot + failures.planned_runs(results)
+    first = study.explore_trials + study.confirm.pilot
+    if plan is not None and plan.time is not None:  # what there was no time for is not made up for
+        first = int((trials["phase"] != Phase.CONFIRM).sum())
+    planned = first + failures.planned_runs(results)
     searched = study.searched
     explored = full_budget(results.explore).dropna(subset=searched.name)
     top = explored.loc[(searched.sign * explored[searched.name].astype(float)).idxmax()] if len(explored) else None
@@ -187,6 +195,8 @@ def _next(findings: Findings, state: str, place: str) -> str:
         return ""
     if state == "unfinished":
         command = failures.PHASE.sub("", str(results.sweep.get("command") or ""))
+        if budget := results.study.time_budget:
+            command = f"{BUDGET.sub('', command)} --time-budget {2 * seconds_of(budget) / 60:g}m"
         return continued(command, results.folder.path, results.sweep.get("directory"))
     name, sign = results.study.searched.name, results.study.searched.sign
     runs = full_budget(results.confirm if results.plan is not None else results.explore).dropna(subset=name)
@@ -284,6 +294,8 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
     if said.looks:
         say(said.looks)
     say(said.best)
+    if said.time:
+        say(" ".join(said.time))
     for line in failed(said):
         say(line, "red")
     if said.report:

@@ -40,6 +40,7 @@ from resnetlab.study.trial_config import (
     trial_type,
 )
 from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
+from resnetlab.wording import seconds_of
 
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
@@ -76,6 +77,9 @@ class Study(Frozen):
     precision: Precision = Field("fp32", description=PRECISION)
     deterministic: bool = Field(False, description=DETERMINISTIC)
     resources: Resources = Resources()
+    time_budget: str = Field(
+        "", description="such as 40m or 1h30m: how long the sweep may run, reports included; it sets design and seeds"
+    )
     given_weights: dict[str, str] = Field(default_factory=dict, description="name: file:<hash> that is taken for it")
     seed: int = Field(0, ge=0, le=MAX_SEED)
     code: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)  # text of `own`, by file
@@ -156,6 +160,13 @@ class Study(Frozen):
     def _typed_arms(cls, arms: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
         kind = _trial_type(info)
         return {name: typed_settings(changes, kind) for name, changes in arms.items()}
+
+    @field_validator("time_budget")
+    @classmethod
+    def _duration(cls, text: str) -> str:
+        if text:
+            seconds_of(text)
+        return text
 
     @model_validator(mode="after")
     def _device(self) -> Study:
@@ -531,7 +542,9 @@ class Study(Frozen):
     def identity(self) -> dict[str, Any]:
         """What may not change while results of this name exist. Changed confirm or hypotheses lead to a new plan; a
         file of weights changes the ids of the trials that start from it, and of no other."""
-        left_out = {"resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights"}
+        left_out = {
+            "resources", "title", "question", "dataset", "confirm", "hypotheses", "given_weights", "time_budget",
+        }  # fmt: skip
         content = {name: value for name, value in self.recorded().items() if name not in left_out}
         for arm in content["arms"].values():  # the code is part of `own`
             if held := arm.get("data", {}).get("own"):

@@ -22,6 +22,7 @@ from resnetlab.study.trial_config import RunConfig, TrialConfig, starts_from
 from resnetlab.study.yaml_io import explain
 
 Rows = Mapping[str, Mapping[str, Any]]  # of the trials table, by trial_id
+Fit = Callable[[Study, Callable[[Study], Plan]], Plan]  # the study's plan, or a smaller one, by what makes them
 DatasetOf = Callable[[RunConfig], tuple[str, Sequence[str]]]  # content hash and classes
 
 
@@ -60,10 +61,12 @@ def check_explored(unfinished: int) -> None:
         raise BadRequest(f"--phase confirm: {unfinished} explore trials have not ended; use --phase all")
 
 
-def make(store: Store, study: Study, data_hash: str, code: str, guessing: Mapping[str, float]) -> Plan:
+def make(
+    store: Store, study: Study, data_hash: str, code: str, guessing: Mapping[str, float], fit: Fit | None = None
+) -> Plan:
     """Make the plan that `due` returns and write it; raises the same errors."""
     store.flush()
-    plan = due(store.folder, study, store.trials.values(), data_hash, code, guessing)
+    plan = due(store.folder, study, store.trials.values(), data_hash, code, guessing, fit=fit)
     content = plan.content() | {"plan_hash": plan.plan_hash}
     store.folder.write("plan.json", json.dumps(content, indent=2).encode())
     return plan
@@ -77,14 +80,20 @@ def due(
     code: str,
     guessing: Mapping[str, float],
     held: Plan | None = None,
+    fit: Fit | None = None,
 ) -> Plan:
     """The plan that follows from `rows` of the trials table, or an equal one that was set aside earlier.
 
-    guessing: as in Plan. held: a plan of the folder that a run would set aside first.
+    guessing: as in Plan. held: a plan of the folder that a run would set aside first. fit: makes the plan smaller or
+    larger, to fit into the time that is left; None: the plan is what the study asks for.
     Raises TrialsFailed if there is nothing to confirm, FolderRefused if confirm trials belong to a plan that is lost
     and cannot be made again.
     """
-    fresh = make_plan(study, rows, data_hash, code, guessing)
+
+    def planned_for(fitted: Study) -> Plan:
+        return make_plan(fitted, rows, data_hash, code, guessing)
+
+    fresh = planned_for(study) if fit is None else fit(study, planned_for)
     aside = [*_set_aside(folder), *([held] if held else [])]
     plan = next((old for old in aside if old.seeds_from == fresh.seeds_from), fresh)
     lost = {row["plan_hash"] for row in rows} - {None, plan.plan_hash, *(old.plan_hash for old in aside)}

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from resnetlab.errors import BadRequest, ResnetlabError, TrialsFailed
 from resnetlab.experiment.messages import Report, Task
+from resnetlab.planning.affordable import DoesNotFit
 from resnetlab.planning.plan import Plan
 from resnetlab.search.optuna_sampler import OptunaSampler, WarmTrial
 from resnetlab.search.rule import PAUSE
@@ -35,6 +36,8 @@ from resnetlab.sweep.paused import Paused
 from resnetlab.sweep.planned_looks import PlannedLooks
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
 from resnetlab.sweep.task import content_hash, data_key, first_row
+from resnetlab.sweep.time_budget import TimeBudget
+from resnetlab.wording import plural
 
 INTERRUPTED = "the sweep was interrupted"
 Stage = Literal["pilot", "explore", "plan", "confirm", "all"]
@@ -53,7 +56,8 @@ class Sweep:
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
     `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
     retry: run trials again that failed or ran out of memory. guessing: as the plan has it. code_place: a folder of this
-    machine in which code of the study's own is unpacked. warm: trials of other sweeps, for the sampler alone."""
+    machine in which code of the study's own is unpacked. warm: trials of other sweeps, for the sampler alone. time: that
+    it may take; None: as long as it needs."""
 
     def __init__(
         self,
@@ -67,8 +71,9 @@ class Sweep:
         guessing: Mapping[str, float] | None = None,
         code_place: Path | None = None,
         warm: Sequence[WarmTrial] = (),
+        time: TimeBudget | None = None,
     ):
-        self.study, self.store = study, store
+        self.study, self.store, self.time = study, store, time
         self._code = code or facts["git_revision"] or "unknown"
         self._facts, self._data, self._stage = dict(facts), dict(data), stage
         self._guessing = dict(guessing or {})
@@ -171,6 +176,8 @@ class Sweep:
     def next(self) -> Task | None:
         """The next trial to start, or None. Sets `error` and `finished` if the sweep cannot continue."""
         try:
+            if self.time is not None:
+                self.time.mark(len(self.running))
             task = None if self.finished else self._next()
         except ResnetlabError as error:
             self.error, self.finished, task = error, True, None
@@ -189,6 +196,8 @@ class Sweep:
     @property
     def needs_workers(self) -> bool:
         """True if there is a trial to run: if not, Ray need not start, even if a plan is still to be written."""
+        if self.time is not None and self.time.over:
+            return False
         if self._stage == "pilot":
             return any(task.phase is Phase.PILOT for task in self._again) or bool(self._pilot)
         if self._pilot and self._stage != "confirm":
@@ -200,10 +209,17 @@ class Sweep:
         return bool(exploring or confirming)
 
     def _next(self) -> Task | None:
+        if self.time is not None and self.time.over:
+            self.finished = not self.running
+            return None
         if self._pilot and self._stage != "confirm":
-            row, task = self._pilot.popleft()
-            self._open(task, row)
-            return task
+            if self._may_explore():
+                row, task = self._pilot.popleft()
+                self._open(task, row)
+                return task
+            if self.running:
+                return None
+            self._too_late_for_pilot()
         if self._stage == "pilot":
             while self._again:
                 if (task := self._again.popleft()).phase is Phase.PILOT:
@@ -216,27 +232,50 @@ class Sweep:
         if self._again:
             return self._again.popleft()
         if self.plan is None:
-            if (promoted := self._paused.promoted()) is not None:
+            in_time = self._may_explore()
+            if in_time and (promoted := self._paused.promoted()) is not None:
                 return promoted
-            if self._stage != "confirm" and not self._exhausted and self._proposed < self.study.explore_trials:
+            more = self._stage != "confirm" and not self._exhausted and self._proposed < self.study.explore_trials
+            if more and in_time:
                 if (proposed := self._propose()) is not None:
                     return proposed
-                self._exhausted = True
-                self.progress.explore_planned = self._proposed
-                many = f"{self._proposed} of {self.study.explore_trials} trials"
-                self.notes.append(f"the search ends after {many}: {self._search.why_ended}")
+                self._search_ends(self._search.why_ended)
             if self.running:
                 return None
-            if (promoted := self._paused.promoted(drained=True)) is not None:
+            if in_time and (promoted := self._paused.promoted(drained=True)) is not None:
                 return promoted
+            if more and not in_time:
+                self._search_ends("the rest of the time budget is kept for confirm runs")
             self._end_paused()
             if self._stage == "explore" or self.study.confirm.design == "none":
                 self.finished = True
                 return None
             data = content_hash(found for found, _ in self._data.values())
-            self._adopt(plan_store.make(self.store, self.study, data, self._code, self._guessing))
-            return self._next()
+            tried = self.time is not None and self.time.tried
+            fit = None if self.time is None else self.time.fit(self.store.trials)
+            try:
+                self._adopt(plan_store.make(self.store, self.study, data, self._code, self._guessing, fit))
+            except DoesNotFit:
+                self.finished, self._exhausted = tried, tried
+                if not tried:
+                    self.notes.append("nothing will be confirmed: no design that carries a claim fits into the time left")
+            return self._next() if not self.finished else None
         return self._next_confirm()
+
+    def _may_explore(self) -> bool:
+        """Whether the time budget has room for one more trial before the plan."""
+        confirms = self._stage not in ("pilot", "explore") and self.study.confirm.design != "none"
+        return self.time is None or self.time.may_explore(self.running, self.store.trials, confirms)
+
+    def _search_ends(self, why: str) -> None:
+        self._exhausted = True
+        self.progress.explore_planned = self._proposed
+        self.notes.append(f"the search ends after {self._proposed} of {self.study.explore_trials} trials: {why}")
+
+    def _too_late_for_pilot(self) -> None:
+        self.notes.append(f"the pilot ends {len(self._pilot)} runs early: the rest of the time budget is kept")
+        self.progress.pilot_planned -= len(self._pilot)
+        self._pilot.clear()
 
     def _end_paused(self) -> None:
         """Nothing is left to explore: what was not promoted is stopped."""
@@ -252,6 +291,8 @@ class Sweep:
             source = self.store.trials.get(task.source) if task.source else None
             if task.source and (source is None or not Status(source["status"]).ended):
                 continue
+            if not self._may_begin(row["seed_block"]):
+                return self._next_confirm()
             del self._confirm[position]
             self._open(task, row)
             if source is not None and source["status"] != Status.COMPLETE:
@@ -262,6 +303,17 @@ class Sweep:
             return self._next_confirm()
         self.finished = not self.running
         return None
+
+    def _may_begin(self, block: int) -> bool:
+        """Whether the time budget has room for this block of the plan; without it, it and later ones are not begun."""
+        runs = [(row, task) for row, task in self._confirm if row["seed_block"] == block]
+        if self.time is None or self.time.may_begin_block(runs, self.running, self.store.trials):
+            return True
+        later = {row["seed_block"] for row, _ in self._confirm if row["seed_block"] >= block}
+        self._confirm = deque((row, task) for row, task in self._confirm if row["seed_block"] < block)
+        self.time.not_begun += len(later)
+        self.notes.append(f"{plural(len(later), 'block')} of seeds not begun: the time that is left is too short")
+        return False
 
     def _look(self) -> bool:
         """Take the looks that are due, and queue the runs that they ask for; False where there are none."""
@@ -306,6 +358,10 @@ class Sweep:
     def _adopt(self, plan: Plan) -> None:
         """Queue the plan's runs, or those that its looks ask for."""
         self.plan = plan
+        if plan.time is not None:  # what was left out before it is not made up for
+            self._pilot.clear()
+            pilot = sum(row["phase"] == Phase.PILOT for row in self.store.trials.values())
+            self.progress.pilot_planned, self.progress.explore_planned = pilot, self._proposed
         if plan.looks is not None:
             runs = plan_store.runs(plan, self.study, self.store.trials, self._dataset)
             self._looks = PlannedLooks(plan, runs)
@@ -331,6 +387,8 @@ class Sweep:
         Raises the report's `ending.ends_sweep`, if set, and leaves the trial as it is: other trials would fail alike.
         """
         self.clock.busy += report.busy_seconds
+        if self.time is not None:
+            self.time.mark(len(self.running))
         task = self.running.get(trial_id)
         if task is None:
             return False
@@ -392,6 +450,8 @@ class Sweep:
             if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)
             self.progress.trained(record, len(self.working))
+            if self.time is not None:
+                self.time.trained(task, self.store.trials, record.train_seconds + record.eval_seconds)
         if not task.phase.searched:
             return "continue"
         decision = self._rule.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
@@ -469,6 +529,7 @@ class Sweep:
             self.store.add("trials", {"trial_id": trial_id, **row})
         self.running.clear()
         self.waiting.clear()
+        self.working.clear()
 
     @property
     def _stopped_by(self) -> str:

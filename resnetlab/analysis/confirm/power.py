@@ -22,6 +22,7 @@ from resnetlab.study.records import Phase
 
 POWER = 0.80
 MOST_SEEDS = 10_000
+UPPER = 0.80  # of the pilot's spread, by which seeds are planned
 
 
 @dataclass(frozen=True)
@@ -214,3 +215,16 @@ def outlook(plan: Plan, sd: float, epochs: int) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def enough_seeds(plan: Plan) -> int | None:
+    """The seeds with which every comparison of a plan finds delta, at the 80% upper limit of the pilot's spread (Browne
+    1995: planning by the spread itself falls short every other time); None where there is no pilot, or no number does.
+    """
+    if plan.pilot is None:
+        return None
+    df = plan.pilot["runs"] - 1
+    sd = plan.pilot["sd"] / plan.metric.scale * float(np.sqrt(df / stats.chi2.ppf(1 - UPPER, df)))
+    ahead = outlook(plan, sd, 1) if sd > 0 else pd.DataFrame()
+    needed = ahead.loc[ahead["holm"], "seeds_needed"] if len(ahead) else pd.Series(dtype=float)
+    return None if needed.empty or needed.isna().any() else int(needed.max())

@@ -54,5 +54,8 @@ def section(findings: Findings) -> Section | None:
     ]
     asked = results.study.explore_trials
     if results.plan is not None and len(explore) < asked and not results.study.arms:
-        text.append(f"The search ended after {len(explore)} of {asked} trials: it found no other combination to run.")
+        why = "it found no other combination to run"
+        if results.plan.time is not None:
+            why = "it found no other to run, or the rest of the time budget was kept for confirm runs"
+        text.append(f"The search ended after {len(explore)} of {asked} trials: {why}.")
     return Section("hypotheses", "What exploration suggests", text, [best, tried], hypothesis=True)

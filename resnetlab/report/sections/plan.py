@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from resnetlab.analysis import time_spent
 from resnetlab.analysis.confirm.earlier_plans import earlier_plans
 from resnetlab.analysis.results import Results
 from resnetlab.planning.designs import contrast_name
@@ -33,7 +34,7 @@ def section(findings: Findings) -> Section:
     columns = ["Factor", "Meaning", "Levels or range", "Baseline"]
     factors = Table(columns, ["code", "text", "long", "code"], rows, foot, "The factors")
     if results.plan is None:
-        return Section("plan", "The plan", [_no_plan(results)], [factors])
+        return Section("plan", "The plan", [_no_plan(results), *time_spent.in_words(results)], [factors])
     found = results.plan
     text = [
         f"Written down and hashed before the first of its own confirm runs (plan {found.plan_hash}): design "
@@ -42,6 +43,7 @@ def section(findings: Findings) -> Section:
         f"{found.delta_text}. Code {found.code}{f', data {found.data_hash}' if found.data_hash else ''}.",
         *_redrawn(found),
         *_looked(found),
+        *time_spent.in_words(results),
         *_replaced(results),
     ]
     rows = [
