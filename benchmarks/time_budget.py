@@ -60,6 +60,9 @@ def shares(n: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=20, help="sweeps in each world")
+    parser.add_argument("--only", choices=["worlds", "shares"], help="one of the two tables")
     given = parser.parse_args()
-    worlds(given.n)
-    shares(given.n)
+    if given.only != "shares":
+        worlds(given.n)
+    if given.only != "worlds":
+        shares(given.n)

@@ -322,6 +322,11 @@ CASES = {
     "a hypothesis that is none": study(
         GOOD + "hypotheses: [kernel 5 beats kernel 3]", "hypotheses", "beats", "allowed"
     ),
+    "a budget shorter than one trial": options(
+        ["--time-budget", "8s"], "time_budget: 8s is shorter than one trial", "the report alone"
+    ),
+    "a budget that is no duration": options(["--time-budget", "40"], "time_budget: '40' is no duration", "40m"),
+    "a budget of nothing": options(["--time-budget", "0m"], "time_budget: '0m' is no duration", "1h30m"),
     "set without value": options(["--set", "seed"], "--set seed", "key=value"),
     "set below a value": options(["--set", "seed.x=3"], "seed", "integer"),
     # names and places

@@ -1,6 +1,11 @@
 """A budget in time: what fits is planned and begun, and the sweep ends in time with whole blocks of seeds."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -30,6 +35,7 @@ from resnetlab.sweep.task import one_dataset
 from resnetlab.sweep.time_budget import TimeBudget
 from resnetlab.wording import seconds_of
 
+ROOT = Path(__file__).resolve().parents[1]
 FACTS = {"git_revision": "g", "versions": "{}"}
 SLOW = World("10m", 10.0, 2)
 
@@ -111,9 +117,13 @@ def fit(study, rows, left, slots=2, **more):
 def test_seeds_and_then_designs_are_given_up_for_time_and_nothing_silently():
     study = timed_study(World("10m", 1.0, 2), 0)
     rows = rows_of(study, World("10m", 1.0, 2), 12)
-    plans = [fit(study, rows, left) for left in (1000.0, 300.0, 140.0, 75.0)]
+    with pytest.raises(DoesNotFit) as error:
+        fit(study, rows, 30.0)
+    assert all(not one.fits for one in error.value.found.weighed)
+    crossed, single = (one.least_seconds for one in error.value.found.weighed)
+    plans = [fit(study, rows, left) for left in (1000.0, 300.0, crossed + 0.1, (crossed + single) / 2)]
     assert [plan.design for plan in plans] == ["factorial", "factorial", "factorial", "one-factor"]
-    assert plans[0].seeds > plans[1].seeds > plans[2].seeds >= 2 and plans[3].seeds == 3
+    assert plans[0].seeds > plans[1].seeds > plans[2].seeds == 2 and plans[3].seeds == 3
     for plan in plans:
         assert plan.time.chosen.design == plan.design and plan.time.chosen.fits == plan.seeds
         assert plan.asked == asked(study) and plan.time.asked == 3
@@ -151,6 +161,17 @@ def test_a_plan_fitted_to_time_draws_its_seeds_from_what_it_runs():
     one, other = fit(study, rows, 300.0), fit(study, rows, 300.5)
     assert one.seeds == other.seeds and one.plan_hash != other.plan_hash and one.seeds_from == other.seeds_from
     assert sketch(study).time is None and "time" not in sketch(study).content()
+
+
+def test_a_fraction_comes_before_one_factor_at_a_time():
+    content = timed_study(World("10m", 1.0, 2), 0).recorded()
+    factors = content["factors"] | {"se": {"levels": [False, True]}, "pool": {"levels": ["average", "flatten"]}}
+    study = build_study(content | {"factors": factors}, "s")
+    arms = {}
+    for left in (100.0, 40.0, 25.0):
+        plan = fitted(study, sketch, lambda configs, arms: [4.0] * len(configs), 4, left, 600.0, 0)
+        arms[plan.design] = len(plan.arms)
+    assert arms == {"factorial": 32, "fractional": 16, "one-factor": 6}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -270,8 +291,10 @@ def test_a_budget_shorter_than_one_trial_is_named():
         one_sweep(make, World("1m", 30.0, 2), 0)
     time = TimeBudget(study, 0.0, -55.0, SimulatedClock())
     with pytest.raises(BadRequest, match="time_budget: 1m is shorter than one trial: the start and the report alone"):
-        time.check_start({})
-    time.check_start({"a": {"epochs_run": 1}})  # it has run before: then it ends with what there is
+        time.check_enough({})
+    with pytest.raises(BadRequest, match="shorter than one trial: none reached its full budget"):
+        time.check_enough({"a": {"epochs_run": 1, "status": Status.INTERRUPTED}})
+    time.check_enough({"a": {"epochs_run": 5, "status": Status.COMPLETE}})  # then it ends with what there is
     assert not make(study, Memory(), time).needs_workers
 
 
@@ -289,3 +312,32 @@ def test_named_arms_are_planned_as_asked_and_begun_as_time_allows():
     assert {row["status"] for row in runs} == {"complete"} and len(runs) == 2 * (50 - time.not_begun)
     assert clock.now < 300 and json.loads(json.dumps(time.record()))["blocks_not_begun"] == time.not_begun
 
+
+
+REAL = """
+dataset: {name: glyphs, variants: 2, limit: 600}
+baseline: {blocks: 1, width: 4, downsample: 1, batch_size: 32, lr: 0.1}
+factors: {kernel: {levels: [1, 3]}, shortcut: {levels: [true, false]}}
+search: {trials: 3, epochs: 2}
+confirm: {design: factorial, seeds: 2, pilot: 2, delta: 60}
+"""
+
+
+@pytest.mark.slow
+def test_a_real_sweep_ends_in_time_and_says_by_what_it_was_planned(tmp_path):
+    (tmp_path / "mine.yaml").write_text(REAL)
+    words = ["--study", "mine.yaml", "--storage", "r", "--time-budget", "4m"]
+    began = monotonic()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "sweeps/ablation.py"), *words], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"RESNETLAB_CACHE": str(tmp_path / "cache"), "RAY_TMPDIR": "/tmp"},
+    )  # fmt: skip
+    took = monotonic() - began
+    assert done.returncode == 0, done.stderr
+    assert took <= 1.05 * 240
+    results = Results.open(tmp_path / "r/mine")
+    assert "Time budget 4 min 00 s: the sweep ran for" in done.stdout and "budget: " in done.stdout
+    assert 0.2 * took < results.sweep["used_seconds"] < took
+    found = results.planned.time  # the pilot's spread against a delta of 60 points: no more seeds than were asked for
+    assert found.enough is not None and found.enough <= 2 == found.asked and results.planned.seeds == 2
+    assert "More than 2 seeds are of no use at the spread of the pilot" in (tmp_path / "r/mine/report.html").read_text()

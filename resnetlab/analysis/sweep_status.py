@@ -48,6 +48,7 @@ class SweepStatus:
     left: float | None = None
     looks: str = ""  # what is settled and what still runs, where the plan looks at its runs
     then_confirming: bool = False  # what is left is of exploration alone
+    budget: str = ""  # what is left of a time budget
 
     @property
     def ended(self) -> int:
@@ -67,6 +68,7 @@ class SweepStatus:
             *([self._speed()] if self.images_per_second else []),
             *([f"best {self.searched.show(self.best)}"] if self.best is not None else []),
             *([self._left()] if self.left is not None else []),
+            *([f"budget: {self.budget}"] if self.budget else []),
         ]
         return " · ".join(parts)
 
@@ -87,6 +89,8 @@ class SweepStatus:
         grid.add_row("speed", f"{self.epochs} epochs, {self._speed() if self.images_per_second else '–'}")
         times = [duration(self.elapsed)] if self.elapsed is not None else []
         grid.add_row("time", ", ".join(times + ([self._left()] if self.left is not None else [])) or "–")
+        if self.budget:
+            grid.add_row("budget", self.budget)
         return Group(grid)
 
     def _under_way(self) -> list[str]:

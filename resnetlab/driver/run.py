@@ -166,6 +166,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     dry: contact no cluster. Raises BadRequest, BadData, FolderRefused, StorageLost.
     """
     request.check_stage(study, options.stage)
+    TimeBudget.check_length(study)
     cma_es.check_installed(study)
     file = None if options.weights is None else user_path(options.weights, "--weights")
     study, weights = initial_weights.given(_absolute(study), file)
@@ -229,7 +230,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             time=_time(study, folder, options.began),
         )
         if sweep.time is not None:
-            sweep.time.check_start(store.trials)
+            sweep.time.check_enough(store.trials)
         shown = watch(sweep)
         for line in noted(content):
             shown.say(f"data: {line}")
@@ -239,6 +240,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             sweep.next()
         if sweep.error is not None:
             raise sweep.error
+        if sweep.time is not None:
+            sweep.time.check_enough(store.trials)
         if store.trials and not sweep.counts().get(Status.COMPLETE):
             raise TrialsFailed(f"{study.name}: none of {len(store.trials)} trials reached the full budget")
         store.close()

@@ -7,6 +7,7 @@ what is confirmed stay what they are: a plan that was fitted to time is a plan t
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -61,14 +62,14 @@ def most_blocks(block: Sequence[float], slots: int, left: float, most: int) -> i
 def candidates(study: Study, make: Make) -> Iterator[tuple[Plan, list[RunConfig]]]:
     """The designs that the study may fall back to, what it asks for first, each with the configs of its arms. make: of
     a study, its plan."""
-    seen: set[str] = set()
+    fewest: float = math.inf
     for design in (study.confirm.design, *SMALLER.get(study.confirm.design, ())):
         smaller = with_confirm(study, design, study.confirm.seeds)
         if smaller is None:
             continue
         plan = make(smaller)
-        if plan.design not in seen:
-            seen.add(plan.design)
+        if len(plan.arms) < fewest:
+            fewest = len(plan.arms)
             first = zip(range(len(plan.arms)), plan.trials(smaller), strict=False)
             yield plan, [config for _, (*_, config) in first]
 

@@ -107,10 +107,19 @@ class TimeBudget:
         if self.over:
             raise OutOfTime
 
-    def check_start(self, rows: Rows) -> None:
-        """Raise BadRequest where a sweep that has no trial yet has no time for one."""
-        if self.over and not any(row["epochs_run"] for row in rows.values()):
-            raise self._too_short(f"the start and the report alone take about {duration(self.used + self._report)}")
+    @classmethod
+    def check_length(cls, study: Study) -> None:
+        """Raise BadRequest for a budget that not even the report fits into."""
+        if study.time_budget and seconds_of(study.time_budget) <= REPORT:
+            raise cls(study)._too_short(f"the report alone takes about {duration(REPORT)}")
+
+    def check_enough(self, rows: Rows) -> None:
+        """Raise BadRequest where the time is over and no trial has reached its full budget."""
+        if not self.over or any(row["status"] == Status.COMPLETE for row in rows.values()):
+            return
+        if any(row["epochs_run"] for row in rows.values()):
+            raise self._too_short("none reached its full budget")
+        raise self._too_short(f"the start and the report alone take about {duration(self.used + self._report)}")
 
     def _too_short(self, why: str) -> BadRequest:
         return BadRequest(f"time_budget: {self._study.time_budget} is shorter than one trial: {why}")
