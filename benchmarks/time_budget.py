@@ -24,7 +24,9 @@ def make(study, store, time):
 
 
 def worlds(n: int) -> None:
-    print("| budget | s an epoch | slots | jitter, speeds | killed | worst share | mean share | designs | all blocks | ragged |")
+    print(
+        "| budget | s an epoch | slots | jitter, speeds | killed | most used | used | designs | all blocks | ragged |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for world in WORLDS:
         found = [one_sweep(make, world, seed) for seed in range(n)]
@@ -43,7 +45,7 @@ def worlds(n: int) -> None:
 def shares(n: int) -> None:
     """What the share that is kept for confirm runs costs the incumbent, and gives the intervals."""
     kept = time_budget.CONFIRM_SHARE
-    print("\n| kept for confirm runs | trials | incumbent behind the best (points) | smallest effect found at seed sd 0.74 |")
+    print("\n| kept for confirm runs | trials | incumbent behind the best (points) | smallest effect at seed sd 0.74 |")
     print("|---|---|---|---|")
     for share in (1 / 3, 1 / 2, 2 / 3, 4 / 5, 9 / 10):
         time_budget.CONFIRM_SHARE = share

@@ -83,7 +83,8 @@ def process_began() -> float:
     """When this process began, by `time.monotonic`."""
     import psutil
 
-    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+    created: float = psutil.Process().create_time()
+    return time.monotonic() - max(0.0, time.time() - created)
 
 
 def command_line() -> str:

@@ -45,7 +45,8 @@ def make(study, store, time, stage="all"):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("40m", 2400), ("1h30m", 5400), ("1h 5s", 3605), ("0.5h", 1800), ("2h3m4s", 7384)]
+    ("text", "seconds"),
+    [("90s", 90), ("40m", 2400), ("1h30m", 5400), ("1h 5s", 3605), ("0.5h", 1800), ("2h3m4s", 7384)],
 )
 def test_durations_are_read_as_people_write_them(text, seconds):
     assert seconds_of(text) == seconds
@@ -53,7 +54,7 @@ def test_durations_are_read_as_people_write_them(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "0m", "40", "m", "-3m", "1m2h", "3 days", "1e3s"])
 def test_other_texts_are_no_durations(text):
-    with pytest.raises(ValueError, match="is no duration .allowed: .* 1h30m"):
+    with pytest.raises(ValueError, match=r"is no duration .allowed: .* 1h30m"):
         seconds_of(text)
 
 
@@ -180,7 +181,9 @@ def test_twenty_sweeps_end_in_time_with_whole_blocks(seed):
     rng = np.random.default_rng(seed)
     budget, epoch, slots = (("3m", 1.0, 2), ("10m", 3.0, 2), ("40m", 8.0, 4), ("10m", 10.0, 2))[seed % 4]
     kill = None if seed % 3 else float(rng.uniform(30, 150))
-    world = World(budget, epoch, slots, rng.uniform(0.05, 0.4), rng.uniform(0, 0.3), report=rng.uniform(2, 10), kill=kill)
+    world = World(
+        budget, epoch, slots, rng.uniform(0.05, 0.4), rng.uniform(0, 0.3), report=rng.uniform(2, 10), kill=kill
+    )
     found = one_sweep(make, world, seed)
     assert found["share"] <= 1.05
     assert found["ragged"] <= 1 and found["whole"] <= found["planned"]
@@ -219,7 +222,9 @@ def test_without_time_for_any_claim_the_search_has_it_all_and_that_is_said(tmp_p
 def write(store, study, time):
     store.close()
     store.folder.write_json("study.json", study.recorded())
-    store.folder.write_json("sweep.json", {"time_budget": time.record(), "used_seconds": time.used, "command": "c --time-budget 10m"})
+    store.folder.write_json(
+        "sweep.json", {"time_budget": time.record(), "used_seconds": time.used, "command": "c --time-budget 10m"}
+    )
 
 
 def test_the_report_says_what_time_allowed_and_what_more_would_give(tmp_path):
@@ -287,7 +292,9 @@ def test_a_paused_sweep_uses_no_time():
 
 def test_a_budget_shorter_than_one_trial_is_named():
     study = timed_study(World("1m", 30.0, 2), 0)
-    with pytest.raises(BadRequest, match=r"time_budget: 1m is shorter than one trial: its 5 epochs take about .* at least"):
+    with pytest.raises(
+        BadRequest, match=r"time_budget: 1m is shorter than one trial: its 5 epochs take about .* at least"
+    ):
         one_sweep(make, World("1m", 30.0, 2), 0)
     time = TimeBudget(study, 0.0, -55.0, SimulatedClock())
     with pytest.raises(BadRequest, match="time_budget: 1m is shorter than one trial: the start and the report alone"):
@@ -311,7 +318,6 @@ def test_named_arms_are_planned_as_asked_and_begun_as_time_allows():
     runs = [row for row in store.trials.values()]
     assert {row["status"] for row in runs} == {"complete"} and len(runs) == 2 * (50 - time.not_begun)
     assert clock.now < 300 and json.loads(json.dumps(time.record()))["blocks_not_begun"] == time.not_begun
-
 
 
 REAL = """

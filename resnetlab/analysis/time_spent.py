@@ -52,8 +52,8 @@ def _fitted(plan: Plan, proposed: int, asked: int) -> Iterator[str]:
     for other in found.weighed:
         if not other.fits:
             yield (
-                f"There was no time for {other.design}: its {other.arms} arms take {duration(other.least_seconds)} with "
-                f"the {other.least} seeds that a claim needs at least."
+                f"There was no time for {other.design}: its {other.arms} arms take {duration(other.least_seconds)} "
+                f"with the {other.least} seeds that a claim needs at least."
             )
     if found.enough is not None and chosen.fits >= max(found.enough, found.asked):
         yield f"More than {plan.seeds} seeds are of no use at the spread of the pilot, so time was left unused."
@@ -86,7 +86,7 @@ def left_out(found: InTime) -> str:
     least = min(found.weighed, key=lambda one: one.least_seconds)
     needs = found.budget - found.left + least.least_seconds
     return (
-        f"{least.design}, the smallest design, takes {duration(least.least_seconds)} with the {least.least} seeds that a "
-        f"claim needs at least, and {duration(max(0.0, found.left))} are left. A budget "
+        f"{least.design}, the smallest design, takes {duration(least.least_seconds)} with the {least.least} seeds that "
+        f"a claim needs at least, and {duration(max(0.0, found.left))} are left. A budget "
         f"of {duration(60 * np.ceil(needs / 60))} has room for it."
     )

@@ -77,7 +77,8 @@ def timed_study(world: World, seed: int, **confirm: Any) -> Study:
 
 def pace(world: World, seed: int) -> Callable[[Task, int], float]:
     """Seconds of each epoch: by the setting, the slot's speed, and chance."""
-    rng, speeds = np.random.default_rng(seed), {}
+    rng = np.random.default_rng(seed)
+    speeds: dict[str, float] = {}
 
     def seconds(task: Task, epoch: int) -> float:
         config = of_images(task.config)

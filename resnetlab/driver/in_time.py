@@ -36,7 +36,9 @@ def in_time(study: Study, results: Results | None, datasets: Mapping[str, Datase
     """
     if study.confirm.design == "none":
         return
-    rows = [] if results is None else results.trials.astype(object).where(results.trials.notna(), None).to_dict("records")
+    rows = (
+        [] if results is None else results.trials.astype(object).where(results.trials.notna(), None).to_dict("records")
+    )
     times, where = EpochTimes(study, rows), "as recorded"
     seconds: ArmSeconds = times.at_most
     if not times.known or (study.arms and not times.has(study.arms)):

@@ -12,17 +12,19 @@ from resnetlab.study import Study
 from resnetlab.study.trial_config import RunConfig
 
 SHRINKAGE = 0.2  # of a factor's effect, in trials: a level that one trial had is believed less than one that ten had
+HALF_LIFE = 8.0  # trials after which one counts half: machines that others use change their speed
 LEAST_NOISE = 0.05  # relative, between trials of one setting: fewer trials may agree by chance
-UPPER = 1.645  # standard errors
+UPPER = 1.0  # standard errors
 TEST_EPOCHS = 2  # evaluations of an epoch that one of the test split takes, before one was seen
 
 
 class EpochTimes:
     """Seconds of an epoch as a product of one number for each level of each factor: ridge regression of the logarithm
-    of each trial's mean on its settings. An average level stands for one that no trial has had.
+    of each trial's mean on its settings, in which later trials count more. An average level stands for one that no
+    trial has had.
 
-    rows: of the trials table, of which those with an epoch count. stretch: seconds that a slot is taken, by those that
-    its trial counts.
+    rows: of the trials table, in order, of which those with an epoch count. stretch: seconds that a slot is taken, by
+    those that its trial counts.
     """
 
     def __init__(self, study: Study, rows: Iterable[Mapping[str, Any]], stretch: float = 1.0):
@@ -39,18 +41,18 @@ class EpochTimes:
         settings = [{name: row[name] for name in self._names if row.get(name) is not None} for row in timed]
         self._levels = self._coded(settings)
         design = np.array([self._row(found) for found in settings]).reshape(len(timed), -1)
-        self._middle, logs = design.mean(axis=0), np.log(seconds)
-        centred = design - self._middle
-        square = centred.T @ centred + SHRINKAGE * np.eye(centred.shape[1])
-        self._inverse = np.linalg.inv(square)
-        self._slopes = self._inverse @ centred.T @ (logs - logs.mean())
-        self._log = float(logs.mean())
+        weights = 0.5 ** (np.arange(len(timed))[::-1] / HALF_LIFE)
+        self._trials = float(weights.sum())
+        self._middle, logs = np.average(design, axis=0, weights=weights), np.log(seconds)
+        centred, mean = design - self._middle, float(np.average(logs, weights=weights))
+        weighted = centred.T * weights
+        self._inverse = np.linalg.inv(weighted @ centred + SHRINKAGE * np.eye(centred.shape[1]))
+        self._slopes = self._inverse @ weighted @ (logs - mean)
         fitted = centred @ self._slopes
-        free = max(1.0, len(timed) - 1 - float(np.trace(centred @ self._inverse @ centred.T)))
-        self._noise = max(LEAST_NOISE, float(((logs - logs.mean() - fitted) ** 2).sum() / free) ** 0.5)
-        self._trials = len(timed)
-        expected = np.exp(self._log + fitted)
-        self._log += math.log(float(seconds.sum() / expected.sum()))  # the mean of times, not of their logarithms
+        free = max(1.0, self._trials - 1 - float(np.trace(self._inverse @ weighted @ centred)))
+        self._noise = max(LEAST_NOISE, float((weights * (logs - mean - fitted) ** 2).sum() / free) ** 0.5)
+        expected = np.exp(mean + fitted)  # of the logarithms; what is added up are times
+        self._log = mean + math.log(float((weights * seconds).sum() / (weights * expected).sum()))
 
     def _coded(self, settings: list[dict[str, Any]]) -> dict[str, Any]:
         """By factor, its levels, or for a range the place of its middle and its width in logarithms."""

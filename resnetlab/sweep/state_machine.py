@@ -56,8 +56,8 @@ class Sweep:
     stage: how far to go. `pilot` runs the baseline's seeds alone, `explore` ends before the plan, `plan` after it,
     `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
     retry: run trials again that failed or ran out of memory. guessing: as the plan has it. code_place: a folder of this
-    machine in which code of the study's own is unpacked. warm: trials of other sweeps, for the sampler alone. time: that
-    it may take; None: as long as it needs."""
+    machine in which code of the study's own is unpacked. warm: trials of other sweeps, for the sampler alone. time: its
+    budget; None: as long as it needs."""
 
     def __init__(
         self,
@@ -258,7 +258,9 @@ class Sweep:
             except DoesNotFit:
                 self.finished, self._exhausted = tried, tried
                 if not tried:
-                    self.notes.append("nothing will be confirmed: no design that carries a claim fits into the time left")
+                    self.notes.append(
+                        "nothing will be confirmed: no design that carries a claim fits into the time left"
+                    )
             return self._next() if not self.finished else None
         return self._next_confirm()
 

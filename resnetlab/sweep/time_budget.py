@@ -176,7 +176,9 @@ class TimeBudget:
         if not times.known:
             return True
         trial = times.run(self._study.baseline_config(seed=0), "baseline")
-        if not running and not any(Phase(r["phase"]).searched and r["status"] == Status.COMPLETE for r in rows.values()):
+        if not running and not any(
+            Phase(r["phase"]).searched and r["status"] == Status.COMPLETE for r in rows.values()
+        ):
             return trial <= self.left
         keep = self._kept(times, trial) if confirms and not self.tried else 0.0
         waits = self._remaining(times, running.values(), rows)
