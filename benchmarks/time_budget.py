@@ -1,7 +1,7 @@
-"""Simulated sweeps with a time budget: how many end in time, what they leave unused, what share the search is worth.
+"""Simulated sweeps with a time budget: do they end in time, what share is the search worth, what does it leave idle.
 
-python benchmarks/time_budget.py            20 sweeps in each world, and four shares kept for confirm runs
-python benchmarks/time_budget.py --n 5      fewer
+python benchmarks/time_budget.py                 20 sweeps of each kind
+python benchmarks/time_budget.py --only tail     one of the tables: how much of the slots' time the search leaves idle
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import argparse
 import numpy as np
 
 from resnetlab.analysis.confirm.power import cube
-from resnetlab.calibration.timed_sweeps import WORLDS, World, one_sweep
+from resnetlab.calibration.simulator import Memory, SimulatedClock, drive
+from resnetlab.calibration.timed_sweeps import TRUTH, WORLDS, World, one_sweep, pace, timed_study
 from resnetlab.sweep import time_budget
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import one_dataset
@@ -59,12 +60,47 @@ def shares(n: int) -> None:
     time_budget.CONFIRM_SHARE = kept
 
 
+class Watched(Sweep):
+    """Adds up the time of idle slots before there is a plan."""
+
+    def watch(self, clock, slots):
+        self._clock, self._slots, self._at, self.idle = clock, slots, 0.0, 0.0
+        return self
+
+    def _mark(self):
+        if self.plan is None:
+            self.idle += max(0, self._slots - len(self.running)) * (self._clock.now - self._at)
+        self._at = self._clock.now
+
+    def next(self):
+        self._mark()
+        return super().next()
+
+    def report(self, trial_id, report):
+        self._mark()
+        return super().report(trial_id, report)
+
+
+def tail(n: int) -> None:
+    """What of the slots' time is idle before the plan, in sweeps without a budget."""
+    print("\n| slots | idle before the plan, of the whole sweep |\n|---|---|")
+    for slots in (2, 4, 8):
+        found = []
+        for seed in range(n):
+            world, clock = World("10m", 1.0, slots), SimulatedClock()
+            study = timed_study(world, seed).model_copy(update={"time_budget": ""})
+            sweep = Watched(study, Memory(), FACTS, one_dataset(study, "simulated", list("0123456789")))
+            drive(sweep.watch(clock, slots), TRUTH, slots, pace=pace(world, seed), clock=clock)
+            found.append(sweep.idle / (slots * clock.now))
+        print(f"| {slots} | {np.mean(found):.1%} (n = {n}) |")
+
+
+TABLES = {"worlds": worlds, "shares": shares, "tail": tail}
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=20, help="sweeps in each world")
-    parser.add_argument("--only", choices=["worlds", "shares"], help="one of the two tables")
+    parser.add_argument("--only", choices=TABLES, help="one of the tables")
     given = parser.parse_args()
-    if given.only != "shares":
-        worlds(given.n)
-    if given.only != "worlds":
-        shares(given.n)
+    for name in [given.only] if given.only else TABLES:
+        TABLES[name](given.n)

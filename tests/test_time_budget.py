@@ -18,6 +18,7 @@ from resnetlab.analysis.time_spent import in_words
 from resnetlab.calibration.simulator import Memory, SimulatedClock, Truth, drive
 from resnetlab.calibration.timed_sweeps import World, one_sweep, pace, timed_study
 from resnetlab.driver.finished import finished
+from resnetlab.driver.in_time import in_time
 from resnetlab.driver.run import check_identity
 from resnetlab.errors import BadRequest
 from resnetlab.planning.affordable import DoesNotFit, fitted, makespan, most_blocks
@@ -31,8 +32,9 @@ from resnetlab.study import build_study
 from resnetlab.study.records import Phase, Status
 from resnetlab.sweep.epoch_times import EpochTimes
 from resnetlab.sweep.state_machine import Sweep
-from resnetlab.sweep.task import one_dataset
+from resnetlab.sweep.task import data_key, one_dataset
 from resnetlab.sweep.time_budget import TimeBudget
+from resnetlab.vision.data import prepare
 from resnetlab.wording import seconds_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -318,6 +320,31 @@ def test_named_arms_are_planned_as_asked_and_begun_as_time_allows():
     runs = [row for row in store.trials.values()]
     assert {row["status"] for row in runs} == {"complete"} and len(runs) == 2 * (50 - time.not_begun)
     assert clock.now < 300 and json.loads(json.dumps(time.record()))["blocks_not_begun"] == time.not_begun
+
+
+def test_a_dry_run_says_what_some_amounts_of_time_could_find():
+    results = Results.open(ROOT / "results/reference/default")
+    head, *lines = in_time(results.study.model_copy(update={"time_budget": "30m"}), results, {})
+    assert "(as recorded), 2 trials at once, seed sd" in head and "(measured)" in head
+    assert [line.split(" min")[0].strip() for line in lines] == ["10", "30", "1 h 00", "8 h 00"]
+    seeds, least = ([float(line.split()[place]) for line in lines] for place in (-4, -2))
+    assert seeds == sorted(seeds) and least == sorted(least, reverse=True) and least[-1] < 0.2 < least[0]
+    slow = results.study.model_copy(update={"search": results.study.search.model_copy(update={"epochs": 2000})})
+    assert "nothing: one-factor, the smallest design, takes" in next(iter(list(in_time(slow, results, {}))[1:]))
+    assert not list(in_time(build_study(results.study.recorded() | {"confirm": {"design": "none"}}, "s"), None, {}))
+
+
+def test_a_dry_run_without_recorded_epochs_times_a_few_steps(tmp_path):
+    content = {"name": "s", "dataset": {"name": "digits"}, "factors": {"kernel": {"levels": [1, 3]}}}
+    study = build_study(content | {"search": {"epochs": 2, "trials": 3}}, "s")
+    dataset = prepare(study.dataset, tmp_path)
+    datasets = {data_key(study.baseline_config(seed=0)): dataset}
+    head, *lines = in_time(study, None, datasets)
+    assert "as a few steps took here" in head and "(assumed)" in head and len(lines) == 3
+    assert all("one-factor, 2 arms" in line for line in lines)
+    on_gpu = study.model_copy(update={"resources": study.resources.model_copy(update={"gpus": 1.0})})
+    (line,) = in_time(on_gpu, None, datasets)
+    assert line.startswith("time: what an epoch takes is not known before some were run") and "confirm.pilot=3" in line
 
 
 REAL = """
