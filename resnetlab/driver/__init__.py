@@ -4,7 +4,7 @@
 |---|---|
 | the whole of a run | `run` |
 | checks that a run and a dry run share | `request`, `duplicate_arms`, `precision`, `initial_weights`, `own_code` |
-| what a dry run tells | `dry_run` |
+| what a dry run tells | `dry_run`, `in_time` |
 | the record of the data in data.json | `dataset_record` |
 | the terminal while a sweep runs | `live_view` |
 | a recorded trial run again | `rerun`, `rerun_task` |
