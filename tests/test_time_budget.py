@@ -336,12 +336,14 @@ def test_a_dry_run_says_what_some_amounts_of_time_could_find():
 
 def test_a_dry_run_without_recorded_epochs_times_a_few_steps(tmp_path):
     content = {"name": "s", "dataset": {"name": "digits"}, "factors": {"kernel": {"levels": [1, 3]}}}
-    study = build_study(content | {"search": {"epochs": 2, "trials": 3}}, "s")
+    study = build_study(content | {"search": {"epochs": 2, "trials": 3}, "time_budget": "1h"}, "s")
     dataset = prepare(study.dataset, tmp_path)
     datasets = {data_key(study.baseline_config(seed=0)): dataset}
     head, *lines = in_time(study, None, datasets)
     assert "as a few steps took here" in head and "(assumed)" in head and len(lines) == 3
     assert all("one-factor, 2 arms" in line for line in lines)
+    (line,) = in_time(study.model_copy(update={"time_budget": ""}), None, datasets)  # which imports no torch
+    assert line.startswith("time: --dry-run --time-budget 1h times a few steps")
     on_gpu = study.model_copy(update={"resources": study.resources.model_copy(update={"gpus": 1.0})})
     (line,) = in_time(on_gpu, None, datasets)
     assert line.startswith("time: what an epoch takes is not known before some were run") and "confirm.pilot=3" in line

@@ -31,8 +31,8 @@ OUTSIDE = 1.1  # an epoch's time, by that of its training steps
 def in_time(study: Study, results: Results | None, datasets: Mapping[str, Dataset]) -> Iterator[str]:
     """A line for each budget: the design and seeds that fit, and the smallest effect that these find.
 
-    results: the study's results folder, where there is one: its epochs tell what one takes. Else a few steps of each
-    arm are timed, where the study trains built-in networks on this machine's CPU.
+    results: the study's results folder, where there is one: its epochs tell what one takes. Else, where the study has a
+    time budget and trains built-in networks on this machine's CPU, a few steps of each arm are timed.
     """
     if study.confirm.design == "none":
         return
@@ -42,13 +42,16 @@ def in_time(study: Study, results: Results | None, datasets: Mapping[str, Datase
     times, where = EpochTimes(study, rows), "as recorded"
     seconds: ArmSeconds = times.at_most
     if not times.known or (study.arms and not times.has(study.arms)):
-        here, where = _timed(study, datasets), "as a few steps took here"
-        if here is None:
+        if not _can_be_timed(study):
             yield (
                 "time: what an epoch takes is not known before some were run; then this says what 10 min, 1 h and 8 h "
                 "could find (--phase pilot --set confirm.pilot=3 runs a few)"
             )
             return
+        if not study.time_budget:
+            yield "time: --dry-run --time-budget 1h times a few steps, and says what 10 min, 1 h and 8 h could find here"
+            return
+        here, where = _timed(study, datasets), "as a few steps took here"
         seconds = here
     slots = max(1, int((os.cpu_count() or 1) / study.resources.cpus))
     if results is not None and results.sweep.get("slots"):
@@ -78,10 +81,12 @@ def in_time(study: Study, results: Results | None, datasets: Mapping[str, Datase
         yield f"  {duration(budget):<12}{what:<36}{detectable(found, sd)}"
 
 
-def _timed(study: Study, datasets: Mapping[str, Dataset]) -> ArmSeconds | None:
-    """By timing steps of each arm's network here; None where that cannot be."""
-    if study.experiment or study.own.parts or study.resources.gpus:
-        return None
+def _can_be_timed(study: Study) -> bool:
+    return not (study.experiment or study.own.parts or study.resources.gpus)
+
+
+def _timed(study: Study, datasets: Mapping[str, Dataset]) -> ArmSeconds:
+    """By timing steps of each arm's network here."""
     from resnetlab.vision.training.loop import Training
 
     threads, spent = max(1, int(study.resources.cpus)), 0.0
