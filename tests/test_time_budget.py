@@ -33,7 +33,7 @@ from resnetlab.study.records import Phase, Status
 from resnetlab.sweep.epoch_times import EpochTimes
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key, one_dataset
-from resnetlab.sweep.time_budget import TimeBudget
+from resnetlab.sweep.time_budget import OutOfTime, TimeBudget
 from resnetlab.vision.data import prepare
 from resnetlab.wording import seconds_of
 
@@ -279,17 +279,15 @@ def test_a_plan_stands_when_the_budget_changes_and_more_time_begins_its_other_bl
 
 
 def test_a_paused_sweep_uses_no_time():
-    clock = SimulatedClock()
+    clock = SimulatedClock(now=50.0)
     time = TimeBudget(timed_study(World("10m", 1.0, 2), 0), 100.0, 0.0, clock)
-    clock.now = 50.0
-    time.hold()
-    clock.now = 80.0
-    time.hold()
-    assert time.used == 150.0
-    time.release()
-    time.release()
-    clock.now = 90.0
-    assert time.used == 160.0
+    time.passes(4, paused=0.0)
+    assert (time.used, time.slots) == (150.0, 4)
+    clock.now = 900.0
+    time.passes(0, paused=840.0)  # while it is paused, no trial may run
+    assert (time.used, time.slots) == (160.0, 4)
+    with pytest.raises(OutOfTime):
+        time.passes(4, paused=400.0)
 
 
 def test_a_budget_shorter_than_one_trial_is_named():

@@ -30,10 +30,7 @@ def dry_run(study: Study, options: Options) -> None:
     )
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
     images = test_images(study, accepted.datasets)
-    for line in [
-        *describe(study, accepted.datasets, options.stage),
-        *foresight(study, results, images),
-        *in_time(study, results, accepted.datasets),
-        *continuing,
-    ]:
+    plan = describe(study, accepted.datasets, options.stage, options.slots)
+    fits = in_time(study, results, accepted.datasets, options.slots)
+    for line in [*plan, *foresight(study, results, images), *fits, *continuing]:
         print(line)

@@ -28,11 +28,14 @@ TIMED, MOST_TIMED = 0.3, 10.0  # seconds of steps of one arm, and of all of them
 OUTSIDE = 1.1  # an epoch's time, by that of its training steps
 
 
-def in_time(study: Study, results: Results | None, datasets: Mapping[str, Dataset]) -> Iterator[str]:
+def in_time(
+    study: Study, results: Results | None, datasets: Mapping[str, Dataset], most: int | None = None
+) -> Iterator[str]:
     """A line for each budget: the design and seeds that fit, and the smallest effect that these find.
 
     results: the study's results folder, where there is one: its epochs tell what one takes. Else, where the study has a
-    time budget and trains built-in networks on this machine's CPU, a few steps of each arm are timed.
+    time budget and trains built-in networks on this machine's CPU, a few steps of each arm are timed. most: trials that
+    may run at once.
     """
     if study.confirm.design == "none":
         return
@@ -49,13 +52,14 @@ def in_time(study: Study, results: Results | None, datasets: Mapping[str, Datase
             )
             return
         if not study.time_budget:
-            yield "time: --dry-run --time-budget 1h times a few steps, and says what 10 min, 1 h and 8 h could find here"
+            yield "time: --dry-run --time-budget 1h times a few steps and says what 10 min, 1 h and 8 h could find here"
             return
         here, where = _timed(study, datasets), "as a few steps took here"
         seconds = here
     slots = max(1, int((os.cpu_count() or 1) / study.resources.cpus))
     if results is not None and results.sweep.get("slots"):
         slots = int(results.sweep["slots"])
+    slots = min(slots, most or slots)
     plan = sketch(study)
     first = [config for _, (*_, config) in zip(plan.arms, plan.trials(study), strict=False)]
     epoch = sum(seconds(first, [arm.name for arm in plan.arms])) / sum(config.epochs for config in first)

@@ -117,7 +117,7 @@ class LiveView:
                 self._shown = now
                 self._fit()
                 self._live.update(self._standing().table(self._console.width))
-        elif now - self._shown > PLAIN_EVERY or self._stage != self._phase():
+        elif (now - self._shown > PLAIN_EVERY and not self._sweep.paused) or self._stage != self._phase():
             self._shown, self._stage = now, self._phase()
             self._print(self._standing().line())
 
@@ -147,6 +147,9 @@ class LiveView:
             looks=sweep.standing_of_looks,
             budget="" if sweep.time is None else sweep.time.line,
             then_confirming=sweep.plan is None and sweep.study.confirm.design != "none",
+            asked=sweep.asked,
+            paused=sweep.paused,
+            shared=sweep.shared,
         )
 
 

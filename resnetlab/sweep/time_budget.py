@@ -45,7 +45,7 @@ class TimeBudget:
         now: the clock, in seconds; does not count time in which the machine is suspended.
         enough: of a plan, the seeds beyond which none is of use; None where that is not known.
 
-    `slots`, the number of trials that run at once, is kept up to date by whoever knows.
+    `slots` is the number of trials that run at once.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TimeBudget:
         self.seconds = seconds_of(study.time_budget)
         self.slots = 1
         self._earlier, self._began = used, now() if began is None else began
-        self._held: float | None = None  # since when the sweep is paused
+        self._paused = 0.0  # seconds of this session
         self._start: float | None = None  # seconds until the first epoch began
         self._marked, self._taken, self._counted = 0.0, 0.0, 0.0
         self._learnt: tuple[float, EpochTimes] | None = None
@@ -77,16 +77,14 @@ class TimeBudget:
     @property
     def session(self) -> float:
         """Seconds that this session has run."""
-        return (self._now() if self._held is None else self._held) - self._began
+        return self._now() - self._began - self._paused
 
-    def hold(self) -> None:
-        """The sweep is paused: time does not count until `release`."""
-        self._held = self._now() if self._held is None else self._held
-
-    def release(self) -> None:
-        if self._held is not None:
-            self._began += self._now() - self._held
-            self._held = None
+    def passes(self, slots: int, paused: float) -> None:
+        """Call often. slots: trials that may run at once now; paused: seconds for which this session was paused so far,
+        which do not count. Raises OutOfTime once trials may not run any more."""
+        self.slots, self._paused = slots or self.slots, paused
+        if self.over:
+            raise OutOfTime
 
     @property
     def _report(self) -> float:
@@ -101,11 +99,6 @@ class TimeBudget:
     @property
     def over(self) -> bool:
         return self.left <= 0
-
-    def check(self) -> None:
-        """Raise OutOfTime once trials may not run any more."""
-        if self.over:
-            raise OutOfTime
 
     @classmethod
     def check_length(cls, study: Study) -> None:
