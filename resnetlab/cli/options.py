@@ -33,6 +33,9 @@ Weights = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting of the study; repeatable")
 ]
+TimeBudget = Annotated[
+    str | None, typer.Option(help="how long the sweep may run, such as 40m or 1h30m, reports included")
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="rerun trials that failed or ran out of memory")]
 AcceptChangedCode = Annotated[
     bool, typer.Option("--accept-changed-code", help="continue although the study's own code has changed")

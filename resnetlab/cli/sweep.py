@@ -34,9 +34,7 @@ def main(
         str | None, typer.Option(help="0.25 runs four trials on each GPU; auto measures how many are worthwhile")
     ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores, and threads, for each trial")] = None,
-    time_budget: Annotated[
-        str | None, typer.Option(help="how long the sweep may run, such as 40m or 1h30m, reports included")
-    ] = None,
+    time_budget: options.TimeBudget = None,
     slots: options.Slots = None,
     storage: options.Storage = "results",
     seed: Annotated[int | None, typer.Option(help="root seed of the study")] = None,
