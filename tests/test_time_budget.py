@@ -112,9 +112,7 @@ def test_what_an_epoch_takes_is_learnt_from_each_level():
 
 def fit(study, rows, left, slots=2, **more):
     times = EpochTimes(study, rows)
-    return fitted(
-        study, lambda one: make_plan(one, rows, "d", "c"), times.at_most, slots, left, 600.0, len(rows), **more
-    )
+    return fitted(study, lambda one: make_plan(one, rows, "d", "c"), times.arms, slots, left, 600.0, len(rows), **more)
 
 
 def test_seeds_and_then_designs_are_given_up_for_time_and_nothing_silently():
@@ -172,7 +170,7 @@ def test_a_fraction_comes_before_one_factor_at_a_time():
     study = build_study(content | {"factors": factors}, "s")
     arms = {}
     for left in (100.0, 40.0, 25.0):
-        plan = fitted(study, sketch, lambda configs, arms: [4.0] * len(configs), 4, left, 600.0, 0)
+        plan = fitted(study, sketch, lambda configs, arms: ([4.0] * len(configs), 1.0), 4, left, 600.0, 0)
         arms[plan.design] = len(plan.arms)
     assert arms == {"factorial": 32, "fractional": 16, "one-factor": 6}
 

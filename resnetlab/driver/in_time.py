@@ -43,7 +43,7 @@ def in_time(
         [] if results is None else results.trials.astype(object).where(results.trials.notna(), None).to_dict("records")
     )
     times, where = EpochTimes(study, rows), "as recorded"
-    seconds: ArmSeconds = times.at_most
+    seconds: ArmSeconds = times.arms
     if not times.known or (study.arms and not times.has(study.arms)):
         if not _can_be_timed(study):
             yield (
@@ -62,7 +62,7 @@ def in_time(
     slots = min(slots, most or slots)
     plan = sketch(study)
     first = [config for _, (*_, config) in zip(plan.arms, plan.trials(study), strict=False)]
-    epoch = sum(seconds(first, [arm.name for arm in plan.arms])) / sum(config.epochs for config in first)
+    epoch = sum(seconds(first, [arm.name for arm in plan.arms])[0]) / sum(config.epochs for config in first)
     floor = None if results is None else replicates(results.trials, plan)
     known = floor is not None and floor.known and floor.sd > 0
     sd = floor.sd if floor is not None and known else PLAUSIBLE[1] * (0.01 if plan.metric.fraction else plan.delta)
@@ -109,7 +109,7 @@ def _timed(study: Study, datasets: Mapping[str, Dataset]) -> ArmSeconds:
             spent += TIMED
         return known.get(key, sum(known.values()) / len(known))
 
-    def seconds(configs: Sequence[RunConfig], arms: Sequence[Any]) -> list[float]:
-        return [config.epochs * an_epoch(config) for config in configs]
+    def seconds(configs: Sequence[RunConfig], arms: Sequence[Any]) -> tuple[list[float], float]:
+        return [config.epochs * an_epoch(config) for config in configs], 1.0
 
     return seconds

@@ -22,7 +22,8 @@ SMALLER = {"factorial": ("fractional", "one-factor"), "fractional": ("one-factor
 LEAST_CROSSED, LEAST_SINGLE = 2, 3  # seeds: with fewer, no effect of any plausible size can be told (see LOG.md)
 MOST_SEEDS = 1000  # as `confirm.seeds`
 
-ArmSeconds = Callable[[Sequence[RunConfig], Sequence[str]], list[float]]  # what one run of each of these arms takes
+# What one run of each of these arms is expected to take, and how many times as much all together may take.
+ArmSeconds = Callable[[Sequence[RunConfig], Sequence[str]], tuple[list[float], float]]
 Make = Callable[[Study], Plan]
 
 
@@ -95,17 +96,20 @@ def least_seeds(confirm: ConfirmSettings, design: str) -> int:
 def weigh(
     plan: Plan, configs: Sequence[RunConfig], study: Study, seconds: ArmSeconds, slots: int, left: float, most: int
 ) -> Weighed:
-    """How many seeds of one design fit into `left` seconds on so many slots, at most `most`."""
-    block = seconds(configs, [arm.name for arm in plan.arms])
+    """How many seeds of one design fit into `left` seconds on so many slots, at most `most`: surely, but for the least,
+    which are tried where they are expected to fit."""
+    block, margin = seconds(configs, [arm.name for arm in plan.arms])
     least = least_seeds(study.confirm, plan.design)
-    fits = most_blocks(block, slots, left, max(most, least))
+    least_seconds = makespan(block * least, slots)
+    fits = most_blocks([margin * one for one in block], slots, left, max(most, least))
+    fits = least if fits < least and least_seconds <= left else fits
     return Weighed(
         design=plan.design,
         arms=len(block),
         least=least,
-        least_seconds=makespan(block * least, slots),
+        least_seconds=least_seconds,
         fits=fits if fits >= least else 0,
-        block_seconds=sum(block) / max(slots, 1),
+        block_seconds=margin * sum(block) / max(slots, 1),
     )
 
 
@@ -127,7 +131,7 @@ def fitted(
     Args:
         study: as it is asked for.
         make: of a study, its plan.
-        seconds: what runs take at most, with 95% probability for all together.
+        seconds: what runs take.
         slots: runs that train at once.
         left: seconds for confirm runs, without what the report takes.
         budget: seconds of the whole sweep, as the plan records it.

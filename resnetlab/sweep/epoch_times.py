@@ -90,12 +90,11 @@ class EpochTimes:
             settings = self._study.space.active({name: getattr(config, name) for name in self._names})
         return np.array(self._row(settings)) - self._middle
 
-    def at_most(self, configs: Sequence[RunConfig], arms: Sequence[str]) -> list[float]:
-        """Seconds that one run of each arm takes, at the upper 95% limit of what they take together."""
+    def arms(self, configs: Sequence[RunConfig], arms: Sequence[str]) -> tuple[list[float], float]:
+        """Seconds that one run of each arm is expected to take; upper 95% limit of all together, as a multiple."""
         row = np.mean([self._centred(config, arm) for config, arm in zip(configs, arms, strict=True)], axis=0)
         doubt = self._noise * math.sqrt(1 / self._trials + float(row @ self._inverse @ row))
-        margin = math.exp(UPPER * doubt)
-        return [margin * self.run(config, arm) for config, arm in zip(configs, arms, strict=True)]
+        return [self.run(config, arm) for config, arm in zip(configs, arms, strict=True)], math.exp(UPPER * doubt)
 
     def run(self, config: RunConfig, arm: str = "", done: int = 0) -> float:
         """Seconds of a whole run, of which so many epochs are done."""

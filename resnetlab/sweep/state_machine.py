@@ -247,7 +247,8 @@ class Sweep:
             if in_time and (promoted := self._paused.promoted(drained=True)) is not None:
                 return promoted
             if more and not in_time:
-                self._search_ends("the rest of the time budget is kept for confirm runs")
+                tried = self.time is not None and self.time.tried
+                self._search_ends("no time for another" if tried else "the rest of the time is kept for confirm runs")
             self._end_paused()
             if self._stage == "explore" or self.study.confirm.design == "none":
                 self.finished = True
@@ -311,7 +312,8 @@ class Sweep:
     def _may_begin(self, block: int) -> bool:
         """Whether the time budget has room for this block of the plan; without it, it and later ones are not begun."""
         runs = [(row, task) for row, task in self._confirm if row["seed_block"] == block]
-        if self.time is None or self.time.may_begin_block(runs, self.running, self.store.trials):
+        design = "" if self.plan is None else self.plan.design
+        if self.time is None or self.time.may_begin_block(runs, self.running, self.store.trials, design):
             return True
         later = {row["seed_block"] for row, _ in self._confirm if row["seed_block"] >= block}
         self._confirm = deque((row, task) for row, task in self._confirm if row["seed_block"] < block)

@@ -12,7 +12,7 @@ from typing import Any
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.messages import Task
-from resnetlab.planning.affordable import DoesNotFit, Make, candidates, fitted, makespan, weigh
+from resnetlab.planning.affordable import DoesNotFit, Make, candidates, fitted, least_seeds, makespan, weigh
 from resnetlab.planning.in_time import InTime
 from resnetlab.planning.plan import Plan, sketch
 from resnetlab.study import Study
@@ -184,7 +184,7 @@ class TimeBudget:
         if self._smaller is None:
             self._smaller = list(candidates(self._study, sketch))
         weighed = [
-            weigh(plan, configs, self._study, times.at_most, self.slots, left=0.0, most=0)
+            weigh(plan, configs, self._study, times.arms, self.slots, left=0.0, most=0)
             for plan, configs in self._smaller
         ]
         least = min(one.least_seconds for one in weighed)
@@ -210,26 +210,29 @@ class TimeBudget:
                 return make(study)
             proposed = sum(Phase(row["phase"]).searched for row in rows.values())
             try:
-                return fitted(study, make, times.at_most, self.slots, self.left, self.seconds, proposed, self._enough)
+                return fitted(study, make, times.arms, self.slots, self.left, self.seconds, proposed, self._enough)
             except DoesNotFit as error:
                 self.unplanned, self.tried = error.found, True
                 raise
 
         return planned
 
-    def may_begin_block(self, block: Planned, running: Mapping[str, Task], rows: Rows) -> bool:
-        """Whether the runs of a block, beside what runs now, would all end in time. One that has begun goes on.
+    def may_begin_block(self, block: Planned, running: Mapping[str, Task], rows: Rows, design: str) -> bool:
+        """Whether the runs of a block, beside what runs now, would all end in time: surely, but for the blocks that a
+        claim needs, which are tried where they are expected to. One that has begun goes on.
 
-        block: those of its runs that are still to be begun, as columns of the trials table and task."""
+        block: those of its runs that are still to be begun, as columns of the trials table and task. design: of the
+        plan."""
         arms = {(columns["seed_block"], columns["plan_hash"]) for columns, _ in block}
         if any((row["seed_block"], row["plan_hash"]) in arms for row in rows.values()):
             return True
         times = self._times(rows)
         if self.over or not times.known:
             return not self.over
-        runs = times.at_most([task.config for _, task in block], [columns["arm"] for columns, _ in block])
+        runs, margin = times.arms([task.config for _, task in block], [columns["arm"] for columns, _ in block])
+        needed = block[0][0]["seed_block"] < least_seeds(self._study.confirm, design)
         busy = self._remaining(times, running.values(), rows)
-        return makespan(runs, self.slots, busy) <= self.left
+        return makespan([one * (1.0 if needed else margin) for one in runs], self.slots, busy) <= self.left
 
     # What is told
 
