@@ -261,6 +261,7 @@ class Sweep:
             except DoesNotFit:
                 self.finished, self._exhausted = tried, tried
                 if not tried:
+                    self.progress.explore_planned = self.study.explore_trials
                     self.notes.append(
                         "nothing will be confirmed: no design that carries a claim fits into the time left"
                     )

@@ -14,9 +14,10 @@ from resnetlab.errors import BadRequest
 from resnetlab.experiment.messages import Task
 from resnetlab.planning.affordable import DoesNotFit, Make, candidates, fitted, least_seeds, makespan, weigh
 from resnetlab.planning.in_time import InTime
-from resnetlab.planning.plan import Plan, sketch
+from resnetlab.planning.plan import Plan, make_plan, sketch
 from resnetlab.study import Study
 from resnetlab.study.records import Phase, Status
+from resnetlab.study.trial_config import RunConfig
 from resnetlab.sweep.epoch_times import EpochTimes
 from resnetlab.wording import duration, seconds_of
 
@@ -64,7 +65,7 @@ class TimeBudget:
         self._start: float | None = None  # seconds until the first epoch began
         self._marked, self._taken, self._counted = 0.0, 0.0, 0.0
         self._learnt: tuple[float, EpochTimes] | None = None
-        self._smaller: list[tuple[Plan, Sequence[Any]]] | None = None
+        self._laid: tuple[int, list[tuple[Plan, list[RunConfig]]]] | None = None
         self.unplanned: InTime | None = None  # what was weighed where nothing fits
         self.tried = False  # to make a plan, which did not fit
         self.not_begun = 0  # blocks of the plan that there was no time for
@@ -173,19 +174,17 @@ class TimeBudget:
             Phase(r["phase"]).searched and r["status"] == Status.COMPLETE for r in rows.values()
         ):
             return trial <= self.left
-        keep = self._kept(times, trial) if confirms and not self.tried else 0.0
+        keep = self._kept(times, trial, rows) if confirms and not self.tried else 0.0
         waits = self._remaining(times, running.values(), rows)
         begins = min(waits, default=0.0) if len(waits) >= self.slots else 0.0
         return begins + trial <= self.left - keep
 
-    def _kept(self, times: EpochTimes, trial: float) -> float:
+    def _kept(self, times: EpochTimes, trial: float, rows: Rows) -> float:
         """Seconds that are kept for confirm runs: their share, or what the smallest design needs if that is more; 0
         where not even that would fit beside one trial: nothing will be confirmed."""
-        if self._smaller is None:
-            self._smaller = list(candidates(self._study, sketch))
         weighed = [
             weigh(plan, configs, self._study, times.arms, self.slots, left=0.0, most=0)
-            for plan, configs in self._smaller
+            for plan, configs in self._designs(rows)
         ]
         least = min(one.least_seconds for one in weighed)
         usable = self.seconds - self._report - (self._start or 0.0)
@@ -197,6 +196,17 @@ class TimeBudget:
             proposed=0, weighed=weighed,
         )  # fmt: skip
         return 0.0
+
+    def _designs(self, rows: Rows) -> Iterable[tuple[Plan, Sequence[RunConfig]]]:
+        """The designs that might be run: around the best setting so far, which costs what it costs, or the baseline."""
+        whole = [r for r in rows.values() if r["status"] == Status.COMPLETE and Phase(r["phase"]).searched]
+        if self._laid is None or self._laid[0] != len(whole):
+
+            def planned(study: Study) -> Plan:
+                return make_plan(study, whole, data_hash="", code="") if whole else sketch(study)
+
+            self._laid = len(whole), list(candidates(self._study, planned))
+        return self._laid[1]
 
     def fit(self, rows: Rows) -> Callable[[Study, Make], Plan]:
         """Makes the plan that fits into what is left. Named arms that have not been timed yet are planned as asked for.
