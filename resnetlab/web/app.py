@@ -7,6 +7,7 @@
 | `/trial/NUMBER/NAME` | one trial: its curve, its epochs, its log |
 | `/report/NAME` | the report, in a frame that can reach nothing (`/report-file/NAME`) |
 | `/events…` | server-sent events: the parts of the page that have changed, as HTML |
+| `/ask/WHAT/NAME` | by POST from a page of this server: asks a running sweep to pause, resume or stop |
 
 NAME is a path in the folder, and leads only to studies that a search of it found.
 """
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from threading import Lock
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import jinja2
@@ -30,7 +32,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from resnetlab import __version__
@@ -38,9 +40,11 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.report.build import as_html
 from resnetlab.report.findings import Findings
 from resnetlab.report.terminal import Told
+from resnetlab.storage import control
+from resnetlab.storage.control import What
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.web import pages
-from resnetlab.web.access import TokenRequired
+from resnetlab.web.access import TokenRequired, from_a_page_of_ours
 from resnetlab.web.studies import PACE, SHARE, Studies, Watched, in_words
 
 # A report is a file of a results folder, which may come from anywhere: it runs its script in a world of its own.
@@ -54,10 +58,16 @@ SILENCE, LONGEST = 15.0, 10.0  # seconds: after which a stream says that it is a
 Parts = dict[str, str]  # HTML by the name of its place in a page
 
 
-def app(root: ResultsFolder, token: str, cookie: str, ending: Callable[[], bool]) -> Starlette:
-    """The server of the studies in `root`. token, cookie: as of `TokenRequired`. ending: whether the server is to end,
-    upon which streams do."""
-    site = _Site(Studies(root), ending)
+def app(root: ResultsFolder, token: str, cookie: str, ending: Callable[[], bool], read_only: bool) -> Starlette:
+    """The server of the studies in `root`.
+
+    Args:
+        root: the folder; nothing outside it is read.
+        token: as of `TokenRequired`, like `cookie`.
+        ending: whether the server is to end, upon which streams do.
+        read_only: no sweep can be asked to pause or stop.
+    """
+    site = _Site(Studies(root), ending, read_only)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -77,15 +87,19 @@ def app(root: ResultsFolder, token: str, cookie: str, ending: Callable[[], bool]
         Route("/style.css", site.style),
         Route("/page.js", site.script),
     ]
+    if not read_only:
+        routes.append(Route("/ask/{what}/{name:path}", site.ask, methods=["POST"]))
+    handlers = {404: site.absent, ResnetlabError: site.unreadable, OSError: site.unreadable}
     guard = Middleware(TokenRequired, token=token, cookie=cookie)
-    return Starlette(routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={404: site.absent})
+    return Starlette(routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers=handlers)
 
 
 class _Site:
     """What is answered at each address. Starlette runs these functions in threads: they read files."""
 
-    def __init__(self, studies: Studies, ending: Callable[[], bool]):
-        self.studies, self._ending = studies, ending
+    def __init__(self, studies: Studies, ending: Callable[[], bool], read_only: bool):
+        self.studies, self._ending, self._read_only = studies, ending, read_only
+        self._form = secrets.token_urlsafe(16)  # known to the pages of this server alone
         self._made: tuple[Findings, bytes] | None = None  # the last report that was made, and of what
         self._making = Lock()
         load = jinja2.ChoiceLoader([jinja2.FunctionLoader(_ours), jinja2.FunctionLoader(_of_report)])
@@ -110,24 +124,21 @@ class _Site:
 
     def study(self, request: Request) -> Response:
         watched, before = self._watched(request), _before(request)
-        parts = self._study_parts(watched)(before)
-        if "now" not in parts:
-            return self._unreadable(watched)
-        study = watched.look().findings.results.study
+        parts, study = self._study_parts(watched, before)(), watched.look().findings.results.study
         events = f"/events/study/{quote(watched.name)}" + (f"?before={before}" if before is not None else "")
         about = {"name": watched.name, "title": study.title or study.name, "question": study.question}
-        return self._page("study.html", events=events, parts=parts, **about)
+        may = {"form": self._form, "read_only": self._read_only}
+        return self._page("study.html", events=events, parts=parts, **about, **may)
 
     def study_events(self, request: Request) -> Response:
-        watched, before = self._watched(request), _before(request)
-        parts = self._study_parts(watched)
-        return self._stream(watched.pace, lambda: parts(before))
+        watched = self._watched(request)
+        return self._stream(watched.pace, self._study_parts(watched, _before(request)))
 
     def trial(self, request: Request) -> Response:
         watched, number = self._watched(request), request.path_params["number"]
         parts = self._trial_parts(watched, number)
         if "trial" not in parts:
-            return self._unreadable(watched)
+            raise HTTPException(404)
         events = f"/events/trial/{number}/{quote(watched.name)}"
         about = {"name": watched.name, "title": f"Trial {number} of {watched.name}", "number": number}
         return self._page("trial.html", events=events, parts=parts, **about)
@@ -142,11 +153,21 @@ class _Site:
 
     def report_file(self, request: Request) -> Response:
         watched = self._watched(request)
-        try:
-            content = watched.report() or self._report_of(watched.look().findings)
-        except (ResnetlabError, OSError):
-            return self._unreadable(watched)
+        content = watched.report() or self._report_of(watched.look().findings)
         return HTMLResponse(content, headers={"Content-Security-Policy": REPORT_POLICY})
+
+    def ask(self, request: Request) -> Response:
+        watched, what = self._watched(request), request.path_params["what"]
+        known = secrets.compare_digest(request.query_params.get("form", "").encode(), self._form.encode())
+        if what not in get_args(What) or not known or not from_a_page_of_ours(request):
+            text = "Only a page of this server can ask that."
+            return self._page("message.html", 403, title="Refused", events="", text=text)
+        try:
+            control.ask(watched.folder, what)
+        except (ResnetlabError, OSError) as error:
+            title = f"{watched.name} was not asked to {what}"
+            return self._page("message.html", 409, title=title, events="", text=in_words(error))
+        return RedirectResponse(f"/study/{quote(watched.name)}", 303)
 
     def style(self, request: Request) -> Response:
         return Response(f"{_of_report('report.css')}\n{_ours('web.css')}", media_type="text/css")
@@ -158,19 +179,14 @@ class _Site:
         text = "Its address is wrong, or it has been deleted since."
         return self._page("message.html", 404, title="There is no such page", events="", text=text)
 
+    def unreadable(self, request: Request, error: Exception) -> Response:
+        return self._page("message.html", 503, title="This cannot be read", events="", text=in_words(error))
+
     def _watched(self, request: Request) -> Watched:
         found = self.studies.get(request.path_params["name"])
         if found is None:
             raise HTTPException(404)
         return found
-
-    def _unreadable(self, watched: Watched) -> Response:
-        try:
-            watched.look()
-            raise HTTPException(404)  # it can be read: what was asked for is not in it
-        except (ResnetlabError, OSError) as error:
-            title = f"{watched.name} cannot be read"
-            return self._page("message.html", 503, title=title, events="", text=in_words(error))
 
     def _rows(self) -> Parts:
         rows = {}
@@ -180,28 +196,25 @@ class _Site:
             rows[name] = self._part("row", name, summary, left)
         return rows
 
-    def _study_parts(self, watched: Watched) -> Callable[[int | None], Parts]:
+    def _study_parts(self, watched: Watched, before: int | None) -> Callable[[], Parts]:
         """Makes the parts of a study's page, anew only where there is anything new to say."""
         last: tuple[Told | None, Parts] = (None, {})
 
-        def parts(before: int | None) -> Parts:
+        def parts() -> Parts:
             nonlocal last
-            try:
-                said = watched.look()
-                if said is not last[0]:
-                    made = pages.study(said, watched.name, before)
-                    last = said, {name: self._part(name, **content) for name, content in made.items()}
-            except (ResnetlabError, OSError) as error:
-                return {"problem": self._part("problem", text=in_words(error))}
-            return {"problem": ""} | last[1]
+            said = watched.look()
+            if said is not last[0]:
+                made = pages.study(said, watched.name, before)
+                last = said, {name: self._part(name, **content) for name, content in made.items()}
+            driven = said.holder is not None
+            asked = control.asked(watched.folder) if driven else None
+            may = driven and not self._read_only
+            return {"problem": "", "asked": self._part("asked", watched.name, asked, may, self._form)} | last[1]
 
         return parts
 
     def _trial_parts(self, watched: Watched, number: int) -> Parts:
-        try:
-            made = pages.trial(watched.look(), number, watched.log)
-        except (ResnetlabError, OSError) as error:
-            return {"problem": self._part("problem", text=in_words(error))}
+        made = pages.trial(watched.look(), number, watched.log)
         return {"problem": ""} | {name: self._part(name, content) for name, content in made.items()}
 
     def _report_of(self, findings: Findings) -> bytes:
@@ -226,7 +239,10 @@ class _Site:
             spoken = time.monotonic()
             while not self._ending():
                 began = time.monotonic()
-                made = await run_in_threadpool(parts)
+                try:
+                    made = await run_in_threadpool(parts)
+                except (ResnetlabError, OSError) as error:  # what is shown stays, with this above it
+                    made = {"problem": self._part("problem", text=in_words(error))}
                 fresh = {name: html for name, html in made.items() if sent.get(name) != html}
                 sent |= fresh
                 if fresh or time.monotonic() - spoken > SILENCE:

@@ -47,7 +47,7 @@ def study(said: Told, name: str, before: int | None = None) -> dict[str, dict[st
     to = _Links(name)
     return {
         "now": _now(said),
-        "answer": _answer(said),
+        "answer": {"answer": answer(said.findings), "next": said.next, "report": f"/report/{quote(name)}"},
         "failures": _failures(said, to),
         "workers": {"table": _workers(said, to), "state": said.state},
         "curves": _curves(said.findings.results, said.standing.best_trial, to),
@@ -89,10 +89,6 @@ def _counts(said: Told) -> str:
     return ", ".join(f"{number:,} {word}" for number, word in [*under_way, *ended] if number) or "none yet"
 
 
-def _answer(said: Told) -> dict[str, Any]:
-    return {"answer": answer(said.findings), "next": said.next, "report": bool(said.report)}
-
-
 def _failures(said: Told, to: _Links) -> dict[str, Any]:
     results = said.findings.results
     rows = [(one, WORDS[Status(one.status)], to.trial(one.number), debug_command(results, said.place, one)) for one in said.failed]
@@ -108,7 +104,7 @@ def _workers(said: Told, to: _Links) -> Table | None:
     """What each worker does; None while none does anything."""
     results, metric = said.findings.results, said.standing.searched
     running = results.trials[results.trials["status"] == Status.RUNNING]
-    if said.state != "running" or running.empty:
+    if said.holder is None or running.empty:
         return None
     mine = results.epochs[results.epochs["trial_id"].isin(running["trial_id"])]
     pace = (mine["train_seconds"] + mine["eval_seconds"].fillna(0)).groupby(mine["trial_id"]).mean()

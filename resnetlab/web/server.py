@@ -18,12 +18,13 @@ HOST = "127.0.0.1"
 PORT = 8642
 
 
-def serve(place: str, port: int = PORT) -> None:
+def serve(place: str, port: int = PORT, read_only: bool = False) -> None:
     """Serve the studies of the folder at `place` (a path or URL) to whoever has the URL that is printed, until Ctrl-C.
 
     Args:
         place: a folder that holds results folders, or one of them.
         port: on 127.0.0.1; 0 for any that is free.
+        read_only: no page can pause or stop a sweep.
 
     Raises:
         BadRequest: there is no such folder, or the port cannot be had.
@@ -33,7 +34,7 @@ def serve(place: str, port: int = PORT) -> None:
         raise BadRequest(f"RESULTS {root.url}: there is no such folder")
     listening = _listen(port)
     port, token = listening.getsockname()[1], secrets.token_urlsafe(32)
-    pages = app(root, token, f"resnetlab-{port}", lambda: server.should_exit)
+    pages = app(root, token, f"resnetlab-{port}", lambda: server.should_exit, read_only)
     config = uvicorn.Config(
         pages, log_level="warning", access_log=False, server_header=False, proxy_headers=False, ws="none",
         timeout_graceful_shutdown=5,

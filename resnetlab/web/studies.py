@@ -39,6 +39,7 @@ class Summary:
     standing: SweepStatus | None = None
     words: str = ""
     failed: int = 0  # trials
+    driven: bool = False  # by a driver that is alive
     problem: str = ""
 
 
@@ -73,14 +74,14 @@ class Watched:
     def refresh(self) -> None:
         """Bring `summary` up to date, and forget the tables if no page shows them."""
         with self._lock:
-            running = self.summary is not None and self.summary.state == "running"
+            driven = self.summary is not None and self.summary.driven
             try:
                 stamp = self._now()
-                if running or stamp != self._stamp or self.summary is None or self.summary.problem:
-                    running = self._look(stamp).state == "running"
+                if driven or stamp != self._stamp or self.summary is None or self.summary.problem:
+                    driven = self._look(stamp).holder is not None
             except Exception as error:  # whatever it is, the other studies are still shown
-                running, self.summary = False, Summary(problem=in_words(error))
-            if not running and time.monotonic() - self._shown > KEPT:
+                driven, self.summary = False, Summary(problem=in_words(error))
+            if not driven and time.monotonic() - self._shown > KEPT:
                 self._findings = self._said = None
 
     def log(self, trial_id: str) -> str:
@@ -102,7 +103,7 @@ class Watched:
             self._findings, self._stamp = Findings(Results.open(self.folder.place)), stamp
             self._said = self._tell(self._findings)
             self._next = time.monotonic() + (time.monotonic() - began) / SHARE
-        elif self._said is None or self._said.state == "running":
+        elif self._said is None or self._said.holder is not None:  # it has a driver, which may end, or fall silent
             self._said = self._tell(self._findings)
         return self._said
 
@@ -110,7 +111,7 @@ class Watched:
         said = told(findings, short(self.folder.place))
         words, study = answer(findings).words, findings.results.study
         failed = sum(one.trials for one in said.failed)
-        self.summary = Summary(study.title or study.name, said.state, said.standing, words or said.lead, failed)
+        self.summary = Summary(study.title or study.name, said.state, said.standing, words or said.lead, failed, said.holder is not None)
         return said
 
     def _now(self) -> Any:

@@ -2,6 +2,11 @@
 // A page follows what it shows: the server sends parts of it as HTML, and what differs is changed where it stands, so that
 // focus, selection, scrolling and what was unfolded stay. Without a script the page is loaded again every ten seconds.
 (() => {
+  document.addEventListener("click", event => {
+    const button = event.target.closest("[data-opens]");
+    if (button) document.getElementById(button.dataset.opens).showModal();
+  });
+
   const address = document.body.dataset.events, lost = document.getElementById("lost");
   if (!address) return;
 
