@@ -282,6 +282,12 @@ def served(place: Path, *words: str):
 
 
 @pytest.fixture(scope="module")
+def server(folder):
+    with served(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium here (tests/debian.sh installs it)")
@@ -321,8 +327,8 @@ def until(true, what: str = ""):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_the_pages_can_be_read_on_every_screen(browser, folder, viewport, scheme):
-    with served(folder) as server, opened(browser, server.url, viewport, color_scheme=scheme) as page:
+def test_the_pages_can_be_read_on_every_screen(browser, server, viewport, scheme):
+    with opened(browser, server.url, viewport, color_scheme=scheme) as page:
         assert page.url == f"{server.base}/"
         until(lambda: "is being read" not in page.locator(".studies").inner_text())
         text = page.locator(".studies").inner_text()

@@ -59,6 +59,7 @@ def _listen(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # before the URL is printed
     except OSError as error:
         listening.close()
         why = (error.strerror or str(error)).lower()
