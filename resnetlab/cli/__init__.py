@@ -4,6 +4,7 @@
 |-------------|-------------------|-------------------------------------------------------------------|
 | `sweep`     | `ablation.py`     | run a study and write its report                                  |
 | `status`    | `status.py`       | print the progress and the conclusions of a sweep                 |
+| `serve`     | `serve.py`        | show the studies of a folder in a browser, and follow them        |
 | `report`    | `report.py`       | regenerate a report, or one figure                                |
 | `trial`     | `trial.py`        | rerun one trial, judge the outcome, export the network            |
 | `export`    | `export.py`       | write tables for a paper and an archive, or send results to tools |

@@ -76,8 +76,8 @@ def app(root: ResultsFolder, token: str, cookie: str, ending: Callable[[], bool]
         site.studies.end()
 
     routes = [
-        Route("/", site.list),
-        Route("/events", site.list_events),
+        Route("/", site.studies_page),
+        Route("/events", site.studies_events),
         Route("/study/{name:path}", site.study),
         Route("/events/study/{name:path}", site.study_events),
         Route("/trial/{number:int}/{name:path}", site.trial),
@@ -107,13 +107,17 @@ class _Site:
             loader=load, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
         )
 
-    def list(self, request: Request) -> Response:
+    def studies_page(self, request: Request) -> Response:
         self.studies.want()
         self.studies.searched.wait(FIRST)
-        content = {"rows": self._rows(), "place": self.studies.root.url, "searched": self.studies.searched.is_set()}
+        content: dict[str, Any] = {
+            "rows": self._rows(),
+            "place": self.studies.root.url,
+            "searched": self.studies.searched.is_set(),
+        }
         return self._page("list.html", title="Studies", events="/events", version=__version__, **content)
 
-    def list_events(self, request: Request) -> Response:
+    def studies_events(self, request: Request) -> Response:
         names = set(self.studies.found)
 
         def parts() -> Parts:
@@ -126,9 +130,9 @@ class _Site:
         watched, before = self._watched(request), _before(request)
         parts, study = self._study_parts(watched, before)(), watched.look().findings.results.study
         events = f"/events/study/{quote(watched.name)}" + (f"?before={before}" if before is not None else "")
-        about = {"name": watched.name, "title": study.title or study.name, "question": study.question}
-        may = {"form": self._form, "read_only": self._read_only}
-        return self._page("study.html", events=events, parts=parts, **about, **may)
+        about: dict[str, Any] = {"name": watched.name, "title": study.title or study.name, "question": study.question}
+        about |= {"form": self._form, "read_only": self._read_only}
+        return self._page("study.html", events=events, parts=parts, **about)
 
     def study_events(self, request: Request) -> Response:
         watched = self._watched(request)
@@ -140,7 +144,7 @@ class _Site:
         if "trial" not in parts:
             raise HTTPException(404)
         events = f"/events/trial/{number}/{quote(watched.name)}"
-        about = {"name": watched.name, "title": f"Trial {number} of {watched.name}", "number": number}
+        about: dict[str, Any] = {"name": watched.name, "title": f"Trial {number} of {watched.name}", "number": number}
         return self._page("trial.html", events=events, parts=parts, **about)
 
     def trial_events(self, request: Request) -> Response:
@@ -189,7 +193,7 @@ class _Site:
         return found
 
     def _rows(self) -> Parts:
-        rows = {}
+        rows: Parts = {}
         for name, watched in self.studies.found.items():
             summary = watched.summary
             left = pages.left(summary) if summary is not None and summary.standing is not None else ""

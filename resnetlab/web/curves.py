@@ -1,4 +1,4 @@
-"""Curves of trials as an SVG chart: paths in a square of 1,000 units, which the page stretches, and evenly spaced ticks."""
+"""Curves of trials as a chart: paths in a square of 1,000 units, which the page stretches, and evenly spaced ticks."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -91,13 +91,16 @@ def _counts(said: Told) -> str:
 
 def _failures(said: Told, to: _Links) -> dict[str, Any]:
     results = said.findings.results
-    rows = [(one, WORDS[Status(one.status)], to.trial(one.number), debug_command(results, said.place, one)) for one in said.failed]
+    rows = [
+        (one, WORDS[Status(one.status)], to.trial(one.number), debug_command(results, said.place, one))
+        for one in said.failed
+    ]
     return {"failures": rows, "place": said.place, "unmade": said.unmade, "typed": _where()}
 
 
 def _where() -> str:
     """Where the commands of a page are to be typed."""
-    return f"{platform.node()}, in {os.getcwd()}"
+    return f"{platform.node()}, in {Path.cwd()}"
 
 
 def _workers(said: Told, to: _Links) -> Table | None:
@@ -237,7 +240,11 @@ def _time(value: Any) -> str:
 def _settings(text: Any) -> Sequence[tuple[str, str]]:
     config = json.loads(text) if isinstance(text, str) else {}
     flat = {f"data.{name}": value for name, value in (config.pop("data", None) or {}).items()} | config
-    return [(name, level(value) if not isinstance(value, list | dict) else json.dumps(value)) for name, value in sorted(flat.items()) if value is not None]
+    return [
+        (name, level(value) if not isinstance(value, list | dict) else json.dumps(value))
+        for name, value in sorted(flat.items())
+        if value is not None
+    ]
 
 
 def _epochs(results: Results, trial_id: str) -> Table | None:

@@ -40,9 +40,10 @@ def serve(place: str, port: int = PORT, read_only: bool = False) -> None:
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = uvicorn.Server(config)
+    tunnel = f"ssh -N -L {port}:{HOST}:{port} {getpass.getuser()}@{platform.node()}"
     print(
         f"studies of {short(root.url)}: http://{HOST}:{port}/?token={token}\n"
-        f"from another machine: ssh -N -L {port}:{HOST}:{port} {getpass.getuser()}@{platform.node()}, then the same URL\n"
+        f"from another machine: {tunnel}, then the same URL\n"
         "Ctrl-C ends it; sweeps go on",
         flush=True,
     )

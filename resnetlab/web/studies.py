@@ -111,7 +111,9 @@ class Watched:
         said = told(findings, short(self.folder.place))
         words, study = answer(findings).words, findings.results.study
         failed = sum(one.trials for one in said.failed)
-        self.summary = Summary(study.title or study.name, said.state, said.standing, words or said.lead, failed, said.holder is not None)
+        self.summary = Summary(
+            study.title or study.name, said.state, said.standing, words or said.lead, failed, said.holder is not None
+        )
         return said
 
     def _now(self) -> Any:

@@ -2,6 +2,7 @@
 // A page follows what it shows: the server sends parts of it as HTML, and what differs is changed where it stands, so that
 // focus, selection, scrolling and what was unfolded stay. Without a script the page is loaded again every ten seconds.
 (() => {
+  document.documentElement.classList.add("scripted"); // else there are no buttons that need a script
   document.addEventListener("click", event => {
     const button = event.target.closest("[data-opens]");
     if (button) document.getElementById(button.dataset.opens).showModal();
