@@ -394,7 +394,9 @@ def test_fifty_studies_of_five_thousand_trials_are_painted_at_once(browser, tmp_
     with served(place) as server, opened(browser, server.url) as page:
         painted = {"list": paint(page)}  # while the studies are being read
         assert page.locator(".studies > li").count() == 50
+        began = time.monotonic()
         until(lambda: "is being read" not in page.locator(".studies").inner_text())
+        print(f"all read after {time.monotonic() - began:.0f} s")
         assert page.locator(".studies .state.finished").count() == 50
         for name, path in [("list again", "/"), ("study", "/study/s07"), ("trial", "/trial/4000/s07")]:
             page.goto(server.base + path)
