@@ -443,6 +443,8 @@ def test_a_page_follows_a_real_sweep_and_stops_it(browser, tmp_path):
             until(lambda: "unfinished" in page.locator("#now").inner_text())
             assert "No sweep is running here" in page.locator("#workers").inner_text()
             assert page.get_by_role("button", name="Stop …").count() == 0
+            page.get_by_role("link", name="The whole report").click()
+            until(lambda: page.frame_locator("iframe").locator("#all tr.row").count() > 0)
     finally:
         sweep.kill()
         sweep.wait(PATIENCE)

@@ -56,6 +56,8 @@ def serve(place: str, port: int = PORT, read_only: bool = False) -> None:
 
 
 def _listen(port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise BadRequest(f"--port {port}: no port has this number (allowed: 0 to 65535; 0 for any that is free)")
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
