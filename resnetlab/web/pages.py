@@ -27,7 +27,7 @@ from resnetlab.study.records import Phase, Status
 from resnetlab.web.curves import Chart, chart
 
 LINES = 60  # curves of the chart
-ROWS = 100  # trials of a page
+ROWS = 50  # trials of a page
 LOST = (Status.FAILED, Status.OUT_OF_MEMORY, Status.DIVERGED)
 
 
