@@ -22,7 +22,7 @@ from test_real_sweep import STUDY, environment
 from resnetlab.analysis.results import Results
 from resnetlab.errors import CannotWrite
 from resnetlab.storage import control
-from resnetlab.storage.lease import Lease, holder
+from resnetlab.storage.lease import Lease
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.web.access import HEADERS
 from resnetlab.web.app import app
@@ -442,6 +442,12 @@ def test_a_page_follows_a_real_sweep_and_stops_it(browser, tmp_path):
             until(lambda: curves.count() > seen + 2)
             until(lambda: page.locator("#rungs tbody tr").count() > 1)
             assert page.evaluate("window.loadedOnce") is True  # it was never loaded again
+            page.get_by_role("button", name="Pause …").click()
+            page.get_by_role("button", name="Pause", exact=True).click()
+            assert page.url == f"{server.base}/study/live"
+            until(lambda: "paused" in page.locator("#now").inner_text())
+            page.get_by_role("button", name="Resume").click()
+            until(lambda: page.locator("#workers tbody a").count() > 0)
             page.get_by_role("button", name="Stop …").focus()
             page.keyboard.press("Enter")
             asks = page.get_by_role("dialog", name="Stop live?")
@@ -450,10 +456,7 @@ def test_a_page_follows_a_real_sweep_and_stops_it(browser, tmp_path):
             assert asks.is_hidden() and control.asked(ResultsFolder.at(place)) is None
             page.get_by_role("button", name="Stop …").click()
             asks.get_by_role("button", name="Stop", exact=True).click()
-            until(lambda: holder(ResultsFolder.at(place)) is None or control.asked(ResultsFolder.at(place)))
-            assert page.url == f"{server.base}/study/live"
-            sweep.send_signal(signal.SIGINT)
-            sweep.wait(PATIENCE)
+            assert sweep.wait(PATIENCE) == 130
             until(lambda: "unfinished" in page.locator("#now").inner_text())
             assert "No sweep is running here" in page.locator("#workers").inner_text()
             assert page.get_by_role("button", name="Stop …").count() == 0

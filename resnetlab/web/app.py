@@ -213,7 +213,7 @@ class _Site:
             driven = said.holder is not None
             asked = control.asked(watched.folder) if driven else None
             may = driven and not self._read_only
-            return {"problem": "", "asked": self._part("asked", watched.name, asked, may, self._form)} | last[1]
+            return {"problem": "", "asked": self._part("asked", watched.name, asked, said, may, self._form)} | last[1]
 
         return parts
 

@@ -66,6 +66,7 @@ def _now(said: Told) -> dict[str, Any]:
     facts += [("Done", f"{now.epochs:,} epochs{speed}")]
     if now.elapsed is not None:
         facts += [("Running for", duration(now.elapsed))]
+    facts += [("Cluster", now.shared)] if now.shared else []
     if by is not None:
         facts += [("Driver", f"{by.host}, pid {by.pid}; last sign of life {max(0.0, by.silent):.0f} s ago")]
     return {"said": said, "now": now, "facts": facts, "left": left(said)}
