@@ -8,5 +8,5 @@
 | the studies of the folder, read again as they change | `studies` |
 | what each page says, before it is HTML | `pages`, `curves` |
 
-HTML, styles and script are in `templates/`; colours and type are the report's own (`report/report.css`).
+HTML, styles and script lie beside these files; colours and type are the report's own (`report/report.css`).
 """

@@ -266,7 +266,7 @@ def _before(request: Request) -> int | None:
 
 
 def _ours(name: str) -> str | None:
-    file = files("resnetlab.web") / "templates" / name
+    file = files("resnetlab.web") / name
     return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
