@@ -447,10 +447,14 @@ CASES = {
     "a study without a plan compared": Case(
         2, ("results/made", "no plan"), unplanned(str(REFERENCE / "default")), "compare"
     ),
+    "a folder of studies that is not there": options(
+        ["nowhere"], "RESULTS", "nowhere", "no such folder", script="serve"
+    ),
+    "a port that is no port": options([".", "--port", "70000"], "--port", "65535", script="serve"),
     "an empty command to notify": options(["--notify", " "], "--notify", "empty"),
     "a scale of nothing": options(["resnet-vs-cnn", "--scale", "0"], "--scale 0", "0 < scale <= 1", script="reproduce"),
 }
-SCRIPTS = ("ablation", "report", "reproduce", "trial", "export", "verify", "compare", "pause", "stop")
+SCRIPTS = ("ablation", "report", "reproduce", "trial", "export", "verify", "compare", "pause", "stop", "serve")
 
 
 def run(case: Case, place: Path, door: Door) -> tuple[Ended, bool]:

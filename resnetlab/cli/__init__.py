@@ -4,6 +4,7 @@
 |-------------|-------------------|-------------------------------------------------------------------|
 | `sweep`     | `ablation.py`     | run a study and write its report                                  |
 | `status`    | `status.py`       | print the progress and the conclusions of a sweep                 |
+| `serve`     | `serve.py`        | show the studies of a folder in a browser, and follow them        |
 | `pause`     | `pause.py`        | let a running sweep pause                                         |
 | `resume`    | `resume.py`       | let a paused sweep go on                                          |
 | `stop`      | `stop.py`         | end a running sweep in order                                      |

@@ -125,7 +125,7 @@ def told(findings: Findings, place: str) -> Told:
     said = answer(findings)
     failed, unmade = findings.failures, findings.unmade
     rows = ranked(findings.effects.assign(declared=[not free for free in findings.exploratory]))
-    there = results.folder.read("report.html") is not None
+    there = results.folder.changed("report.html") is not None
     shown = results.folder.url if "://" in place else place.rstrip("/")  # a URL's options belong to no file in it
     report = f"{shown}/report.html" if there else ""
     return Told(
