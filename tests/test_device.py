@@ -33,7 +33,7 @@ HEAD, ONE, TWO = node("n0"), node("n1", 1), node("n2", 8)
         ({"gpus": 0.25}, [HEAD, ONE], {"n0": "cpu", "n1": "cuda"}, Choice("cuda", 0.25)),
         ({"gpus": "auto"}, [ONE], {"n1": "cuda"}, Choice("cuda", "auto")),
         ({"device": "rocm"}, [ONE], {"n1": "rocm"}, Choice("rocm", 1.0)),
-        ({"device": "auto"}, [HEAD, ONE, TWO], dict.fromkeys(("n0", "n1", "n2"), "xpu"), ("xpu", 1.0, "9 GPUs on 2 nodes")),
+        ({"device": "auto"}, [HEAD, ONE, TWO], {"n1": "xpu", "n2": "xpu"}, ("xpu", 1.0, "9 GPUs on 2 nodes")),
         ({"device": "auto", "gpus": 0.5}, [HEAD], {"n0": "cuda"}, ("cpu", 0.0, "no node has a GPU")),
         ({"device": "auto"}, [ONE], {"n1": "cpu"}, ("cpu", 0.0, "torch is built for CPUs alone")),
         ({"device": "auto"}, [node("n1", 1)], {"n1": "mps"}, ("mps", 1.0, "1 GPU on 1 node")),
@@ -47,9 +47,19 @@ def test_the_device_is_chosen_by_what_is_there(resources, nodes, kinds, chosen):
 @pytest.mark.parametrize(
     "resources, kinds, error, words",
     [
-        ({"gpus": 1}, {"n1": "cuda", "n2": "rocm"}, NodeRefused, r"cuda: n1 \(10.0.0.1\); rocm: n2 .*allowed: one kind"),
+        (
+            {"gpus": 1},
+            {"n1": "cuda", "n2": "rocm"},
+            NodeRefused,
+            r"cuda: n1 \(10.0.0.1\); rocm: n2 .*: one kind",
+        ),
         ({"device": "auto"}, {"n1": "cuda", "n2": "cpu"}, NodeRefused, r"cpu: n2 \(10.0.0.2\)"),
-        ({"device": "rocm"}, {"n1": "cuda", "n2": "cuda"}, BadRequest, r"rocm, but .* are cuda \(allowed: auto, cuda\)"),
+        (
+            {"device": "rocm"},
+            {"n1": "cuda", "n2": "cuda"},
+            BadRequest,
+            r"rocm, but .* are cuda \(allowed: auto",
+        ),
         ({"gpus": 1}, {"n1": "cpu", "n2": "cpu"}, BadRequest, "to train on a GPU, but torch is built for CPUs alone"),
     ],
 )
@@ -116,7 +126,7 @@ def test_gpus_that_are_hidden_are_named(monkeypatch, variable):
 
 FAULTS = {  # what torch says, as a warning or as an error, and what of it is told
     "a driver too old": (
-        ["CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please update your GPU"],
+        ["CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please update"],
         RuntimeError("No CUDA GPUs are available"),
         "The NVIDIA driver on your system is too old",
     ),

@@ -38,8 +38,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Place:
     """Where a rerun finds things. data: folder or archive of the images (glyphs: of further fonts), where the dataset
-    needs one; device: `cpu`, `cuda`, `xpu`, `mps`, or None for what the trial ran on. debug: run the epoch too in which the trial
-    failed, and let its error through as it is."""
+    needs one; device: `cpu`, `cuda`, `xpu`, `mps`, or None for what the trial ran on. debug: run the epoch too in which
+    the trial failed, and let its error through as it is."""
 
     data: str | None = None
     cache: Path | None = None
@@ -51,9 +51,9 @@ class Place:
 class Rerun:
     """The outcome of a rerun.
 
-    training, dataset: of the rerun; None for a study's own task. epochs: number that were run. device: torch's name of it.
-    ending: why it ended early. compared: number of recorded epochs. differences: values that differ from the recorded
-    ones, in the order of training. changed: what has changed since then, such as versions, code or machine.
+    training, dataset: of the rerun; None for a study's own task. epochs: number that were run. device: as torch calls
+    it. ending: why it ended early. compared: number of recorded epochs. differences: values that differ from the
+    recorded ones, in the order of training. changed: what has changed since then, such as versions, code or machine.
     metric: the trial's main result, with its `recorded` and `measured` value.
     """
 

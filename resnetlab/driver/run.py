@@ -299,7 +299,8 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
             chosen = choose(study.resources, look(), kinds)
             session.note({"device": chosen.kind})
             if chosen.why:
-                sweep.notes.append(f"trials train on {chosen.kind}: {chosen.why}")
+                on = "CPUs" if chosen.kind == "cpu" else f"GPUs ({chosen.kind})"
+                sweep.notes.append(f"trials train on {on}: {chosen.why}")
             device, gpus = TORCH_TYPE.get(chosen.kind, chosen.kind), chosen.gpus
             if gpus == "auto":
                 gpus, found = _shared(study, datasets, cache, device, look(), alive)

@@ -52,10 +52,11 @@ class TrialContext:
     """Where and how a sweep's trials run: the same for all of them.
 
     device: torch's name of what trials train on: `cpu`, `cuda` (ROCm too), `xpu` or `mps`. versions: of the packages
-    that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
-    name` of torchvision's weights that the results folder holds. code: hash of the study's own, which the results
-    folder holds. metrics: that an evaluation computes besides accuracy and loss, a built-in one by its name.
-    numbers: that the study's own task has declared.
+    that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch may take. every_epoch:
+    write a checkpoint after each epoch, whatever it costs. contents: content hash by `model name` of torchvision's
+    weights that the results folder holds. code: hash of the study's own, which the results folder holds. metrics: that
+    an evaluation computes besides accuracy and loss, a built-in one by its name. numbers: that the study's own task has
+    declared.
     """
 
     folder: str  # path or URL of the results folder

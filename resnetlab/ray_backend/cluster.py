@@ -62,9 +62,8 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
         if resources.cpus > cores:
             raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
         if resources.needed_gpus > gpus and sys.platform == "linux" and not any(map(os.path.exists, OTHER_GPUS)):
-            raise BadRequest(
-                f"resources.gpus: a trial needs {plural(resources.needed_gpus, 'GPU')}, this machine has {gpus or 'none'}"
-            )
+            needs = plural(resources.needed_gpus, "GPU")
+            raise BadRequest(f"resources.gpus: a trial needs {needs}, this machine has {gpus or 'none'}")
         hidden = [name for name in VISIBLE if os.environ.get(name, "all").strip() in ("", "-1", "NoDevFiles")]
         if resources.needed_gpus and hidden:
             raise BadRequest(
@@ -284,6 +283,5 @@ def _check_room(nodes: list[dict[str, Any]], resources: Resources) -> None:
             if node["Alive"]
         )
         raise BadRequest(
-            f"resources: a trial needs {in_words(resources)} on one node; "
-            f"the cluster has nodes with {have}"
+            f"resources: a trial needs {in_words(resources)} on one node; the cluster has nodes with {have}"
         )

@@ -71,9 +71,7 @@ class DriverFacts:
     gpus: bool = False
 
     @classmethod
-    def of(
-        cls, folder: ResultsFolder, cache: Path, datasets: Mapping[str, Dataset], gpus: bool = False
-    ) -> DriverFacts:
+    def of(cls, folder: ResultsFolder, cache: Path, datasets: Mapping[str, Dataset], gpus: bool = False) -> DriverFacts:
         """The facts of this process. datasets: by their keys, which tell datasets of one name apart."""
         names = [dataset.config.name for dataset in datasets.values()]
         data = {}
@@ -160,7 +158,9 @@ def _answers(driver: DriverFacts, tick: Callable[[], None], say: Callable[[Any],
                 except ray.exceptions.RayError as error:
                     if any(other["Alive"] for other in ray.nodes() if other["NodeID"] == node["NodeID"]):
                         lines = str(error).strip().splitlines() or [type(error).__name__]
-                        answers.append(Node(host, address, node["NodeID"], problem=f"cannot run this project: {lines[-1]}"))
+                        answers.append(
+                            Node(host, address, node["NodeID"], problem=f"cannot run this project: {lines[-1]}")
+                        )
                     else:
                         say(f"node {host} ({address}) has left the cluster")
             tick()
@@ -312,7 +312,9 @@ def _facts(driver: DriverFacts, node: Node) -> list[tuple[str, str]]:
     facts.append(("variables", ", ".join(f"{name}={value}" for name, value in node.variables.items()) or "none"))
     facts.append(("machine", node.machine))
     names = [gpu.rpartition(",")[0] for gpu in node.gpus]
-    gpus = [f"{names.count(name)} × {name}" for name in dict.fromkeys(names)] + [node.gpu_problem] * bool(node.gpu_problem)
+    gpus = [f"{names.count(name)} × {name}" for name in dict.fromkeys(names)] + [node.gpu_problem] * bool(
+        node.gpu_problem
+    )
     facts.append(("GPUs", ", ".join(gpus) or "none"))
     facts.append(("torch for", node.torch_for))
     facts += [(name, node.data[name]) for name in driver.data]

@@ -37,7 +37,10 @@ EXPERIMENTS = {  # number: (what is done, what must come of it)
     18: ("a trial that hangs", "ended at its time limit, and said; the others complete"),
     # With stand-ins for GPUs.
     19: ("a trial that takes too much memory of a GPU", "that trial `out_of_memory`, the others complete"),
-    20: ("a GPU that fails under a trial, or that `nvidia-smi` reports as lost", "run again elsewhere, or refused by name"),
+    20: (
+        "a GPU that fails under a trial, or that `nvidia-smi` reports as lost",
+        "run again elsewhere, or refused by name",
+    ),
     21: ("a driver too old for torch", "exit 2 and torch's words, then the sweep goes on"),
     22: ("`CUDA_VISIBLE_DEVICES` empty", "exit 2, naming the variable"),
     23: ("nodes with GPUs of different kinds", "exit 2, naming the nodes"),

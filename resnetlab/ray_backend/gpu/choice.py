@@ -50,4 +50,6 @@ def choose(resources: Resources, nodes: Sequence[Mapping[str, Any]], kinds: Mapp
     if resources.device not in (None, "auto", kind):
         raise BadRequest(f"resources.device: {resources.device}, but the GPUs here are {kind} (allowed: auto, {kind})")
     count = sum(int(node["Resources"]["GPU"]) for node in having)
-    return Choice(kind, resources.gpus or 1.0, f"{plural(count, 'GPU')} on {plural(len(having), 'node')}" if auto else "")
+    return Choice(
+        kind, resources.gpus or 1.0, f"{plural(count, 'GPU')} on {plural(len(having), 'node')}" if auto else ""
+    )
