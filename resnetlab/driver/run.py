@@ -339,6 +339,7 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, device: str, gpus: floa
         contents=initial_weights.contents(facts.folder, sweep.store.trials.values()),
         code=own_code.version(sweep.study),
         metrics=sweep.study.scored,
+        confirmed=sweep.study.contributes,
         numbers=tuple(sweep.study.numbers),
     )
 
