@@ -74,5 +74,9 @@ class Interrupted(ResnetlabError):
     exit_code = 130
 
 
+class Stopped(Interrupted):
+    """The sweep was asked to stop, and ended in order."""
+
+
 # Errors that a worker may raise and other trials would meet too: the sweep ends, to be continued once they are fixed.
 END_THE_SWEEP = {kind.__name__: kind for kind in (CannotWrite, StorageLost, OtherData, NodeRefused)}

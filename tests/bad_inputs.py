@@ -358,6 +358,13 @@ CASES = {
     "empty storage": options(["--storage", " "], "--storage", "empty", "allowed"),
     "storage that is a file": Case(2, ("--storage mine.txt", "cannot be written"), a_file),
     "nobody at the cluster's address": options(["--address", "127.0.0.1:1"], "--address 127.0.0.1:1", "cannot connect"),
+    "a cap of no trial": options(["--slots", "0"], "--slots 0", "need at least 1"),
+    "pause where there is no results folder": options(
+        ["here"], "here: not a results folder", "study.json", script="pause"
+    ),
+    "stop where no sweep runs": Case(
+        2, ("results/made", "no sweep runs there"), lambda place: [str(results(place))], "stop"
+    ),
     "no address": options(["--address", "nonsense"], "--address nonsense", "host:port"),
     "continue with a changed study": Case(
         4, ("results/made", "different settings", "trials: 4 in the folder, 2 asked for", "--name"), changed_study
@@ -447,7 +454,7 @@ CASES = {
     "an empty command to notify": options(["--notify", " "], "--notify", "empty"),
     "a scale of nothing": options(["resnet-vs-cnn", "--scale", "0"], "--scale 0", "0 < scale <= 1", script="reproduce"),
 }
-SCRIPTS = ("ablation", "report", "reproduce", "trial", "export", "verify", "compare")
+SCRIPTS = ("ablation", "report", "reproduce", "trial", "export", "verify", "compare", "pause", "stop")
 
 
 def run(case: Case, place: Path, door: Door) -> tuple[Ended, bool]:

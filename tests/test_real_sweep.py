@@ -309,7 +309,9 @@ def test_two_nodes_share_the_work(place, two_nodes):
         ("own-task", ("own-task.yaml", "my_task.py"), ("search.trials=4", "confirm.seeds=2"), 20),
     ],
 )
-def test_code_of_one_s_own_travels_to_both_nodes_and_survives_a_kill(place, two_nodes, tmp_path, name, files, cut, rows):
+def test_code_of_one_s_own_travels_to_both_nodes_and_survives_a_kill(
+    place, two_nodes, tmp_path, name, files, cut, rows
+):
     """The study lies where the second node cannot read it."""
     address, apart, token = two_nodes
     study = (Path("/mnt") / f"resnetlab-{name}-{os.getpid()}") if apart else tmp_path

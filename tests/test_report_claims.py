@@ -87,4 +87,6 @@ def test_an_accuracy_has_guessing_beside_it_and_its_balanced_accuracy_where_clas
     first = results.classes["class"] == 0
     results.classes.loc[first, "support"] += results.classes["support"].max()
     said = answer(Findings(results)).best
-    assert re.search(r"fresh seeds\). Guessing reaches [\d.]+\s%, always the largest class [\d.]+\s%; its balanced", said)
+    assert re.search(
+        r"fresh seeds\). Guessing reaches [\d.]+\s%, always the largest class [\d.]+\s%; its balanced", said
+    )

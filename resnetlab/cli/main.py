@@ -17,6 +17,9 @@ from resnetlab.cli.exit_codes import EXIT_CODES, run_app
 COMMANDS = (
     "sweep",
     "status",
+    "pause",
+    "resume",
+    "stop",
     "report",
     "trial",
     "export",

@@ -20,6 +20,7 @@ from resnetlab.commands import whereabouts
 from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request, warm_start
 from resnetlab.driver.dataset_record import compared, guessing, image_table, known, noted, starts
 from resnetlab.driver.live_view import LiveView
+from resnetlab.driver.steering import Steering
 from resnetlab.errors import (
     BadRequest,
     CannotWrite,
@@ -36,7 +37,7 @@ from resnetlab.experiment.messages import TrialContext
 from resnetlab.paths import user_path
 from resnetlab.provenance import code_version, command_line, provenance
 from resnetlab.ray_backend import cluster, preflight
-from resnetlab.ray_backend.capacity import Capacity
+from resnetlab.ray_backend.capacity import Capacity, check_slots
 from resnetlab.ray_backend.gpu.choice import choose
 from resnetlab.ray_backend.watchdog import Watchdog
 from resnetlab.search import cma_es
@@ -64,6 +65,7 @@ class Options:
     storage: str = "results"
     address: str | None = None  # of a Ray cluster, or `auto`; None starts Ray on this machine
     nodes: int = 1  # that the cluster should have before the first trial
+    slots: int | None = None  # the most trials that may run at once; None for as many as fit
     cache: Path | None = None
     stage: Stage = "all"
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
@@ -165,6 +167,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     """
     request.check_stage(study, options.stage)
     request.check_gpus(study)
+    check_slots(options.slots)
     cma_es.check_installed(study)
     file = None if options.weights is None else user_path(options.weights, "--weights")
     study, weights = initial_weights.given(_absolute(study), file)
@@ -288,7 +291,7 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
             sweep.store.lease.renew()
 
         with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes, alive) as look:
-            from resnetlab.ray_backend import backend  # imports Ray, which reads its settings then
+            from resnetlab.ray_backend import backend, sharing  # import Ray, which reads its settings then
 
             signals.listen()
             kinds = {node["NodeID"]: built_for() for node in look()}
@@ -308,17 +311,19 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
                 sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
             settled = study.resources.model_copy(update={"gpus": gpus, "device": None})
             precision.check(study.model_copy(update={"resources": settled}))
-            capacity = Capacity(settled, look, sweep.notes.append)
+            capacity = Capacity(settled, look, sweep.notes.append, options.slots)
+            shared = None if options.address is None else sharing.Sharing(study.name, sweep.notes.append)
+            steering = Steering(sweep, capacity, continue_hint, shared)
 
             def tick() -> None:
                 signals.check()
                 lifeline.beat()
                 sweep.store.tick()
-                sweep.waits_for = capacity.waited_for()
+                steering.tick()
                 session.tick()
                 watch.update()
 
-            with _recorded(sweep, session, capacity):
+            with _recorded(sweep, session, capacity, steering), steering:
                 signals.wait = True
                 backend.run(sweep, _context(facts, sweep, device, gpus, options.address is not None), tick, capacity)
 
@@ -345,9 +350,9 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, device: str, gpus: floa
 
 
 @contextmanager
-def _recorded(sweep: Sweep, session: _Session, capacity: Capacity) -> Iterator[None]:
+def _recorded(sweep: Sweep, session: _Session, capacity: Capacity, steering: Steering) -> Iterator[None]:
     """Around the run on a cluster that is up: however it ends, what ran is on disk, and when it ended."""
-    session.cluster_up(sweep, capacity)
+    session.cluster_up(sweep, capacity, steering)
     try:
         yield
     except ResnetlabError as error:
@@ -449,16 +454,19 @@ class _Session:
     def note(self, more: Mapping[str, Any]) -> None:
         self._content |= more
 
-    def cluster_up(self, sweep: Sweep, capacity: Capacity) -> None:
-        self._sweep, self._capacity = sweep, capacity
+    def cluster_up(self, sweep: Sweep, capacity: Capacity, steering: Steering) -> None:
+        self._sweep, self._capacity, self._steering = sweep, capacity, steering
         now = time.monotonic()
         self._content |= {"slots": capacity.slots, "startup_seconds": now - self._began}
         self._began = now
         self.write(ended=False)
 
     def tick(self) -> None:
-        """Call often: writes when nodes change and every `RECORD` seconds, so that a sweep that waits says for what."""
-        changed = len(self._capacity.log) != len(self._content["node_changes"])
+        """Call often: writes when nodes, requests or other sweeps change, and every `RECORD` seconds, so that a sweep
+        that waits says for what."""
+        content, sweep = self._content, self._sweep
+        changed = len(self._capacity.log) != len(content["node_changes"]) or sweep.paused != content["paused"]
+        changed |= bool(sweep.shared) != bool(content["shared"])
         if changed or time.monotonic() - self._written > RECORD:
             self.write(ended=False)
 
@@ -472,6 +480,9 @@ class _Session:
             "report_seconds": sweep.clock.driver,
             "sampler_seconds": sweep.clock.sampler,
             "publish_seconds": sweep.clock.publishing,
+            "paused_seconds": self._steering.paused_seconds,
+            "paused": sweep.paused and not ended,
+            "shared": "" if ended else sweep.shared,
             "waiting": waiting,
             "node_changes": list(self._capacity.log),
         }

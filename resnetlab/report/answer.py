@@ -206,7 +206,9 @@ def _best(findings: Findings) -> str:
             return f"Mean {metric.words} on fresh seeds: from {said[0]} to {said[-1]}."
         if not said:
             return f"No arm has a result{' yet' * bool(to_go(results))}."
-        return f"Mean {metric.words} on fresh seeds: {', '.join(said)}.{_beside(findings, full_budget(results.confirm))}"
+        return (
+            f"Mean {metric.words} on fresh seeds: {', '.join(said)}.{_beside(findings, full_budget(results.confirm))}"
+        )
     if results.plan is not None:
         mean, low, high, n = tested(findings)
         if n:

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -236,11 +236,9 @@ class ResultsFolder:
         return [info.base_name for info in infos if info.type == fs.FileType.File]
 
     def delete(self, name: str) -> None:
-        """Delete the blob, if it exists."""
-        try:
+        """Delete the blob, if it exists. Raises CannotWrite."""
+        with self._writing(name), suppress(FileNotFoundError):
             self._retried(lambda: self._fs.delete_file(f"{self._root}/{name}"))
-        except FileNotFoundError:
-            return
 
     def exists(self) -> bool:
         return bool(self._retried(lambda: self._fs.get_file_info(self._root)).type != fs.FileType.NotFound)

@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "results" / "faults.json"
 REFERENCE = ROOT / "results" / "reference" / "faults.json"
-KILLS = REFERENCE.with_name("kills.json")
+KILLS, PAUSING = REFERENCE.with_name("kills.json"), REFERENCE.with_name("kills-pausing.json")
 
 EXPERIMENTS = {  # number: (what is done, what must come of it)
     1: ("driver killed three times at random moments, then continued", "same tables"),
@@ -71,11 +71,15 @@ def table(content: dict[str, Any]) -> str:
 def kills(found: dict[str, Any]) -> str:
     """What one run of kills.py found, as a sentence or two."""
     number, first = found["kills"], found["seconds_to_the_first_row"]
-    which = f"{number['driver']} of drivers, {number['worker']} of workers, {number['node']} of nodes"
+    total = number.get("pausing") or sum(number.values())
+    if "pausing" in number:
+        which = f"all of drivers that had been asked to pause up to 12 s before, {number['paused_when_killed']} paused"
+    else:
+        which = f"{number['driver']} of drivers, {number['worker']} of workers, {number['node']} of nodes"
     sweeps = f"{found['sweeps']} sweep{'s' * (found['sweeps'] != 1)} continued to the end"
     rows = f"{found['rows']:,} rows {found['lost']} lost, {found['doubled']} doubled, {found['wrong']} wrong"
     return (
-        f"`{found['command']}`: {sum(number.values())} SIGKILLs at random moments ({which}), in "
+        f"`{found['command']}`: {total} SIGKILLs at random moments ({which}), in "
         f"{sweeps}, on {found['machine']['cores']} cores: of {rows}. "
         f"{found['interrupted_trials']} times a trial went on in another process, and at most "
         f"{found['most_epochs_begun_again_of_one']} of its epochs was begun again. The first new row came "
@@ -90,6 +94,7 @@ def shown(value: Any) -> str:
 
 if __name__ == "__main__":
     text = table(json.loads(REFERENCE.read_text()))
-    if KILLS.exists():
-        text += "\n" + kills(json.loads(KILLS.read_text()))
+    for file in (KILLS, PAUSING):
+        if file.exists():
+            text += "\n" + kills(json.loads(file.read_text()))
     print(text, end="")

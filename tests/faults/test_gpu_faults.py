@@ -50,7 +50,8 @@ def here(tmp_path, monkeypatch):
 
     def engine(sweep, context, tick, capacity):
         assert context.gpus == 0.5 and capacity.slots == 2
-        decisions = backend._Decisions(sweep, backend._Guard(), SimpleNamespace(late=lambda trial_id: False), None)
+        silence = SimpleNamespace(late=lambda trial_id: False)
+        decisions = backend._Decisions(sweep, backend._Guard(), silence, None, capacity)
         while (task := sweep.next()) is not None:
             worker = TrialWorker({"task": task, "context": context})
             try:
