@@ -285,7 +285,16 @@ CASES = {
         GOOD.replace("epochs: 2", "epochs: 2, grace: 1, grace_period: 1"), "search.grace and search.grace_period"
     ),
     "batch larger than the data": Case(2, ("batch_size", "64", "training images", "allowed: 1 to"), too_few),
-    "more GPUs than the cluster has": options(["--gpus-per-trial", "64"], "resources.gpus", "64 GPUs", "this machine"),
+    "a GPU where there is none": options(
+        ["--gpus-per-trial", "1"], "resources.gpus", "1 GPU,", "this machine has none"
+    ),
+    "several GPUs for one trial": options(
+        ["--gpus-per-trial", "2"],
+        "resources.gpus: 2",
+        "on one GPU",
+        "networks here are small",
+        "every GPU gets a trial",
+    ),
     "more CPUs than the machine has": options(["--cpus-per-trial", "4000"], "resources.cpus", "4000 CPUs", "machine"),
     "negative GPUs": options(["--gpus-per-trial", "-1"], "resources.gpus", "-1"),
     "unknown model": study(GOOD + "baseline: {model: resnet99}", "baseline", "model", "resnet99", "resnet18"),

@@ -38,6 +38,7 @@ from resnetlab.paths import user_path
 from resnetlab.provenance import code_version, command_line, provenance
 from resnetlab.ray_backend import cluster, preflight
 from resnetlab.ray_backend.capacity import Capacity, check_slots
+from resnetlab.ray_backend.gpu.choice import choose
 from resnetlab.ray_backend.watchdog import Watchdog
 from resnetlab.search import cma_es
 from resnetlab.storage.results_folder import ResultsFolder
@@ -49,6 +50,7 @@ from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.data import check as check_data
 from resnetlab.vision.training import kept_weights
+from resnetlab.vision.training.accelerator import TORCH_TYPE, built_for
 
 if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
@@ -164,6 +166,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     dry: contact no cluster. Raises BadRequest, BadData, FolderRefused, StorageLost.
     """
     request.check_stage(study, options.stage)
+    request.check_gpus(study)
     check_slots(options.slots)
     cma_es.check_installed(study)
     file = None if options.weights is None else user_path(options.weights, "--weights")
@@ -253,7 +256,12 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
 
 
 def _shared(
-    study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]], tick: Callable[[], None]
+    study: Study,
+    datasets: Mapping[str, Dataset],
+    cache: Path,
+    device: str,
+    nodes: list[dict[str, Any]],
+    tick: Callable[[], None],
 ) -> tuple[float, dict[str, Any]]:
     """The share of a GPU that a trial gets where it is to be measured, and what was seen."""
     from resnetlab.driver import dry_run
@@ -261,7 +269,7 @@ def _shared(
 
     cpus = study.resources.cpus
     on_a_gpu = probe.RayProbe(
-        dry_run.heaviest(study, datasets), cache.absolute(), cpus, code=own_code.source(study), tick=tick
+        dry_run.heaviest(study, datasets), cache.absolute(), cpus, device, code=own_code.source(study), tick=tick
     )
     chosen, seen = packing.measure(on_a_gpu, packing.cpus_for(nodes, cpus))
     return chosen.gpus, packing.record(chosen, seen)
@@ -270,7 +278,7 @@ def _shared(
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, datasets: Mapping[str, Dataset]) -> None:
     """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
-    facts = preflight.DriverFacts.of(folder, cache.absolute(), datasets)
+    facts = preflight.DriverFacts.of(folder, cache.absolute(), datasets, study.resources.on_gpu)
     session = _Session(folder, study)
 
     def say(lost: str) -> None:
@@ -286,15 +294,24 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
             from resnetlab.ray_backend import backend, sharing  # import Ray, which reads its settings then
 
             signals.listen()
+            kinds = {node["NodeID"]: built_for() for node in look()}
             if options.address is not None:
-                session.note({"nodes": preflight.check(facts, alive, watch.say)})
-            gpus = study.resources.gpus
+                nodes = preflight.check(facts, alive, watch.say)
+                session.note({"nodes": nodes})
+                kinds = {node["node_id"]: node["torch_for"] for node in nodes}
+            chosen = choose(study.resources, look(), kinds)
+            session.note({"device": chosen.kind})
+            if chosen.why:
+                on = "CPUs" if chosen.kind == "cpu" else f"GPUs ({chosen.kind})"
+                sweep.notes.append(f"trials train on {on}: {chosen.why}")
+            device, gpus = TORCH_TYPE.get(chosen.kind, chosen.kind), chosen.gpus
             if gpus == "auto":
-                gpus, found = _shared(study, datasets, cache, look(), alive)
+                gpus, found = _shared(study, datasets, cache, device, look(), alive)
                 session.note({"gpu_share": found})
                 sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
-            resources = study.resources.model_copy(update={"gpus": gpus})
-            capacity = Capacity(resources, look, sweep.notes.append, options.slots)
+            settled = study.resources.model_copy(update={"gpus": gpus, "device": None})
+            precision.check(study.model_copy(update={"resources": settled}))
+            capacity = Capacity(settled, look, sweep.notes.append, options.slots)
             shared = None if options.address is None else sharing.Sharing(study.name, sweep.notes.append)
             steering = Steering(sweep, capacity, continue_hint, shared)
 
@@ -308,10 +325,10 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
 
             with _recorded(sweep, session, capacity, steering), steering:
                 signals.wait = True
-                backend.run(sweep, _context(facts, sweep, gpus, options.address is not None), tick, capacity)
+                backend.run(sweep, _context(facts, sweep, device, gpus, options.address is not None), tick, capacity)
 
 
-def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bool) -> TrialContext:
+def _context(facts: preflight.DriverFacts, sweep: Sweep, device: str, gpus: float, shared: bool) -> TrialContext:
     """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
     resources = sweep.study.resources
     return TrialContext(
@@ -320,6 +337,7 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bo
         cpus=resources.cpus,
         gpus=gpus,
         epoch_timeout_s=resources.epoch_timeout_s,
+        device=device,
         versions=preflight.decisive(),
         compile=resources.compile,
         every_epoch=shared,
