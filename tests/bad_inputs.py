@@ -226,7 +226,7 @@ def bomb(place: Path) -> None:
     if "max_rows_per_page" in inspect.signature(pq.ParquetWriter).parameters:  # that has a smaller default
         one_page["max_rows_per_page"] = rows
     write(place, constant(rows), "predictions", compression="zstd", write_statistics=False, **one_page)
-    assert (place / "predictions.parquet").stat().st_size < 1000
+    assert (place / "predictions.parquet").stat().st_size < 1500
 
 
 def future(place: Path) -> None:
@@ -428,7 +428,7 @@ CASES = {
     "Parquet with duplicate keys": table(
         lambda place: write(place, pa.concat_tables([epochs(2), epochs(1, first=2)])), "epochs.parquet", "duplicate key"
     ),
-    "Parquet of 0.7 KB that decodes to 0.5 GB": table(bomb, "predictions.parquet", "decode to", "allowed for a file"),
+    "Parquet of 1 KB that decodes to 0.5 GB": table(bomb, "predictions.parquet", "decode to", "allowed for a file"),
     "Parquet of an unknown version": table(future, "epochs.parquet", "schema version 99", "allowed: 2 to"),
     "Parquet with no finished trial": table(unfinished, "no trial has finished", "4 failed", code=1),
     "Parquet of mixed studies": table(mixed, "trials.parquet", "'other'", "allowed: 'made'"),
