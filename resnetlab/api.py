@@ -126,6 +126,7 @@ def run(
     weights: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
     accept_changed_code: bool = False,
+    extend: bool = False,
 ) -> Results:
     """Run or continue a study, write its report, print its conclusions, and return the results.
 
@@ -141,6 +142,8 @@ def run(
         weights: file to use for the torchvision weights that the study names.
         retry_failed: rerun trials that failed or ran out of memory.
         accept_changed_code: continue a sweep although the study's own code has changed; the report says so.
+        extend: go on from the results of a study of this name that asked for less: fewer explore trials, levels,
+            factors, epochs or seeds.
 
     Raises:
         BadRequest, BadData, FolderRefused: nothing was run; the message names the cause.
@@ -165,6 +168,7 @@ def run(
         weights=None if weights is None else Path(weights),
         retry_failed=retry_failed,
         accept_changed_code=accept_changed_code,
+        extend=extend,
         ends_process=False,
     )
     try:

@@ -18,8 +18,9 @@ from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 RENAMED = 3  # trials of older versions are translated
+VERSIONED = 5  # trials of older versions are of studies that were never extended
 OLDEST = 2  # that is read
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -79,6 +80,7 @@ _TRIAL_TAIL = [
     _field("started", _TIME, "when first asked for", "UTC"),
     _field("ended", _TIME, "when its last row came", "UTC"),
     _field("data_hash", _TEXT, "content hash of the dataset"),
+    _field("study_version", _INT, "version of the study that asked for it: 1, or a later one of an extended study"),
     _field("git_revision", _TEXT, "of the code; with `+changes` where the tree had local changes"),
     _field("versions", _TEXT, "python, torch, ray, optuna and resnetlab, as JSON"),
 ]
@@ -322,6 +324,8 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
         found = _with_intervals(found)
     if table == "predictions" and int(version) < SCHEMA_VERSION and "confidence" not in found.schema.names:
         found = found.append_column(schema(table).field("confidence"), pa.nulls(len(found), pa.float32()))
+    if table == "trials" and int(version) < VERSIONED and "study_version" not in found.schema.names:
+        found = found.append_column(schema(table).field("study_version"), pa.array([1] * len(found), _INT))
     wanted = like(table, found.schema)
     if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")

@@ -91,6 +91,7 @@ def members(findings: Findings) -> dict[str, bytes]:
     found = {name: folder.read(name) for name in RECORDS}
     found |= {f"{table}.parquet": _table(folder, table) for table in TABLES}
     found |= {f"plans/{name}": folder.read(f"plans/{name}") for name in folder.names("plans")}
+    found |= {f"{VERSIONS}/{name}": folder.read(f"{VERSIONS}/{name}") for name in folder.names(VERSIONS)}
     found |= {name: folder.read(name) for name in _code(results)}
     figures, _ = drawn(gallery(findings))
     found["report.html"] = page(findings, figures).encode("utf-8", console.ERRORS)
