@@ -196,7 +196,7 @@ def test_a_new_incumbent_means_a_second_plan_and_the_verdicts_of_the_first_stand
     found = Findings(Results.open(tmp_path))
     earlier = found.earlier.set_index("name")
     assert earlier["verdict"].to_dict() == before.to_dict() and earlier["pooled"].isna().all()
-    assert f"Earlier verdicts stand beside these (of plan {first['plan_hash']}" in told_of(found)
+    assert f"Earlier verdicts stand beside these (plan {first['plan_hash']}" in told_of(found)
 
 
 def told_of(found):
@@ -219,7 +219,11 @@ def test_further_seeds_are_a_second_plan_and_the_first_verdict_stands(tmp_path):
     with pytest.raises(FolderRefused, match=r"has runs on 3 seeds; add --extend to run 2 more as a second plan"):
         check_identity(study(confirm={"seeds": 5}), ResultsFolder.at(tmp_path))
     said = dry(tmp_path, study(confirm={"seeds": 5}))
-    assert "confirm.seeds: 3 in the folder, 5 asked for" in said and "on 2 further seeds" in said
+    assert (
+        "confirm.seeds: 3 in the folder, 5 asked for" in said
+        and "on 2 further seeds" in said
+        and "stands if" not in said
+    )
     rows = run(tmp_path, study(confirm={"seeds": 5}), extends=True)
     found = Findings(Results.open(tmp_path))
     plan = found.results.plan
@@ -233,7 +237,7 @@ def test_further_seeds_are_a_second_plan_and_the_first_verdict_stands(tmp_path):
     now = found.effects.set_index("name").loc[earlier.index]
     for pooled, *ends in zip(earlier["pooled"], before.loc[earlier.index, "estimate"], now["estimate"], strict=True):
         assert min(ends) <= pooled <= max(ends)
-    assert f"the verdicts before them stand (of plan {held.plan_hash} on 3 seeds" in told_of(found)
+    assert f"earlier verdicts stand (plan {held.plan_hash} on 3 seeds: " in told_of(found)
     page = build_page(tmp_path)
     assert "Earlier plans" in page and "It describes, and gives no verdict" in page
     assert f"It adds 2 seeds to plan {held.plan_hash}" in page and "confirm.seeds: 3 then, 5 now" in page
@@ -285,7 +289,8 @@ def test_further_levels_and_factors_leave_old_trials_at_their_baseline_level(tmp
     new = study(factors, sampler=sampler, trials=8)
     with pytest.raises(FolderRefused, match="add --extend to go on from its results"):
         check_identity(new, ResultsFolder.at(tmp_path))
-    assert "factors.pool: a further factor, average, flatten" in dry(tmp_path, new)
+    said = dry(tmp_path, new)
+    assert "factors.pool: a further factor, average, flatten" in said and "a new plan follows, on fresh seeds" in said
     rows = run(tmp_path, new, extends=True)
     assert len(explored(rows)) == 8
     kept = {row["trial_id"]: row for row in rows}

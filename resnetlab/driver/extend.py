@@ -15,7 +15,7 @@ from resnetlab.study import ConfirmSettings, Study, build_study, differences
 from resnetlab.study.extension import Extension, extension
 from resnetlab.study.sections.search import UNTAUGHT
 from resnetlab.study.yaml_io import first_problem
-from resnetlab.sweep.plan_store import further_seeds, read_plan
+from resnetlab.sweep.plan_store import further_seeds, goes_on, read_plan
 from resnetlab.wording import plural
 
 
@@ -102,16 +102,25 @@ def said(study: Study, rows: Iterable[Mapping[str, Any]], asks: Extension, plan:
         lines.append("no explore trial is added, so none tries them: raise search.trials for that")
     if plan is None:
         return lines
-    if asks.explores and "budget" not in kinds and plan.seeds_short(asked(study)) is not None:
+    beside = f"the verdicts of plan {plan.plan_hash} are shown beside it"
+    stands = plan.seeds_short(asked(study)) is not None and not kinds & {"budget", "factor", "arm"}
+    if asks.explores and stands and not _more_to_compare(study, plan):
         lines.append(
             f"plan {plan.plan_hash} stands if the search ends with the same arms to compare; else a new plan follows, "
-            f"on fresh seeds, and the verdicts of plan {plan.plan_hash} are shown beside it"
+            f"on fresh seeds, and {beside}"
         )
-    elif more := further_seeds(plan, study, rows):
+    elif asks.explores or not goes_on(plan, study, rows):
+        lines.append(f"a new plan follows, on fresh seeds; {beside}")
+        return lines
+    if more := further_seeds(plan, study, rows):
         lines.append(
-            f"plan {plan.plan_hash} is run to its end, and its verdicts stand; then a second plan runs the same arms "
-            f"on {plural(more, 'further seed')}, with an error rate of its own"
+            "a plan that stands is run to its end; then a second one, with an error rate of its own, runs the same arms "
+            f"on {plural(more, 'further seed')}"
         )
-    elif plan.asked != asked(study) or asks.explores:
-        lines.append(f"a new plan follows, on fresh seeds; the verdicts of plan {plan.plan_hash} are shown beside it")
     return lines
+
+
+def _more_to_compare(study: Study, plan: Plan) -> bool:
+    """Whether a factor that `plan` compares has a level that it does not know."""
+    known = {name: [plan.incumbent[name], *levels] for name, levels in plan.compared.items()}
+    return any(level not in levels for name, levels in known.items() for level in study.space[name].levels)

@@ -148,17 +148,17 @@ def _lead(findings: Findings) -> str:
     if results.plan is None:
         return f"No plan is in force, as the search goes on. Earlier verdicts stand: {before}."
     if results.plan.adds_to:
-        return f"{said} These seeds were added: the verdicts before them stand ({before}); all together only describe."
+        return f"{said} These seeds were added: earlier verdicts stand ({before}), and all together only describe."
     return f"{said} Earlier verdicts stand beside these ({before})."
 
 
 def _earlier(earlier: pd.DataFrame) -> str:
-    """`of plan 3f… on 3 seeds 1 effect and 2 inconclusive`, for each plan."""
+    """`plan 3f… on 3 seeds: 1 effect and 2 inconclusive`, for each plan."""
     said = []
     for (plan_hash, seeds), rows in earlier.groupby(["plan_hash", "seeds"], sort=False):
         found = rows["verdict"].value_counts()
         counted = [f"{number} {verdict}" for verdict, number in found.items()]
-        said.append(f"of plan {plan_hash} on {plural(seeds, 'seed')} {listed(counted)}")
+        said.append(f"plan {plan_hash} on {plural(seeds, 'seed')}: {listed(counted)}")
     return "; ".join(said)
 
 

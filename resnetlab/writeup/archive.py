@@ -29,7 +29,7 @@ from resnetlab.errors import BadData, BadRequest, ResnetlabError
 from resnetlab.report.findings import Findings
 from resnetlab.report.layout import Section
 from resnetlab.report.sections import declared_hypotheses, effects, interactions
-from resnetlab.storage.layout import CODE
+from resnetlab.storage.layout import CODE, VERSIONS
 from resnetlab.storage.parquet import encode
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import effects_schema
