@@ -7,10 +7,11 @@ from contextlib import suppress
 import pytest
 from test_sweep import FACTORS, FACTS, Trainer, drive
 
+import resnetlab
 from resnetlab.analysis.results import Results
 from resnetlab.driver.extend import check_identity
 from resnetlab.driver.request import look
-from resnetlab.errors import BadRequest, FolderRefused
+from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.report.build import build
 from resnetlab.report.findings import Findings
 from resnetlab.storage import versions
@@ -240,6 +241,8 @@ def test_further_seeds_are_a_second_plan_and_the_first_verdict_stands(tmp_path):
     assert f"earlier verdicts stand (plan {held.plan_hash} on 3 seeds: " in told_of(found)
     page = build_page(tmp_path)
     assert "Earlier plans" in page and "It describes, and gives no verdict" in page
+    assert "belong to another plan" not in page
+    assert f"{len(theirs)} runs belong to plans that ended before the one in force" in page
     assert f"It adds 2 seeds to plan {held.plan_hash}" in page and "confirm.seeds: 3 then, 5 now" in page
     assert versions.number(ResultsFolder.at(tmp_path)) == 2
     check_identity(study(confirm={"seeds": 5}), ResultsFolder.at(tmp_path))  # nothing is left to refuse
@@ -336,12 +339,12 @@ def test_a_longer_budget_runs_every_explore_trial_again(tmp_path):
     run(tmp_path / "grown", study(confirm={"pilot": 2}))
     first = Results.open(tmp_path / "grown").plan
     longer = study(confirm={"pilot": 2}, epochs=6)
-    assert "every explore trial is run again" in dry(tmp_path / "grown", longer)
+    assert "every explore trial and pilot run is run again" in dry(tmp_path / "grown", longer)
     grown = run(tmp_path / "grown", longer, extends=True)
     whole = run(tmp_path / "whole", longer)
     assert explored(grown) == explored(whole)
     old = [row for row in grown if row["status"] == "replaced"]
-    assert len(old) == 4 + 2 and all("run again for 6 epochs" in row["reason"] for row in old)
+    assert len(old) == 4 + 2 and all("replaced by a run of 6 epochs" in row["reason"] for row in old)
     results = Results.open(tmp_path / "grown")
     assert (
         results.plan.plan_hash != first.plan_hash
@@ -357,6 +360,19 @@ def test_a_longer_budget_runs_every_explore_trial_again(tmp_path):
 def test_there_must_be_results_to_extend(tmp_path):
     with pytest.raises(BadRequest, match=r"--extend: .* holds no results"):
         check_identity(study(), ResultsFolder.at(tmp_path), True)
+
+
+def test_the_python_interface_extends_too(tmp_path):
+    with pytest.raises(BadRequest, match=r"--extend: .* holds no results"):
+        resnetlab.run(study(), storage=tmp_path, extend=True)
+    assert not (tmp_path / "s").exists()
+
+
+def test_data_that_has_changed_is_refused(tmp_path):
+    run(tmp_path, study())
+    folder, new = ResultsFolder.at(tmp_path), study(trials=9)
+    with pytest.raises(BadData, match="was run on data with hash d, which is now e"):
+        look(new, folder, {"e"}, {}, "all", extension=check_identity(new, folder, True))
 
 
 def test_nothing_more_is_no_extension(tmp_path):

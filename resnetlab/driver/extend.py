@@ -95,7 +95,7 @@ def said(study: Study, rows: Iterable[Mapping[str, Any]], asks: Extension, plan:
     lines = [f"extends it: {'; '.join(change.text for change in asks.changes)}"]
     kinds, sampler = asks.kinds, study.search.sampler
     if "budget" in kinds:
-        lines.append("every explore trial is run again, for how it trains depends on the budget")
+        lines.append("every explore trial and pilot run is run again: no checkpoints of trials that ended are kept")
     elif "trials" in kinds and sampler not in UNTAUGHT:
         lines.append(f"{sampler} proposes further trials from all results so far; it would not, had all been asked for")
     if "trials" not in kinds and kinds & {"levels", "factor"} and sampler != "grid" and "budget" not in kinds:
@@ -114,8 +114,8 @@ def said(study: Study, rows: Iterable[Mapping[str, Any]], asks: Extension, plan:
         return lines
     if more := further_seeds(plan, study, rows):
         lines.append(
-            "a plan that stands is run to its end; then a second one, with an error rate of its own, runs the same arms "
-            f"on {plural(more, 'further seed')}"
+            "a plan that stands is run to its end; then a second one, with an error rate of its own, runs its arms on "
+            f"{plural(more, 'further seed')}"
         )
     return lines
 

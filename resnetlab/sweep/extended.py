@@ -89,9 +89,7 @@ def _of_another_budget(study: Study, row: Row) -> bool:
 
 
 def _replaced(study: Study, row: Row) -> dict[str, Any]:
-    reason = (
-        f"run again for {study.search.epochs} epochs: how it trains depends on the budget, here {row['epochs_allowed']}"
-    )
+    reason = f"replaced by a run of {study.search.epochs} epochs, after a budget of {row['epochs_allowed']}"
     return {"status": str(Status.REPLACED), "reason": "; ".join(part for part in (reason, row["reason"]) if part)}
 
 
