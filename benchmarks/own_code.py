@@ -1,12 +1,16 @@
 """What a user's own code costs above itself, without Ray, in CPU time of one thread: a training step of the network of
 tests/own_code beside the same step written out in plain torch, turn by turn on the same batches; and an epoch of its
-task beside the task alone, with the worker's and the driver's part (run, report, decision, rows) counted in."""
+task beside the task alone, with the worker's and the driver's part (run, report, decision, rows) counted in; and the
+seconds until each bad reference of tests/test_own_code.py and bad study of tests/test_own_task.py is refused."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +133,43 @@ def _alone(study: Study, place: Path, task: Task) -> None:
         next(generator)
 
 
+def refusals(quick: bool) -> list[Row]:
+    """Wall-clock seconds from the command to its end, of each study that must be refused."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import test_own_code as parts
+    import test_own_task as tasks
+
+    def part(case: str, place: Path) -> Path:
+        old, new, code, _ = parts.BAD[case]
+        return parts.written(place, parts.STUDY.replace(old, new), **({"bad": code} if code else {}))
+
+    def task(case: str, place: Path) -> Path:
+        more, (old, new), (code, changed), _ = tasks.BAD[case]
+        tasks.written(place, tasks.STUDY.replace(old, new) + more, tasks.TASK.replace(code, changed))
+        return place / "study.yaml"
+
+    cases = [(part, case) for case in parts.BAD] + [(task, case) for case in tasks.BAD]
+    seconds = [_refused(write, case) for write, case in cases[: 2 if quick else None]]
+    longest = max(seconds)
+    return [
+        spread("bad reference: seconds until it is refused", "s", seconds),
+        spread("bad reference: the longest", "s", [longest], case=cases[seconds.index(longest)][1]),
+    ]
+
+
+def _refused(write: Callable[[str, Path], Path], case: str) -> float:
+    with tempfile.TemporaryDirectory() as place:
+        study = write(case, Path(place))
+        command = [sys.executable, str(ROOT / "sweeps/ablation.py"), "--study", str(study)]
+        env = os.environ | {"PYTHONPATH": str(ROOT), "RESNETLAB_CACHE": str(Path(place) / "cache")}
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=place, env=env, capture_output=True)
+        seconds = time.perf_counter() - began
+    if done.returncode != 2:
+        raise RuntimeError(f"{case}: code {done.returncode}: {done.stderr.decode()}")
+    return seconds
+
+
 def main() -> None:
     chosen = options(__doc__)
     torch.set_num_threads(1)
@@ -138,6 +179,8 @@ def main() -> None:
     rows = book.part("task", lambda: task_epochs(1 if chosen.quick else 7))
     book.target("own-task.yaml: at most 5 ms an epoch above its own code", rows[-1], 5.0)
     book.note(rows[-2])
+    rows = book.part("refusals", lambda: refusals(chosen.quick))
+    book.target("a bad reference is refused within 5 s", rows[-1], 5.0)
     book.finish()
 
 

@@ -27,6 +27,7 @@ def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -
     store = Store(folder, study.columns, own=study.own_columns, measures=study.measures)
     sweep = Sweep(study, store, FACTS, known(datasets), code_place=cache / "code")
     more = {"code": own_code.version(study), "metrics": study.scored, "numbers": tuple(study.numbers)}
+    more["confirmed"] = study.contributes
     context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600, **more)
     ended = 0
     while (until is None or ended < until) and (task := sweep.next()) is not None:

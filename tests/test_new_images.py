@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.effects_table import estimate, performance
-from resnetlab.analysis.confirm.images import SCORED, ImageScores, from_predictions
+from resnetlab.analysis.confirm.images import FROM_PREDICTIONS, ImageScores, from_predictions
 from resnetlab.analysis.confirm.power_preview import foresight
 from resnetlab.analysis.results import Results
 from resnetlab.calibration.new_images import ImageWorld, measure_images
@@ -67,7 +67,7 @@ def test_what_images_add_to_a_metric_is_its_jackknife(metric):
     predicted = np.where(rng.random(400) < 0.7, labels, rng.integers(0, 3, 400))
     function = {"balanced_accuracy": balanced_accuracy_score,
                 "macro_f1": lambda a, b: f1_score(a, b, average="macro")}[metric]  # fmt: skip
-    parts, whole = SCORED[f"test_{metric}"](labels, predicted), function(labels, predicted)
+    parts, whole = FROM_PREDICTIONS[f"test_{metric}"](labels, predicted), function(labels, predicted)
     assert parts.mean() == pytest.approx(whole)
     for i in range(0, 400, 37):
         without = function(np.delete(labels, i), np.delete(predicted, i))
@@ -76,9 +76,9 @@ def test_what_images_add_to_a_metric_is_its_jackknife(metric):
 
 def test_a_set_of_images_for_each_task_and_none_where_splits_are_drawn_again():
     def rows(trial, images):
-        return [(trial, image, 0, image % 2) for image in images]
+        return [(trial, image, 0, image % 2, None) for image in images]
 
-    columns = ["trial_id", "image", "label", "predicted"]
+    columns = ["trial_id", "image", "label", "predicted", "contribution"]
     places = {"a": (0, 0), "b": (1, 0), "c": (2, 0)}
     two = pd.DataFrame(rows("a", range(4)) + rows("b", range(4)) + rows("c", range(9)), columns=columns)
     found = from_predictions(places, (3, 1), two, "test_accuracy")

@@ -69,11 +69,11 @@ def sweep(place, *arguments, **more):
     )
 
 
-def started(place, name, rows, *arguments):
+def started(place, name, rows, *arguments, **more):
     """Start a sweep and wait until at least `rows` epochs are acknowledged."""
     process = subprocess.Popen(
         command(place, "--name", name, *arguments),
-        env=environment(place),
+        env=environment(place, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -300,6 +300,42 @@ def test_two_nodes_share_the_work(place, two_nodes):
     assert len(addresses) == 2 and "127.0.0.2" in addresses
     assert {node["versions"]["torch"] for node in session["nodes"]} == {version("torch")}
     assert "preflight" in done.stdout and version("torch") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "cut", "rows"),
+    [
+        ("own-model", ("own-model.yaml", "my_net.py", "my_parts.py"), ("search.trials=4", "confirm.seeds=1"), 2),
+        ("own-task", ("own-task.yaml", "my_task.py"), ("search.trials=4", "confirm.seeds=2"), 20),
+    ],
+)
+def test_code_of_one_s_own_travels_to_both_nodes_and_survives_a_kill(
+    place, two_nodes, tmp_path, name, files, cut, rows
+):
+    """The study lies where the second node cannot read it."""
+    address, apart, token = two_nodes
+    study = (Path("/mnt") / f"resnetlab-{name}-{os.getpid()}") if apart else tmp_path
+    study.mkdir(exist_ok=True)
+    try:
+        for file in files:
+            shutil.copy(ROOT / "tests/own_code" / file, study / file)
+        settings = [word for each in cut for word in ("--set", each)]
+        settings += ["--study", str(study / f"{name}.yaml"), "--address", address, "--nodes", "2"]
+        process = started(place, name, rows, *settings, **token)
+        process.kill()
+        process.communicate()
+        before = epochs(place, name)
+        done = sweep(place, "--name", name, *settings, **token)
+        assert done.returncode == 0, done.stderr
+        found = Results.open(place / "results" / name)
+        assert set(found.confirm["status"]) == {"complete"} and not found.missing
+        after = epochs(place, name)
+        assert set(before) <= set(after) and len(after) == len(set(after))
+        sessions = json.loads((place / "results" / name / "sweep.json").read_text())["sessions"]
+        assert len(sessions) == 2 and all(session["slots"] == len(session["nodes"]) == 2 for session in sessions)
+    finally:
+        if apart:
+            shutil.rmtree(study)
 
 
 def test_a_local_sweep_starts_a_ray_of_its_own_beside_a_running_cluster(place, two_nodes):

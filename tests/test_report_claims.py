@@ -2,9 +2,13 @@
 
 import re
 
+import pandas as pd
+import pytest
 from made_results import default_study, make_results
 
+from resnetlab.analysis.evaluation.class_results import Beside
 from resnetlab.analysis.results import Results
+from resnetlab.report.answer import answer
 from resnetlab.report.build import build_report
 from resnetlab.report.findings import Findings
 from resnetlab.report.sections import declared_hypotheses, fairness, importance, naive_analysis, provenance
@@ -66,3 +70,23 @@ def test_where_it_comes_from_names_rows_that_were_left_out_and_further_data(tmp_
     said = dict(table.rows)
     assert said["Bad rows"].startswith("2 of 900 rows left out as bad (2 out of range): A.csv line 3")
     assert said["Further data"] == "glyphs (font), 2 classes, hash abc"
+
+
+def test_an_accuracy_has_guessing_beside_it_and_its_balanced_accuracy_where_classes_are_unequal(tmp_path):
+    """Of 3 + 1 images, 2 and 1 right in one run, 3 and 0 in the other: recall 5/6 and 1/2."""
+    rows = [("a", 0, 3, 2), ("a", 1, 1, 1), ("a", 2, 0, 0), ("b", 0, 3, 3), ("b", 1, 1, 0), ("b", 2, 0, 0)]
+    classes = pd.DataFrame(rows, columns=["trial_id", "class", "support", "correct"]).assign(split="test")
+    found = Beside.of(classes, ["a", "b"])
+    assert (found.chance, found.majority, found.balanced) == pytest.approx((1 / 2, 3 / 4, (5 / 6 + 1 / 2) / 2))
+    other = classes.assign(support=classes["support"] + (classes["trial_id"] == "b"))
+    assert Beside.of(other, ["a", "b"]) is None and Beside.of(classes, ["c"]) is None
+    make_results(tmp_path / "made", faults=False, test_images=300)
+    results = Results.open(tmp_path / "made")
+    said = answer(Findings(results)).best
+    assert re.search(r"fresh seeds\). Guessing reaches [\d.]+\s%. ", said)
+    first = results.classes["class"] == 0
+    results.classes.loc[first, "support"] += results.classes["support"].max()
+    said = answer(Findings(results)).best
+    assert re.search(
+        r"fresh seeds\). Guessing reaches [\d.]+\s%, always the largest class [\d.]+\s%; its balanced", said
+    )

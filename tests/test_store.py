@@ -116,7 +116,7 @@ def test_another_schema_version_is_refused(tmp_path):
     table = schema("epochs").empty_table()
     old = {**table.schema.metadata, b"resnetlab.version": b"0"}
     pq.write_table(table.replace_schema_metadata(old), tmp_path / "epochs.parquet")
-    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 2 to 5\)"):
+    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 2 to 6\)"):
         read_table(ResultsFolder.at(tmp_path), "epochs")
 
 
@@ -162,7 +162,7 @@ def test_tables_of_the_version_before_are_read_under_todays_names(tmp_path):
             read_table(ResultsFolder.at(tmp_path), "trials")
     twice = now.append_column("kernel", now["kernel"]).replace_schema_metadata(now.schema.metadata)
     pq.write_table(twice, tmp_path / "trials.parquet")
-    with pytest.raises(FolderRefused, match="columns differ from schema version 5"):
+    with pytest.raises(FolderRefused, match="columns differ from schema version 6"):
         read_table(ResultsFolder.at(tmp_path), "trials")
     wrong = old.set_column(old.schema.get_field_index("config"), "config", pa.array([1]))
     pq.write_table(wrong.replace_schema_metadata(version), tmp_path / "trials.parquet")

@@ -302,6 +302,7 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bo
         contents=initial_weights.contents(facts.folder, sweep.store.trials.values()),
         code=own_code.version(sweep.study),
         metrics=sweep.study.scored,
+        confirmed=sweep.study.contributes,
         numbers=tuple(sweep.study.numbers),
     )
 

@@ -52,7 +52,7 @@ class TrialContext:
     may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
     name` of torchvision's weights that the results folder holds. code: hash of the study's own, which the results
     folder holds. metrics: that an evaluation computes besides accuracy and loss, a built-in one by its name.
-    numbers: that the study's own task has declared.
+    confirmed: the built-in metric whose effects are confirmed, of which a test keeps what each image adds. numbers: that the study's own task has declared.
     """
 
     folder: str  # path or URL of the results folder
@@ -66,6 +66,7 @@ class TrialContext:
     contents: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
     metrics: tuple[str | Part, ...] = ()
+    confirmed: str = ""
     numbers: tuple[str, ...] = ()
 
     @property

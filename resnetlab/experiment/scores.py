@@ -122,32 +122,41 @@ def _macro_f1(labels: np.ndarray, scores: np.ndarray) -> float:
 
 def _top5(labels: np.ndarray, scores: np.ndarray) -> float:
     """The label is among the five highest scores; of equal scores the lower class number comes first, as in argmax."""
-    rows, classes = scores.shape
-    if classes <= 5:
-        raise BadData(f"top5: always right where there are {classes} classes (allowed: more than 5)")
-    own = scores[np.arange(rows), labels][:, None]
-    before = (scores > own) | ((scores == own) & (np.arange(classes) < labels[:, None]))
-    return float((before.sum(axis=1) < 5).mean())
+    if scores.shape[1] <= 5:
+        raise BadData(f"top5: always right where there are {scores.shape[1]} classes (allowed: more than 5)")
+    return float(in_top5(labels, scores).mean())
 
 
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    from scipy.special import log_softmax
+def in_top5(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N,) bool: of each image, whether its label is among the five highest scores."""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None]))
+    return np.asarray(before.sum(axis=1) < 5)
 
-    return np.asarray(log_softmax(scores.astype(np.float64), axis=1))
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """(N, C) log-probabilities, in float64."""
+    from scipy import special
+
+    return np.asarray(special.log_softmax(scores.astype(np.float64), axis=1))
 
 
 def _cross_entropy(labels: np.ndarray, scores: np.ndarray) -> float:
-    return float(-_log_softmax(scores)[np.arange(len(labels)), labels].mean())
+    return float(-log_softmax(scores)[np.arange(len(labels)), labels].mean())
 
 
 def _calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
     """The expected calibration error of the predicted class (Guo et al. 2017): the mean distance of accuracy and
     confidence over `BINS` equal bins (low, high] of its probability, each bin weighted by its images."""
-    confidence = np.exp(_log_softmax(scores).max(axis=1))
-    right = scores.argmax(axis=1) == labels
+    bins, gap = calibration_bins(labels, scores)
+    return float(np.abs(np.bincount(bins, gap)).sum() / len(labels))
+
+
+def calibration_bins(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image, (N,) the bin of its confidence and (N,) by how much being right exceeds the confidence."""
+    confidence = np.exp(log_softmax(scores).max(axis=1))
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    return bins, (scores.argmax(axis=1) == labels) - confidence
 
 
 def _auroc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -160,17 +169,17 @@ def _auroc(labels: np.ndarray, scores: np.ndarray) -> float:
         raise BadData(
             f"auroc: all {len(labels)} images are of class {kept[0]} (allowed: images of two classes or more)"
         )
-    ranked = _log_odds(scores)
+    ranked = log_odds(scores)
     return float(np.mean([roc_auc_score(labels == label, ranked[:, label]) for label in kept]))
 
 
-def _log_odds(scores: np.ndarray) -> np.ndarray:
+def log_odds(scores: np.ndarray) -> np.ndarray:
     """(N, C) log(p / (1 - p)) of each class: in the order of its probabilities, also of those that round to 0 or 1.
 
     Rounded, so that equal probabilities that were summed in another order are ties.
     """
     rows, top = np.arange(len(scores)), scores.argmax(axis=1)
-    chance = _log_softmax(scores)
+    chance = log_softmax(scores)
     others = scores.astype(np.float64)
     others[rows, top] = -np.inf
     with np.errstate(divide="ignore"):  # log(0) of the most likely class, which the next line replaces

@@ -10,6 +10,7 @@ import pandas as pd
 
 from resnetlab.analysis.confirm.best_arm import Best
 from resnetlab.analysis.confirm.estimands import INTERACTION
+from resnetlab.analysis.evaluation.class_results import Beside
 from resnetlab.analysis.failures import planned_runs, to_go
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import Counts, full_budget
@@ -228,14 +229,17 @@ def _best(findings: Findings) -> str:
             return f"Mean {metric.words} on fresh seeds: from {said[0]} to {said[-1]}."
         if not said:
             return f"No arm has a result{' yet' * bool(to_go(results))}."
-        return f"Mean {metric.words} on fresh seeds: {', '.join(said)}."
+        return (
+            f"Mean {metric.words} on fresh seeds: {', '.join(said)}.{_beside(findings, full_budget(results.confirm))}"
+        )
     if results.plan is not None:
         mean, low, high, n = tested(findings)
         if n:
             sure = f"95% interval {span(low, high, metric)}, " if n > 1 else "no interval from one run, "
             of = "" if metric.short == "accuracy" else f" {metric.short}"
             seeds = plural(n, "fresh seed")
-            return f"The {results.plan.around} reaches {shown(mean, metric)}{of} on the test split ({sure}n = {seeds})."
+            reached = f"The {results.plan.around} reaches {shown(mean, metric)}{of} on the test split"
+            return f"{reached} ({sure}n = {seeds}).{_beside(findings, incumbent_runs(results), True)}"
     full = full_budget(results.explore)
     if full.empty:
         return "No explore trial reached the full budget, so none can be called best."
@@ -248,6 +252,19 @@ def _best(findings: Findings) -> str:
     why = most if len(full) > 1 else "one seed, not confirmed"
     value = shown(best[searched.name], searched)
     return f"{which} is trial {best['number']} with {value} {searched.words}: {why}."
+
+
+def _beside(findings: Findings, runs: pd.DataFrame, balanced: bool = False) -> str:
+    """What accuracies are to be held against. runs: whose they are; balanced: tell their balanced accuracy, too."""
+    metric = findings.metric
+    found = Beside.of(findings.results.classes, list(runs["trial_id"])) if metric.name == "test_accuracy" else None
+    if found is None:
+        return ""
+    chance, largest = shown(found.chance, metric), shown(found.majority, metric)
+    if chance == largest:  # all classes are of one size
+        return f" Guessing reaches {chance}."
+    more = f"; its balanced accuracy is {shown(found.balanced, metric)}" * balanced
+    return f" Guessing reaches {chance}, always the largest class {largest}{more}."
 
 
 def which_network(findings: Findings) -> list[str]:

@@ -18,10 +18,14 @@ from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 RENAMED = 3  # trials of older versions are translated
-VERSIONED = 5  # trials of older versions are of studies that were never extended
+VERSIONED = 6  # trials of older versions are of studies that were never extended
 OLDEST = 2  # that is read
+_LATER = {  # columns that tables of older versions may lack
+    "effects": ("low_adjusted", "high_adjusted", "verdict_on", "low_these", "high_these", "low_new", "high_new"),
+    "predictions": ("confidence", "contribution"),
+}
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -124,6 +128,12 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field("predicted", _INT, "the top-1 class number"),
         _field(
             "confidence", pa.float32(), "probability that the network gave it; null where it is not known", "fraction"
+        ),
+        _field(
+            "contribution",
+            pa.float32(),
+            "what the image adds to the metric that is confirmed, whose value is the mean; null where that follows from "
+            "the predictions, or is not known",
         ),
     ],
     "images": [
@@ -241,10 +251,11 @@ def effects_schema(metric: str, unit: str) -> pa.Schema:
     return pa.schema(fields, metadata=schema("effects").metadata)
 
 
-def _with_intervals(found: pa.Table) -> pa.Table:
-    """An effects table of before version 4, whose one interval is on its own test images."""
-    for field in _TABLES["effects"]:
-        if field.name not in found.column_names:
+def _with_later_columns(found: pa.Table, table: str) -> pa.Table:
+    """A table of an older version with nulls in the columns that it did not have yet."""
+    for name in _LATER.get(table, ()):
+        if name not in found.column_names:
+            field = schema(table).field(name)
             found = found.append_column(field, pa.nulls(len(found), field.type))
     return found
 
@@ -320,10 +331,8 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
         raise FolderRefused(f"{place}: schema version {version or 'missing'} (allowed: {OLDEST} to {SCHEMA_VERSION})")
     if table == "trials" and int(version) < RENAMED:
         found = legacy.table(found)
-    if table == "effects" and int(version) < SCHEMA_VERSION:
-        found = _with_intervals(found)
-    if table == "predictions" and int(version) < SCHEMA_VERSION and "confidence" not in found.schema.names:
-        found = found.append_column(schema(table).field("confidence"), pa.nulls(len(found), pa.float32()))
+    if int(version) < SCHEMA_VERSION:
+        found = _with_later_columns(found, table)
     if table == "trials" and int(version) < VERSIONED and "study_version" not in found.schema.names:
         found = found.append_column(schema(table).field("study_version"), pa.array([1] * len(found), _INT))
     wanted = like(table, found.schema)

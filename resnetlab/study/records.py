@@ -31,9 +31,7 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    REPLACED = (
-        "replaced"  # run under another id, from weights that were given or to a longer budget: no part of results
-    )
+    REPLACED = "replaced"  # run under another id, from weights that were given or to a longer budget: not analysed
 
     @property
     def ended(self) -> bool:
@@ -122,7 +120,8 @@ class TestResult:
     predictions: (N,) int class numbers, labels: (N,) int class numbers, loss: mean cross entropy in nats.
     `image` is (N,) int: each image's index in the dataset, which names it for ever. metrics: further numbers by the
     name of their column, e.g. `test_macro_f1`. confidence: (N,) float, the probability of each predicted class; None
-    where it is not known.
+    where it is not known. contribution: (N,) float, what each image adds to the metric that is confirmed; None
+    where that follows from the predictions, or is not known.
     """
 
     __test__ = False  # not a test, though pytest would think so
@@ -134,6 +133,7 @@ class TestResult:
     image: Any
     metrics: Mapping[str, float] = field(default_factory=dict)
     confidence: Any = None
+    contribution: Any = None
 
 
 def bad_rows_said(found: Mapping[str, Any]) -> str:

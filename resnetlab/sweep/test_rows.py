@@ -18,6 +18,8 @@ def predictions(test: TestResult | ItemPredictions) -> dict[str, list[Any]]:
     columns = {"image": test.image, "label": test.labels, "predicted": test.predictions}
     if test.confidence is not None:
         columns["confidence"] = np.asarray(test.confidence, np.float32)
+    if isinstance(test, TestResult) and test.contribution is not None:
+        columns["contribution"] = np.asarray(test.contribution, np.float32)
     return {name: np.asarray(values)[order].tolist() for name, values in columns.items()}
 
 

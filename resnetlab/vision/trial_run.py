@@ -77,6 +77,7 @@ class TrialRun:
         device, threads, compile = self._context.device, self._context.threads, self._context.compile
         weights, code = self._weights(config), unpacked(self._folder, self._context)
         how: Any = {"compile": compile, "code": code, "scores": scores(self._context.metrics, code)}
+        how["confirmed"] = self._context.confirmed
         for state in self._checkpoints.states:
             try:
                 return Training(config, self._dataset, device, threads, state, weights, **how)

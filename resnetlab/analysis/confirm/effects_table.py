@@ -15,7 +15,7 @@ from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates
 from resnetlab.analysis.confirm.effects import Analysis, analyse, analyse_runs, lack_of_fit, sides_of
 from resnetlab.analysis.confirm.estimands import Estimand, Estimands, estimands
-from resnetlab.analysis.confirm.images import SCORED, ImageTerm, together
+from resnetlab.analysis.confirm.images import FROM_PREDICTIONS, ImageTerm, together
 from resnetlab.analysis.confirm.simple_effects import simple_interval
 from resnetlab.analysis.intervals import LEVEL
 from resnetlab.planning.plan import Layout
@@ -197,7 +197,7 @@ def _about(plan: Layout, found: Analysis, i: int) -> str:
         return ""
     if not np.isnan(found.new.standard_error[0, i]):
         return ""
-    if plan.metric.name not in SCORED:
+    if plan.metric.name not in FROM_PREDICTIONS:
         return f"about these test images alone: what each image adds to {plan.metric.words} is not kept"
     return "about these test images alone: what each run predicted for them was not kept"
 

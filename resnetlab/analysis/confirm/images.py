@@ -130,11 +130,10 @@ def from_predictions(
     """The scores of runs that were tested on the same images: a part for each set of images.
 
     places: (design row, seed block) of each run by trial_id; shape: (arms, seeds) of the plan; table: rows of the
-    predictions table; metric: the column that is confirmed; groups: by image number. None for a metric that the kept
-    top-1 predictions do not give, and where one arm was tested on several sets of images.
+    predictions table; metric: the column that is confirmed; groups: by image number. None for a metric that neither
+    the kept top-1 predictions nor the contributions give, and where one arm was tested on several sets of images.
     """
-    scored = SCORED.get(metric)
-    if scored is None or table.empty:
+    if table.empty or not (metric in FROM_PREDICTIONS or table["contribution"].notna().any()):
         return []
     sets: dict[bytes, dict[tuple[int, int], np.ndarray]] = {}
     images: dict[bytes, np.ndarray] = {}
@@ -143,7 +142,9 @@ def from_predictions(
         number, label = mine["image"].to_numpy(), mine["label"].to_numpy()
         key = number.tobytes() + label.tobytes()
         images[key] = number
-        sets.setdefault(key, {})[places[str(trial)]] = scored(label, mine["predicted"].to_numpy())
+        scored = FROM_PREDICTIONS.get(metric)
+        scores = mine["contribution"].to_numpy(float) if scored is None else scored(label, mine["predicted"].to_numpy())
+        sets.setdefault(key, {})[places[str(trial)]] = scores
     rows = [row for found in sets.values() for row in {place[0] for place in found}]
     if len(set(rows)) < len(rows):
         return []  # splits that were drawn again for each block
@@ -172,9 +173,9 @@ def _of_f1(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.asarray(f1.mean() + len(labels) * adds.mean(0))
 
 
-# By metric, what each image adds to it, so that the mean over images is its value: of means over images the values
-# themselves, else those of the infinitesimal jackknife (Jaeckel 1972; Efron 1982).
-SCORED = {
+# By metric, what each image adds to it, so that the mean over images is its value: of accuracy whether it was right, else
+# those of the infinitesimal jackknife (Jaeckel 1972; Efron 1982). Of other metrics the table keeps them.
+FROM_PREDICTIONS = {
     "test_accuracy": _right,
     "test_balanced_accuracy": _of_recall,
     "test_macro_f1": _of_f1,

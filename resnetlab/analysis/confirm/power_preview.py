@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from resnetlab.analysis.confirm.images import SCORED
+from resnetlab.analysis.confirm.images import FROM_PREDICTIONS
 from resnetlab.analysis.confirm.power import POWER, NoiseFloor, outlook, pooled_sd
 from resnetlab.analysis.confirm.verdicts import not_compared
 from resnetlab.analysis.results import Results
@@ -120,7 +120,7 @@ def _first(ahead: pd.DataFrame) -> float:
 def _of_images(plan: Plan, images: int) -> Iterator[str]:
     """What no number of seeds can find on new images: where two arms differ on so many of them, however many seeds
     there are, the spread of these differences over a finite test set remains."""
-    if plan.about != "new" or plan.splits != "fixed" or not images or plan.metric.name not in SCORED:
+    if plan.about != "new" or plan.splits != "fixed" or not images or plan.metric.name not in FROM_PREDICTIONS:
         return
     tests = max(int(outlook(plan, 0.01, 1)["tests"].max()) if len(outlook(plan, 0.01, 1)) else 1, 1)
     reach = float(stats.norm.isf(plan.alpha / tests / 2) + stats.norm.ppf(POWER))

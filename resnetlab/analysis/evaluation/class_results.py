@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,28 @@ def class_results(classes: pd.DataFrame, trial_ids: list[str], split: str = "tes
     found["precision"] = total["correct"] / total["predicted"].replace(0, np.nan)
     found["f1"] = 2 * total["correct"] / (total["predicted"] + total["support"]).replace(0, np.nan)
     return found.reset_index().sort_values(["recall", "class"]).reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside an accuracy, as fractions: of guessing evenly among the classes that have images, of always
+    saying the largest one, and the mean recall of the classes over all runs."""
+
+    chance: float
+    majority: float
+    balanced: float
+
+    @classmethod
+    def of(cls, classes: pd.DataFrame, trial_ids: list[str], split: str = "test") -> Beside | None:
+        """Over the runs `trial_ids`; None where their classes were not recorded, or are not the same in all runs."""
+        kept = classes[classes["trial_id"].isin(trial_ids) & (classes["split"] == split) & (classes["support"] > 0)]
+        support = kept.groupby("class")["support"]
+        if kept.empty or (support.nunique() > 1).any():
+            return None
+        sizes = support.first()
+        recall = kept["correct"] / kept["support"]
+        balanced = float(recall.groupby(kept["class"]).mean().mean())
+        return cls(1 / len(sizes), float(sizes.max() / sizes.sum()), balanced)
 
 
 def confusions(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
+from resnetlab.experiment.contributions import contributions
 from resnetlab.experiment.own import OwnParts
 from resnetlab.experiment.scores import Score
 from resnetlab.study import catalog
@@ -59,7 +60,7 @@ class Training:
     `shape` (H, W, C) of the images, `normalisation` the mean and deviation that their channels are normalised by.
     graph: on a GPU, capture the training step as a CUDA graph where that can be. compile: torch.compile the network.
     code: folder of the study's own code, where the config names some (`experiment.own`). scores: metrics that an
-    evaluation computes besides accuracy and loss.
+    evaluation computes besides accuracy and loss. confirmed: the metric of which a test says what each image adds.
     Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
     state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
     """
@@ -77,9 +78,11 @@ class Training:
         compile: bool = False,
         code: Path | None = None,
         scores: Sequence[Score] = (),
+        confirmed: str = "accuracy",
     ):
         self.config = config
-        self._scores = tuple(scores)
+        self._scores, self._confirmed = tuple(scores), confirmed
+        self._keeps_logits = bool(scores) or confirmed == "loss"
         self.device = torch.device(device)
         self.history: list[EpochRecord] = []
         self.energy: float | None = None  # joules of the epochs so far
@@ -236,14 +239,17 @@ class Training:
         self._prepare()
         loss, accuracy, seen, confidence = self._evaluate("test")
         rows = self._rows["test"]
+        labels = self._labels[rows.to(self.device)].cpu().numpy()
+        adds = contributions(self._confirmed, labels, seen.cpu().numpy()) if self._keeps_logits else None
         return TestResult(
             accuracy=accuracy,
             loss=loss,
-            predictions=(seen.argmax(1) if self._scores else seen).cpu().numpy(),
-            labels=self._labels[rows.to(self.device)].cpu().numpy(),
+            predictions=(seen.argmax(1) if self._keeps_logits else seen).cpu().numpy(),
+            labels=labels,
             image=rows.numpy().copy(),
             metrics=self._measured("test", seen),
             confidence=confidence.cpu().numpy(),
+            contribution=adds,
         )
 
     def state(self) -> dict[str, Any]:
@@ -368,11 +374,11 @@ class Training:
                     logits = self.model.suffix(cached(part))
             labels = self._labels.index_select(0, part)
             total_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-            found.append(logits.float() if self._scores else logits.argmax(1))
+            found.append(logits.float() if self._keeps_logits else logits.argmax(1))
             if split == "test":
                 sure.append(logits.float().softmax(1).amax(1))
         seen = torch.cat(found)
-        predicted = seen.argmax(1) if self._scores else seen
+        predicted = seen.argmax(1) if self._keeps_logits else seen
         correct = (predicted == self._labels.index_select(0, rows)).sum()
         return *_means(total_loss, correct, len(rows)), seen, torch.cat(sure)
 
