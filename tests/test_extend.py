@@ -5,6 +5,7 @@ import random
 from contextlib import suppress
 
 import pytest
+from sweeps_here import run_here
 from test_sweep import FACTORS, FACTS, Trainer, drive
 
 import resnetlab
@@ -15,6 +16,7 @@ from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.report.build import build
 from resnetlab.report.findings import Findings
 from resnetlab.storage import versions
+from resnetlab.storage.content_hash import content_hash
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
@@ -163,6 +165,23 @@ def test_more_explore_trials_are_those_of_a_study_that_asked_for_all_from_the_st
     assert sorted(numbers) == list(range(len(grown)))
     plans = [json.loads((tmp_path / place / "plan.json").read_text()) for place in ("grown", "whole")]
     assert plans[0]["incumbent"] == plans[1]["incumbent"]
+
+
+def test_networks_that_are_trained_are_the_same_in_every_bit(tmp_path):
+    def trained(place, *trials):
+        for number, many in enumerate(trials):
+            content = {
+                "name": "s",
+                "dataset": {"name": "glyphs", "variants": 1, "limit": 200},
+                "baseline": {"blocks": 1, "width": 4, "downsample": 1, "batch_size": 32},
+                "factors": {"kernel": {"levels": [1, 3]}, "lr": {"low": 0.01, "high": 0.3, "log": True}},
+                "search": {"trials": many, "epochs": 2, "sampler": "quasi-random"},
+                "confirm": {"design": "none"},
+            }
+            run_here(build_study(content, "s.yaml"), tmp_path / place, tmp_path / "cache", extends=number > 0)
+        return content_hash(ResultsFolder.at(tmp_path / place))
+
+    assert trained("grown", 1, 3) == trained("whole", 3)
 
 
 def test_the_plan_stands_where_the_search_ends_with_the_same_arms(tmp_path):
