@@ -182,7 +182,7 @@ def test_an_old_table_is_gone_on_with_under_the_new_names(tmp_path):
     assert read_table(ResultsFolder.at(tmp_path), "trials")["batch_size"][0].as_py() == 256
     store.close()
     raw = pq.read_table(tmp_path / "trials.parquet")
-    assert raw.schema.metadata[b"resnetlab.version"] == b"4" and raw["batch_size"][0].as_py() == 256
+    assert raw.schema.metadata[b"resnetlab.version"] == b"6" and raw["batch_size"][0].as_py() == 256
     assert raw["batch_size"][1:].equals(old["batch_size"][1:]) and "batch" not in raw.column_names
 
 
