@@ -14,6 +14,7 @@ CONTENTS = {
     "Use": [
         "docs/study",
         "docs/results",
+        "docs/serve",
         "docs/analyse",
         "docs/papers",
         "docs/command",

@@ -126,6 +126,7 @@ def run(
     weights: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
     accept_changed_code: bool = False,
+    slots: int | None = None,
     extend: bool = False,
 ) -> Results:
     """Run or continue a study, write its report, print its conclusions, and return the results.
@@ -142,6 +143,7 @@ def run(
         weights: file to use for the torchvision weights that the study names.
         retry_failed: rerun trials that failed or ran out of memory.
         accept_changed_code: continue a sweep although the study's own code has changed; the report says so.
+        slots: the most trials that run at once; None for as many as the machine or cluster has room for.
         extend: go on from the results of a study of this name that asked for less: fewer explore trials, levels,
             factors, epochs or seeds.
 
@@ -164,6 +166,7 @@ def run(
         storage=os.fspath(storage),
         address=address,
         nodes=nodes,
+        slots=slots,
         stage=phase,
         weights=None if weights is None else Path(weights),
         retry_failed=retry_failed,

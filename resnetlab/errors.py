@@ -52,6 +52,10 @@ class ClusterLost(ResnetlabError):
     exit_code = 75
 
 
+class DeviceLost(ResnetlabError):
+    """A GPU failed under a trial. The trial goes on in another process; the sweep does not end."""
+
+
 class StorageLost(CannotWrite):
     """The storage behind a URL has not answered for a long time."""
 
@@ -68,6 +72,10 @@ class NodeRefused(BadRequest):
 
 class Interrupted(ResnetlabError):
     exit_code = 130
+
+
+class Stopped(Interrupted):
+    """The sweep was asked to stop, and ended in order."""
 
 
 # Errors that a worker may raise and other trials would meet too: the sweep ends, to be continued once they are fixed.

@@ -298,7 +298,16 @@ CASES = {
         GOOD.replace("epochs: 2", "epochs: 2, grace: 1, grace_period: 1"), "search.grace and search.grace_period"
     ),
     "batch larger than the data": Case(2, ("batch_size", "64", "training images", "allowed: 1 to"), too_few),
-    "more GPUs than the cluster has": options(["--gpus-per-trial", "64"], "resources.gpus", "64 GPUs", "this machine"),
+    "a GPU where there is none": options(
+        ["--gpus-per-trial", "1"], "resources.gpus", "1 GPU,", "this machine has none"
+    ),
+    "several GPUs for one trial": options(
+        ["--gpus-per-trial", "2"],
+        "resources.gpus: 2",
+        "on one GPU",
+        "networks here are small",
+        "every GPU gets a trial",
+    ),
     "more CPUs than the machine has": options(["--cpus-per-trial", "4000"], "resources.cpus", "4000 CPUs", "machine"),
     "negative GPUs": options(["--gpus-per-trial", "-1"], "resources.gpus", "-1"),
     "unknown model": study(GOOD + "baseline: {model: resnet99}", "baseline", "model", "resnet99", "resnet18"),
@@ -362,6 +371,13 @@ CASES = {
     "empty storage": options(["--storage", " "], "--storage", "empty", "allowed"),
     "storage that is a file": Case(2, ("--storage mine.txt", "cannot be written"), a_file),
     "nobody at the cluster's address": options(["--address", "127.0.0.1:1"], "--address 127.0.0.1:1", "cannot connect"),
+    "a cap of no trial": options(["--slots", "0"], "--slots 0", "need at least 1"),
+    "pause where there is no results folder": options(
+        ["here"], "here: not a results folder", "study.json", script="pause"
+    ),
+    "stop where no sweep runs": Case(
+        2, ("results/made", "no sweep runs there"), lambda place: [str(results(place))], "stop"
+    ),
     "no address": options(["--address", "nonsense"], "--address nonsense", "host:port"),
     "continue with a changed study": Case(
         4, ("results/made", "different settings", "trials: 4 in the folder, 2 asked for", "--name"), changed_study
@@ -457,10 +473,14 @@ CASES = {
     "a study without a plan compared": Case(
         2, ("results/made", "no plan"), unplanned(str(REFERENCE / "default")), "compare"
     ),
+    "a folder of studies that is not there": options(
+        ["nowhere"], "RESULTS", "nowhere", "no such folder", script="serve"
+    ),
+    "a port that is no port": options([".", "--port", "70000"], "--port", "65535", script="serve"),
     "an empty command to notify": options(["--notify", " "], "--notify", "empty"),
     "a scale of nothing": options(["resnet-vs-cnn", "--scale", "0"], "--scale 0", "0 < scale <= 1", script="reproduce"),
 }
-SCRIPTS = ("ablation", "report", "reproduce", "trial", "export", "verify", "compare")
+SCRIPTS = ("ablation", "report", "reproduce", "trial", "export", "verify", "compare", "pause", "stop", "serve")
 
 
 def run(case: Case, place: Path, door: Door) -> tuple[Ended, bool]:

@@ -26,6 +26,7 @@ ROOMS = {  # from the ground up: a room may import the rooms named here, and the
     "ray_backend": {"study", "experiment", "storage", "sweep", "vision"},
     "reproduction": {"study", "analysis"},
     "report": {"study", "experiment", "planning", "storage", "analysis", "reproduction"},
+    "web": {"study", "storage", "analysis", "report"},
     "comparison": {"study", "planning", "storage", "analysis", "report"},
     "writeup": {"study", "planning", "storage", "analysis", "report"},
     "calibration": {"study", "experiment", "planning", "storage", "sweep", "analysis"},
@@ -40,9 +41,11 @@ PACKAGES = {  # packages that only some rooms may name
     "safetensors": {"vision"},
     "ray": {"ray_backend"},
     "optuna": {"search", "analysis"},  # analysis: the importance evaluators, imported when they are used
-    "pandas": {"analysis", "report", "reproduction", "comparison", "writeup", "calibration", "api"},
+    "pandas": {"analysis", "report", "reproduction", "web", "comparison", "writeup", "calibration", "api"},
     "matplotlib": {"report", "comparison", "vision"},  # vision: the fonts that it ships
     "typer": {"cli"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(file.relative_to(PACKAGE)) for file in FILES]

@@ -60,7 +60,7 @@ def test_the_command_lists_its_subcommands():
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("resnetlab st", ["status"]),
+        ("resnetlab sta", ["status"]),
         ("resnetlab sweep --study opt", ["optimizer-factorial"]),
         ("resnetlab status --js", ["--json"]),
     ],
@@ -90,7 +90,7 @@ def test_an_error_is_one_message_without_secrets_and_its_exit_code(kind, capsys)
     assert left.value.code == kind.exit_code
     message = capsys.readouterr().err
     assert message.endswith("s3://…@bucket/x is lost\n")
-    assert message.startswith("\n" if kind is errors.Interrupted else "error: ")
+    assert message.startswith("\n" if issubclass(kind, errors.Interrupted) else "error: ")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

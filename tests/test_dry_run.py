@@ -154,6 +154,13 @@ def test_a_dry_run_says_whether_the_run_would_continue(place, capsys, more, word
     assert not (place / "r/t").exists()
 
 
+def test_a_dry_run_says_how_many_trials_may_run_at_once(place, capsys):
+    dry_run(study(place / "images"), Options(str(place / "r"), slots=1))
+    assert "each trial gets 1 CPU, and 1 thread; at most 1 trial at once\n" in capsys.readouterr().out
+    with pytest.raises(BadRequest, match="--slots 0: need at least 1"):
+        dry_run(study(place / "images"), Options(str(place / "r"), slots=0))
+
+
 def test_what_a_run_would_do_in_a_folder_is_said_for_each_part_and_for_a_new_plan(tmp_path):
     def look(**confirm):
         one = swept(confirm=confirm, trials=4)

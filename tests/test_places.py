@@ -128,6 +128,7 @@ WORDS = {
     "--study": ["ablation", "--dry-run", "--study", "PATH.yaml"],
     "--weights": ["ablation", "--dry-run", "--weights", "PATH"],
     "RESULTS": ["status", "PATH"],
+    "serve RESULTS": ["serve", "PATH"],
     "--out": ["report", "made", "--figure", "effects", "--out", "PATH.pdf"],
     "--export": ["trial", "made", "3", "--export", "PATH"],
     "--data": ["trial", "made", "3", "--data", "PATH"],

@@ -91,7 +91,7 @@ def drive(sweep, monkeypatch, errors, killed=()):
     monkeypatch.setattr(backend, "_round", round_of_tune)
     monkeypatch.setattr(backend, "killed_for_memory", lambda said: list(killed))
     context = TrialContext("results", Path("cache"), 1, 0, 60)
-    backend.run(sweep, context, lambda: None, SimpleNamespace(update=lambda: None, slots=1))
+    backend.run(sweep, context, lambda: None, SimpleNamespace(update=lambda: None, bound=1))
 
 
 def test_a_trial_that_rays_memory_monitor_ends_is_told_from_those_that_ran_beside_it(monkeypatch):

@@ -15,6 +15,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.commands import command, short
 from resnetlab.report import terminal
 from resnetlab.report.findings import Findings
+from resnetlab.storage import control
 from resnetlab.storage.lease import Lease, holder
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
@@ -87,6 +88,31 @@ def test_a_running_sweep_is_known_by_its_lease(tmp_path):
     said = terminal.told(Findings(Results.open(tmp_path / "x")), "results/x")
     assert (said.state, said.holder, said.standing.working) == ("unfinished", None, 0)
     assert said.next == "python sweeps/ablation.py --study default --name made"
+
+
+def test_what_a_running_sweep_was_asked_is_shown_until_it_has_paused_and_then(tmp_path):
+    make_results(tmp_path / "x", confirm=False)
+    folder = ResultsFolder.at(tmp_path / "x")
+
+    def said():
+        found = terminal.told(Findings(Results.open(tmp_path / "x")), "x")
+        return found.state, found.as_json()["asked"], found.standing.line(), found.next
+
+    lease = Lease(folder)
+    assert said()[:2] == ("running", None)
+    control.ask(folder, "pause")
+    state, asked, line, _ = said()
+    assert (state, asked) == ("running", "pause") and " ended · pauses after this epoch · 6 complete · " in line
+    other = "sweep b on host h (pid 1) runs 2 trials; the share of this one is 1 of 2"
+    folder.write_json("sweep.json", (folder.read_json("sweep.json") or {}) | {"paused": True, "shared": other})
+    state, asked, line, command = said()
+    assert (state, asked) == ("paused", "pause") and " ended · paused · " in line and line.endswith(f" · {other}")
+    assert command.endswith(" x") and "resume" in command
+    control.ask(folder, "resume")
+    assert said()[:2] == ("running", None)  # also before sweep.json says so
+    control.ask(folder, "pause")
+    lease.release()
+    assert said()[:2] == ("unfinished", None) and other not in said()[2]
 
 
 def test_a_holder_whose_process_is_gone_holds_nothing(tmp_path):

@@ -32,7 +32,8 @@ def cost(trials: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """busy: seconds in which slots trained; offered: slots x wall seconds, over all sessions of a sweep that ended.
+    """busy: seconds in which slots trained; offered: slots x wall seconds without those of pauses, over all sessions of
+    a sweep that ended.
 
     reports: epochs that the driver was told of; driver: seconds that these took it; sampler, publishing: its seconds of
     proposing and of writing tables, which are not in `driver`. All 0 in sweeps that did not record them.
@@ -57,7 +58,7 @@ def efficiency(sweep: Mapping[str, Any]) -> Efficiency | None:
     A sweep that was continued has several sessions; one that was killed left no times and is not counted.
     """
     sessions = [s for s in sweep.get("sessions") or [sweep] if s.get("ended") and s.get("slots")]
-    offered = sum(s["slots"] * (s.get("wall_seconds") or 0.0) for s in sessions)
+    offered = sum(s["slots"] * ((s.get("wall_seconds") or 0.0) - (s.get("paused_seconds") or 0.0)) for s in sessions)
     if offered <= 0:
         return None
     names = ("busy_seconds", "reports", "report_seconds", "sampler_seconds", "publish_seconds")

@@ -48,6 +48,9 @@ class SweepStatus:
     left: float | None = None
     looks: str = ""  # what is settled and what still runs, where the plan looks at its runs
     then_confirming: bool = False  # what is left is of exploration alone
+    asked: str = ""  # of the driver: `pause` or `stop`
+    paused: bool = False  # it was, and no trial trains any more
+    shared: str = ""  # other sweeps that run on the cluster
 
     @property
     def ended(self) -> int:
@@ -68,7 +71,7 @@ class SweepStatus:
             *([f"best {self.searched.show(self.best)}"] if self.best is not None else []),
             *([self._left()] if self.left is not None else []),
         ]
-        return " · ".join(parts)
+        return " · ".join([*parts, *self._also_shared()])
 
     def table(self, width: int) -> RenderableType:
         """For a terminal of `width` columns."""
@@ -80,6 +83,8 @@ class SweepStatus:
         grid.add_row(told, ProgressBar(total=max(self.planned, 1), completed=self.ended, width=bar))
         grid.add_row("phase", STAGES[self.phase])
         grid.add_row("trials", self._trials())
+        for line in self._also_shared():
+            grid.add_row("cluster", line)
         if self.looks:
             grid.add_row("looks", self.looks)
         best = f"{self.searched.show(self.best)} validation" + f" {self.searched.short}".removesuffix(" accuracy")
@@ -90,12 +95,21 @@ class SweepStatus:
         return Group(grid)
 
     def _under_way(self) -> list[str]:
+        if self.paused:
+            return [f"paused, {self.waiting} waiting" if self.waiting else "paused"]
         over = self.ended >= self.planned and not self.starting
         found = [] if over and not self.working else [f"{self.working} running"]
         found += [f"{self.starting} starting"] if self.starting else []
+        if self.asked:
+            return [f"{self.asked}s after this epoch", *found]
         if self.waiting == 1 and self.working + self.starting:  # Tune queues one ahead
             return [*found, "1 queued"]
         return found + ([f"{self.waiting} waiting for {self.waits_for or 'a worker'}"] if self.waiting else [])
+
+    def _also_shared(self) -> list[str]:
+        """Who else runs on the cluster, unless what the trials wait for says so."""
+        told = any(self.shared in part for part in self._under_way())
+        return [self.shared] if self.shared and not told else []
 
     def _speed(self) -> str:
         return f"{self.images_per_second:,.0f} images/s"

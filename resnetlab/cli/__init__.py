@@ -4,6 +4,10 @@
 |-------------|-------------------|-------------------------------------------------------------------|
 | `sweep`     | `ablation.py`     | run a study and write its report                                  |
 | `status`    | `status.py`       | print the progress and the conclusions of a sweep                 |
+| `serve`     | `serve.py`        | show the studies of a folder in a browser, and follow them        |
+| `pause`     | `pause.py`        | let a running sweep pause                                         |
+| `resume`    | `resume.py`       | let a paused sweep go on                                          |
+| `stop`      | `stop.py`         | end a running sweep in order                                      |
 | `report`    | `report.py`       | regenerate a report, or one figure                                |
 | `trial`     | `trial.py`        | rerun one trial, judge the outcome, export the network            |
 | `export`    | `export.py`       | write tables for a paper and an archive, or send results to tools |
@@ -17,7 +21,7 @@
 
 The module of a command has its options (`main`) and its body; `main.py` puts the commands together, and makes each one
 a script of `sweeps/`. They share `options` (command-line options), `requested` (the study and the run that the options
-ask for), `run_and_report`, `dry_run`, `settings` (what `sweep --settings` lists) and `exit_codes` (errors to messages
-and exit codes). What takes long to import (pandas, Ray, torch) is imported inside functions, so that `--help` and
-refusals are quick.
+ask for), `run_and_report`, `dry_run`, `settings` (what `sweep --settings` lists), `asking` (what a running sweep is
+asked for) and `exit_codes` (errors to messages and exit codes). What takes long to import (pandas, Ray, torch) is
+imported inside functions, so that `--help` and refusals are quick.
 """

@@ -35,5 +35,6 @@ def dry_run(study: Study, options: Options) -> None:
     )
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
     images = test_images(study, accepted.datasets)
-    for line in [*describe(study, accepted.datasets, options.stage), *foresight(study, results, images), *continuing]:
+    plan = describe(study, accepted.datasets, options.stage, options.slots)
+    for line in [*plan, *foresight(study, results, images), *continuing]:
         print(line)

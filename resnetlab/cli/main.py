@@ -17,6 +17,10 @@ from resnetlab.cli.exit_codes import EXIT_CODES, run_app
 COMMANDS = (
     "sweep",
     "status",
+    "serve",
+    "pause",
+    "resume",
+    "stop",
     "report",
     "trial",
     "export",

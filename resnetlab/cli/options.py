@@ -19,6 +19,13 @@ Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster to join: auto or HOST:PORT", show_default="start Ray on this machine"),
 ]
+Slots = Annotated[
+    int | None,
+    typer.Option(
+        help="the most trials that run at once, of what the machine or cluster has room for",
+        show_default="as many as fit",
+    ),
+]
 Weights = Annotated[
     Path | None,
     typer.Option(help="file (safetensors or torch) to use for the torchvision weights that the study names"),

@@ -36,6 +36,7 @@ def main(
         str | None, typer.Option(help="data: an archive, a folder of images by class, or a folder of fonts")
     ] = None,
     address: options.Address = None,
+    slots: options.Slots = None,
     storage: options.Storage = "results",
     weights: options.Weights = None,
     retry_failed: options.RetryFailed = False,
@@ -57,7 +58,7 @@ def main(
             print("\n".join(listed(PUBLISHED)))
             return
         requested = study_of(PUBLISHED, study, seeds, scale, data, parse_settings(settings))
-        execution = run_options(storage, address, weights=weights, retry_failed=retry_failed)
+        execution = run_options(storage, address, weights=weights, retry_failed=retry_failed, slots=slots)
         if only_plan:
             options.refuse_beside(context, "--dry-run", "json")
             dry_run(requested, execution)

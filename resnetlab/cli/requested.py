@@ -68,6 +68,7 @@ def run_options(
     weights: Path | None = None,
     retry_failed: bool = False,
     accept_changed_code: bool = False,
+    slots: int | None = None,
     extend: bool = False,
 ) -> Options:
     """How to run a study, from the options of the command line.
@@ -86,5 +87,6 @@ def run_options(
         weights=None if weights is None else user_path(weights, "--weights"),
         retry_failed=retry_failed,
         accept_changed_code=accept_changed_code,
+        slots=slots,
         extend=extend,
     )

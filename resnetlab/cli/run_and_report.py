@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resnetlab import console
 from resnetlab.cli import status
 from resnetlab.cli.notify import Notifier, view
-from resnetlab.errors import BadRequest, TrialsFailed
+from resnetlab.errors import BadRequest, Stopped, TrialsFailed
 from resnetlab.wording import plural
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def run(
     then: Callable[[str], None] | None = None,
     notify: str | None = None,
 ) -> Findings:
-    """Run or continue `study`, then write its report and print the conclusions, even if every trial failed.
+    """Run or continue `study`, then write its report and print the conclusions, even if every trial failed or it was
+    asked to stop.
 
     Args:
         study: what to run.
@@ -68,11 +69,13 @@ def _run_and_report(
     from resnetlab.tracking.feed import live
 
     followers = chosen(study.name, **trackers) if trackers else []
-    failed: TrialsFailed | None = None
+    failed: TrialsFailed | Stopped | None = None
     with console.people_on_stderr(as_json), live(folder, followers, print, trackers or {}):
         try:
             run_study(study, options, view(notifier))
-        except TrialsFailed as error:
+        except (TrialsFailed, Stopped) as error:
+            if not folder.exists():  # stopped before its first trial
+                raise
             failed = error
     findings, summary = _write_report(folder, as_json)
     if then is not None:

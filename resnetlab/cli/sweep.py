@@ -13,6 +13,7 @@ from resnetlab.cli.exit_codes import report_errors
 from resnetlab.cli.requested import requested_study, run_options
 from resnetlab.cli.run_and_report import answer_if_finished, run
 from resnetlab.cli.settings import list_settings
+from resnetlab.ray_backend.capacity import check_slots
 from resnetlab.study.included import study_names
 from resnetlab.study.yaml_io import parse_value
 
@@ -33,6 +34,7 @@ def main(
         str | None, typer.Option(help="0.25 runs four trials on each GPU; auto measures how many are worthwhile")
     ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores, and threads, for each trial")] = None,
+    slots: options.Slots = None,
     storage: options.Storage = "results",
     seed: Annotated[int | None, typer.Option(help="root seed of the study")] = None,
     name: Annotated[
@@ -76,14 +78,14 @@ def main(
             mine = study.endswith((".yaml", ".yml"))
             list_settings(requested_study(study, {}).own.parts if mine else ())
             return
+        check_slots(slots)
         requested = requested_study(study, overrides, settings)
         trackers = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
         more = only_plan or weights or retry_failed or any(trackers.values()) or nodes != 1
         if phase is Phase.all and not more and answer_if_finished(requested, storage, json, notify=notify):
             return
-        execution = run_options(
-            storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code, extend
-        )
+        given = storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code, slots, extend
+        execution = run_options(*given)
         if only_plan:
             options.refuse_beside(context, "--dry-run", "json", "notify", "tensorboard", "mlflow", "wandb")
             dry_run(requested, execution)

@@ -26,10 +26,13 @@ from resnetlab.wording import level_text, plural
 CORNERS = 256  # points of the space that are looked at
 
 
-def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all") -> Iterator[str]:
+def describe(
+    study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all", slots: int | None = None
+) -> Iterator[str]:
     """The plan as lines: data, factors or arms, trials, size of the models, cost. Trains nothing.
 
-    datasets: by `data_key`; stage: how far the run would go, which is all that its cost counts.
+    datasets: by `data_key`; stage: how far the run would go, which is all that its cost counts; slots: the most trials
+    that may run at once.
     """
     configs, parts = starts(study), PARTS[stage]
     yield f"{study.name}: {study.title}" if study.title else study.name
@@ -46,7 +49,8 @@ def describe(study: Study, datasets: Mapping[str, Dataset], stage: Stage = "all"
     if first is not None and (bad := first.notes.get("bad rows")):
         yield f"  {bad_rows_said(bad)}"
     threads = max(1, int(study.resources.cpus))
-    yield f"each trial gets {in_words(study.resources)}, and {plural(threads, 'thread')}"
+    most = "" if slots is None else f"; at most {plural(slots, 'trial')} at once"
+    yield f"each trial gets {in_words(study.resources)}, and {plural(threads, 'thread')}{most}"
     if line := precision.check(study):
         yield line
     if not study.arms:

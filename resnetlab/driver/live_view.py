@@ -117,7 +117,7 @@ class LiveView:
                 self._shown = now
                 self._fit()
                 self._live.update(self._standing().table(self._console.width))
-        elif now - self._shown > PLAIN_EVERY or self._stage != self._phase():
+        elif (now - self._shown > PLAIN_EVERY and not self._sweep.paused) or self._stage != self._phase():
             self._shown, self._stage = now, self._phase()
             self._print(self._standing().line())
 
@@ -146,6 +146,9 @@ class LiveView:
             left=time_left(elapsed, ended - self._started_with, progress.planned - ended),
             looks=sweep.standing_of_looks,
             then_confirming=sweep.plan is None and sweep.study.confirm.design != "none",
+            asked=sweep.asked,
+            paused=sweep.paused,
+            shared=sweep.shared,
         )
 
 

@@ -49,6 +49,15 @@ def check_stage(study: Study, stage: Stage) -> None:
         raise BadRequest("--phase explore: a study of named arms explores nothing (allowed: plan, confirm, all)")
 
 
+def check_gpus(study: Study) -> None:
+    """Raise BadRequest for several GPUs for one trial, unless a task of the user's own trains, which may use them."""
+    if isinstance(study.resources.gpus, float) and study.resources.gpus > 1 and not study.experiment:
+        raise BadRequest(
+            f"resources.gpus: {study.resources.gpus:g} for one trial, which trains on one GPU and would leave the rest "
+            "idle: the networks here are small (allowed: 0, 0.0001 to 1, or auto; with 1, every GPU gets a trial)"
+        )
+
+
 def check_sizes(study: Study, datasets: Mapping[str, Dataset]) -> None:
     """Raise BadRequest for a batch size above the training images of some trial. datasets: by `data_key`."""
     for name, config in starts(study).items():

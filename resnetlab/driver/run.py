@@ -21,6 +21,7 @@ from resnetlab.driver import duplicate_arms, initial_weights, own_code, precisio
 from resnetlab.driver.dataset_record import compared, guessing, image_table, known, noted, starts
 from resnetlab.driver.extend import check_identity
 from resnetlab.driver.live_view import LiveView
+from resnetlab.driver.steering import Steering
 from resnetlab.errors import (
     BadRequest,
     CannotWrite,
@@ -37,7 +38,8 @@ from resnetlab.experiment.messages import TrialContext
 from resnetlab.paths import user_path
 from resnetlab.provenance import code_version, command_line, provenance
 from resnetlab.ray_backend import cluster, preflight
-from resnetlab.ray_backend.capacity import Capacity
+from resnetlab.ray_backend.capacity import Capacity, check_slots
+from resnetlab.ray_backend.gpu.choice import choose
 from resnetlab.ray_backend.watchdog import Watchdog
 from resnetlab.search import cma_es
 from resnetlab.storage.results_folder import ResultsFolder
@@ -51,6 +53,7 @@ from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.data import check as check_data
 from resnetlab.vision.training import kept_weights
+from resnetlab.vision.training.accelerator import TORCH_TYPE, built_for
 
 if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
@@ -65,6 +68,7 @@ class Options:
     storage: str = "results"
     address: str | None = None  # of a Ray cluster, or `auto`; None starts Ray on this machine
     nodes: int = 1  # that the cluster should have before the first trial
+    slots: int | None = None  # the most trials that may run at once; None for as many as fit
     cache: Path | None = None
     stage: Stage = "all"
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
@@ -144,6 +148,8 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     dry: contact no cluster. Raises BadRequest, BadData, FolderRefused, StorageLost.
     """
     request.check_stage(study, options.stage)
+    request.check_gpus(study)
+    check_slots(options.slots)
     cma_es.check_installed(study)
     file = None if options.weights is None else user_path(options.weights, "--weights")
     study, weights = initial_weights.given(_absolute(study), file)
@@ -232,7 +238,12 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
 
 
 def _shared(
-    study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]], tick: Callable[[], None]
+    study: Study,
+    datasets: Mapping[str, Dataset],
+    cache: Path,
+    device: str,
+    nodes: list[dict[str, Any]],
+    tick: Callable[[], None],
 ) -> tuple[float, dict[str, Any]]:
     """The share of a GPU that a trial gets where it is to be measured, and what was seen."""
     from resnetlab.driver import dry_run
@@ -240,7 +251,7 @@ def _shared(
 
     cpus = study.resources.cpus
     on_a_gpu = probe.RayProbe(
-        dry_run.heaviest(study, datasets), cache.absolute(), cpus, code=own_code.source(study), tick=tick
+        dry_run.heaviest(study, datasets), cache.absolute(), cpus, device, code=own_code.source(study), tick=tick
     )
     chosen, seen = packing.measure(on_a_gpu, packing.cpus_for(nodes, cpus))
     return chosen.gpus, packing.record(chosen, seen)
@@ -249,7 +260,7 @@ def _shared(
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, datasets: Mapping[str, Dataset]) -> None:
     """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
-    facts = preflight.DriverFacts.of(folder, cache.absolute(), datasets)
+    facts = preflight.DriverFacts.of(folder, cache.absolute(), datasets, study.resources.on_gpu)
     session = _Session(folder, study)
 
     def say(lost: str) -> None:
@@ -262,32 +273,44 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
             sweep.store.lease.renew()
 
         with cluster.connect(options.address, study.resources, lifeline.hold, options.nodes, alive) as look:
-            from resnetlab.ray_backend import backend  # imports Ray, which reads its settings then
+            from resnetlab.ray_backend import backend, sharing  # import Ray, which reads its settings then
 
             signals.listen()
+            kinds = {node["NodeID"]: built_for() for node in look()}
             if options.address is not None:
-                session.note({"nodes": preflight.check(facts, alive, watch.say)})
-            gpus = study.resources.gpus
+                nodes = preflight.check(facts, alive, watch.say)
+                session.note({"nodes": nodes})
+                kinds = {node["node_id"]: node["torch_for"] for node in nodes}
+            chosen = choose(study.resources, look(), kinds)
+            session.note({"device": chosen.kind})
+            if chosen.why:
+                on = "CPUs" if chosen.kind == "cpu" else f"GPUs ({chosen.kind})"
+                sweep.notes.append(f"trials train on {on}: {chosen.why}")
+            device, gpus = TORCH_TYPE.get(chosen.kind, chosen.kind), chosen.gpus
             if gpus == "auto":
-                gpus, found = _shared(study, datasets, cache, look(), alive)
+                gpus, found = _shared(study, datasets, cache, device, look(), alive)
                 session.note({"gpu_share": found})
                 sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
-            capacity = Capacity(study.resources.model_copy(update={"gpus": gpus}), look, sweep.notes.append)
+            settled = study.resources.model_copy(update={"gpus": gpus, "device": None})
+            precision.check(study.model_copy(update={"resources": settled}))
+            capacity = Capacity(settled, look, sweep.notes.append, options.slots)
+            shared = None if options.address is None else sharing.Sharing(study.name, sweep.notes.append)
+            steering = Steering(sweep, capacity, continue_hint, shared)
 
             def tick() -> None:
                 signals.check()
                 lifeline.beat()
                 sweep.store.tick()
-                sweep.waits_for = capacity.waited_for()
+                steering.tick()
                 session.tick()
                 watch.update()
 
-            with _recorded(sweep, session, capacity):
+            with _recorded(sweep, session, capacity, steering), steering:
                 signals.wait = True
-                backend.run(sweep, _context(facts, sweep, gpus, options.address is not None), tick, capacity)
+                backend.run(sweep, _context(facts, sweep, device, gpus, options.address is not None), tick, capacity)
 
 
-def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bool) -> TrialContext:
+def _context(facts: preflight.DriverFacts, sweep: Sweep, device: str, gpus: float, shared: bool) -> TrialContext:
     """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
     resources = sweep.study.resources
     return TrialContext(
@@ -296,6 +319,7 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bo
         cpus=resources.cpus,
         gpus=gpus,
         epoch_timeout_s=resources.epoch_timeout_s,
+        device=device,
         versions=preflight.decisive(),
         compile=resources.compile,
         every_epoch=shared,
@@ -308,9 +332,9 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bo
 
 
 @contextmanager
-def _recorded(sweep: Sweep, session: _Session, capacity: Capacity) -> Iterator[None]:
+def _recorded(sweep: Sweep, session: _Session, capacity: Capacity, steering: Steering) -> Iterator[None]:
     """Around the run on a cluster that is up: however it ends, what ran is on disk, and when it ended."""
-    session.cluster_up(sweep, capacity)
+    session.cluster_up(sweep, capacity, steering)
     try:
         yield
     except ResnetlabError as error:
@@ -413,16 +437,19 @@ class _Session:
     def note(self, more: Mapping[str, Any]) -> None:
         self._content |= more
 
-    def cluster_up(self, sweep: Sweep, capacity: Capacity) -> None:
-        self._sweep, self._capacity = sweep, capacity
+    def cluster_up(self, sweep: Sweep, capacity: Capacity, steering: Steering) -> None:
+        self._sweep, self._capacity, self._steering = sweep, capacity, steering
         now = time.monotonic()
         self._content |= {"slots": capacity.slots, "startup_seconds": now - self._began}
         self._began = now
         self.write(ended=False)
 
     def tick(self) -> None:
-        """Call often: writes when nodes change and every `RECORD` seconds, so that a sweep that waits says for what."""
-        changed = len(self._capacity.log) != len(self._content["node_changes"])
+        """Call often: writes when nodes, requests or other sweeps change, and every `RECORD` seconds, so that a sweep
+        that waits says for what."""
+        content, sweep = self._content, self._sweep
+        changed = len(self._capacity.log) != len(content["node_changes"]) or sweep.paused != content["paused"]
+        changed |= bool(sweep.shared) != bool(content["shared"])
         if changed or time.monotonic() - self._written > RECORD:
             self.write(ended=False)
 
@@ -436,6 +463,9 @@ class _Session:
             "report_seconds": sweep.clock.driver,
             "sampler_seconds": sweep.clock.sampler,
             "publish_seconds": sweep.clock.publishing,
+            "paused_seconds": self._steering.paused_seconds,
+            "paused": sweep.paused and not ended,
+            "shared": "" if ended else sweep.shared,
             "waiting": waiting,
             "node_changes": list(self._capacity.log),
         }

@@ -26,7 +26,7 @@ def contributions(metric: str, labels: np.ndarray, scores: np.ndarray) -> np.nda
 
 
 def _cross_entropy(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    return -log_softmax(scores)[np.arange(len(labels)), labels]
+    return np.asarray(-log_softmax(scores)[np.arange(len(labels)), labels])
 
 
 def _top5(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -46,6 +46,7 @@ ROUND_TRIALS, ROUND_TRIALS_PER_SLOT = 1000, 16  # a round has the larger of the 
 MAX_LOSSES = 3  # consecutive rounds without a new epoch that may end with the loss of a worker whose trial is unknown
 START_TIMEOUT = 600.0  # seconds within which some trial must start while none runs
 OUT_OF_MEMORY = "the node ran out of memory"
+WAIT = 0.2  # seconds between two looks while no trial may run
 EXIT_GRACE = 60.0  # seconds that a trial's process has to end, after its time limit for an epoch
 
 
@@ -94,7 +95,7 @@ class _Proposals(_NotPickled, Searcher):
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Task] | str | None:  # type: ignore[override]
-        full = len(self._sweep.running) > self._capacity.slots
+        full = len(self._sweep.running) >= self._capacity.limit
         task = None if full else self._guard(self._sweep.next)
         if task is None:
             return Searcher.FINISHED if self._sweep.finished else None
@@ -116,11 +117,15 @@ class _Proposals(_NotPickled, Searcher):
 
 
 class _Decisions(_NotPickled, FIFOScheduler):
-    """Tune's scheduler: passes results to the sweep, which decides whether a trial continues."""
+    """Tune's scheduler: passes results to the sweep, which decides whether a trial continues.
 
-    def __init__(self, sweep: Sweep, guard: _Guard, silence: _SilenceWatch, proposals: _Proposals):
+    drains: True once the round ends for want of the right to run trials.
+    """
+
+    def __init__(self, sweep: Sweep, guard: _Guard, silence: _SilenceWatch, proposals: _Proposals, capacity: Capacity):
         super().__init__()  # type: ignore[no-untyped-call]
         self._sweep, self._guard, self._silence, self._proposals = sweep, guard, silence, proposals
+        self._capacity, self.drains = capacity, False
 
     @property
     def supports_buffered_results(self) -> bool:
@@ -129,10 +134,19 @@ class _Decisions(_NotPickled, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = _task(trial).trial_id
         continues = self._guard(self._sweep.report, trial_id, result["report"])
-        if continues and self._proposals.closed:
+        ends = self._proposals.closed or self.drains or len(self._sweep.running) > self._capacity.bound
+        if continues and ends:
             self._guard(self._sweep.hand_back, trial_id)
             continues = False
+        if self.drains and self._sweep.waiting:
+            return TrialScheduler.NOOP  # Tune would give the worker to a trial that waits
         return TrialScheduler.CONTINUE if continues else TrialScheduler.STOP
+
+    def step_ended(self) -> None:
+        """Begin to end the round if the sweep may run no trial; raise _RoundOver once no trial has a worker."""
+        self.drains = self.drains or not self._capacity.bound
+        if self.drains and not self._sweep.with_workers:
+            raise _RoundOver
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tell the sweep why the trial's process ended; the sweep, not Tune, runs it again, from its checkpoint."""
@@ -148,7 +162,12 @@ class _Decisions(_NotPickled, FIFOScheduler):
         elif (crash := cause_of_death(error)) is not None:
             self._guard(self._sweep.crashed, trial_id, crash)
         else:
-            self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])
+            last = (error.strip().splitlines() or ["no cause given"])[-1]
+            self._guard(self._sweep.died, trial_id, last.rpartition("DeviceLost: ")[2][:300])
+
+
+class _RoundOver(Exception):
+    """Ends a round from within: Tune ends its workers and passes it on."""
 
 
 def _task(trial: Any) -> Task:
@@ -180,7 +199,11 @@ class _SilenceWatch(_NotPickled, tune.Callback):
         self.on_trial_result(iteration, trials, trial, None)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        self._last_event = self._last_report[_task(trial).trial_id] = time.monotonic()
+        self._last_event = time.monotonic()
+        if (trial_id := _task(trial).trial_id) in self._sweep.running:
+            self._last_report[trial_id] = self._last_event
+        else:
+            self._last_report.pop(trial_id, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._last_report.pop(_task(trial).trial_id, None)
@@ -197,9 +220,11 @@ class _SilenceWatch(_NotPickled, tune.Callback):
         """True if the trial has been silent for longer than an epoch may take."""
         return time.monotonic() - self._last_report.get(trial_id, time.monotonic()) > self.limit
 
-    def check(self) -> None:
-        """Raise ClusterLost if a silent trial cannot be ended, or if no trial can be started."""
+    def check(self, others: bool) -> None:
+        """Raise ClusterLost if a silent trial cannot be ended, or if no trial can be started though there are no
+        `others`, sweeps that hold workers."""
         now = time.monotonic()
+        self._last_event = now if others else self._last_event
         for trial_id, last in self._last_report.items():
             if now - last > self.limit + EXIT_GRACE:
                 raise ClusterLost(f"trial {trial_id} has been silent for {now - last:.0f} s, and cannot be ended")
@@ -234,18 +259,25 @@ def run(sweep: Sweep, context: TrialContext, tick: Callable[[], None], capacity:
     """
     guard, silence = _Guard(), _SilenceWatch(sweep, context.epoch_timeout_s)
 
-    def step_ended() -> None:
+    def look() -> None:
         guard.check()
-        silence.check()
         capacity.update()
         tick()
 
+    def step_ended() -> None:
+        silence.check(bool(capacity.others))
+        look()
+
     losses = 0
     while not sweep.finished:
+        look()
+        while not capacity.bound:
+            time.sleep(WAIT)
+            look()
+        silence.forget()
         epochs = sweep.progress.epochs
         loss = _round(sweep, context, step_ended, capacity, guard, silence)
         guard.check()
-        silence.forget()
         if loss is not None and not _report_loss(sweep, loss):
             losses = losses + 1 if sweep.progress.epochs == epochs else 1
             if losses > MAX_LOSSES:
@@ -266,13 +298,19 @@ def _round(
     handle, else None."""
     resources = {"CPU": context.cpus} | ({"GPU": context.gpus} if context.gpus else {})
     proposals = _Proposals(sweep, guard, capacity)
+    decisions = _Decisions(sweep, guard, silence, proposals, capacity)
+
+    def each_step() -> None:
+        step_ended()
+        decisions.step_ended()
+
     with tempfile.TemporaryDirectory(prefix="resnetlab-tune-") as scratch, environment(TUNE_VARIABLES):
         tuner = tune.Tuner(
             tune.with_resources(TrialWorker, resources),
             param_space={"context": context},
             tune_config=tune.TuneConfig(
                 search_alg=proposals,
-                scheduler=_Decisions(sweep, guard, silence, proposals),
+                scheduler=decisions,
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: _task(trial).trial_id,
@@ -283,13 +321,15 @@ def _round(
                 storage_path=scratch,
                 verbose=0,
                 progress_reporter=tune.CLIReporter(),  # else a notebook gets an empty table
-                callbacks=[silence, _EachStep(step_ended)],
+                callbacks=[silence, _EachStep(each_step)],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         try:
             tuner.fit()
+        except _RoundOver:
+            return None
         except Exception as error:
             cause = error.__cause__
             if isinstance(cause, (OutOfMemoryError, NodeDiedError)):

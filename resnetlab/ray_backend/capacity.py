@@ -1,12 +1,15 @@
-"""The number of trials that the cluster has room for, which changes as nodes join and leave."""
+"""The number of trials that a sweep may run at once: what the cluster has room for, which changes as nodes join and
+leave; what the user allows; and what other sweeps on the cluster leave."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from resnetlab.errors import BadRequest
 from resnetlab.study import Resources
 from resnetlab.wording import plural
 
@@ -30,9 +33,10 @@ def fitting(node: Node, resources: Resources) -> int:
 def in_words(resources: Resources) -> str:
     """What one trial needs, in words: `1 CPU and 0.25 GPUs`."""
     cpus = plural(float(resources.cpus), "CPU")
-    if resources.gpus == "auto":
-        return f"{cpus} and a share of a GPU"
-    return f"{cpus} and {plural(float(resources.gpus), 'GPU')}" if resources.gpus else cpus
+    if not resources.on_gpu:
+        return cpus
+    gpus = "a share of a GPU" if resources.gpus == "auto" else plural(resources.gpus or 1.0, "GPU")
+    return f"{cpus} and{', where there is one,' if resources.device == 'auto' else ''} {gpus}"
 
 
 def node_name(node: Node) -> str:
@@ -40,25 +44,57 @@ def node_name(node: Node) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
+def check_slots(slots: int | None) -> None:
+    """BadRequest unless `slots`, the most trials that may run at once, is None (any number) or at least 1."""
+    if slots is not None and (not isinstance(slots, int) or slots < 1):
+        raise BadRequest(f"--slots {slots}: need at least 1, the number of trials that may run at once")
+
+
 class Capacity:
-    """Tracks how many trials fit on the cluster.
+    """Tracks how many trials may run at once.
 
     look: returns the nodes; `say` gets a line for every node that joins or leaves, and `log` an entry for sweep.json.
+    most: as many as the user allows; None for any number.
+    share: as many as other sweeps leave; None if there are none. others: these, in words, for who waits for them.
+    held: True while no trial may run, because the sweep was asked to pause or to stop.
     """
 
-    def __init__(self, resources: Resources, look: Callable[[], Iterable[Node]], say: Callable[[str], None] = print):
+    def __init__(
+        self,
+        resources: Resources,
+        look: Callable[[], Iterable[Node]],
+        say: Callable[[str], None] = print,
+        most: int | None = None,
+    ):
         self._resources, self._look, self._say = resources, look, say
         self._nodes = self._alive()
         self._looked = time.monotonic()
         self.log: list[dict[str, Any]] = []
+        self.most, self.others, self.held = most, "", False
+        self.share: int | None = None
 
     def _alive(self) -> dict[str, Node]:
         return {node["NodeID"]: node for node in self._look() if node["Alive"]}
 
     @property
-    def slots(self) -> int:
+    def room(self) -> int:
         """Number of trials that fit at once, on all nodes together."""
         return sum(fitting(node, self._resources) for node in self._nodes.values())
+
+    @property
+    def slots(self) -> int:
+        """Number of trials that fit and that the user allows."""
+        return self.room if self.most is None else min(self.room, self.most)
+
+    @property
+    def bound(self) -> float:
+        """Number of trials that may run, whatever fits: a sweep that runs more hands some back."""
+        return 0 if self.held else min((n for n in (self.most, self.share) if n is not None), default=math.inf)
+
+    @property
+    def limit(self) -> float:
+        """Number of trials that may be handed out: one more than fit, so that no worker waits, but within the bound."""
+        return min(self.room + 1, self.bound)
 
     def update(self) -> None:
         """Look at the cluster again, at most every `POLL_INTERVAL` seconds."""
@@ -77,5 +113,6 @@ class Capacity:
         nodes = sum(fitting(node, self._resources) > 0 for node in self._nodes.values())
         if not nodes:
             return f"{in_words(self._resources)} (no node has room for one)"
-        room = f"room for {plural(self.slots, 'trial')}"
-        return f"{in_words(self._resources)} ({room}, on {plural(nodes, 'node')})"
+        room = f"room for {plural(self.room, 'trial')}, on {plural(nodes, 'node')}"
+        most = [f"--slots allows {self.most}"] if self.most is not None and self.most < self.room else []
+        return f"{in_words(self._resources)} ({'; '.join([room, *most, *filter(None, [self.others])])})"

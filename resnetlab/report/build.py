@@ -46,6 +46,16 @@ def build(findings: Findings) -> Path | str:
     return write_files(results.folder, effects, files, [name for name in NAMES if name not in figures])
 
 
+def as_html(findings: Findings) -> bytes:
+    """The report alone, in one file. Takes seconds, and writes nothing."""
+    from resnetlab.report.figures.catalog import gallery
+    from resnetlab.report.page import page
+    from resnetlab.report.rendering import inline, render
+
+    figures = {one.name: (one, inline(render(one, ["svg"])["svg"], one.name)) for one in gallery(findings)}
+    return page(findings, figures).encode("utf-8", console.ERRORS)
+
+
 def write_files(
     folder: ResultsFolder, effects: pa.Table | None, files: Mapping[str, bytes], stale: Sequence[str], option: str = ""
 ) -> Path | str:

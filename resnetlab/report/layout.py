@@ -10,8 +10,8 @@ FOLDED = 12  # rows beyond which a table of details is folded
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headings. kinds: `text`, `number`, `code`, `bar` (a fraction), `image` (a data URI) or
-    `verdict`, one a column."""
+    """Rows of text under headings. kinds: `text`, `number`, `code`, `bar` (a fraction), `image` (a data URI), `link`
+    (a text and its address) or `verdict`, one a column."""
 
     headings: list[str]
     kinds: list[str]

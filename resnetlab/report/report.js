@@ -1,7 +1,7 @@
 "use strict";
 // The table of all trials: sorted, filtered and opened here, a hundred rows at a time. Text goes in as text, never as markup.
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const data = JSON.parse(document.getElementById("trial-data").textContent);
   const table = document.getElementById("all"), form = document.getElementById("filter");
   const more = document.getElementById("more"), found = document.getElementById("found");
   const key = Object.fromEntries(data.columns.map((column, i) => [column[0], i]));

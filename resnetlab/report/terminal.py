@@ -25,11 +25,12 @@ from resnetlab.analysis.failures import Failure
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.sweep_status import SweepStatus, time_left
 from resnetlab.analysis.trial_outcomes import full_budget
-from resnetlab.commands import continued
+from resnetlab.commands import command, continued
 from resnetlab.report.answer import answer, chosen_run, ranked
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import EFFECT, asked, interval, missing, p_value, signed
 from resnetlab.report.rerun_command import debug_command, rerun_command
+from resnetlab.storage.control import asked as request_to
 from resnetlab.storage.lease import Holder, holder
 from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Phase, Status
@@ -43,8 +44,9 @@ COLOURS = {"effect": "bold green", "equivalent": "green", "inconclusive": "yello
 
 @dataclass(frozen=True)
 class Told:
-    """state: `running`, `finished` (nothing is left of what was planned) or `unfinished`. found: the effects, ranked.
-    declared: which of them a hypothesis asked for before the runs. next: a command, `` where there is nothing to do."""
+    """state: `running`, `paused`, `finished` (nothing is left of what was planned) or `unfinished`. found: the effects,
+    ranked. declared: which of them a hypothesis asked for before the runs. next: a command, `` where there is nothing
+    to do."""
 
     findings: Findings
     place: str
@@ -79,6 +81,8 @@ class Told:
             "best": {"trial_id": standing.best_trial, standing.searched.name: standing.best}
             if standing.best_trial
             else None,
+            "asked": standing.asked or None,
+            "shared": standing.shared or None,
             "holder": {"host": by.host, "pid": by.pid, "since": by.since, "heard": by.silent} if by else None,
             "answer": f"{self.lead} {self.best}",
             "effects": rows.to_dict("records"),
@@ -113,11 +117,11 @@ def told(findings: Findings, place: str) -> Told:
     standing = _standing(results, held if running else None)
     exploring = results.plan is None and (results.study.confirm.design != "none" or bool(results.study.arms))
     left = standing.ended < standing.planned or exploring
-    state = "running" if running else "unfinished" if left else "finished"
+    state = "paused" if standing.paused else "running" if running else "unfinished" if left else "finished"
     said = answer(findings)
     failed, unmade = findings.failures, findings.unmade
     rows = ranked(findings.effects.assign(declared=[not free for free in findings.exploratory]))
-    there = results.folder.read("report.html") is not None
+    there = results.folder.changed("report.html") is not None
     shown = results.folder.url if "://" in place else place.rstrip("/")  # a URL's options belong to no file in it
     report = f"{shown}/report.html" if there else ""
     return Told(
@@ -152,6 +156,8 @@ def _standing(results: Results, held: Holder | None) -> SweepStatus:
     if plan is None and held is None and not study.arms and ended.all():
         planned = max(len(trials), study.confirm.pilot)  # all that the search found to propose
     elapsed = time.time() - held.since if held else None
+    request = request_to(results.folder) if held else None
+    asked = request.what if request else ""
     done = int((trials["ended"] >= pd.Timestamp(held.since, unit="s", tz="UTC")).sum()) if held else 0  # since it began
     return SweepStatus(
         study=study.name,
@@ -170,6 +176,9 @@ def _standing(results: Results, held: Holder | None) -> SweepStatus:
         elapsed=elapsed,
         left=time_left(elapsed, done, planned - int(ended.sum())),
         then_confirming=plan is None and study.confirm.design != "none",
+        asked=asked,
+        paused=asked == "pause" and bool(results.sweep.get("paused")),
+        shared=str(results.sweep.get("shared") or "") if held else "",
     )
 
 
@@ -185,9 +194,11 @@ def _next(findings: Findings, state: str, place: str) -> str:
     results = findings.results
     if state == "running":
         return ""
+    if state == "paused":
+        return command("resume", place)
     if state == "unfinished":
-        command = failures.PHASE.sub("", str(results.sweep.get("command") or ""))
-        return continued(command, results.folder.path, results.sweep.get("directory"))
+        began = failures.PHASE.sub("", str(results.sweep.get("command") or ""))
+        return continued(began, results.folder.path, results.sweep.get("directory"))
     name, sign = results.study.searched.name, results.study.searched.sign
     runs = full_budget(results.confirm if results.plan is not None else results.explore).dropna(subset=name)
     if runs.empty:

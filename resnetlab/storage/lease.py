@@ -49,7 +49,7 @@ class Lease:
                 break
         self._renewed = time.monotonic()
         for old in folder.names("lease"):
-            if old != Path(_name(self.fence)).name:
+            if not old.startswith(f"{self.fence:06d}."):  # a request to this driver (`control`) may be there already
                 folder.delete(f"lease/{old}")
 
     def _content(self, released: bool) -> bytes:
@@ -92,7 +92,7 @@ class Holder:
     """The driver that holds a folder, as a reader sees it.
 
     since: when it took the folder, in seconds since 1970 by its own clock. silent: seconds since it last renewed its
-    lease, the difference of this machine's clock and the storage's.
+    lease, the difference of this machine's clock and the storage's. fence: its fencing number.
     """
 
     host: str
@@ -100,6 +100,7 @@ class Holder:
     since: float
     silent: float
     alive: bool
+    fence: int
 
 
 def holder(folder: ResultsFolder) -> Holder | None:
@@ -111,7 +112,7 @@ def holder(folder: ResultsFolder) -> Holder | None:
     silent = time.time() - changed
     here = lease["host"] == socket.gethostname()
     alive = _process_start(lease["pid"]) == lease["process"] if here and lease["process"] else silent < EXPIRES
-    return Holder(lease["host"], lease["pid"], lease["since"], silent, alive)
+    return Holder(lease["host"], lease["pid"], lease["since"], silent, alive, number)
 
 
 def check_free(folder: ResultsFolder) -> None:

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -231,16 +231,23 @@ class ResultsFolder:
         return sorted(path for path in paths if not any(part.startswith(".") for part in path.split("/")))
 
     def _files(self, sub: str) -> list[str]:
+        return [info.base_name for info in self._infos(sub) if info.type == fs.FileType.File]
+
+    def _infos(self, sub: str) -> list[fs.FileInfo]:
         selector = fs.FileSelector(f"{self._root}/{sub}" if sub else self._root, allow_not_found=True)
-        infos = self._retried(lambda: self._fs.get_file_info(selector))
-        return [info.base_name for info in infos if info.type == fs.FileType.File]
+        return list(self._retried(lambda: self._fs.get_file_info(selector)))
+
+    def listing(self, sub: str = "") -> tuple[dict[str, tuple[int, int]], list[str]]:
+        """What lies directly in `sub`, by one request: the blobs, each with its bytes and when it was written
+        (nanoseconds since 1970 by the storage's clock), and the names of the folders. Neither has hidden names."""
+        infos = [info for info in self._infos(sub) if not info.base_name.startswith(".")]
+        blobs = {info.base_name: (info.size, info.mtime_ns) for info in infos if info.type == fs.FileType.File}
+        return blobs, sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
 
     def delete(self, name: str) -> None:
-        """Delete the blob, if it exists."""
-        try:
+        """Delete the blob, if it exists. Raises CannotWrite."""
+        with self._writing(name), suppress(FileNotFoundError):
             self._retried(lambda: self._fs.delete_file(f"{self._root}/{name}"))
-        except FileNotFoundError:
-            return
 
     def exists(self) -> bool:
         return bool(self._retried(lambda: self._fs.get_file_info(self._root)).type != fs.FileType.NotFound)

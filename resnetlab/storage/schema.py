@@ -132,8 +132,8 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field(
             "contribution",
             pa.float32(),
-            "what the image adds to the metric that is confirmed, whose value is the mean; null where that follows from "
-            "the predictions, or is not known",
+            "what the image adds to the metric that is confirmed, whose value is the mean; null where that follows "
+            "from the predictions, or is not known",
         ),
     ],
     "images": [

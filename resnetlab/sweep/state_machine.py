@@ -87,6 +87,8 @@ class Sweep:
         self.waiting: set[str] = set()  # those of them that have no worker yet, for lack of `waits_for`
         self.working: set[str] = set()  # those of them that have reported; the others are being set up
         self.waits_for = ""
+        self.asked: Literal["", "pause", "stop"] = ""  # of the driver: trials end after the epoch that they train
+        self.shared = ""  # other sweeps that run on the cluster
         self._deaths = Deaths()
         self.notes: deque[str] = deque()  # lines for the live view, not shown yet
         self._fuse = Fuse(_most_failures(study))
@@ -488,6 +490,16 @@ class Sweep:
     def _stopped_by(self) -> str:
         rule = self.study.search.rule
         return "below the cutoff of its rung" if rule == USUAL_RULE else f"stopped by {rule}"
+
+    @property
+    def with_workers(self) -> set[str]:
+        """Trials that have a worker."""
+        return self.running.keys() - self.waiting
+
+    @property
+    def paused(self) -> bool:
+        """True if the sweep was asked to pause, and no trial trains any more."""
+        return self.asked == "pause" and not self.with_workers
 
     @property
     def queued(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "results" / "faults.json"
 REFERENCE = ROOT / "results" / "reference" / "faults.json"
-KILLS = REFERENCE.with_name("kills.json")
+KILLS, PAUSING = REFERENCE.with_name("kills.json"), REFERENCE.with_name("kills-pausing.json")
 
 EXPERIMENTS = {  # number: (what is done, what must come of it)
     1: ("driver killed three times at random moments, then continued", "same tables"),
@@ -35,6 +35,15 @@ EXPERIMENTS = {  # number: (what is done, what must come of it)
     16: ("clock set back between runs", "same tables, no trial ends before it starts"),
     17: ("data cache cut or altered while it is used", "made again, same tables"),
     18: ("a trial that hangs", "ended at its time limit, and said; the others complete"),
+    # With stand-ins for GPUs.
+    19: ("a trial that takes too much memory of a GPU", "that trial `out_of_memory`, the others complete"),
+    20: (
+        "a GPU that fails under a trial, or that `nvidia-smi` reports as lost",
+        "run again elsewhere, or refused by name",
+    ),
+    21: ("a driver too old for torch", "exit 2 and torch's words, then the sweep goes on"),
+    22: ("`CUDA_VISIBLE_DEVICES` empty", "exit 2, naming the variable"),
+    23: ("nodes with GPUs of different kinds", "exit 2, naming the nodes"),
 }
 
 
@@ -62,11 +71,15 @@ def table(content: dict[str, Any]) -> str:
 def kills(found: dict[str, Any]) -> str:
     """What one run of kills.py found, as a sentence or two."""
     number, first = found["kills"], found["seconds_to_the_first_row"]
-    which = f"{number['driver']} of drivers, {number['worker']} of workers, {number['node']} of nodes"
+    total = number.get("pausing") or sum(number.values())
+    if "pausing" in number:
+        which = f"all of drivers that had been asked to pause up to 12 s before, {number['paused_when_killed']} paused"
+    else:
+        which = f"{number['driver']} of drivers, {number['worker']} of workers, {number['node']} of nodes"
     sweeps = f"{found['sweeps']} sweep{'s' * (found['sweeps'] != 1)} continued to the end"
     rows = f"{found['rows']:,} rows {found['lost']} lost, {found['doubled']} doubled, {found['wrong']} wrong"
     return (
-        f"`{found['command']}`: {sum(number.values())} SIGKILLs at random moments ({which}), in "
+        f"`{found['command']}`: {total} SIGKILLs at random moments ({which}), in "
         f"{sweeps}, on {found['machine']['cores']} cores: of {rows}. "
         f"{found['interrupted_trials']} times a trial went on in another process, and at most "
         f"{found['most_epochs_begun_again_of_one']} of its epochs was begun again. The first new row came "
@@ -81,6 +94,7 @@ def shown(value: Any) -> str:
 
 if __name__ == "__main__":
     text = table(json.loads(REFERENCE.read_text()))
-    if KILLS.exists():
-        text += "\n" + kills(json.loads(KILLS.read_text()))
+    for file in (KILLS, PAUSING):
+        if file.exists():
+            text += "\n" + kills(json.loads(file.read_text()))
     print(text, end="")

@@ -2,6 +2,7 @@
 
 python tests/faults/kills.py              50 kills; results/kills.json
 python tests/faults/kills.py --kills 6
+python tests/faults/kills.py --kills 20 --pausing    of drivers that were asked to pause; results/kills-pausing.json
 
 Sweeps run one after another on one Ray head with a second node; each is killed and continued until it is done, and must
 then have the tables of a sweep to which nothing happened. What was found is written after each.
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults.lab import SLACK, Cluster, Driver, Lab  # noqa: E402
+from resnetlab.errors import BadRequest  # noqa: E402
+from resnetlab.storage.control import ask  # noqa: E402
 
-OUT = ROOT / "results" / "kills.json"
+OUT = ROOT / "results"
 KINDS = {"driver": 20, "worker": 18, "node": 12}  # of 50
+PAUSING = 6.0  # seconds within which a driver is killed after it was asked to pause
 STUDY = """
 dataset: {name: glyphs, variants: 2, limit: 2000}
 baseline: {blocks: 1, width: 8, downsample: 1, batch_size: 4, lr: 0.01}
@@ -96,9 +101,13 @@ class Campaign:
             seen |= set(self._lab.epochs(name))
             kind = self._left.pop()
             getattr(self, f"_kill_{kind}")(driver)
+            seen |= set(self._lab.epochs(name))
             self.counts[kind] += 1
-            print(f"{sum(self.counts[kind] for kind in KINDS)}: {name}, {kind}, {len(seen)} rows", flush=True)
-            if kind == "driver":
+            print(
+                f"{sum(self.counts[kind] for kind in (*KINDS, 'pausing'))}: {name}, {kind}, {len(seen)} rows",
+                flush=True,
+            )
+            if kind in ("driver", "pausing"):
                 self._note(driver)
                 self._lab.wait(lambda: not self._lab.workers(), 10)
                 driver = self._sweep(name)
@@ -128,6 +137,17 @@ class Campaign:
     def _kill_driver(self, driver: Driver) -> None:
         driver.kill()
 
+    def _kill_pausing(self, driver: Driver) -> None:
+        """Before, while or after its trials end their epochs, or after it was told to go on."""
+        folder = self._lab.folder(driver.name)
+        for what in ["pause", "resume"][: self._chance.choice([1, 1, 2])]:
+            with suppress(BadRequest):  # it has ended
+                ask(folder, what)
+            time.sleep(PAUSING * self._chance.random())
+        self.counts["paused"] += bool((folder.read_json("sweep.json") or {}).get("paused"))
+        self.counts["missed"] += driver.process.poll() is not None
+        driver.kill()
+
     def _kill_worker(self, driver: Driver) -> None:
         workers = self._lab.workers()
         if workers:
@@ -143,9 +163,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--pausing", action="store_true", help="kill only drivers that were asked to pause")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    what = "kills-pausing" if options.pausing else "kills"
+    out = options.out or OUT / f"{what}.json"
     kinds = [kind for kind, of50 in KINDS.items() for _ in range(round(of50 * options.kills / 50))]
+    if options.pausing:
+        kinds = ["pausing"] * options.kills
     random.Random(options.seed).shuffle(kinds)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the cluster is stopped all the same
     began = time.monotonic()
@@ -155,11 +180,12 @@ def main() -> None:
         def save() -> None:
             content = found(campaign) | {"minutes": (time.monotonic() - began) / 60}
             content["command"] = f"python tests/faults/kills.py --kills {options.kills} --seed {options.seed}"
-            options.out.parent.mkdir(exist_ok=True)
-            options.out.write_text(json.dumps(content, indent=1) + "\n")
+            content["command"] += " --pausing" * options.pausing
+            out.parent.mkdir(exist_ok=True)
+            out.write_text(json.dumps(content, indent=1) + "\n")
 
         campaign.run(save)
-    content = json.loads(options.out.read_text())
+    content = json.loads(out.read_text())
     print(json.dumps(content, indent=1))
     bad = sum(content[name] for name in ("lost", "doubled", "wrong", "sweeps_with_other_tables"))
     sys.exit(bool(bad) or content["most_epochs_begun_again_of_one"] > 1)
@@ -168,12 +194,13 @@ def main() -> None:
 def found(campaign: Campaign) -> dict[str, Any]:
     """What the sweeps that are over have shown."""
     counts, again, first = campaign.counts, campaign.again, sorted(campaign.first_rows)
+    pausing = {"pausing": counts["pausing"], "paused_when_killed": counts["paused"]} if counts["pausing"] else None
     return {
         "about": "drivers, workers and nodes killed at random moments; rows are of trials, epochs and predictions",
         "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
-        "kills": {kind: counts[kind] for kind in KINDS},
+        "kills": pausing or {kind: counts[kind] for kind in KINDS},
         "kills_left": campaign.left,
-        "found_no_worker": counts["missed"],
+        "found_no_worker": counts["missed"],  # or no driver
         "sweeps": counts["sweeps"],
         "rows": counts["rows"],
         "lost": counts["lost"],

@@ -173,8 +173,8 @@ def _of_f1(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.asarray(f1.mean() + len(labels) * adds.mean(0))
 
 
-# By metric, what each image adds to it, so that the mean over images is its value: of accuracy whether it was right, else
-# those of the infinitesimal jackknife (Jaeckel 1972; Efron 1982). Of other metrics the table keeps them.
+# By metric, what each image adds to it, so that the mean over images is its value: of accuracy whether it was right,
+# else those of the infinitesimal jackknife (Jaeckel 1972; Efron 1982). Of other metrics the table keeps them.
 FROM_PREDICTIONS = {
     "test_accuracy": _right,
     "test_balanced_accuracy": _of_recall,
