@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import json
 import shutil
 import stat
 import sys
@@ -214,6 +215,18 @@ def changed_study(place: Path) -> list[str]:
     return ["--study", "made.yaml"]
 
 
+def grown_study(trials: str, *words: str) -> Callable[[Path], list[str]]:
+    """The study of the results folder with another number of trials."""
+
+    def command(place: Path) -> list[str]:
+        results(place)
+        study = default_study(search={"trials": 4, "epochs": 3})
+        (place / "made.yaml").write_text(json.dumps(study.recorded()))
+        return ["--study", "made.yaml", "--trials", trials, *words]
+
+    return command
+
+
 def write(place: Path, rows: pa.Table, name: str = "epochs", **options: object) -> None:
     with pq.ParquetWriter(place / f"{name}.parquet", rows.schema, **options) as writer:
         writer.write_table(rows, row_group_size=1 << 30)
@@ -369,6 +382,15 @@ CASES = {
     "continue with a changed study": Case(
         4, ("results/made", "different settings", "trials: 4 in the folder, 2 asked for", "--name"), changed_study
     ),
+    "a changed study that --extend goes on from": Case(
+        4, ("results/made", "search.trials: 4 in the folder, 6 asked for", "add --extend"), grown_study("6")
+    ),
+    "--extend with fewer trials": Case(
+        4,
+        ("results/made", "--extend cannot go on from", "search.trials: 4 in the folder, 2 asked for (allowed: 4 or"),
+        grown_study("2", "--extend"),
+    ),
+    "--extend of nothing": options(["--extend", "--dry-run"], "--extend: ", "holds no results", "allowed"),
     # data
     "data absent": data(
         lambda place: "name: cifar10, root: nowhere", "nowhere", "lacks data_batch_1", "download: true"

@@ -69,6 +69,7 @@ def run_options(
     retry_failed: bool = False,
     accept_changed_code: bool = False,
     slots: int | None = None,
+    extend: bool = False,
 ) -> Options:
     """How to run a study, from the options of the command line.
 
@@ -87,4 +88,5 @@ def run_options(
         retry_failed=retry_failed,
         accept_changed_code=accept_changed_code,
         slots=slots,
+        extend=extend,
     )

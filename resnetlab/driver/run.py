@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from resnetlab.commands import whereabouts
 from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request, warm_start
 from resnetlab.driver.dataset_record import compared, guessing, image_table, known, noted, starts
+from resnetlab.driver.extend import check_identity
 from resnetlab.driver.live_view import LiveView
 from resnetlab.driver.steering import Steering
 from resnetlab.errors import (
@@ -43,8 +44,10 @@ from resnetlab.ray_backend.watchdog import Watchdog
 from resnetlab.search import cma_es
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, write_table
-from resnetlab.study import Study, build_study, differences
+from resnetlab.study import Study
+from resnetlab.study.extension import Extension
 from resnetlab.study.records import Status
+from resnetlab.sweep import extended
 from resnetlab.sweep.state_machine import Stage, Sweep
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import Dataset, default_cache, prepare
@@ -71,6 +74,7 @@ class Options:
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
     retry_failed: bool = False  # run trials again that failed or ran out of memory
     accept_changed_code: bool = False  # go on with results that other code of the study's own began
+    extend: bool = False  # go on with results of a study that asked for less
     ends_process: bool = True  # this process ends with the run; a notebook's goes on
 
 
@@ -123,33 +127,10 @@ def _absolute(study: Study) -> Study:
     return study.model_copy(update={"dataset": dataset, "arms": arms})
 
 
-def _without_code(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the study's own code, of which `own_code.accept` says what has changed."""
-    return {key: value for key, value in identity.items() if key != "own"}
-
-
-def check_identity(study: Study, folder: ResultsFolder) -> None:
-    """FolderRefused where the folder holds results of another study, naming what differs."""
-    held = folder.read_json("study.json")
-    if held is None:
-        return
-    place = f"{folder.url}/study.json"
-    try:
-        old = build_study(held, place).identity()
-    except BadRequest as error:
-        raise FolderRefused(f"{error}\nmove the folder away, or use another --name") from None
-    changed = differences(_without_code(old), _without_code(study.identity()))
-    if changed:
-        raise FolderRefused(
-            f"{folder.url}: was run with different settings; revert them, or use another --name:\n  "
-            + "\n  ".join(changed)
-        )
-
-
 @dataclass(frozen=True)
 class Accepted:
     """A study that can be run as asked. content: what data.json has to say; changed: accepted, in the study's code.
-    warm: what `warm_start` has read."""
+    warm: what `warm_start` has read. extension: what it asks beyond the study whose results the folder holds."""
 
     study: Study
     folder: ResultsFolder
@@ -158,6 +139,7 @@ class Accepted:
     weights: Weights | None
     changed: list[str]
     warm: dict[str, Any]
+    extension: Extension | None = None
 
 
 def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
@@ -174,7 +156,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     duplicate_arms.check(study)
     folder = results_folder(study, options.storage)
     study = initial_weights.resumed(study, folder)
-    check_identity(study, folder)
+    extension = check_identity(study, folder, options.extend)
     changed = own_code.accept(study, folder, options.accept_changed_code)
     cluster.check_reachable(options.address, study.resources, contact=not dry)
     precision.check(study)
@@ -195,7 +177,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
         one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
         own_code.tried(study, one, cache, *others)
-    return Accepted(study, folder, datasets, content, weights, changed, warm)
+    return Accepted(study, folder, datasets, content, weights, changed, warm, extension)
 
 
 def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView] = LiveView) -> ResultsFolder:
@@ -210,7 +192,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
     store = _open_store(folder, study)
     try:
         data = known(datasets)
-        _write_study(store, study, {content_hash for content_hash, _ in data.values()})
+        version = _write_study(store, study, {content_hash for content_hash, _ in data.values()}, taken.extension)
         folder.write_json("data.json", content)
         if len(files := image_table(study, datasets)):
             write_table(folder, "images", files)
@@ -220,7 +202,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         sweep = Sweep(
             study,
             store,
-            _facts(),
+            _facts() | {"study_version": version},
             data,
             options.stage,
             code_version(),
@@ -427,12 +409,13 @@ class _Signals:
             raise Interrupted(f"interrupted by {self._caught.name}; {continue_hint()}")
 
 
-def _write_study(store: Store, study: Study, hashes: set[str]) -> None:
-    """study.json, before the first row. Raises FolderRefused where a folder with rows lacks it, or rows are of another
-    study, BadData where they are of other data than the datasets with these `hashes`."""
+def _write_study(store: Store, study: Study, hashes: set[str], extension: Extension | None) -> int:
+    """study.json, before the first row; the version of the study. extension: what it asks beyond the one before. Raises
+    FolderRefused where a folder with rows lacks it, or rows are of another study, BadData where they are of other data
+    than the datasets with these `hashes`."""
     folder = store.folder
     request.check_rows(study, folder, list(store.trials.values()), hashes)
-    folder.write_json("study.json", study.recorded())
+    return extended.write_study(store, study, extension)
 
 
 def _facts() -> dict[str, Any]:
