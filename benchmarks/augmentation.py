@@ -10,13 +10,13 @@ from workloads import AUGMENT, MEAN, STD, transform
 
 from resnetlab.vision.data.augment import Augment
 from resnetlab.vision.training import machine
-from resnetlab.vision.training.loop import AHEAD
+from resnetlab.vision.training.loop import AHEAD_CPU
 
 BATCHES = (32, 128, 512)
 
 
 def per_image(n: int, count: int) -> list[Row]:
-    """Our augmentation in the portions of the training loop: as many whole batches as fit into AHEAD values."""
+    """Our augmentation in the portions of the training loop: as many whole batches as fit into AHEAD_CPU values."""
     machine.prepare(1)
     pixels = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8)
     augment = Augment((32, 32, 3), MEAN, STD, **AUGMENT)
@@ -25,7 +25,7 @@ def per_image(n: int, count: int) -> list[Row]:
     few = pixels[: max(8, count // 20)].numpy()
 
     def ours(batch: int) -> float:
-        portion = batch * max(1, AHEAD["cpu"] // (batch * pixels[0].numel()))
+        portion = batch * max(1, AHEAD_CPU // (batch * pixels[0].numel()))
         return cpu_seconds(lambda: [augment(part, source) for part in pixels.split(portion)]) / count
 
     def theirs() -> float:

@@ -14,6 +14,7 @@ import platform
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,23 +26,27 @@ RESULTS = HERE / "results"
 Row = dict[str, Any]
 
 
-def options(about: str) -> argparse.Namespace:
+def options(about: str, **more: str) -> argparse.Namespace:
+    """The options of a benchmark. more: help of its own ones by name, which take a text."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: shows that it works")
     parser.add_argument("--again", action="store_true", help="do parts again that are done")
+    for name, words in more.items():
+        parser.add_argument(f"--{name}", help=words)
     return parser.parse_args()
 
 
 class Book:
     """The results of one benchmark. A row: `what`, `unit`, `median`, `low`, `high` (quartiles), `n`."""
 
-    def __init__(self, name: str, quick: bool, again: bool = False):
+    def __init__(self, name: str, quick: bool, again: bool = False, place: Path | None = None):
         self.name, self.quick = name, quick
-        self._path = RESULTS / ("quick" if quick else "") / f"{name}.json"
+        self._path = (place or RESULTS / ("quick" if quick else "")) / f"{name}.json"
         self._fixed = {"name": name, "quick": quick, "code": code_hash(name), "machine": machine()}
         held = {} if again else self._read()
         same = all(held.get(key) == self._fixed[key] for key in ("code", "machine"))
         self._parts: dict[str, Any] = held.get("parts", {}) if same else {}
+        self.failed: dict[str, str] = {}
         self._targets: list[Row] = []
         self._notes: list[Row] = []
 
@@ -64,6 +69,21 @@ class Book:
             self._write()
         return self._parts[key]["rows"]
 
+    def tried(self, key: str, make: Callable[[], list[Row]]) -> list[Row]:
+        """As `part`; a part that raises an error is noted in `failed`, made again by the next run, and has no rows."""
+        try:
+            return self.part(key, make)
+        except Exception as error:
+            traceback.print_exc()
+            self.failed[key] = f"{type(error).__name__}: {error}"[:2000]
+            self._write()
+            return []
+
+    @property
+    def met(self) -> bool:
+        """True if no part failed and every target was reached."""
+        return not self.failed and all(target["met"] for target in self._targets)
+
     def summary(self, rows: list[Row]) -> None:
         """Add rows that are computed from those of several parts."""
         self._parts["summary"] = {"seconds": 0.0, "rows": rows}
@@ -80,6 +100,7 @@ class Book:
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         content = self._fixed | {"parts": self._parts, "targets": self._targets, "notes": self._notes}
+        content |= {"failed": self.failed} if self.failed else {}
         aside = self._path.with_suffix(".tmp")
         aside.write_text(json.dumps(content, indent=1))
         aside.replace(self._path)
@@ -195,6 +216,7 @@ def code_hash(name: str) -> str:
     """Hash of the package and of the benchmark `name`."""
     state = hashlib.sha256()
     mine = [HERE / f"{module}.py" for module in ("common", "processes", "workloads", name)]
+    mine += sorted(HERE.glob(f"{name}_*.py"))
     for path in sorted([*(ROOT / "resnetlab").rglob("*.py"), *mine]):
         state.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return state.hexdigest()[:16]

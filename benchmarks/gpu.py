@@ -1,8 +1,12 @@
-"""On a GPU: images a second of our loop (captured as a graph, and not), of the floor (forward, backward, step on one
-fixed batch, as it is and captured), of the plain loop with a DataLoader, and of one like torchvision's reference
-script; then several trials sharing the GPU, without and with MPS. Images of CIFAR's size with crop, flip and rotation.
+"""On a GPU: the checks of gpu_checks.py; images a second of our loop (captured as a graph, and not), of the floor
+(forward, backward, step on one fixed batch, as it is and captured), of the plain loop with a DataLoader, and of one
+like torchvision's reference script; then several trials sharing the GPU, without and with MPS. Images of CIFAR's size
+with crop, flip and rotation.
 
-Without a GPU it runs a little of this on the CPU with --quick, and says that a GPU was not measured."""
+tests/gpu.sh calls it with a limit of ten minutes; called again, it goes on with what is missing. Without a GPU it runs
+a little of this on the CPU with --quick, and says that a GPU was not measured.
+
+Exit codes: 0, everything ran and every target is met; 1, not so; 75, interrupted."""
 
 from __future__ import annotations
 
@@ -14,10 +18,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from common import Book, Row, interleaved, options, ratios, spread
+from gpu_checks import CHECKS, TARGETS, Where
 from training import Trial, ours, side_by_side
 from workloads import Floor, config, images, plain_loop
 
@@ -27,9 +34,10 @@ SIZES = {
     "ResNet-20": {"blocks": 9, "width": 16, "downsample": 2},
     "9-block ResNet, 128 channels": {"blocks": 9, "width": 128, "downsample": 2},
 }
+SMALL = {"blocks": 1, "width": 4, "downsample": 1}  # what --quick trains in their place
 BATCHES = (32, 128, 512)
 PRECISIONS = ("fp32", "tf32", "bf16")
-SHARES = (1, 2, 4, 8)
+SHARES = (1, 2, 4, 8, 16)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -103,10 +111,10 @@ def loops(name: str, net: dict[str, Any], batch: int, n: int, seconds: float, co
     return rows
 
 
-def precisions(n: int, seconds: float, count: int) -> list[Row]:
+def precisions(net: dict[str, Any], n: int, seconds: float, count: int) -> list[Row]:
     """Our loop under each precision, and deterministic."""
     name = "9-block ResNet, 128 channels"
-    net = SIZES[name] | {"batch_size": 128, "lr": 0.01}
+    net = net | {"batch_size": 128, "lr": 0.01}
     settings: dict[str, dict[str, Any]] = {word: {"precision": word} for word in PRECISIONS}
     settings["fp32, deterministic"] = {"deterministic": True}
     arms: dict[str, Callable[[], float]] = {}
@@ -118,15 +126,15 @@ def precisions(n: int, seconds: float, count: int) -> list[Row]:
     return [spread(f"{DEVICE}: {name}, batch 128: {words}", "images/s", values) for words, values in found.items()]
 
 
-def sharing(n: int, seconds: float, shares: tuple[int, ...]) -> list[Row]:
-    """Images a second of 1, 2, 4 and 8 trials on the one device, of all together."""
+def sharing(net: str, n: int, seconds: float, shares: tuple[int, ...]) -> list[Row]:
+    """Images a second of 1, 2, 4, 8 and 16 trials on the one device, of all together."""
     rows = []
     for with_mps in (False, True):
         with mps(with_mps) as environment:
             if environment is None:
                 continue
             for share in shares:
-                trials = [Trial("ours", 1, "ResNet-20, batch 128", DEVICE, environment) for _ in range(share)]
+                trials = [Trial("ours", 1, net, DEVICE, environment) for _ in range(share)]
                 try:
                     for trial in trials:
                         trial.ready()
@@ -134,7 +142,7 @@ def sharing(n: int, seconds: float, shares: tuple[int, ...]) -> list[Row]:
                 finally:
                     for trial in trials:
                         trial.end()
-                words = f"{DEVICE}: ResNet-20, batch 128, {share} trials at a share of 1/{share}"
+                words = f"{DEVICE}: {net}, {share} trials at a share of 1/{share}"
                 rows.append(spread(words + ", MPS" * with_mps, "images/s", values))
     return rows
 
@@ -162,21 +170,43 @@ def mps(wanted: bool) -> Iterator[dict[str, str] | None]:
 
 
 def main() -> None:
-    chosen = options(__doc__)
-    book = Book("gpu", chosen.quick, chosen.again)
+    chosen = options(__doc__, results="folder of gpu.json, in place of benchmarks/results")
+    place = Path(chosen.results) if chosen.results else None
+    book = Book("gpu", chosen.quick, chosen.again, place)
     if DEVICE == "cpu" and not chosen.quick:
         print("gpu: no GPU here: not measured (--quick runs a little on the CPU)")
         return
-    n, seconds, count = (1, 0.3, 512) if chosen.quick else (5, 1.5, 20_480)
-    for name, net in list(SIZES.items())[: 1 if chosen.quick else None]:
-        for batch in BATCHES[: 1 if chosen.quick else None]:
-            book.part(f"{name}, batch {batch}", lambda a=(name, net, batch): loops(*a, n, seconds, count))
-    if not chosen.quick:
-        book.part("precision", lambda: precisions(n, seconds, count))
-    book.part("sharing", lambda: sharing(n, 3 * seconds, SHARES[:2] if chosen.quick else SHARES))
+    n, seconds, count = (1, 0.1, 256) if chosen.quick else (3, 1.0, 20_480)
+    where = Where(DEVICE, chosen.quick)
+    nets = dict.fromkeys(SIZES, SMALL) if chosen.quick else SIZES
+    speeds = {
+        f"{name}, batch {batch}": partial(loops, name, net, batch, n, seconds, count)
+        for name, net in nets.items()
+        for batch in BATCHES
+    }
+    first = "ResNet-20, batch 128"  # what the targets are about
+    parts = {key: partial(check, where) for key, check in CHECKS.items()} | {first: speeds.pop(first)}
+    shared, shares = ("CNN, batch 32", SHARES[:2]) if chosen.quick else (first, SHARES)
+    parts["sharing"] = partial(sharing, shared, n, 2 * seconds, shares)
+    parts["precision"] = partial(precisions, nets["9-block ResNet, 128 channels"], n, seconds, count)
+    parts |= {} if chosen.quick else speeds
+    rows: dict[str, Row] = {}
+    interrupted = False
+    try:
+        for key, make in parts.items():
+            rows |= {row["what"]: row for row in book.tried(key, make)}
+    except KeyboardInterrupt:
+        interrupted = True
+    for words, what, limit, at_most in TARGETS:
+        book.target(words, rows.get(what) or rows.get(f"{DEVICE}: {what}"), limit, at_most)
+    for key, error in book.failed.items():
+        print(f"gpu: {key}: failed: {error.splitlines()[0]}", file=sys.stderr)
     if DEVICE == "cpu":
         print("gpu: no GPU here: what follows is of the CPU, and nothing is known of a GPU", file=sys.stderr)
     book.finish()
+    if interrupted:
+        print("gpu: interrupted; call it again to go on with what is missing", file=sys.stderr)
+    sys.exit(75 if interrupted else not (book.met or (chosen.quick and not book.failed)))
 
 
 if __name__ == "__main__":

@@ -127,6 +127,7 @@ def run(
     retry_failed: bool = False,
     accept_changed_code: bool = False,
     slots: int | None = None,
+    extend: bool = False,
 ) -> Results:
     """Run or continue a study, write its report, print its conclusions, and return the results.
 
@@ -143,6 +144,8 @@ def run(
         retry_failed: rerun trials that failed or ran out of memory.
         accept_changed_code: continue a sweep although the study's own code has changed; the report says so.
         slots: the most trials that run at once; None for as many as the machine or cluster has room for.
+        extend: go on from the results of a study of this name that asked for less: fewer explore trials, levels,
+            factors, epochs or seeds.
 
     Raises:
         BadRequest, BadData, FolderRefused: nothing was run; the message names the cause.
@@ -168,6 +171,7 @@ def run(
         weights=None if weights is None else Path(weights),
         retry_failed=retry_failed,
         accept_changed_code=accept_changed_code,
+        extend=extend,
         ends_process=False,
     )
     try:

@@ -52,6 +52,10 @@ class ClusterLost(ResnetlabError):
     exit_code = 75
 
 
+class DeviceLost(ResnetlabError):
+    """A GPU failed under a trial. The trial goes on in another process; the sweep does not end."""
+
+
 class StorageLost(CannotWrite):
     """The storage behind a URL has not answered for a long time."""
 

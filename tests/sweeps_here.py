@@ -4,11 +4,13 @@ from pathlib import Path
 
 from resnetlab.driver import own_code
 from resnetlab.driver.dataset_record import compared, image_table, known, starts
+from resnetlab.driver.extend import check_identity
 from resnetlab.experiment.messages import TrialContext
 from resnetlab.ray_backend.worker import TrialWorker
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, write_table
 from resnetlab.study import Study
+from resnetlab.sweep.extended import write_study
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import prepare
@@ -16,8 +18,12 @@ from resnetlab.vision.data import prepare
 FACTS = {"git_revision": "g", "versions": "{}"}
 
 
-def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -> list[dict]:
-    """Run `study` into the folder `place`, one trial after another, or `until` so many trials have ended; its rows."""
+def run_here(
+    study: Study, place: Path, cache: Path, until: int | None = None, extends: bool | None = None
+) -> list[dict]:
+    """Run `study` into the folder `place`, one trial after another, or `until` so many trials have ended; its rows.
+
+    extends: whether it may ask for more than the folder has; None: not looked at, and no study.json."""
     folder = ResultsFolder.at(place)
     datasets = {data_key(config): prepare(config.data, cache) for config in starts(study).values()}
     folder.write_json("data.json", compared(folder, study, datasets))
@@ -25,7 +31,10 @@ def run_here(study: Study, place: Path, cache: Path, until: int | None = None) -
         write_table(folder, "images", files)
     own_code.keep(folder, study, [])
     store = Store(folder, study.columns, own=study.own_columns, measures=study.measures)
-    sweep = Sweep(study, store, FACTS, known(datasets), code_place=cache / "code")
+    facts = FACTS
+    if extends is not None:
+        facts = FACTS | {"study_version": write_study(store, study, check_identity(study, folder, extends))}
+    sweep = Sweep(study, store, facts, known(datasets), code_place=cache / "code")
     more = {"code": own_code.version(study), "metrics": study.scored, "numbers": tuple(study.numbers)}
     more["confirmed"] = study.contributes
     context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600, **more)

@@ -140,7 +140,7 @@ def test_last_small_batch_and_another_instance_share_tables():
     assert one(batch(1, 8, 8, 1), generator()).shape == (1, 1, 8, 8)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_the_same_tables_move_the_same_pixels():
     augment = raw((32, 32, 3), crop=4, flip=True, rotation=15.0, device="cuda")
     assert torch.equal(augment.tables.cpu(), raw((32, 32, 3), crop=4, flip=True, rotation=15.0).tables)

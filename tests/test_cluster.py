@@ -52,7 +52,7 @@ def test_a_node_that_is_not_up_in_time_is_a_cluster_that_was_lost(monkeypatch):
 
 
 def test_what_no_node_can_hold_is_refused_with_what_there_is():
-    with pytest.raises(BadRequest, match=r"needs 1 CPUs and 1 GPUs on one node.*nodes with 8 CPUs and 0 GPUs"):
+    with pytest.raises(BadRequest, match=r"needs 1 CPU and 1 GPU on one node.*nodes with 8 CPUs and 0 GPUs"):
         _check_room([node(8)], Resources(gpus=1))
 
 

@@ -26,6 +26,7 @@ from resnetlab.storage.lease import Lease
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table, write_table
 from resnetlab.study.included import study_file
+from resnetlab.vision.data import default_cache, prepare
 from resnetlab.vision.training.loop import Training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,11 +37,22 @@ def study(**changes):
     return own.load(study_file("default", "--study"), changes)
 
 
+def reference_here(folder: Path) -> None:
+    """A copy of the reference, said to be of the characters as they are drawn here: other versions of the libraries
+    that draw them give other pixels."""
+    shutil.copytree(REFERENCE, folder)
+    held, data = ResultsFolder.at(folder), prepare(study().baseline_config(seed=0).data, default_cache())
+    held.write_json("data.json", held.read_json("data.json") | {"hash": data.hash})
+    table = read_table(held, "trials")
+    hashes = pa.array([data.hash] * len(table), pa.string())
+    write_table(held, "trials", table.set_column(table.column_names.index("data_hash"), "data_hash", hashes))
+
+
 @pytest.fixture
 def place(tmp_path) -> Path:
     """A finished default study, as this version leaves it."""
     folder = tmp_path / "results" / "default"
-    shutil.copytree(REFERENCE, folder)
+    reference_here(folder)
     ResultsFolder.at(folder).write_json("study.json", study().recorded())
     (folder / "report.html").touch()
     return folder
@@ -59,7 +71,7 @@ def test_it_answers_within_three_seconds_and_changes_nothing(place, tmp_path):
         ended = door.call(tmp_path, "--storage", "results")
         told = door.call(tmp_path, "--storage", "results", "--json")
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("default: finished") and "kernel 3 instead of 5" in ended.out
+    assert ended.out.startswith("default: finished") and "kernel 5 instead of 3" in ended.out
     assert ended.seconds < 3
     assert tree(tmp_path / "results") == before
     assert json.loads(told.out)["state"] == "finished"
@@ -204,7 +216,7 @@ def test_sweeps_tell(place, tmp_path):
 
 def failed_trial(place: Path, config: dict, epochs: int) -> ResultsFolder:
     """The reference, whose trial 0 is recorded as failed after so many epochs."""
-    shutil.copytree(REFERENCE, place)
+    reference_here(place)
     held = ResultsFolder.at(place)
     table = read_table(held, "trials")
     frame = table.to_pandas()

@@ -38,7 +38,7 @@ def test_without_replicates_the_table_is_for_plausible_spreads():
     assert float(mains[0][6]) == pytest.approx(expected, abs=0.005)
     needed = cube(8).seeds_needed(0.5, 0.5, alpha=0.05 / 3)
     assert mains[1][7:11] == [str(needed), "seeds,", f"{needed * 8 * 9}", "epochs"]
-    assert any("another number makes a new plan" in line for line in lines)
+    assert any("--extend adds seeds as a second plan" in line for line in lines)
 
 
 def test_one_seed_finds_nothing_and_no_design_promises_nothing():

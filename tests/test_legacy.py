@@ -13,7 +13,7 @@ from resnetlab.errors import BadRequest
 from resnetlab.planning.plan import Plan, sketch
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.storage.schema import schema
+from resnetlab.storage.schema import SCHEMA_VERSION, schema
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study, legacy, load_study
 from resnetlab.study.frozen import digest
@@ -34,7 +34,7 @@ RECORDED = {  # file: study hash, id of the baseline's trial with seed 0, what t
     "published/resnet50-vs-scratch": ("f083bdd18f6163aef8678e81213c2c34", "458d4f57c080", "d5b12bb6609224bf"),
     "published/structure-ablation": ("748f20f6a92b91eff970bfe2eaf4e33f", "5122d0225bf3", "c83aae27d1ff1d76"),
     "published/transfer-resnet18": ("a88948f095094ba4ea13bbe0a86e672b", "85eb72c33143", "3c5781a2dc360046"),
-    "kernel-equal-size": ("7e169fdf1c784eec1ae6faf9e57b4eca", "bc03e4d78c4f", "ee3f9757ad1b5d3b"),
+    "kernel-equal-size": ("7e169fdf1c784eec1ae6faf9e57b4eca", "bc03e4d78c4f", "0db88b01de829376"),
     "structure-factorial": ("54107d99412de4a09f4b1bfdf5a0f89e", "0ac65b6e822f", "20eb2757b8bd4655"),
     "small-target": ("c26bf8b4e6313d5df7fe2b789fccc19e", "ac3bb2bcb97a", "afa7062ea7914193"),
 }
@@ -182,7 +182,8 @@ def test_an_old_table_is_gone_on_with_under_the_new_names(tmp_path):
     assert read_table(ResultsFolder.at(tmp_path), "trials")["batch_size"][0].as_py() == 256
     store.close()
     raw = pq.read_table(tmp_path / "trials.parquet")
-    assert raw.schema.metadata[b"resnetlab.version"] == b"4" and raw["batch_size"][0].as_py() == 256
+    assert raw.schema.metadata[b"resnetlab.version"] == str(SCHEMA_VERSION).encode()
+    assert raw["batch_size"][0].as_py() == 256
     assert raw["batch_size"][1:].equals(old["batch_size"][1:]) and "batch" not in raw.column_names
 
 

@@ -391,6 +391,10 @@ def test_nodes_that_are_not_alike_are_refused_before_the_first_trial(place, two_
 
 def test_a_trial_that_no_node_can_hold_is_refused(place, two_nodes):
     address, _, token = two_nodes
-    done = sweep(place, "--name", "big", "--address", address, "--gpus-per-trial", "3", **token)
-    assert done.returncode == 2 and "3 GPUs" in done.stderr and "nodes with 1 CPUs and 0 GPUs" in done.stderr
+    done = sweep(place, "--name", "big", "--address", address, "--gpus-per-trial", "1", **token)
+    assert (
+        done.returncode == 2
+        and "needs 1 CPU and 1 GPU on one node" in done.stderr
+        and "nodes with 1 CPUs and 0 GPUs" in done.stderr
+    )
     assert not (place / "results/big").exists()

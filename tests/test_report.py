@@ -78,7 +78,7 @@ class Page(HTMLParser):
     @property
     def data(self) -> dict:
         """The table of all trials, as the page's script reads it."""
-        return json.loads(next(body for attributes, body in self.scripts if attributes.get("id") == "data"))
+        return json.loads(next(body for attributes, body in self.scripts if attributes.get("id") == "trial-data"))
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,6 @@ def test_times_under_sharing_are_no_objective(resources, shared):
 @pytest.mark.parametrize("gpus", [1.5, -1, 1e-5, 65, "most", float("nan"), float("inf"), True])
 def test_a_share_that_no_gpu_has_is_refused(gpus):
     with pytest.raises(
-        BadRequest, match=r"resources.gpus: .*\(allowed: 0, 0.0001 to 1, whole numbers up to 64, or auto\)"
+        BadRequest, match=r"resources.gpus: .*\(allowed: 0, 0.0001 to 1, or auto; whole numbers .* of your own\)"
     ):
         build_study(STUDY | {"resources": {"gpus": gpus}}, "s.yaml")

@@ -91,7 +91,7 @@ def test_a_cached_prefix_is_of_one_precision():
 
 
 def test_tf32_is_refused_on_a_cpu():
-    with pytest.raises(BadRequest, match=r"precision=tf32 needs a GPU, this is a cpu \(allowed: fp32, bf16\)"):
+    with pytest.raises(BadRequest, match=r"tf32 needs a GPU of NVIDIA, this is a cpu \(allowed: fp32, bf16\)"):
         Training(config(precision="tf32"), made())
 
 

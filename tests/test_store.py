@@ -116,8 +116,32 @@ def test_another_schema_version_is_refused(tmp_path):
     table = schema("epochs").empty_table()
     old = {**table.schema.metadata, b"resnetlab.version": b"0"}
     pq.write_table(table.replace_schema_metadata(old), tmp_path / "epochs.parquet")
-    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 2 to 4\)"):
+    with pytest.raises(FolderRefused, match=r"epochs.parquet: schema version 0 \(allowed: 2 to 6\)"):
         read_table(ResultsFolder.at(tmp_path), "epochs")
+
+
+def test_trials_of_before_studies_were_extended_are_of_version_one(tmp_path):
+    rows = pa.Table.from_pylist([{"trial_id": "a", "kernel": 3}], schema("trials", ("kernel",)))
+    old = rows.drop_columns(["study_version"])
+    version = {**rows.schema.metadata, b"resnetlab.version": b"4"}
+    pq.write_table(old.replace_schema_metadata(version), tmp_path / "trials.parquet")
+    found = read_table(ResultsFolder.at(tmp_path), "trials")
+    assert found["study_version"].to_pylist() == [1] and found.schema.names == rows.schema.names
+
+
+def test_rows_with_further_factors_are_read_beside_those_without(tmp_path):
+    store = Store(ResultsFolder.at(tmp_path), ("kernel",))
+    store.add("trials", {"trial_id": "a", "kernel": 3, "number": 0})
+    store.close()
+    wider = Store(ResultsFolder.at(tmp_path), ("kernel", "blocks"))
+    wider.add("trials", {"trial_id": "b", "kernel": 5, "blocks": 2, "number": 1})
+    wider.flush()
+    wanted = [("a", 3, None), ("b", 5, 2)]
+    for _ in range(2):
+        rows = read_table(ResultsFolder.at(tmp_path), "trials").to_pylist()
+        assert [(row["trial_id"], row["kernel"], row["blocks"]) for row in rows] == wanted
+        wider.publish()
+    wider.close()
 
 
 def test_tables_of_the_version_before_are_read_under_todays_names(tmp_path):
@@ -138,7 +162,7 @@ def test_tables_of_the_version_before_are_read_under_todays_names(tmp_path):
             read_table(ResultsFolder.at(tmp_path), "trials")
     twice = now.append_column("kernel", now["kernel"]).replace_schema_metadata(now.schema.metadata)
     pq.write_table(twice, tmp_path / "trials.parquet")
-    with pytest.raises(FolderRefused, match="columns differ from schema version 4"):
+    with pytest.raises(FolderRefused, match="columns differ from schema version 6"):
         read_table(ResultsFolder.at(tmp_path), "trials")
     wrong = old.set_column(old.schema.get_field_index("config"), "config", pa.array([1]))
     pq.write_table(wrong.replace_schema_metadata(version), tmp_path / "trials.parquet")

@@ -396,14 +396,14 @@ def test_confirming_needs_an_explore_stage_that_has_ended(tmp_path):
         Sweep(s, Store(ResultsFolder.at(tmp_path), s.space.names), FACTS, one_dataset(s, "d", []), "confirm")
 
 
-def test_more_seeds_are_a_new_plan_with_fresh_runs(tmp_path):
+def test_other_confirm_settings_are_a_new_plan_with_fresh_runs(tmp_path):
     trainer = Trainer()
     sweep = start(tmp_path)
     drive(sweep, trainer, steps=100)
     first = sweep.plan.plan_hash
     sweep.store.flush()
     sweep.store.lease.release()
-    again = start(tmp_path, confirm={"seeds": 3})
+    again = start(tmp_path, confirm={"seeds": 3, "delta": 1.0})
     assert again.plan is None and drive(again, trainer)
     assert again.plan.plan_hash != first and (tmp_path / "plans" / f"{first}.json").exists()
     rows = list(again.store.trials.values())

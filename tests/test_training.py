@@ -28,7 +28,7 @@ from resnetlab.vision.training.loop import Diverged, Training
 from resnetlab.vision.training.optim import make_optimizer, step_of
 from resnetlab.vision.training.optim import schedule as schedule_of
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CUDA = pytest.mark.gpu
 
 
 def made(train=96, held=40, classes=4, noise=40.0, seed=0, test_seed=0):

@@ -145,7 +145,7 @@ def test_a_beginning_that_several_trials_share_is_refused_with_their_ids(folder,
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_the_option_is_refused_and_a_trial_that_had_one_runs_on_the_cpu(folder, cache, tmp_path):
     code, said, error = script(folder, cache, "0", "--device", "cuda")
-    assert code == 2 and "--device cuda: torch sees no GPU here (allowed: cpu)" in error and "epoch 1" not in said
+    assert code == 2 and "--device cuda: torch sees no such GPU here (allowed: cpu)" in error and "epoch 1" not in said
     place = copied(folder, tmp_path, trials=lambda row: row | {"device": "NVIDIA H100"})
     code, said, error = script(place, cache, "0", "--json")
     assert "no GPU here: run on the CPU (the trial ran on NVIDIA H100)" in error

@@ -68,7 +68,10 @@ class Results:
         tables["images"] = (schema("images").empty_table() if files is None else files).to_pandas()
         if study.own.parts:
             notes += _changes_of_code(folder)
-        tables["trials"] = tables["trials"][tables["trials"]["status"] != Status.REPLACED].reset_index(drop=True)
+        replaced = tables["trials"].loc[tables["trials"]["status"] == Status.REPLACED, "trial_id"]
+        for name in tables if len(replaced) else ():
+            if "trial_id" in tables[name]:
+                tables[name] = tables[name][~tables[name]["trial_id"].isin(replaced)].reset_index(drop=True)
         return cls(
             folder, study, plan, folder.read_json("sweep.json") or {}, **tables, missing=tuple(missing), notes=notes
         )

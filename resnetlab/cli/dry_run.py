@@ -26,7 +26,13 @@ def dry_run(study: Study, options: Options) -> None:
     study, folder = accepted.study, accepted.folder
     hashes = {content_hash for content_hash, _ in known(accepted.datasets).values()}
     continuing = request.look(
-        study, folder, hashes, guessing(study, accepted.datasets), options.stage, options.retry_failed
+        study,
+        folder,
+        hashes,
+        guessing(study, accepted.datasets),
+        options.stage,
+        options.retry_failed,
+        accepted.extension,
     )
     results = Results.open(folder.place) if folder.read("study.json") is not None else None
     images = test_images(study, accepted.datasets)

@@ -40,6 +40,12 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="rerun trials 
 AcceptChangedCode = Annotated[
     bool, typer.Option("--accept-changed-code", help="continue although the study's own code has changed")
 ]
+Extend = Annotated[
+    bool,
+    typer.Option(
+        "--extend", help="go on from the results of a study that asked for less: trials, levels, factors, epochs, seeds"
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and its cost without running anything")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object to stdout, everything else to stderr")]
 

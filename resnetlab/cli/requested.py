@@ -70,6 +70,7 @@ def run_options(
     retry_failed: bool = False,
     accept_changed_code: bool = False,
     slots: int | None = None,
+    extend: bool = False,
 ) -> Options:
     """How to run a study, from the options of the command line.
 
@@ -89,4 +90,5 @@ def run_options(
         accept_changed_code=accept_changed_code,
         began=process_began(),
         slots=slots,
+        extend=extend,
     )

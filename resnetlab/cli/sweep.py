@@ -46,6 +46,7 @@ def main(
     settings: options.Set = None,
     retry_failed: options.RetryFailed = False,
     accept_changed_code: options.AcceptChangedCode = False,
+    extend: options.Extend = False,
     phase: Annotated[
         Phase, typer.Option(help="stop after pilot, explore or plan; confirm runs that phase alone", metavar="PHASE")
     ] = Phase.all,
@@ -85,7 +86,8 @@ def main(
         more = only_plan or weights or retry_failed or any(trackers.values()) or nodes != 1
         if phase is Phase.all and not more and answer_if_finished(requested, storage, json, notify=notify):
             return
-        execution = run_options(storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code, slots)
+        given = storage, address, nodes, phase.value, weights, retry_failed, accept_changed_code, slots, extend
+        execution = run_options(*given)
         if only_plan:
             options.refuse_beside(context, "--dry-run", "json", "notify", "tensorboard", "mlflow", "wandb")
             dry_run(requested, execution)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLE = "results/default 12 --export model"
-Device = StrEnum("Device", ["cpu", "cuda"])
+Device = StrEnum("Device", ["cpu", "cuda", "xpu", "mps"])
 
 
 def main(
@@ -64,7 +64,7 @@ def rerun_trial(
         place: path or URL of the results folder.
         trial: its id, the beginning of its id, or its number.
         data: folder or archive of the images or fonts; None for where the dataset finds them by itself.
-        device: `cpu`, `cuda`, or None for the trial's own where it is available.
+        device: `cpu`, `cuda` (ROCm too), `xpu`, `mps`, or None for the trial's own where it is available.
         export_to: folder for the trained network; None exports nothing.
         as_json: print one JSON object to stdout, and everything else to stderr.
 

@@ -12,9 +12,12 @@ def check(study: Study) -> str:
     """Measure what bf16 costs on this machine; returns a line for a dry run, empty if the study does not use bf16 on a
     CPU.
 
-    Raises BadRequest if it takes more than SLOW times the time of fp32 and `resources.allow_slow_bf16` is not set.
+    Raises BadRequest if it takes more than SLOW times the time of fp32 and `resources.allow_slow_bf16` is not set, and
+    for tf32 on a CPU.
     """
-    if study.precision != "bf16" or study.resources.gpus:
+    if study.precision == "tf32" and not study.resources.on_gpu:
+        raise BadRequest("precision: tf32 needs a GPU, and trials train on the CPU here (allowed: fp32, bf16)")
+    if study.precision != "bf16" or study.resources.on_gpu:
         return ""
     from resnetlab.vision.training.precision import bf16_slowdown
 

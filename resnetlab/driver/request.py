@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from resnetlab.driver.dataset_record import starts
+from resnetlab.driver.extend import said
 from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.planning.plan import Plan, asked
 from resnetlab.provenance import code_version
@@ -17,9 +18,11 @@ from resnetlab.storage.lease import check_free
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import check_complete, check_study, read_table
 from resnetlab.study import Study, differences
+from resnetlab.study.extension import Extension
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.seeding import stream
-from resnetlab.sweep.plan_store import check_explored, due, planned, read_plan
+from resnetlab.sweep import extended
+from resnetlab.sweep.plan_store import check_explored, due, goes_on, planned, read_plan
 from resnetlab.sweep.state_machine import Stage
 from resnetlab.sweep.task import content_hash, data_key
 from resnetlab.vision.data import Dataset
@@ -44,6 +47,15 @@ def check_stage(study: Study, stage: Stage) -> None:
         raise BadRequest("--phase pilot: confirm.pilot is 0 (allowed: 2 to 1000, e.g. --set confirm.pilot=3)")
     if stage == "explore" and study.arms and not study.confirm.pilot:
         raise BadRequest("--phase explore: a study of named arms explores nothing (allowed: plan, confirm, all)")
+
+
+def check_gpus(study: Study) -> None:
+    """Raise BadRequest for several GPUs for one trial, unless a task of the user's own trains, which may use them."""
+    if isinstance(study.resources.gpus, float) and study.resources.gpus > 1 and not study.experiment:
+        raise BadRequest(
+            f"resources.gpus: {study.resources.gpus:g} for one trial, which trains on one GPU and would leave the rest "
+            "idle: the networks here are small (allowed: 0, 0.0001 to 1, or auto; with 1, every GPU gets a trial)"
+        )
 
 
 def check_sizes(study: Study, datasets: Mapping[str, Dataset]) -> None:
@@ -104,10 +116,12 @@ def look(
     guessing: Mapping[str, float],
     stage: Stage,
     retry: bool = False,
+    extension: Extension | None = None,
 ) -> list[str]:
     """Lines that tell what a run would do in `folder`. Takes no lease and writes nothing.
 
     hashes: of the study's datasets. guessing: as in Plan. retry: whether failed trials are to run again.
+    extension: what the study asks beyond the one that the folder holds.
     Raises the errors that a run would raise: FolderRefused, BadData, BadRequest, TrialsFailed.
     """
     check_free(folder)
@@ -117,7 +131,11 @@ def look(
     check_rows(study, folder, rows, hashes)
     raw = folder.read("plan.json")
     held = None if raw is None else read_plan(raw, f"{folder.url}/plan.json")
-    plan = held if held is not None and held.asked == asked(study) else None
+    if extension is not None:
+        changes = {row["trial_id"]: row for row in extended.changes(study, rows, folder)}
+        rows = [row | changes.get(row["trial_id"], {}) for row in rows]
+    afresh = extension is not None and extension.explores
+    plan = held if held is not None and not afresh and goes_on(held, study, rows) else None
     if plan is not None:
         planned(plan, study)
     elif study.confirm.design != "none":
@@ -129,7 +147,9 @@ def look(
         known = folder.read("study.json") is not None
         return [f"results: {folder.url}: " + ("the same study, of which nothing has run" if known else "a new folder")]
     lines = [f"results: {folder.url}: continues: {', '.join(_ended(study, rows, plan))}"]
-    if held is not None and plan is None:
+    if extension is not None:
+        lines += [f"  {line}" for line in said(study, rows, extension, held)]
+    elif held is not None and plan is None:
         runs = sum(row["plan_hash"] == held.plan_hash for row in rows)
         changed = "; ".join(differences(held.asked, asked(study)))
         lines.append(f"  a new plan takes the place of {held.plan_hash} ({changed}), whose {runs} runs are set aside")

@@ -38,8 +38,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Place:
     """Where a rerun finds things. data: folder or archive of the images (glyphs: of further fonts), where the dataset
-    needs one; device: `cpu`, `cuda`, or None for what the trial ran on. debug: run the epoch too in which the trial
-    failed, and let its error through as it is."""
+    needs one; device: `cpu`, `cuda`, `xpu`, `mps`, or None for what the trial ran on. debug: run the epoch too in which
+    the trial failed, and let its error through as it is."""
 
     data: str | None = None
     cache: Path | None = None
@@ -51,9 +51,9 @@ class Place:
 class Rerun:
     """The outcome of a rerun.
 
-    training, dataset: of the rerun; None for a study's own task. epochs: number that were run. device: `cpu` or `cuda`.
-    ending: why it ended early. compared: number of recorded epochs. differences: values that differ from the recorded
-    ones, in the order of training. changed: what has changed since then, such as versions, code or machine.
+    training, dataset: of the rerun; None for a study's own task. epochs: number that were run. device: as torch calls
+    it. ending: why it ended early. compared: number of recorded epochs. differences: values that differ from the
+    recorded ones, in the order of training. changed: what has changed since then, such as versions, code or machine.
     metric: the trial's main result, with its `recorded` and `measured` value.
     """
 
@@ -206,11 +206,12 @@ def _start(
         kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
     config = of_images(kind.model_validate_json(row["config"]))
     dataset = data_of(config.data, row["data_hash"], place.data, place.cache)
-    device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else "cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        if place.device:
-            raise BadRequest("--device cuda: torch sees no GPU here (allowed: cpu)")
-        device = "cpu"
+    here = torch.accelerator.current_accelerator(check_available=True)
+    gpu = here.type if here is not None else "cpu"
+    device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else gpu)
+    if device not in ("cpu", gpu):
+        raise BadRequest(f"--device {device}: torch sees no such GPU here (allowed: {', '.join({'cpu': 0, gpu: 0})})")
+    if device == "cpu" and not place.device and not str(row["device"] or "cpu").startswith("cpu"):
         say(f"no GPU here: run on the CPU (the trial ran on {row['device']})")
     weights = _weights(folder, config, place, say)
     known = initial_weights.contents(folder, [row])

@@ -92,13 +92,14 @@ def _start(
     say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
     config = trial_type(described.parts).model_validate_json(row["config"])
     phase = Phase(row["phase"])
-    device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else "cuda")
+    device = place.device or ("cpu" if str(row["device"] or "cpu").startswith("cpu") else str(row["device"]))
     context = TrialContext(
         folder=folder.place,
         cache=place.cache or default_cache(),
         cpus=row["threads"] or 1,
-        gpus=1.0 if device == "cuda" else 0.0,
+        gpus=0.0 if device == "cpu" else 1.0,
         epoch_timeout_s=math.inf,
+        device=device,
         code=source.hash[:12],
         numbers=tuple(study.numbers),
     )

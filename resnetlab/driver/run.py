@@ -20,6 +20,7 @@ from resnetlab.analysis.confirm.power import enough_seeds
 from resnetlab.commands import whereabouts
 from resnetlab.driver import duplicate_arms, initial_weights, own_code, precision, request, warm_start
 from resnetlab.driver.dataset_record import compared, guessing, image_table, known, noted, starts
+from resnetlab.driver.extend import check_identity
 from resnetlab.driver.live_view import LiveView
 from resnetlab.driver.steering import Steering
 from resnetlab.errors import (
@@ -39,18 +40,22 @@ from resnetlab.paths import user_path
 from resnetlab.provenance import code_version, command_line, provenance
 from resnetlab.ray_backend import cluster, preflight
 from resnetlab.ray_backend.capacity import Capacity, check_slots
+from resnetlab.ray_backend.gpu.choice import choose
 from resnetlab.ray_backend.watchdog import Watchdog
 from resnetlab.search import cma_es
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, write_table
-from resnetlab.study import Study, build_study, differences
+from resnetlab.study import Study
+from resnetlab.study.extension import Extension
 from resnetlab.study.records import Status
+from resnetlab.sweep import extended
 from resnetlab.sweep.state_machine import Stage, Sweep
 from resnetlab.sweep.task import data_key
 from resnetlab.sweep.time_budget import OutOfTime, TimeBudget
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.data import check as check_data
 from resnetlab.vision.training import kept_weights
+from resnetlab.vision.training.accelerator import TORCH_TYPE, built_for
 
 if TYPE_CHECKING:
     from resnetlab.vision.models.pretrained import Weights
@@ -72,6 +77,7 @@ class Options:
     weights: Path | None = None  # a file, for trials that ask for torchvision's weights by name
     retry_failed: bool = False  # run trials again that failed or ran out of memory
     accept_changed_code: bool = False  # go on with results that other code of the study's own began
+    extend: bool = False  # go on with results of a study that asked for less
     ends_process: bool = True  # this process ends with the run; a notebook's goes on
     began: float = field(default_factory=time.monotonic)  # when the run was asked for, by this clock
 
@@ -125,33 +131,10 @@ def _absolute(study: Study) -> Study:
     return study.model_copy(update={"dataset": dataset, "arms": arms})
 
 
-def _without_code(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the study's own code, of which `own_code.accept` says what has changed."""
-    return {key: value for key, value in identity.items() if key != "own"}
-
-
-def check_identity(study: Study, folder: ResultsFolder) -> None:
-    """FolderRefused where the folder holds results of another study, naming what differs."""
-    held = folder.read_json("study.json")
-    if held is None:
-        return
-    place = f"{folder.url}/study.json"
-    try:
-        old = build_study(held, place).identity()
-    except BadRequest as error:
-        raise FolderRefused(f"{error}\nmove the folder away, or use another --name") from None
-    changed = differences(_without_code(old), _without_code(study.identity()))
-    if changed:
-        raise FolderRefused(
-            f"{folder.url}: was run with different settings; revert them, or use another --name:\n  "
-            + "\n  ".join(changed)
-        )
-
-
 @dataclass(frozen=True)
 class Accepted:
     """A study that can be run as asked. content: what data.json has to say; changed: accepted, in the study's code.
-    warm: what `warm_start` has read."""
+    warm: what `warm_start` has read. extension: what it asks beyond the study whose results the folder holds."""
 
     study: Study
     folder: ResultsFolder
@@ -160,6 +143,7 @@ class Accepted:
     weights: Weights | None
     changed: list[str]
     warm: dict[str, Any]
+    extension: Extension | None = None
 
 
 def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
@@ -169,6 +153,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     """
     request.check_stage(study, options.stage)
     TimeBudget.check_length(study)
+    request.check_gpus(study)
     check_slots(options.slots)
     cma_es.check_installed(study)
     file = None if options.weights is None else user_path(options.weights, "--weights")
@@ -176,7 +161,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     duplicate_arms.check(study)
     folder = results_folder(study, options.storage)
     study = initial_weights.resumed(study, folder)
-    check_identity(study, folder)
+    extension = check_identity(study, folder, options.extend)
     changed = own_code.accept(study, folder, options.accept_changed_code)
     cluster.check_reachable(options.address, study.resources, contact=not dry)
     precision.check(study)
@@ -197,7 +182,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
         one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
         own_code.tried(study, one, cache, *others)
-    return Accepted(study, folder, datasets, content, weights, changed, warm)
+    return Accepted(study, folder, datasets, content, weights, changed, warm, extension)
 
 
 def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView] = LiveView) -> ResultsFolder:
@@ -212,7 +197,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
     store = _open_store(folder, study)
     try:
         data = known(datasets)
-        _write_study(store, study, {content_hash for content_hash, _ in data.values()})
+        version = _write_study(store, study, {content_hash for content_hash, _ in data.values()}, taken.extension)
         folder.write_json("data.json", content)
         if len(files := image_table(study, datasets)):
             write_table(folder, "images", files)
@@ -222,7 +207,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         sweep = Sweep(
             study,
             store,
-            _facts(),
+            _facts() | {"study_version": version},
             data,
             options.stage,
             code_version(),
@@ -277,7 +262,12 @@ def _used(session: Mapping[str, Any]) -> float:
 
 
 def _shared(
-    study: Study, datasets: Mapping[str, Dataset], cache: Path, nodes: list[dict[str, Any]], tick: Callable[[], None]
+    study: Study,
+    datasets: Mapping[str, Dataset],
+    cache: Path,
+    device: str,
+    nodes: list[dict[str, Any]],
+    tick: Callable[[], None],
 ) -> tuple[float, dict[str, Any]]:
     """The share of a GPU that a trial gets where it is to be measured, and what was seen."""
     from resnetlab.driver import dry_run
@@ -285,7 +275,7 @@ def _shared(
 
     cpus = study.resources.cpus
     on_a_gpu = probe.RayProbe(
-        dry_run.heaviest(study, datasets), cache.absolute(), cpus, code=own_code.source(study), tick=tick
+        dry_run.heaviest(study, datasets), cache.absolute(), cpus, device, code=own_code.source(study), tick=tick
     )
     chosen, seen = packing.measure(on_a_gpu, packing.cpus_for(nodes, cpus))
     return chosen.gpus, packing.record(chosen, seen)
@@ -294,7 +284,7 @@ def _shared(
 def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, datasets: Mapping[str, Dataset]) -> None:
     """Connect to Ray and run to the end, with signals and the loss of the cluster turned into an orderly stop."""
     study, folder = sweep.study, sweep.store.folder
-    facts = preflight.DriverFacts.of(folder, cache.absolute(), datasets)
+    facts = preflight.DriverFacts.of(folder, cache.absolute(), datasets, study.resources.on_gpu)
     session = _Session(folder, study, options.began)
 
     def say(lost: str) -> None:
@@ -310,15 +300,24 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
             from resnetlab.ray_backend import backend, sharing  # import Ray, which reads its settings then
 
             signals.listen()
+            kinds = {node["NodeID"]: built_for() for node in look()}
             if options.address is not None:
-                session.note({"nodes": preflight.check(facts, alive, watch.say)})
-            gpus = study.resources.gpus
+                nodes = preflight.check(facts, alive, watch.say)
+                session.note({"nodes": nodes})
+                kinds = {node["node_id"]: node["torch_for"] for node in nodes}
+            chosen = choose(study.resources, look(), kinds)
+            session.note({"device": chosen.kind})
+            if chosen.why:
+                on = "CPUs" if chosen.kind == "cpu" else f"GPUs ({chosen.kind})"
+                sweep.notes.append(f"trials train on {on}: {chosen.why}")
+            device, gpus = TORCH_TYPE.get(chosen.kind, chosen.kind), chosen.gpus
             if gpus == "auto":
-                gpus, found = _shared(study, datasets, cache, look(), alive)
+                gpus, found = _shared(study, datasets, cache, device, look(), alive)
                 session.note({"gpu_share": found})
                 sweep.notes.append(f"{found['trials']} trials a GPU: {found['reason']}")
-            resources = study.resources.model_copy(update={"gpus": gpus})
-            capacity = Capacity(resources, look, sweep.notes.append, options.slots)
+            settled = study.resources.model_copy(update={"gpus": gpus, "device": None})
+            precision.check(study.model_copy(update={"resources": settled}))
+            capacity = Capacity(settled, look, sweep.notes.append, options.slots)
             shared = None if options.address is None else sharing.Sharing(study.name, sweep.notes.append)
             steering = Steering(sweep, capacity, continue_hint, shared)
 
@@ -340,12 +339,14 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
                 signals.wait = True
                 try:
                     time_passes()
-                    backend.run(sweep, _context(facts, sweep, gpus, options.address is not None), tick, capacity)
+                    backend.run(
+                        sweep, _context(facts, sweep, device, gpus, options.address is not None), tick, capacity
+                    )
                 except OutOfTime:
                     sweep.interrupt()
 
 
-def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bool) -> TrialContext:
+def _context(facts: preflight.DriverFacts, sweep: Sweep, device: str, gpus: float, shared: bool) -> TrialContext:
     """What every trial is told. shared: on a cluster, whose nodes may leave: none takes more than an epoch with it."""
     resources = sweep.study.resources
     return TrialContext(
@@ -354,6 +355,7 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, gpus: float, shared: bo
         cpus=resources.cpus,
         gpus=gpus,
         epoch_timeout_s=resources.epoch_timeout_s,
+        device=device,
         versions=preflight.decisive(),
         compile=resources.compile,
         every_epoch=shared,
@@ -443,12 +445,13 @@ class _Signals:
             raise Interrupted(f"interrupted by {self._caught.name}; {continue_hint()}")
 
 
-def _write_study(store: Store, study: Study, hashes: set[str]) -> None:
-    """study.json, before the first row. Raises FolderRefused where a folder with rows lacks it, or rows are of another
-    study, BadData where they are of other data than the datasets with these `hashes`."""
+def _write_study(store: Store, study: Study, hashes: set[str], extension: Extension | None) -> int:
+    """study.json, before the first row; the version of the study. extension: what it asks beyond the one before. Raises
+    FolderRefused where a folder with rows lacks it, or rows are of another study, BadData where they are of other data
+    than the datasets with these `hashes`."""
     folder = store.folder
     request.check_rows(study, folder, list(store.trials.values()), hashes)
-    folder.write_json("study.json", study.recorded())
+    return extended.write_study(store, study, extension)
 
 
 def _facts() -> dict[str, Any]:

@@ -5,6 +5,7 @@ Frozen dataclasses of plain values, arrays and configs. They travel pickled, bet
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch, TaskT
 from resnetlab.study.trial_config import DataConfig, RunConfig, starts_from
 
 Cell = str | int | float | bool | None  # of a table
+# As it is said of CPUs (torch), of GPUs and their drivers, of cuBLAS and cuDNN, and of Intel's GPUs.
+NO_MEMORY = re.compile("can't allocate memory|out of memory|_ALLOC_FAILED|OUT_OF_DEVICE_MEMORY", re.IGNORECASE)
 MOST_TRACEBACK = 20_000  # characters of it that are kept
 
 
@@ -48,12 +51,12 @@ class Task:
 class TrialContext:
     """Where and how a sweep's trials run: the same for all of them.
 
-    versions: of the packages that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch
-    may take. every_epoch: write a checkpoint after each epoch, whatever it costs. contents: content hash by `model
-    name` of torchvision's weights that the results folder holds. code: hash of the study's own, which the results
-    folder holds. metrics: that an evaluation computes besides accuracy and loss, a built-in one by its name.
-    confirmed: the built-in metric whose effects are confirmed, of which a test keeps what each image adds. numbers:
-    that the study's own task has declared.
+    device: torch's name of what trials train on: `cpu`, `cuda` (ROCm too), `xpu` or `mps`. versions: of the packages
+    that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch may take. every_epoch:
+    write a checkpoint after each epoch, whatever it costs. contents: content hash by `model name` of torchvision's
+    weights that the results folder holds. code: hash of the study's own, which the results folder holds. metrics: that
+    an evaluation computes besides accuracy and loss, a built-in one by its name. confirmed: the built-in metric whose
+    effects are confirmed, of which a test keeps what each image adds. numbers: that the study's own task has declared.
     """
 
     folder: str  # path or URL of the results folder
@@ -61,6 +64,7 @@ class TrialContext:
     cpus: float
     gpus: float
     epoch_timeout_s: float
+    device: str = "cpu"
     versions: Mapping[str, str] = field(default_factory=dict)
     compile: bool = False
     every_epoch: bool = False
@@ -74,10 +78,6 @@ class TrialContext:
     def code_place(self) -> Path:
         """Where own code is unpacked on each node."""
         return self.cache / "code"
-
-    @property
-    def device(self) -> str:
-        return "cuda" if self.gpus > 0 else "cpu"
 
     @property
     def threads(self) -> int:
@@ -110,7 +110,7 @@ class Ending:
         if kind in END_THE_SWEEP:
             return cls(Status.INTERRUPTED, str(error), ends_sweep=END_THE_SWEEP[kind])
         trace = "".join(traceback.format_exception(error))[-MOST_TRACEBACK:]
-        if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in text:
+        if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or NO_MEMORY.search(text):
             return cls(Status.OUT_OF_MEMORY, text, trace)
         if isinstance(error, ResnetlabError):
             return cls(Status.FAILED, str(error), "" if isinstance(error, BadRequest) and code else trace)

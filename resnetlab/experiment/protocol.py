@@ -26,8 +26,8 @@ class Trial(Protocol):
     """What a task knows of the trial that it runs.
 
     split_seed: root of the splits, below 2**32; the same for trials that are compared. epochs: the full budget. device:
-    `cpu` or `cuda`. threads: CPU threads. may_test: whether the test split may be looked at. folder: for its data, kept
-    between trials of one machine.
+    `cpu`, `cuda` (ROCm too), `xpu` or `mps`. threads: CPU threads. may_test: whether the test split may be looked at.
+    folder: for its data, kept between trials of one machine.
     """
 
     split_seed: int

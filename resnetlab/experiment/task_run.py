@@ -123,7 +123,7 @@ class TaskRun:
         device = f"cpu ({platform.machine()}, {os.cpu_count()} cores)" if context.device == "cpu" else context.device
         self._columns: dict[str, Cell] = {
             "device": device,
-            "device_share": context.gpus if context.device == "cuda" else context.cpus,
+            "device_share": context.cpus if context.device == "cpu" else context.gpus,
             "threads": context.threads,
             "host": platform.node(),
             "setup_seconds": time.perf_counter() - began,

@@ -116,6 +116,8 @@ class Layout(Frozen):
 
 # Fields of a plan that are not asked for or run.
 EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented", "about", "time")
+# Fields in which plans of one layout may differ: how often it is run, and the study and the search that led to it.
+CIRCUMSTANCES = (*EVIDENCE, "study_hash", "chosen_trial", "seeds", "asked", "adds_to")
 
 
 class Plan(Layout):
@@ -133,6 +135,7 @@ class Plan(Layout):
         None  # runs and sd (in the unit of delta) of the baseline's seeds, as known when planning
     )
     asked: dict[str, Any] = Field(default_factory=dict)  # the study's confirm section, from which this was made
+    adds_to: str = ""  # hash of the plan whose arms these are, on further seeds: what was asked for once it had runs
     efficiency: float | None = None  # d-optimal: D-efficiency against running every combination that can be run
     # By name of a named arm, or under "" for all: the most that a run which learnt nothing is likely to reach. Empty:
     # not known. None: the plan is older than this, and `collapse` is the share of the incumbent's explored value below
@@ -174,6 +177,31 @@ class Plan(Layout):
         if self.oriented is not None:
             content["contrasts"] = _contrasts(self.design, orientation.around(self.incumbent, self.compared))
         return digest(legacy.seeding(legacy.recorded(content, legacy.PLAN), EVIDENCE))[:16]
+
+    def same_layout(self, other: Plan) -> bool:
+        """Whether both run the same arms for the same comparisons, on however many seeds."""
+        one, two = (
+            {name: value for name, value in plan.content().items() if name not in CIRCUMSTANCES}
+            for plan in (self, other)
+        )
+        return one == two
+
+    def seeds_short(self, wanted: Mapping[str, Any]) -> int | None:
+        """How many seeds more `wanted` (as `asked` has it) asks for, if it asks for the same otherwise; else None."""
+        before, now = ({k: v for k, v in content.items() if k != "seeds"} for content in (self.asked, wanted))
+        more = wanted.get("seeds", 0) - self.asked.get("seeds", 0)
+        return more if before == now and more >= 0 else None
+
+    def on_further_seeds(self, study: Study, code: str) -> Plan:
+        """The plan that runs the same arms on the seeds that `study` asks for beyond this one's, with an α of its own.
+
+        code: as in Plan. ValueError where `study` asks for something else.
+        """
+        wanted = asked(study)
+        if not (more := self.seeds_short(wanted)):
+            raise ValueError(f"plan {self.plan_hash}: {study.name} asks for no further seeds of it")
+        now = {"seeds": more, "asked": wanted, "adds_to": self.plan_hash, "study_hash": study.study_hash, "code": code}
+        return self.model_copy(update=now | ({} if self.time is None else {"time": None}))
 
     def trials(self, study: Study) -> Iterable[tuple[int, int, PlannedArm, RunConfig]]:
         """Every run as (design row, seed block, arm, config), block by block so that early ends stay balanced.

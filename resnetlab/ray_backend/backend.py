@@ -162,7 +162,8 @@ class _Decisions(_NotPickled, FIFOScheduler):
         elif (crash := cause_of_death(error)) is not None:
             self._guard(self._sweep.crashed, trial_id, crash)
         else:
-            self._guard(self._sweep.died, trial_id, (error.strip().splitlines() or ["no cause given"])[-1][:300])
+            last = (error.strip().splitlines() or ["no cause given"])[-1]
+            self._guard(self._sweep.died, trial_id, last.rpartition("DeviceLost: ")[2][:300])
 
 
 class _RoundOver(Exception):

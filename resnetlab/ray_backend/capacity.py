@@ -33,9 +33,10 @@ def fitting(node: Node, resources: Resources) -> int:
 def in_words(resources: Resources) -> str:
     """What one trial needs, in words: `1 CPU and 0.25 GPUs`."""
     cpus = plural(float(resources.cpus), "CPU")
-    if resources.gpus == "auto":
-        return f"{cpus} and a share of a GPU"
-    return f"{cpus} and {plural(float(resources.gpus), 'GPU')}" if resources.gpus else cpus
+    if not resources.on_gpu:
+        return cpus
+    gpus = "a share of a GPU" if resources.gpus == "auto" else plural(resources.gpus or 1.0, "GPU")
+    return f"{cpus} and{', where there is one,' if resources.device == 'auto' else ''} {gpus}"
 
 
 def node_name(node: Node) -> str:

@@ -18,14 +18,23 @@ from typing import Any
 from resnetlab.errors import BadRequest, ClusterLost
 from resnetlab.paths import user_path
 from resnetlab.ray_backend import reaper
-from resnetlab.ray_backend.capacity import fitting
+from resnetlab.ray_backend.capacity import fitting, in_words
 from resnetlab.ray_backend.environment import environment
 from resnetlab.study import Resources
+from resnetlab.vision.training.accelerator import built_for
+from resnetlab.wording import plural
 
 TOKEN_RULE = (
     "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token (cluster/README.md)"
 )
-WORKER_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+WORKER_VARIABLES = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MKL_CBWR": "AUTO",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # numbers GPUs as nvidia-smi and NVML do, not by speed
+}
+OTHER_GPUS = ("/dev/kfd", "/dev/dri")  # of AMD and Intel, which Ray counts when it has started
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")  # which GPUs CUDA and ROCm show to a process
 NODES_TIMEOUT = 120.0  # seconds that nodes may take to join
 SOCKET_PATH_BYTES = 107  # longest path of a Unix socket
 FOLDER_BYTES = SOCKET_PATH_BYTES - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -49,14 +58,18 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
     if contact and ray is not None and ray.is_initialized():
         raise BadRequest("this process is connected to Ray already (call ray.shutdown() first)")
     if address is None:
-        cores, gpus = os.cpu_count() or 1, len(list(Path("/dev").glob("nvidia[0-9]*")))
+        cores, gpus = os.cpu_count() or 1, _nvidia_gpus()
         if resources.cpus > cores:
             raise BadRequest(f"resources.cpus: a trial needs {resources.cpus:g} CPUs, this machine has {cores}")
-        count, needs = (
-            (1.0, "a GPU to share") if isinstance(resources.gpus, str) else (resources.gpus, f"{resources.gpus:g} GPUs")
-        )
-        if count > gpus and sys.platform == "linux":
+        if resources.needed_gpus > gpus and sys.platform == "linux" and not any(map(os.path.exists, OTHER_GPUS)):
+            needs = plural(resources.needed_gpus, "GPU")
             raise BadRequest(f"resources.gpus: a trial needs {needs}, this machine has {gpus or 'none'}")
+        hidden = [name for name in VISIBLE if os.environ.get(name, "all").strip() in ("", "-1", "NoDevFiles")]
+        if resources.needed_gpus and hidden:
+            raise BadRequest(
+                f"{hidden[0]}: is {os.environ[hidden[0]]!r}, which hides every GPU from this sweep (allowed: unset, or "
+                "the GPUs to use; or resources.gpus: 0)"
+            )
         return
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
@@ -69,6 +82,11 @@ def check_reachable(address: str | None, resources: Resources, contact: bool = T
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise BadRequest(f"--address {address}: cannot connect: {error.strerror or error}") from None
+
+
+def _nvidia_gpus() -> int:
+    """GPUs of NVIDIA on this machine, whether their driver works or not."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def _ray_variables(address: str | None) -> dict[str, str]:
@@ -127,7 +145,7 @@ def connect(
     nodes: how many nodes to wait for, at most `NODES_TIMEOUT` seconds; `tick` is called meanwhile.
     Raises BadRequest if no node has room for a trial, ClusterLost if there is no cluster at `address`.
     """
-    with environment(_ray_variables(address)), _local_ray() if address is None else _joined(address):
+    with environment(_ray_variables(address)), _local_ray(resources) if address is None else _joined(address):
         import ray
 
         if address is not None:
@@ -138,18 +156,20 @@ def connect(
         for node in ray.nodes():
             if node["NodeID"] == context.get_node_id():
                 hold("the node under this sweep", node["NodeManagerAddress"], node["NodeManagerPort"])
-        auto = resources.gpus == "auto"
-        _check_room(ray.nodes(), resources.model_copy(update={"gpus": 1.0}) if auto else resources)
+        _check_room(ray.nodes(), resources.model_copy(update={"gpus": resources.needed_gpus}))
         yield ray.nodes
 
 
 @contextmanager
-def _local_ray() -> Iterator[None]:
-    """Start a Ray for this process alone, even if another one runs on this machine."""
+def _local_ray(resources: Resources) -> Iterator[None]:
+    """Start a Ray for this process alone, even if another one runs on this machine. It counts the GPUs itself, but for
+    that of a Mac."""
     import ray
 
     with reaper.reaped() as reap:
-        context = _init("a local Ray", {}, address="local", include_dashboard=False, object_store_memory=256 << 20)
+        how: dict[str, Any] = {"num_gpus": 1} if resources.on_gpu and built_for() == "mps" else {}
+        how |= {"include_dashboard": False, "object_store_memory": 256 << 20}
+        context = _init("a local Ray", {}, address="local", **how)
         reap(context.address_info["session_dir"])
         try:
             yield
@@ -263,6 +283,5 @@ def _check_room(nodes: list[dict[str, Any]], resources: Resources) -> None:
             if node["Alive"]
         )
         raise BadRequest(
-            f"resources: a trial needs {resources.cpus:g} CPUs and {resources.gpus:g} GPUs on one node; "
-            f"the cluster has nodes with {have}"
+            f"resources: a trial needs {in_words(resources)} on one node; the cluster has nodes with {have}"
         )

@@ -26,6 +26,7 @@ from resnetlab.provenance import versions
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import Dataset, prepare
+from resnetlab.vision.training.accelerator import built_for
 
 DECISIVE_PACKAGES = ("python", "resnetlab", "torch", "torchvision", "numpy")  # those that training computes with
 DECISIVE_VARIABLES = (  # choose how oneDNN, torch and cuBLAS compute
@@ -44,6 +45,7 @@ REMEDIES = {
     "versions": "Install the versions of cluster/constraints.txt on every node, or take the node out of the cluster.",
     "variables": "Set these variables alike on every node, before Ray starts there, and where the sweep is started.",
     "data": "Give every node the same files at the same place.",
+    "GPUs": "Restart these nodes or take them out of the cluster, or train on CPUs (--gpus-per-trial 0).",
     "storage": "Use a file system that every node mounts at this path, or a URL (s3://…, gs://…).",
 }
 
@@ -57,7 +59,8 @@ def variables() -> dict[str, str]:
 class DriverFacts:
     """What the nodes are compared with.
 
-    cache: folder of the data cache on each node. data: config and hash of each dataset, by a name.
+    cache: folder of the data cache on each node. data: config and hash of each dataset, by a name. gpus: whether trials
+    train on GPUs.
     """
 
     folder: ResultsFolder
@@ -65,32 +68,37 @@ class DriverFacts:
     data: Mapping[str, tuple[DataConfig, str]]
     versions: Mapping[str, str] = field(default_factory=versions)
     variables: Mapping[str, str] = field(default_factory=variables)
+    gpus: bool = False
 
     @classmethod
-    def of(cls, folder: ResultsFolder, cache: Path, datasets: Mapping[str, Dataset]) -> DriverFacts:
+    def of(cls, folder: ResultsFolder, cache: Path, datasets: Mapping[str, Dataset], gpus: bool = False) -> DriverFacts:
         """The facts of this process. datasets: by their keys, which tell datasets of one name apart."""
         names = [dataset.config.name for dataset in datasets.values()]
         data = {}
         for key, dataset in datasets.items():
             name = dataset.config.name
             data[f"data {name} {key[:6]}" if names.count(name) > 1 else f"data {name}"] = dataset.config, dataset.hash
-        return cls(folder, cache, data)
+        return cls(folder, cache, data, gpus=gpus)
 
 
 @dataclass
 class Node:
     """The facts of one node.
 
-    data: hash of each dataset, or what is wrong with it. storage: what is wrong with it, or empty.
-    memory: free bytes. problem: why the node did not answer, or empty.
+    torch_for: kind of device that torch there is built for. gpus: name and free memory of each; gpu_problem: what
+    `nvidia-smi` says is wrong, or empty. data: hash of each dataset, or what is wrong with it. storage: what is wrong
+    with it, or empty. memory: free bytes. problem: why the node did not answer, or empty.
     """
 
     host: str
     address: str
+    node_id: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
+    torch_for: str = ""
     gpus: tuple[str, ...] = ()
+    gpu_problem: str = ""
     memory: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     storage: str = ""
@@ -143,14 +151,16 @@ def _answers(driver: DriverFacts, tick: Callable[[], None], say: Callable[[Any],
                 node = pending.pop(ready)
                 host, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
                 try:
-                    answer = Node(address=address, **ray.get(ready))
+                    answer = Node(address=address, node_id=node["NodeID"], **ray.get(ready))
                     if not answer.storage and driver.folder.read(f"probe/{token}-{node['NodeID']}") is None:
                         answer.storage = "writes to a folder of its own, which the driver does not see"
                     answers.append(answer)
                 except ray.exceptions.RayError as error:
                     if any(other["Alive"] for other in ray.nodes() if other["NodeID"] == node["NodeID"]):
                         lines = str(error).strip().splitlines() or [type(error).__name__]
-                        answers.append(Node(host, address, problem=f"cannot run this project: {lines[-1]}"))
+                        answers.append(
+                            Node(host, address, node["NodeID"], problem=f"cannot run this project: {lines[-1]}")
+                        )
                     else:
                         say(f"node {host} ({address}) has left the cluster")
             tick()
@@ -174,12 +184,15 @@ def _facts_here(place: str, token: str, node: str, cache: str, data: Mapping[str
             hashes[name] = prepare(DataConfig(**config), Path(cache), whole=True).hash
         except ResnetlabError as error:
             hashes[name] = str(error)
+    gpus, gpu_problem = _gpus()
     return {
         "host": platform.node(),
         "versions": versions(),
         "variables": variables(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "gpus": _gpus(),
+        "torch_for": built_for(),
+        "gpus": gpus,
+        "gpu_problem": gpu_problem,
         "memory": _free_memory(),
         "data": hashes,
         "storage": _storage_problem(place, token, node),
@@ -200,14 +213,21 @@ def _storage_problem(place: str, token: str, node: str) -> str:
     return ""
 
 
-def _gpus() -> tuple[str, ...]:
-    """Name and free memory of each GPU, as `nvidia-smi` prints them."""
+def _gpus() -> tuple[tuple[str, ...], str]:
+    """Name and free memory of each GPU, as `nvidia-smi` prints them, and what it says is wrong. Nothing without it."""
     command = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(line.strip() for line in output.splitlines() if line.strip())
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except OSError:
+        return (), ""
+    except subprocess.TimeoutExpired:
+        return (), "nvidia-smi does not answer"
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()] + lines
+        return (), f"nvidia-smi: {said[0] if said else f'ended with {done.returncode}'}"
+    lost = [line for line in lines if "lost" in line.lower() or "unknown error" in line.lower()]
+    return tuple(line for line in lines if line not in lost), f"nvidia-smi: {lost[0]}" if lost else ""
 
 
 def _free_memory() -> int | None:
@@ -241,6 +261,8 @@ def _problems(driver: DriverFacts, nodes: list[Node]) -> list[tuple[str, str]]:
                 is_hash = len(theirs) == len(ours) and " " not in theirs
                 what = f"has {name} with hash {theirs}, the driver {ours}" if is_hash else f"has no {name}: {theirs}"
                 problems.append(("data", f"{node.name} {what}"))
+        if driver.gpus and node.gpu_problem:
+            problems.append(("GPUs", f"{node.name} has a GPU that cannot be used: {node.gpu_problem}"))
         if node.storage:
             problems.append(
                 ("storage", f"--storage {driver.folder.url}: not shared by all nodes: {node.name} {node.storage}")
@@ -274,6 +296,7 @@ def table(driver: DriverFacts, nodes: list[Node]) -> Table:
         label = cells[0][0]
         values = [value for _, value in cells]
         stops = label in refused or (label == "storage" and any(node.storage or node.problem for node in nodes))
+        stops |= label == "GPUs" and driver.gpus and any(node.gpu_problem for node in nodes)
         stops |= label == "variables" and any(_differences(driver.variables, node.variables) for node in nodes)
         verdict = "refused" if stops else "differs" if len(set(values)) > 1 else ""
         rows.add_row(label, *values, verdict, style="bold" if verdict else None)
@@ -289,7 +312,11 @@ def _facts(driver: DriverFacts, node: Node) -> list[tuple[str, str]]:
     facts.append(("variables", ", ".join(f"{name}={value}" for name, value in node.variables.items()) or "none"))
     facts.append(("machine", node.machine))
     names = [gpu.rpartition(",")[0] for gpu in node.gpus]
-    facts.append(("GPUs", ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names)) or "none"))
+    gpus = [f"{names.count(name)} × {name}" for name in dict.fromkeys(names)] + [node.gpu_problem] * bool(
+        node.gpu_problem
+    )
+    facts.append(("GPUs", ", ".join(gpus) or "none"))
+    facts.append(("torch for", node.torch_for))
     facts += [(name, node.data[name]) for name in driver.data]
     return [*facts, ("storage", node.storage or "written and read")]
 

@@ -3,7 +3,7 @@
 A worker process imports torch once, opens the data once, and then gets one trial after another. Each step trains one
 epoch, writes the trial's checkpoint (which holds its epoch history) to the results folder, and reports the epochs that
 it has not reported yet. Failures of the trial itself (a loss that is not a number, too little memory) are reported as
-its ending; Ray notices a process that dies, or that ends itself because an epoch takes too long.
+its ending; Ray notices a process that dies, or that ends itself because an epoch takes too long or its GPU failed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from resnetlab.experiment.messages import Ending, Report, Task, TrialContext
 from resnetlab.ray_backend.preflight import check_here
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.sweep.crashes import LEAVES, begins
+from resnetlab.vision.training import accelerator
 
 if TYPE_CHECKING:
     from resnetlab.experiment.protocol import Run
@@ -72,6 +73,8 @@ class TrialWorker(tune.Trainable):
         try:
             report = self._next_report()
         except Exception as error:
+            if (device_lost := accelerator.lost(error)) is not None:
+                raise device_lost from error  # which ends this process: it could not use the GPU again
             busy = self._run.busy_seconds if self._run is not None else 0.0
             report = Report(ending=self._ending(error), busy_seconds=busy)
             self._run = None

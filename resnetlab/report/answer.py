@@ -77,7 +77,7 @@ def answer(findings: Findings) -> Answer:
     delta = results.plan.delta_text if results.plan else ""
     found = statements(rows, delta, findings.effect)
     best = " ".join([_best(findings), *which_network(findings)])
-    return Answer(in_words(effects, delta), _lead(results, effects, free), best, common, *found)
+    return Answer(in_words(effects, delta), _lead(findings), best, common, *found)
 
 
 def statements(rows: Sequence[Any], delta: str, metric: Metric = EFFECT) -> tuple[list[Statement], ...]:
@@ -140,7 +140,30 @@ def _statement(row: Any, delta: str, metric: Metric) -> Statement:
     return Statement(said[row.verdict], sentence(row, metric), row.note)
 
 
-def _lead(results: Results, effects: pd.DataFrame, free: Sequence[bool]) -> str:
+def _lead(findings: Findings) -> str:
+    """What is found under the plan in force, and which verdicts of earlier plans stand beside it."""
+    results, before = findings.results, _earlier(findings.earlier)
+    said = _found(results, findings.effects, findings.exploratory)
+    if not before:
+        return said
+    if results.plan is None:
+        return f"No plan is in force, as the search goes on. Earlier verdicts stand: {before}."
+    if results.plan.adds_to:
+        return f"{said} These seeds were added: earlier verdicts stand ({before}), and all together only describe."
+    return f"{said} Earlier verdicts stand beside these ({before})."
+
+
+def _earlier(earlier: pd.DataFrame) -> str:
+    """`plan 3f… on 3 seeds: 1 effect and 2 inconclusive`, for each plan."""
+    said = []
+    for (plan_hash, seeds), rows in earlier.groupby(["plan_hash", "seeds"], sort=False):
+        found = rows["verdict"].value_counts()
+        counted = [f"{number} {verdict}" for verdict, number in found.items()]
+        said.append(f"plan {plan_hash} on {plural(seeds, 'seed')}: {listed(counted)}")
+    return "; ".join(said)
+
+
+def _found(results: Results, effects: pd.DataFrame, free: Sequence[bool]) -> str:
     explore = Counts.of(results.explore)
     if results.plan is None:
         more = results.study.confirm.design != "none" and not _nothing_to_confirm(results)

@@ -13,6 +13,7 @@ from resnetlab.analysis import failures
 from resnetlab.analysis.confirm import effects_table, looks_taken, verdicts
 from resnetlab.analysis.confirm.best_arm import Best, best_arms
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
+from resnetlab.analysis.confirm.earlier_plans import earlier_plans
 from resnetlab.analysis.confirm.fairness import Finding, fairness
 from resnetlab.analysis.evaluation import test_predictions, transfer_cost
 from resnetlab.analysis.results import Results
@@ -76,6 +77,11 @@ class Findings:
         if self.results.plan is None:
             return schema("effects").empty_table().to_pandas()
         return effects_table.estimate(self.runs)
+
+    @cached_property
+    def earlier(self) -> pd.DataFrame:
+        """The verdicts of plans that ended before the one in force, as `earlier_plans`."""
+        return earlier_plans(self.results, self.effects)
 
     @cached_property
     def performance(self) -> pd.DataFrame:

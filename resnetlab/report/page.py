@@ -163,12 +163,15 @@ def _notes(findings: Findings) -> list[str]:
         notes.append(f"Times say nothing about speed here, and are no objective: {shared}.")
     if doubts := data.doubts(findings):
         notes.append(f"The data leaves room for doubt: {'; '.join(doubts)} (The data, below).")
-    if len(results.other_confirm):
-        notes.append(f"{len(results.other_confirm)} runs belong to another plan than plan.json: they are not analysed.")
+    shown = results.other_confirm["plan_hash"].isin(findings.earlier["plan_hash"])
+    if number := int(shown.sum()):
+        notes.append(f"{number} runs belong to plans that ended before the one in force: see Earlier plans, below.")
+    if others := int((~shown).sum()):
+        notes.append(f"{others} runs belong to another plan than plan.json: they are not analysed.")
     if results.missing:
         notes.append(f"Absent tables: {', '.join(results.missing)}. What they would show is left out.")
     if not results.sweep:
         notes.append("Absent: sweep.json. Which command, versions and machine these results come from is not known.")
-    if results.plan is None and len(results.other_confirm):
+    if results.plan is None and others:
         notes.append("Absent: plan.json. Without the plan its confirm runs answer no question.")
     return notes

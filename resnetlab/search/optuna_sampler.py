@@ -162,10 +162,17 @@ class OptunaSampler:
         if attempt:
             return None
         if self._grid is not None:
-            return self._grid[number]
+            return self._of_grid(number)
         if number == 0:
             return self.study.baseline_values()
         return self._sobol(number) if self.study.search.sampler == "quasi-random" else None
+
+    def _of_grid(self, number: int) -> dict[str, Any]:
+        """Point `number`, or the first one left if it has run: further levels change the order of a grid."""
+        assert self._grid is not None
+        places = [number, *range(len(self._grid))]
+        left = (self._grid[at] for at in places if _key(self._parameters(self._grid[at])) not in self._known)
+        return next(left, self._grid[number])
 
     def _own(self, propose: Propose, seed: int) -> dict[str, Any]:
         """BadRequest where what is proposed is no point of the space."""

@@ -18,6 +18,7 @@ from resnetlab.storage.store import WRITTEN, read_table
 VARYING_UNITS = {"s", "J", "UTC", "images/s", "times"}  # of columns that differ from run to run
 VARYING_COLUMNS = {"reason", "peak_memory", "host", "device", "device_share", "threads", "settings"}
 VARYING_COLUMNS |= {"git_revision", "versions", "plan_hash"}  # a plan names the revision that made it
+VARYING_COLUMNS |= {"study_version"}  # how often the study was extended
 
 
 def content_hash(folder: ResultsFolder) -> str:

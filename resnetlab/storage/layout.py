@@ -5,6 +5,7 @@ from __future__ import annotations
 CHECKPOINTS = "checkpoints"  # a trial's last two states
 WEIGHTS = "weights"  # of trials that others start from, and the files given with --weights
 CODE = "code"  # the study's own code, by version
+VERSIONS = "versions"  # earlier versions of a study that was extended
 ERRORS = "errors"  # one text file for each failed trial
 
 

@@ -18,8 +18,9 @@ from resnetlab.study.metrics import Metric
 from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 RENAMED = 3  # trials of older versions are translated
+VERSIONED = 6  # trials of older versions are of studies that were never extended
 OLDEST = 2  # that is read
 _LATER = {  # columns that tables of older versions may lack
     "effects": ("low_adjusted", "high_adjusted", "verdict_on", "low_these", "high_these", "low_new", "high_new"),
@@ -83,6 +84,7 @@ _TRIAL_TAIL = [
     _field("started", _TIME, "when first asked for", "UTC"),
     _field("ended", _TIME, "when its last row came", "UTC"),
     _field("data_hash", _TEXT, "content hash of the dataset"),
+    _field("study_version", _INT, "version of the study that asked for it: 1, or a later one of an extended study"),
     _field("git_revision", _TEXT, "of the code; with `+changes` where the tree had local changes"),
     _field("versions", _TEXT, "python, torch, ray, optuna and resnetlab, as JSON"),
 ]
@@ -331,6 +333,8 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
         found = legacy.table(found)
     if int(version) < SCHEMA_VERSION:
         found = _with_later_columns(found, table)
+    if table == "trials" and int(version) < VERSIONED and "study_version" not in found.schema.names:
+        found = found.append_column(schema(table).field("study_version"), pa.array([1] * len(found), _INT))
     wanted = like(table, found.schema)
     if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")

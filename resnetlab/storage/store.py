@@ -239,8 +239,7 @@ def _merged(folder: ResultsFolder, table: str, segments: list[tuple[int, dict[st
     fresh = [current(part, table, f"{folder.url}/segments") for part in fresh]
     metadata = dict(like(table, fresh[0].schema).metadata) | {_THROUGH: str(through).encode()}
     parts = ([published] if published is not None else []) + fresh
-    merged = pa.concat_tables([part.replace_schema_metadata(metadata) for part in parts])
-    return _canonical(merged, table)
+    return _canonical(_joined([part.replace_schema_metadata(metadata) for part in parts], table), table)
 
 
 def check_complete(folder: ResultsFolder) -> None:
@@ -317,7 +316,13 @@ def _packed(folder: ResultsFolder, segments: list[dict[str, pa.Table]]) -> dict[
     for tables in segments:
         for table, part in tables.items():
             parts.setdefault(table, []).append(current(part, table, f"{folder.url}/segments"))
-    return {table: _canonical(pa.concat_tables(each), table).combine_chunks() for table, each in parts.items()}
+    return {table: _canonical(_joined(each, table), table).combine_chunks() for table, each in parts.items()}
+
+
+def _joined(parts: list[pa.Table], table: str) -> pa.Table:
+    """All rows; null in the columns that older parts lack, where the study was extended by factors."""
+    joined = pa.concat_tables(parts, promote_options="default")
+    return joined if joined.schema.names == parts[0].schema.names else joined.select(like(table, joined.schema).names)
 
 
 def _number(name: str) -> int:

@@ -31,7 +31,7 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    REPLACED = "replaced"  # never trained, and run under another id, from weights that were given: no part of results
+    REPLACED = "replaced"  # run under another id, from weights that were given or to a longer budget: not analysed
 
     @property
     def ended(self) -> bool:

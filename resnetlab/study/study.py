@@ -170,7 +170,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _device(self) -> Study:
-        if self.precision == "tf32" and not self.resources.gpus:
+        if self.precision == "tf32" and not self.resources.on_gpu:
             raise ValueError("precision: tf32 needs a GPU (allowed without resources.gpus: fp32, bf16)")
         return self
 

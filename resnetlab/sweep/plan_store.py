@@ -1,12 +1,13 @@
 """The plan of a results folder: read, made once, or set aside if the study has changed; and the runs of plan and pilot.
 
-A plan that was set aside stays in `plans/`.
+A plan that was set aside stays in `plans/`. Where a study asks for more seeds than a plan that has runs, and for
+nothing else, the plan is run to its end; a second one then runs the same arms on the further seeds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,10 +50,39 @@ def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
     if raw is None:
         return None, None
     plan = read_plan(raw, f"{store.folder.url}/plan.json")
-    if plan.asked == asked(study):
+    if goes_on(plan, study, store.trials.values()):
         return plan, None
     store.folder.write(f"plans/{plan.plan_hash}.json", raw)
     return None, plan.plan_hash
+
+
+def goes_on(plan: Plan, study: Study, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether `plan` is one of `study`: it asks for the same, or, of a plan with runs among `rows`, for more seeds."""
+    return plan.asked == asked(study) or further_seeds(plan, study, rows) > 0
+
+
+def further_seeds(plan: Plan, study: Study, rows: Iterable[Mapping[str, Any]]) -> int:
+    """How many seeds `study` asks for beyond those of a plan that has runs among `rows`, and of nothing else more; else
+    0."""
+    more = plan.seeds_short(asked(study))
+    return more if more and any(row["plan_hash"] == plan.plan_hash for row in rows) else 0
+
+
+def second(store: Store, study: Study, plan: Plan, code: str) -> Plan | None:
+    """Set aside `plan`, all of whose runs have ended, and write the one on further seeds; None if none are asked."""
+    if not further_seeds(plan, study, store.trials.values()):
+        return None
+    store.flush()
+    set_aside(store.folder)
+    return _write(store, plan.on_further_seeds(study, code))
+
+
+def set_aside(folder: ResultsFolder) -> None:
+    """Move plan.json, if there is one, to where `due` finds it."""
+    if (raw := folder.read("plan.json")) is not None:
+        plan = read_plan(raw, f"{folder.url}/plan.json")
+        folder.write(f"plans/{plan.plan_hash}.json", raw)
+        folder.delete("plan.json")
 
 
 def check_explored(unfinished: int) -> None:
@@ -66,7 +96,10 @@ def make(
 ) -> Plan:
     """Make the plan that `due` returns and write it; raises the same errors."""
     store.flush()
-    plan = due(store.folder, study, store.trials.values(), data_hash, code, guessing, fit=fit)
+    return _write(store, due(store.folder, study, store.trials.values(), data_hash, code, guessing, fit=fit))
+
+
+def _write(store: Store, plan: Plan) -> Plan:
     content = plan.content() | {"plan_hash": plan.plan_hash}
     store.folder.write("plan.json", json.dumps(content, indent=2).encode())
     return plan
@@ -82,7 +115,8 @@ def due(
     held: Plan | None = None,
     fit: Fit | None = None,
 ) -> Plan:
-    """The plan that follows from `rows` of the trials table, or an equal one that was set aside earlier.
+    """The plan that follows from `rows` of the trials table, or one that was set aside earlier and stands for it: an
+    equal one, or, with runs, one of the same layout for which no fewer seeds were asked.
 
     guessing: as in Plan. held: a plan of the folder that a run would set aside first. fit: makes the plan smaller or
     larger, to fit into the time that is left; None: the plan is what the study asks for.
@@ -95,7 +129,12 @@ def due(
 
     fresh = planned_for(study) if fit is None else fit(study, planned_for)
     aside = [*_set_aside(folder), *([held] if held else [])]
-    plan = next((old for old in aside if old.seeds_from == fresh.seeds_from), fresh)
+    plan = next((old for old in aside if old.seeds_from == fresh.seeds_from), None)
+    if plan is None:
+        alike = [
+            old for old in aside if old.same_layout(fresh) and goes_on(old, study, rows) and _runs(old, study, rows)
+        ]
+        plan = max(alike, key=lambda old: old.asked["seeds"], default=fresh)
     lost = {row["plan_hash"] for row in rows} - {None, plan.plan_hash, *(old.plan_hash for old in aside)}
     if lost:
         raise FolderRefused(
@@ -103,6 +142,12 @@ def due(
             f"were run by ({', '.join(sorted(lost))}); put it back, or use another --name"
         )
     return plan
+
+
+def _runs(plan: Plan, study: Study, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the runs of `plan` among `rows` are those that it has for `study`: of its budget, among other things."""
+    wanted = {config.trial_id for _, _, _, config in plan.trials(study)}
+    return all(row["trial_id"] in wanted for row in rows if row["plan_hash"] == plan.plan_hash)
 
 
 def _set_aside(folder: ResultsFolder) -> Iterator[Plan]:

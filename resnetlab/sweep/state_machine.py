@@ -11,7 +11,7 @@ finished trials are replayed to the sampler and the stopping rule, unfinished on
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,11 +119,12 @@ class Sweep:
         for trial_id, epoch, value in zip(*columns, strict=True):
             values.setdefault(trial_id, []).append((epoch, value))
         self.progress.epochs = len(epochs)
-        searched = {trial_id for trial_id, row in self.store.trials.items() if Phase(row["phase"]).searched}
+        rows = [row for row in self.store.trials.values() if row["status"] != Status.REPLACED]
+        searched = {row["trial_id"] for row in rows if Phase(row["phase"]).searched}
         seen = {trial_id: found for trial_id, found in values.items() if trial_id in searched}
-        self._rule.replay(self.store.read("rungs").to_pylist(), seen)
-        stopped = {row["trial_id"] for row in self.store.read("rungs").to_pylist() if row["decision"] == "stop"}
-        rows = (row for row in self.store.trials.values() if row["status"] != Status.REPLACED)
+        rungs = [row for row in self.store.read("rungs").to_pylist() if row["trial_id"] in searched]
+        self._rule.replay(rungs, seen)
+        stopped = {row["trial_id"] for row in rungs if row["decision"] == "stop"}
         for row in sorted(rows, key=lambda row: row["number"]):
             if not Status(row["status"]).ended and row["trial_id"] in stopped:
                 row = self._close(row["trial_id"], Status.STOPPED, self._stopped_by)
@@ -152,15 +153,20 @@ class Sweep:
         elif not Status(known["status"]).ended:
             self._again.append(replace(task, recorded=known["epochs_run"]))
 
+    def _close_runs(self, replaced: Callable[[str], bool]) -> None:
+        """End the confirm runs of replaced plans, given by their hashes, that have not ended."""
+        for trial_id, row in list(self.store.trials.items()):
+            if row["plan_hash"] and replaced(row["plan_hash"]) and not Status(row["status"]).ended:
+                self._close(trial_id, Status.FAILED, "its plan was replaced by another")
+
     def _find_plan(self) -> None:
         """Adopt the folder's plan, or set it aside if the study has changed."""
         plan, replaced = plan_store.find(self.store, self.study)
         if plan is not None:
             self._adopt(plan)
             return
-        for trial_id, row in list(self.store.trials.items()):
-            if replaced and row["plan_hash"] == replaced and not Status(row["status"]).ended:
-                self._close(trial_id, Status.FAILED, "its plan was replaced by another")
+        if replaced:
+            self._close_runs(lambda plan_hash: plan_hash == replaced)
         explored = [task for task in self._again if task.phase.searched]
         if self._stage == "confirm":
             plan_store.check_explored(len(explored) + len(self._paused))
@@ -205,7 +211,8 @@ class Sweep:
         if self._pilot and self._stage != "confirm":
             return True
         if self.plan is not None:
-            return self._stage in ("confirm", "all") and bool(self._again or self._confirm)
+            more = plan_store.further_seeds(self.plan, self.study, self.store.trials.values())
+            return self._stage in ("confirm", "all") and bool(self._again or self._confirm or more)
         exploring = self._again or len(self._paused) or self._proposed < self.study.explore_trials
         confirming = self._stage in ("confirm", "all") and self.study.confirm.design != "none"
         return bool(exploring or confirming)
@@ -257,7 +264,7 @@ class Sweep:
             tried = self.time is not None and self.time.tried
             fit = None if self.time is None else self.time.fit(self.store.trials)
             try:
-                self._adopt(plan_store.make(self.store, self.study, data, self._code, self._guessing, fit))
+                made = plan_store.make(self.store, self.study, data, self._code, self._guessing, fit)
             except DoesNotFit:
                 self.finished, self._exhausted = tried, tried
                 if not tried:
@@ -265,7 +272,10 @@ class Sweep:
                     self.notes.append(
                         "nothing will be confirmed: no design that carries a claim fits into the time left"
                     )
-            return self._next() if not self.finished else None
+                return self._next() if not tried else None
+            self._close_runs(lambda plan_hash: plan_hash != made.plan_hash)
+            self._adopt(made)
+            return self._next()
         return self._next_confirm()
 
     def _may_explore(self) -> bool:
@@ -307,8 +317,16 @@ class Sweep:
             return task
         if self._looks is not None and not self.running and self._look():
             return self._next_confirm()
-        self.finished = not self.running
-        return None
+        assert self.plan is not None
+        if self.time is not None and self.time.not_begun:  # the plan is not at its end
+            self.finished = not self.running
+            return None
+        if self.running or (second := plan_store.second(self.store, self.study, self.plan, self._code)) is None:
+            self.finished = not self.running
+            return None
+        self.progress.confirm_planned = 0
+        self._adopt(second)
+        return self._next_confirm()
 
     def _may_begin(self, block: int) -> bool:
         """Whether the time budget has room for this block of the plan; without it, it and later ones are not begun."""

@@ -22,7 +22,7 @@ from resnetlab.study.trial_config import TrialConfig, of_images
 from resnetlab.vision.data import prepare
 from resnetlab.vision.models.pretrained import Weights
 from resnetlab.vision.own_files import unpacked
-from resnetlab.vision.training import machine, prefix
+from resnetlab.vision.training import accelerator, machine, prefix
 from resnetlab.vision.training.checkpoint import CheckpointDamaged
 from resnetlab.vision.training.kept_weights import by_name, kept
 from resnetlab.vision.training.loop import Training
@@ -43,6 +43,7 @@ class TrialRun:
     def __init__(self, task: Task, context: TrialContext, altered: bool = False):
         began = time.perf_counter()
         self._task, self._context, self._altered, self.busy_seconds = task, context, altered, 0.0
+        accelerator.check_usable(context.device)
         self._folder = ResultsFolder.at(context.folder)
         config = of_images(task.config)
         dataset = prepare(config.data, context.cache)
@@ -61,7 +62,7 @@ class TrialRun:
             "trainable": self._training.facts.trainable,
             "multiply_adds": self._training.facts.multiply_adds,
             "device": _device_name(context.device),
-            "device_share": context.gpus if context.device == "cuda" else context.cpus,
+            "device_share": context.cpus if context.device == "cpu" else context.gpus,
             "threads": context.threads,
             "weights_hash": self._training.weights_hash,
             "host": platform.node(),
@@ -199,6 +200,6 @@ class TrialRun:
 
 
 def _device_name(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
+    if device != "cpu":
+        return accelerator.device_name(torch.device(device))
     return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"

@@ -118,7 +118,7 @@ def _left_out(results: Results) -> str:
     lost = [f"{n} {WORDS[Status(status)]}" for status, n in counts.items() if n and status != Status.COMPLETE]
     others = len(results.other_confirm)
     said = f"Confirm runs without a result: {listed(lost)}." if lost else "No confirm run is without a result."
-    more = f" {plural(others, 'run')} of plans that were replaced are not analysed." if others else ""
+    more = f" {plural(others, 'run')} of other plans are not part of these effects." if others else ""
     return f"{said}{more} Runs that collapsed to guessing are counted."
 
 

@@ -35,6 +35,15 @@ EXPERIMENTS = {  # number: (what is done, what must come of it)
     16: ("clock set back between runs", "same tables, no trial ends before it starts"),
     17: ("data cache cut or altered while it is used", "made again, same tables"),
     18: ("a trial that hangs", "ended at its time limit, and said; the others complete"),
+    # With stand-ins for GPUs.
+    19: ("a trial that takes too much memory of a GPU", "that trial `out_of_memory`, the others complete"),
+    20: (
+        "a GPU that fails under a trial, or that `nvidia-smi` reports as lost",
+        "run again elsewhere, or refused by name",
+    ),
+    21: ("a driver too old for torch", "exit 2 and torch's words, then the sweep goes on"),
+    22: ("`CUDA_VISIBLE_DEVICES` empty", "exit 2, naming the variable"),
+    23: ("nodes with GPUs of different kinds", "exit 2, naming the nodes"),
 }
 
 

@@ -1,10 +1,13 @@
-"""Plans that were run to their end before the one in force: their verdicts stand, and what both say together describes.
+"""Plans that were run to their end before the one in force: their verdicts stand, and what all say together describes.
 
 A study that asks for more seeds after its plan has ended gets a second plan, with fresh runs and an α of its own.
 Whoever asked had seen the first one's verdicts, so nothing that pools the two can be a verdict.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,37 +25,59 @@ COLUMNS = [
 
 
 def earlier_plans(results: Results, effects: pd.DataFrame) -> pd.DataFrame:
-    """A row for each comparison of an earlier plan that ended and that `effects`, of the plan in force, has too, of the
-    same incumbent and metric; columns `COLUMNS`. pooled: both estimates, each weighed by its precision, and the 95%
-    interval that they would have if the second plan had not followed the first."""
+    """A row for each comparison of an earlier plan all of whose runs have ended; columns `COLUMNS`.
+
+    effects: of the plan in force; of none where there is no plan. pooled: the estimates of all plans that ran the same
+    arms for as many epochs, each weighed by its precision, and the 95% interval that they would have if no plan had
+    followed another; NaN where the plan in force does not have the comparison, or ran other arms for it.
+    """
+    ended = list(_ended(results))
+    alike = [found for plan, found in ended if results.plan is not None and _same_runs(results, plan, results.plan)]
+    tables = [_estimated(found).set_index("name") for found in (*alike, effects)]
     rows = []
-    now = effects.dropna(subset=["standard_error"]).set_index("name")
-    for plan, found in _ended(results):
-        for row in found.dropna(subset=["standard_error"]).itertuples(index=False):
-            if row.name not in now.index:
-                continue
-            both = [(one.estimate, one.standard_error, one.df) for one in (row, now.loc[row.name])]
+    for plan, found in ended:
+        for row in _estimated(found).itertuples(index=False):
+            pooled = (np.nan,) * 3
+            if any(found is one for one in alike) and row.name in tables[-1].index:
+                there = [table.loc[row.name] for table in tables if row.name in table.index]
+                parts = [(one.estimate, one.standard_error, one.df) for one in there]
+                pooled = _pooled(*map(np.array, zip(*parts, strict=True)))
             head = [plan.plan_hash, plan.seeds, plan.alpha, row.name, row.verdict, row.estimate, row.low, row.high]
-            rows.append([*head, *_pooled(*map(np.array, zip(*both, strict=True)))])
+            rows.append([*head, *pooled])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _ended(results: Results) -> list[tuple[Plan, pd.DataFrame]]:
+def _estimated(effects: pd.DataFrame) -> pd.DataFrame:
+    return effects.dropna(subset=["standard_error"])
+
+
+def _ended(results: Results) -> Iterator[tuple[Plan, pd.DataFrame]]:
     """The earlier plans of which every run has ended, with their effects."""
-    found, now = [], results.planned
     for name in results.folder.names("plans"):
         content = results.folder.read_json(f"plans/{name}") or {}
         content.pop("plan_hash", None)
         plan = Plan(**content)
-        if plan.plan_hash == now.plan_hash or (plan.incumbent, plan.metric) != (now.incumbent, now.metric):
+        if results.plan is not None and plan.plan_hash == results.plan.plan_hash:
             continue
         try:
             runs = runs_of(plan, results.other_confirm[results.other_confirm["plan_hash"] == plan.plan_hash])
         except BadData:  # of a plan that is not in force, nothing but this table would be missing
             continue
         if runs.finished:
-            found.append((plan, estimate(runs)))
-    return found
+            yield plan, estimate(runs)
+
+
+def _same_runs(results: Results, old: Plan, now: Plan) -> bool:
+    """Whether the arms that two plans have by one name ran with the same settings, budget and metric."""
+
+    def arms(plan: Plan) -> dict[str, tuple[Any, ...]]:
+        rows = results.trials[results.trials["plan_hash"] == plan.plan_hash]
+        budgets = rows.groupby("arm")["epochs_allowed"].first()
+        return {arm.name: (arm.values, arm.task, budgets[arm.name]) for arm in plan.arms if arm.name in budgets}
+
+    one, other = arms(old), arms(now)
+    same = all(one[name] == other[name] for name in one.keys() & other.keys())
+    return same and (old.incumbent, old.metric, old.data_hash) == (now.incumbent, now.metric, now.data_hash)
 
 
 def _pooled(estimates: np.ndarray, errors: np.ndarray, dfs: np.ndarray) -> tuple[float, float, float]:

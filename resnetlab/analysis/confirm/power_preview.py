@@ -46,7 +46,10 @@ def foresight(study: Study, results: Results | None = None, test_images: int = 0
         )
     yield from _table(study, plan, spreads)
     yield from _of_images(plan, test_images)
-    yield f"seeds are fixed by the plan ({plan.seeds}): another number makes a new plan, with fresh runs of every arm"
+    yield (
+        f"seeds are fixed by the plan ({plan.seeds}): once it has runs, --extend adds seeds as a second plan beside "
+        "it; fewer make a new plan, with fresh runs of every arm"
+    )
     if plan.looks is None and plan.seeds >= MIN_REPLANNED:
         yield "looks after each block would stop what is settled before all of them have run: confirm.looks: blocks"
     for found in study.declared:
@@ -81,9 +84,14 @@ def _collapsed(plan: Plan | None, values: np.ndarray) -> np.ndarray:
 
 
 def _plan(study: Study, results: Results | None) -> Plan:
-    """The plan that is in force, else what it would be around the baseline."""
+    """The plan that is in force, or the one on further seeds that follows it; else what it would be around the
+    baseline."""
     made = results.plan if results is not None else None
-    return made if made is not None and made.asked == asked(study) else sketch(study)
+    if made is None or results is None or made.seeds_short(asked(study)) is None:
+        return sketch(study)
+    if made.asked == asked(study):
+        return made
+    return sketch(study) if results.confirm.empty else made.on_further_seeds(study, made.code)
 
 
 def _table(study: Study, plan: Plan, spreads: Sequence[float]) -> Iterator[str]:

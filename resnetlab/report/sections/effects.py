@@ -25,6 +25,7 @@ from resnetlab.report.formatting import (
 )
 from resnetlab.report.layout import FOLDED, Section, Table
 from resnetlab.report.sections.collapsed import collapsed_runs
+from resnetlab.report.sections.earlier import earlier
 from resnetlab.report.sections.looks import looks
 from resnetlab.report.sections.noise import noise_and_power
 from resnetlab.study.metrics import Metric
@@ -44,7 +45,7 @@ def section(findings: Findings) -> Section | None:
     if plan.infeasible:
         text.append("Not run because infeasible: " + "; ".join(plan.infeasible) + ".")
     tables = comparisons(findings, findings.effects["estimand"] != INTERACTION)
-    tables += [*looks(findings), *collapsed_runs(findings), *noise_and_power(findings)]
+    tables += [*earlier(findings), *looks(findings), *collapsed_runs(findings), *noise_and_power(findings)]
     if plan.arms:
         tables.append(_arms(findings))
     return Section("effects", "Effects on fresh seeds", text, tables)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from resnetlab.analysis import time_spent
-from resnetlab.analysis.confirm.earlier_plans import earlier_plans
 from resnetlab.analysis.results import Results
 from resnetlab.planning.designs import contrast_name
 from resnetlab.planning.plan import Plan
 from resnetlab.report.findings import Findings
-from resnetlab.report.formatting import headed, interval, level, settings, signed
+from resnetlab.report.formatting import level, settings
 from resnetlab.report.layout import FOLDED, Section, Table
+from resnetlab.report.sections.earlier import earlier
+from resnetlab.storage import versions
 from resnetlab.study import differences, legacy
 from resnetlab.study.space import Branch
+from resnetlab.wording import plural
+
+FREE = ("resources", "title", "question", "given_weights", "own", "time_budget")  # what an extension says nothing of
 
 
 def section(findings: Findings) -> Section:
@@ -34,7 +40,8 @@ def section(findings: Findings) -> Section:
     columns = ["Factor", "Meaning", "Levels or range", "Baseline"]
     factors = Table(columns, ["code", "text", "long", "code"], rows, foot, "The factors")
     if results.plan is None:
-        return Section("plan", "The plan", [_no_plan(results), *time_spent.in_words(results)], [factors])
+        said = [_no_plan(results), *time_spent.in_words(results), *_versions(results)]
+        return Section("plan", "The plan", said, [factors, *earlier(findings)])
     found = results.plan
     text = [
         f"Written down and hashed before the first of its own confirm runs (plan {found.plan_hash}): design "
@@ -45,6 +52,7 @@ def section(findings: Findings) -> Section:
         *_looked(found),
         *time_spent.in_words(results),
         *_replaced(results),
+        *_versions(results),
     ]
     rows = [
         [arm.name, settings(arm.values), settings(arm.companions) if arm.companions else "none"] for arm in found.arms
@@ -52,7 +60,7 @@ def section(findings: Findings) -> Section:
     foot = "Moved along: tuned settings that had to change with the levels, as the search found them."
     columns = ["Arm", "Setting", "Moved along"]
     laid = Table(columns, ["name", "long", "text"], rows, foot, "The arms as planned", folded=len(rows) > FOLDED)
-    return Section("plan", "The plan", text, [factors, laid, *_earlier(findings)])
+    return Section("plan", "The plan", text, [factors, laid])
 
 
 def _redrawn(plan: Plan) -> list[str]:
@@ -88,56 +96,39 @@ def _no_plan(results: Results) -> str:
 
 
 def _replaced(results: Results) -> list[str]:
-    """Plans that this one took the place of: what they asked otherwise, and what had been seen of them by then."""
-    text = []
+    """Plans that this one follows, or took the place of: what they asked otherwise, and what had been seen of them."""
+    text, adds_to = [], results.planned.adds_to
+    if adds_to:
+        text.append(
+            f"It adds {plural(results.planned.seeds, 'seed')} to plan {adds_to}, all of whose runs had ended, with the "
+            "same arms and an error rate of its own."
+        )
     for name in results.folder.names("plans"):
         old = legacy.renamed(results.folder.read_json(f"plans/{name}") or {}, legacy.PLAN)
+        if old.get("plan_hash") in (adds_to, results.planned.plan_hash):
+            continue
         changed = differences(old.get("asked", {}), results.planned.asked, words="{} then, {} now")
         runs = results.other_confirm
         seen = int((runs["plan_hash"] == old.get("plan_hash")).sum())
         text.append(
             f"It took the place of plan {old.get('plan_hash')} ({'; '.join(changed) or 'the same questions'}), "
-            f"of which {seen} runs had been started: they are not analysed, but whoever changed the plan could see "
-            "them."
+            f"of which {seen} runs had been started: they are not analysed with these, but whoever changed the plan "
+            "could see them."
         )
     return text
 
 
-def _earlier(findings: Findings) -> list[Table]:
-    """Verdicts of earlier plans that ended; none where there is none."""
-    metric = findings.effect
-    rows = [
-        [
-            row.plan_hash,
-            str(row.seeds),
-            row.name,
-            row.verdict,
-            signed(row.estimate, metric=metric),
-            interval(row.low, row.high, metric),
-            signed(row.pooled, metric=metric),
-            interval(row.pooled_low, row.pooled_high, metric),
-        ]
-        for row in earlier_plans(findings.results, findings.effects).itertuples(index=False)
+def _versions(results: Results) -> list[str]:
+    """How the study was extended, a sentence for each time."""
+    studies = [*versions.earlier(results.folder), results.study.recorded()]
+    kept = [{name: value for name, value in each.items() if name not in FREE} for each in studies]
+    steps = enumerate(pairwise(kept), 2)
+    changed = [(at, differences(one, two, words="{} then, {} now")) for at, (one, two) in steps]
+    return [
+        f"Version {number} of the study extends the one before ({'; '.join(lines)}): the column study_version says "
+        "which one asked for a trial."
+        for number, lines in changed
     ]
-    if not rows:
-        return []
-    foot = (
-        "These plans had ended before this one was made, each with an error rate of its own: their verdicts stand. "
-        "Together: both estimates, weighed by their precision. It describes, and gives no verdict: whoever asked for "
-        "more seeds could see what the first ones said."
-    )
-    headings = [
-        "Plan",
-        "Seeds",
-        "Comparison",
-        "Verdict",
-        headed("Estimate", metric),
-        "95% interval",
-        "Together",
-        "Interval",
-    ]
-    kinds = ["code", "number", "name", "verdict", *["number"] * 4]
-    return [Table(headings, kinds, rows, foot, "Earlier plans", folded=len(rows) > FOLDED)]
 
 
 def _branch(branch: Branch) -> str:

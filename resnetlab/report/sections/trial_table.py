@@ -34,6 +34,8 @@ def trial_data(results: Results) -> dict[str, Any]:
     columns += [[name, name, "level"] for name in results.factors]
     if trials["arm"].notna().any():
         columns.append(["arm", "Arm", "text"])
+    if trials["study_version"].nunique() > 1:
+        columns.append(["study_version", "Version of the study", "number"])
     keys = [column[0] for column in columns]
     shared, own = _configs(trials["config"])
     scales = {metric.name: metric.scale for metric in measures if not metric.fraction and metric.scale != 1}

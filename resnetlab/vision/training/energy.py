@@ -14,7 +14,7 @@ def joules(device: torch.device) -> float | None:
 
     A difference of two is what ran in between, and what others ran on the same device meanwhile.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or torch.version.hip:
         return None
     gpu = _gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
     try:

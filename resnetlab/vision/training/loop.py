@@ -36,7 +36,7 @@ from resnetlab.vision.training.step import GraphedStep, Step
 if TYPE_CHECKING:
     from resnetlab.vision.data import Dataset
 
-AHEAD = {"cpu": 2**19, "cuda": 2**24}  # values augmented at a time: few launches, little enough for a CPU's cache
+AHEAD, AHEAD_CPU = 2**24, 2**19  # values augmented at a time: few launches, little enough for a CPU's cache
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation, what torchvision's weights expect
 
 
@@ -92,7 +92,7 @@ class Training:
         self._data_hash, self._n_classes = dataset.hash, dataset.n_classes
         machine.check_precision(config.precision, self.device)
         self._prepare()
-        machine.give_back()
+        machine.give_back(self.device)
         self._divide(dataset)
         self._images, self._labels = machine.resident(dataset, self.device)
         self.shape = dataset.shape
@@ -107,8 +107,7 @@ class Training:
         self.model = model.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
         self._augment = self._moves()
         self._augments = augmentations(config, self._own)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        machine.begin_peak(self.device)
         self.facts = facts(self.model, config, dataset.shape)
         self._optimizer = make_optimizer(config, self.model, self._graph, self._own)
         self._multiplier = schedule(config, self._own)
@@ -323,7 +322,8 @@ class Training:
         Small batches are gathered and augmented several at a time.
         """
         batch = self.config.batch_size
-        ahead = batch * max(1, AHEAD[self.device.type] // (batch * self._images[0].numel()))
+        most = AHEAD_CPU if self.device.type == "cpu" else AHEAD
+        ahead = batch * max(1, most // (batch * self._images[0].numel()))
         augment = torch.Generator(self.device).manual_seed(stream(self.config.seed, "augment", epoch))
         for rows in self._order(epoch).split(ahead):
             if self._features is None:
@@ -364,7 +364,7 @@ class Training:
         self.model.eval()
         cached = self._features if split != "test" else None
         rows = machine.upload(self._rows[split], self.device)
-        total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        total_loss = torch.zeros((), dtype=machine.sums_type(self.device), device=self.device)
         found, sure = [], [torch.zeros(0, device=self.device)]
         for part in rows.split(self._at_a_time):
             with machine.autocast(self.config.precision, self.device):
@@ -446,7 +446,7 @@ def _part(rows: Tensor, dataset: Dataset, config: TrialConfig) -> Tensor:
 
 def _means(loss: Tensor, correct: Tensor, images: int) -> tuple[float, float]:
     """Of the sums, read from the device at once."""
-    total_loss, total_correct = torch.stack([loss, correct.double()]).tolist()
+    total_loss, total_correct = torch.stack([loss, correct.to(loss.dtype)]).tolist()
     return total_loss / images, total_correct / images
 
 

@@ -52,9 +52,11 @@ def prepare(threads: int, precision: str = "fp32", deterministic: bool = False) 
 
 def check_precision(precision: str, device: torch.device) -> None:
     """BadRequest where the device cannot compute in `precision`."""
-    if precision == "tf32" and device.type != "cuda":
-        raise BadRequest(f"precision=tf32 needs a GPU, this is a {device.type} (allowed: fp32, bf16)")
-    if precision != "fp32" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+    if precision == "tf32" and (device.type != "cuda" or torch.version.hip):
+        kind = "GPU of AMD" if device.type == "cuda" else device.type
+        raise BadRequest(f"precision=tf32 needs a GPU of NVIDIA, this is a {kind} (allowed: fp32, bf16)")
+    nvidia = device.type == "cuda" and not torch.version.hip
+    if precision != "fp32" and nvidia and torch.cuda.get_device_capability(device) < (8, 0):
         raise BadRequest(f"precision={precision}: {torch.cuda.get_device_name(device)} lacks it (allowed: fp32)")
 
 
@@ -116,11 +118,11 @@ def _libc(name: str) -> Callable[..., int] | None:
         return None
 
 
-def give_back() -> None:
+def give_back(device: torch.device) -> None:
     """Return what the trial before has freed: between its blocks the heap would keep it, and another trial's sizes do
     not fit there. 2 ms; without it a worker grows with every new kind of network."""
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()  # graph and all: others may share the device
+    if device.type != "cpu":
+        torch.get_device_module(device).empty_cache()  # graph and all: others may share the device
     trim = _libc("malloc_trim")
     if trim is not None:
         trim(0)
@@ -134,8 +136,8 @@ def settings() -> dict[str, Any]:
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """torch's global generators start from `seed` inside and are put back afterwards: nothing leaks either way."""
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    kept = [device] if device.type in ("cuda", "xpu") else []
+    with torch.random.fork_rng(devices=kept, device_type=device.type if kept else "cuda"):
         torch.manual_seed(seed)
         yield
 
@@ -163,8 +165,13 @@ def forget() -> None:
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:
-    """On the device, without waiting for it: through pinned memory where that is a GPU."""
-    return values.to(device) if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
+    """On the device, without waiting for it where that is CUDA: through pinned memory."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def sums_type(device: torch.device) -> torch.dtype:
+    """In which losses are summed up: float64, but on MPS, which has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def evaluation_batch(device: torch.device, shape: tuple[int, ...]) -> int:
@@ -177,17 +184,27 @@ def evaluation_batch(device: torch.device, shape: tuple[int, ...]) -> int:
 def spare_memory(device: torch.device) -> int:
     """Bytes that one trial may keep beside its network and the data, with as much left free for every other trial.
 
-    On a CPU there may be a trial for every few cores, as many as they have threads; on a GPU up to four are assumed.
+    On a CPU there may be a trial for every few cores, as many as they have threads, and on a Mac, whose GPU shares the
+    memory; on another GPU up to four are assumed.
     """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] // 8
+    if device.type in ("cuda", "xpu"):
+        return int(torch.get_device_module(device).mem_get_info(device)[0]) // 8
     trials = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
     return int(psutil.virtual_memory().available) // (2 * trials)
 
 
+def begin_peak(device: torch.device) -> None:
+    """Start to measure the peak of memory anew, where a device keeps one."""
+    if device.type in ("cuda", "xpu"):
+        torch.get_device_module(device).reset_peak_memory_stats(device)
+
+
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on a GPU, allocated by torch since the trial began; on a CPU, of the process since it started."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+    """Bytes: on a GPU, allocated by torch since the trial began (with MPS, which keeps no peak, at this moment); on a
+    CPU, of the process since it started."""
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory()
+    if device.type != "cpu":
+        return int(torch.get_device_module(device).max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

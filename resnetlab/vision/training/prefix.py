@@ -82,8 +82,8 @@ def features(
         values[done : done + len(part)] = _stored(model.prefix(plain(images.index_select(0, part))))
     place = torch.full((len(images),), -1, dtype=torch.int64, device=images.device)
     place[rows] = torch.arange(len(rows), device=images.device)
-    if images.device.type == "cuda":
-        torch.cuda.synchronize(images.device)
+    if images.device.type != "cpu":
+        torch.get_device_module(images.device).synchronize()
     _kept[key] = Features(values, place, perf_counter() - start, layout)
     return _kept[key]
 

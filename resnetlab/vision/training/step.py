@@ -43,7 +43,7 @@ class Step:
         self._loss_of: Loss = loss or catalog.part("loss", config.loss).bound(config, **weighted)
         self._forward, self._optimizer, self._update = forward, optimizer, step_of(optimizer)
         self._precision, self._device = config.precision, device
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._loss = torch.zeros((), dtype=machine.sums_type(device), device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> None:
