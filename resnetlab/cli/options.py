@@ -33,6 +33,9 @@ Weights = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting of the study; repeatable")
 ]
+GpusPerTrial = Annotated[
+    str | None, typer.Option(help="0.25 runs four trials on each GPU; auto measures how many are worthwhile")
+]
 TimeBudget = Annotated[
     str | None, typer.Option(help="how long the sweep may run, such as 40m or 1h30m, reports included")
 ]

@@ -30,9 +30,7 @@ def main(
     nodes: Annotated[int, typer.Option(help="wait up to two minutes for this many nodes; more can join later")] = 1,
     trials: Annotated[int | None, typer.Option(help="number of trials in the explore phase")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a trial that is not stopped early")] = None,
-    gpus_per_trial: Annotated[
-        str | None, typer.Option(help="0.25 runs four trials on each GPU; auto measures how many are worthwhile")
-    ] = None,
+    gpus_per_trial: options.GpusPerTrial = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores, and threads, for each trial")] = None,
     time_budget: options.TimeBudget = None,
     slots: options.Slots = None,
