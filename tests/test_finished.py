@@ -38,7 +38,7 @@ def study(**changes):
 
 
 def reference_here(folder: Path) -> None:
-    """A copy of the reference, where the characters are drawn as they were for it: not by every version of libraries."""
+    """A copy of the reference, where the characters are drawn as they were for it: not all versions of libraries do."""
     drawn = prepare(study().baseline_config(seed=0).data, default_cache())
     if drawn.hash != json.loads((REFERENCE / "data.json").read_text())["hash"]:
         pytest.skip("the libraries here draw other characters than those of the reference")
