@@ -38,14 +38,11 @@ def study(**changes):
 
 
 def reference_here(folder: Path) -> None:
-    """A copy of the reference, said to be of the characters as they are drawn here: other versions of the libraries
-    that draw them give other pixels."""
+    """A copy of the reference, where the characters are drawn as they were for it: not all versions of libraries do."""
+    drawn = prepare(study().baseline_config(seed=0).data, default_cache())
+    if drawn.hash != json.loads((REFERENCE / "data.json").read_text())["hash"]:
+        pytest.skip("the libraries here draw other characters than those of the reference")
     shutil.copytree(REFERENCE, folder)
-    held, data = ResultsFolder.at(folder), prepare(study().baseline_config(seed=0).data, default_cache())
-    held.write_json("data.json", held.read_json("data.json") | {"hash": data.hash})
-    table = read_table(held, "trials")
-    hashes = pa.array([data.hash] * len(table), pa.string())
-    write_table(held, "trials", table.set_column(table.column_names.index("data_hash"), "data_hash", hashes))
 
 
 @pytest.fixture
