@@ -22,6 +22,7 @@ from resnetlab.wording import plural
 
 NAMED = 8  # factors or arms that the answer names
 NAMED_ARMS = 4  # whose accuracy it tells
+NEARLY = 1.1  # the largest class's share over an even one, up to which classes count as equal in size
 
 
 @dataclass(frozen=True)
@@ -261,8 +262,8 @@ def _beside(findings: Findings, runs: pd.DataFrame, balanced: bool = False) -> s
     if found is None:
         return ""
     chance, largest = shown(found.chance, metric), shown(found.majority, metric)
-    if chance == largest:  # all classes are of one size
-        return f" Guessing reaches {chance}."
+    if found.majority <= NEARLY * found.chance:
+        return f" Guessing reaches {largest}."
     more = f"; its balanced accuracy is {shown(found.balanced, metric)}" * balanced
     return f" Guessing reaches {chance}, always the largest class {largest}{more}."
 
