@@ -128,8 +128,8 @@ def test_runs_of_the_pilot_are_none_of_the_plan():
 def test_a_plan_that_was_set_aside_comes_back_with_its_runs(tmp_path):
     """Changed, run, and changed back after a pilot: the first plan's runs answer the first plan's questions."""
     trainer = Trainer()
-    for seeds, pilot in ((2, 0), (3, 0), (2, 2)):
-        sweep = start(tmp_path, confirm={"seeds": seeds, "pilot": pilot}, trials=4)
+    for seeds, pilot, delta in ((2, 0, 0.5), (3, 0, 0.6), (2, 2, 0.5)):  # more seeds alone would add to the first plan
+        sweep = start(tmp_path, confirm={"seeds": seeds, "pilot": pilot, "delta": delta}, trials=4)
         assert drive(sweep, trainer)
         sweep.store.close()
         plan, rows = sweep.plan, list(sweep.store.trials.values())
