@@ -29,6 +29,7 @@ CONTENTS = {
         "docs/statistics",
         "docs/benchmarks",
         "docs/reproductions",
+        "docs/findings",
         "docs/faults",
         "docs/alternatives",
         "cluster/transcript",
@@ -36,6 +37,7 @@ CONTENTS = {
         "results/reference/calibration",
         "results/reference/looks",
         "results/reference/shared-seeds",
+        "results/reference/new-images",
     ],
     "Project": ["CONTRIBUTING", "CHANGELOG", "LOG", "SECURITY"],
 }

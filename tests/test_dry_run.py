@@ -173,9 +173,9 @@ def test_what_a_run_would_do_in_a_folder_is_said_for_each_part_and_for_a_new_pla
     runs, plan = len(sweep.plan.arms) * 2, sweep.plan.plan_hash
     (line,) = look(pilot=2)
     assert line.endswith(f"2 of 2 pilot runs ended, 4 of 4 explore trials ended, {runs} of {runs} confirm runs ended")
-    line, replaced = look(seeds=5)
+    line, replaced = look(delta=0.6)
     assert line.endswith("4 of 4 explore trials ended, no plan yet")
-    assert f"takes the place of {plan} (seeds: 2 in the folder, 5 asked for), whose {runs} runs are set" in replaced
+    assert f"takes the place of {plan} (delta: 0.5 in the folder, 0.6 asked for), whose {runs} runs are set" in replaced
 
 
 @pytest.mark.parametrize("steps, error, words", [

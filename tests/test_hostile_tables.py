@@ -118,13 +118,13 @@ def test_reading_starts_no_thread(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_seven_hundred_bytes_do_not_become_half_a_gigabyte(tmp_path):
+def test_a_kilobyte_does_not_become_half_a_gigabyte(tmp_path):
     rows = 20_000_000
     one_page = {"data_page_size": 1 << 30, "write_batch_size": rows, "store_schema": False}
     if "max_rows_per_page" in inspect.signature(pq.ParquetWriter).parameters:
         one_page["max_rows_per_page"] = rows
     path = write(tmp_path, constant(rows), "predictions", compression="zstd", write_statistics=False, **one_page)
-    assert path.stat().st_size < 1000
+    assert path.stat().st_size < 1500
     message = refused(tmp_path, "predictions")
     assert "decode to" in message and "allowed for a file of this size" in message
 

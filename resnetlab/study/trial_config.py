@@ -130,6 +130,7 @@ COLUMNS = frozenset(
     [
         "trial_id",
         "study",
+        "study_version",
         "number",
         "phase",
         "status",
