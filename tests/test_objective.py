@@ -1,5 +1,6 @@
 """Metrics that a study asks for, searches for and confirms: from the study file to the report."""
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from made_results import default_study
+from rich.console import Console
 from sweeps_here import run_here
 
 from resnetlab.analysis.explore.pareto import pareto
@@ -19,7 +21,7 @@ from resnetlab.experiment import own
 from resnetlab.planning.plan import make_plan, sketch
 from resnetlab.report.build import build
 from resnetlab.report.findings import Findings
-from resnetlab.report.terminal import told
+from resnetlab.report.terminal import show, told
 from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.search.schedulers.asha import Asha
 from resnetlab.study import build_study
@@ -118,6 +120,9 @@ def test_a_metric_that_is_to_be_low_is_searched_for_and_confirmed(lower):
         assert (row.decision == "stop") == (row.value > row.cutoff)
     said = told(Findings(results), str(lower)).as_json()
     assert said["best"]["val_cross_entropy"] == full["val_cross_entropy"].min()
+    screen = Console(width=100, file=io.StringIO())
+    show(told(Findings(results), str(lower)), screen)
+    assert "\na lower test cross-entropy is better\n" in screen.file.getvalue()
 
 
 def test_the_report_of_such_a_metric_speaks_its_unit_and_says_which_way_is_better(lower):

@@ -338,6 +338,28 @@ WRONG = {  # what the parts do: text of wrong.py, the reference, words
         "augment",
         "allowed: the same shape and type",
     ),
+    "no gradient to the network": (
+        "class net(nn.Module):\n    def __init__(self, shape, classes):\n        super().__init__()\n"
+        "        self.flat, self.last = nn.Flatten(), nn.Linear(400, 10)\n"
+        "    def forward(self, x): return self.last(self.flat(x)).detach()",
+        "model",
+        "no parameter of the network gets a gradient from the loss",
+    ),
+    "a loss that is no number": (
+        "def net(logits, labels): return logits.mean() * float('nan')",
+        "loss",
+        "the loss of the first batch is nan (allowed: a finite number)",
+    ),
+    "a metric that is no number": (
+        "def net(labels, scores): return float('nan')",
+        "metrics",
+        "returned nan (allowed: a finite number)",
+    ),
+    "a metric with an error": (
+        "def net(labels, scores): return labels.nosuch",
+        "metrics",
+        'File "wrong.py", line 3, in net',
+    ),
     "not the same twice": (
         "import random\ndef net(logits, labels): return logits.mean() * random.SystemRandom().random()",
         "loss",
@@ -350,7 +372,8 @@ WRONG = {  # what the parts do: text of wrong.py, the reference, words
 def test_what_a_part_does_wrong_is_said_before_the_first_trial(case, cache, tmp_path):
     text, key, words = WRONG[case]
     plain = "dataset: {name: digits, limit: 300}\nfactors: {lr: {low: 0.01, high: 0.1}}\nconfirm: {design: none}\n"
-    found = loaded(tmp_path, f"{plain}{key}: wrong.py:net\n", wrong=f"import torch\nfrom torch import nn\n{text}\n")
+    value = "[wrong.py:net]" if key == "metrics" else "wrong.py:net"
+    found = loaded(tmp_path, f"{plain}{key}: {value}\n", wrong=f"import torch\nfrom torch import nn\n{text}\n")
     config = found.baseline_config(0)
     prepare(config.data, cache)
     with pytest.raises(BadRequest, match=re.escape(words)):

@@ -295,6 +295,8 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
     table = conclusions(said.found, marks, console.width, said.findings.effect)
     if table is not None:
         console.print(table)
+        if said.findings.metric.better == "lower":
+            say(f"a lower {said.findings.metric.words} is better", style="dim")
         if mixed(said):
             say("* exploratory: no hypothesis asked for it beforehand", style="dim")
         if left_out(said.found):

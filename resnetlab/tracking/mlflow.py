@@ -57,8 +57,8 @@ class MLflow:
                 return sent
 
     def _steps(self, run: Run) -> int:
-        history = self._client.get_metric_history(run.info.run_id, "val_accuracy")
-        return max((metric.step for metric in history), default=0)
+        histories = (self._client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
+        return max((metric.step for history in histories for metric in history), default=0)
 
     def epochs(self, trial: Trial, rows: Sequence[Row], first: int) -> None:
         from mlflow.entities import Metric

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import sys
 import tempfile
@@ -16,11 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from resnetlab.errors import BadRequest, ResnetlabError
 from resnetlab.experiment.messages import Ending
-from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.own import OwnParts, scores
 from resnetlab.experiment.source import Source
 from resnetlab.study.parts import OwnCode
 from resnetlab.study.records import ModelFacts
@@ -29,6 +31,9 @@ from resnetlab.study.trial_config import TrialConfig, of_images, trial_type
 from resnetlab.vision.data import prepare
 from resnetlab.vision.models import build, facts
 from resnetlab.vision.training.loop import Training
+
+IMAGES = 1000  # made up, for metrics
+NO_GRADIENT = "no parameter of the network gets a gradient from the loss"
 
 
 def main() -> None:
@@ -52,6 +57,7 @@ def _answer(job: Mapping[str, Any], place: Path) -> dict[str, Any]:
         return _tried(config, tuple(item["shape"]), item["classes"], folder, cache)
 
     try:
+        _score(own, folder, max((item["classes"] for item in job["items"]), default=2))
         sizes = {number: tried(other, None).multiply_adds for number, other in enumerate(job["others"])}
         extremes = {choose(sizes, key=sizes.__getitem__) for choose in (min, max)} if sizes else set()
         found = [asdict(tried(item, job["cache"])) for item in job["items"]]
@@ -65,6 +71,14 @@ def _answer(job: Mapping[str, Any], place: Path) -> dict[str, Any]:
     return {"facts": found}
 
 
+def _score(own: OwnCode, folder: Path, classes: int) -> None:
+    """Compute the study's own metrics of made-up logits. Raises what `Score.of` does, and what they raise."""
+    labels = np.arange(IMAGES) % classes
+    logits = np.random.default_rng(0).normal(size=(IMAGES, classes)).astype(np.float32)
+    for score in scores([part for part in own.parts if part.key == "metrics"], folder):
+        score.of(labels, logits)
+
+
 def _tried(
     config: TrialConfig, shape: tuple[int, int, int], classes: int, folder: Path, cache: str | None
 ) -> ModelFacts:
@@ -76,6 +90,8 @@ def _tried(
         config = config.model_copy(update={"weights": "none"})
     dataset = prepare(config.data, Path(cache))
     losses = [_one_batch(Training(config, dataset, code=folder)) for _ in range(2)]
+    if not math.isfinite(losses[0]):
+        raise BadRequest(f"the loss of the first batch is {losses[0]!r} (allowed: a finite number)")
     if losses[0] != losses[1]:
         raise BadRequest(
             f"the loss of the first batch is {losses[0]!r}, and {losses[1]!r} when it is run again with the same seed "
@@ -90,11 +106,16 @@ def _tried(
 
 
 def _one_batch(training: Training) -> float:
-    training.one_batch()
+    try:
+        training.one_batch()
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):  # torch's words for a loss that no parameter has a part in
+            raise
+        raise BadRequest(NO_GRADIENT) from None
     loss, _ = training.sums()
     without = [name for name, value in training.model.named_parameters() if value.requires_grad and value.grad is None]
     if len(without) == sum(1 for value in training.model.parameters() if value.requires_grad):
-        raise BadRequest("no parameter of the network gets a gradient from the loss")
+        raise BadRequest(NO_GRADIENT)
     return loss
 
 
