@@ -252,7 +252,7 @@ def drive(
             started += 1
         if not waiting or (epochs is not None and spent >= epochs):
             break
-        end = np.inf if sweep.time is None else clock.now + sweep.time.left
+        end = clock.now + sweep.time.left
         if waiting[0].time > min(end, clock.until):
             clock.now = max(clock.now, min(end, clock.until))
             if end <= clock.until:

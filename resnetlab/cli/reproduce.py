@@ -40,6 +40,7 @@ def main(
     storage: options.Storage = "results",
     weights: options.Weights = None,
     retry_failed: options.RetryFailed = False,
+    extend: options.Extend = False,
     settings: options.Set = None,
     table: Annotated[
         Path | None, typer.Option(help="print a Markdown table of all reruns among the results in this folder")
@@ -58,7 +59,9 @@ def main(
             print("\n".join(listed(PUBLISHED)))
             return
         requested = study_of(PUBLISHED, study, seeds, scale, data, parse_settings(settings))
-        execution = run_options(storage, address, weights=weights, retry_failed=retry_failed, slots=slots)
+        execution = run_options(
+            storage, address, weights=weights, retry_failed=retry_failed, slots=slots, extend=extend
+        )
         if only_plan:
             options.refuse_beside(context, "--dry-run", "json")
             dry_run(requested, execution)

@@ -145,7 +145,7 @@ class LiveView:
             elapsed=elapsed,
             left=time_left(elapsed, ended - self._started_with, progress.planned - ended),
             looks=sweep.standing_of_looks,
-            budget="" if sweep.time is None else sweep.time.line,
+            budget=sweep.time.line,
             then_confirming=sweep.plan is None and sweep.study.confirm.design != "none",
             asked=sweep.asked,
             paused=sweep.paused,

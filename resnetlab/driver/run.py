@@ -51,7 +51,7 @@ from resnetlab.study.records import Status
 from resnetlab.sweep import extended
 from resnetlab.sweep.state_machine import Stage, Sweep
 from resnetlab.sweep.task import data_key
-from resnetlab.sweep.time_budget import OutOfTime, TimeBudget
+from resnetlab.sweep.time_budget import UNLIMITED, OutOfTime, TimeBudget, Unlimited
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.data import check as check_data
 from resnetlab.vision.training import kept_weights
@@ -217,8 +217,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             warm=warm_start.trials(taken.warm),
             time=_time(study, folder, options.began),
         )
-        if sweep.time is not None:
-            sweep.time.check_enough(store.trials)
+        sweep.time.check_enough(store.trials)
         shown = watch(sweep)
         for line in noted(content):
             shown.say(f"data: {line}")
@@ -228,8 +227,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
             sweep.next()
         if sweep.error is not None:
             raise sweep.error
-        if sweep.time is not None:
-            sweep.time.check_enough(store.trials)
+        sweep.time.check_enough(store.trials)
         if store.trials and not sweep.counts().get(Status.COMPLETE):
             raise TrialsFailed(f"{study.name}: none of {len(store.trials)} trials reached the full budget")
         store.close()
@@ -247,10 +245,10 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         raise
 
 
-def _time(study: Study, folder: ResultsFolder, began: float) -> TimeBudget | None:
+def _time(study: Study, folder: ResultsFolder, began: float) -> Unlimited:
     """The study's time budget, less what earlier sessions took."""
     if not study.time_budget:
-        return None
+        return UNLIMITED
     sessions = (folder.read_json("sweep.json") or {}).get("sessions", [])
     return TimeBudget(study, sum(map(_used, sessions)), began, enough=enough_seeds)
 
@@ -322,9 +320,8 @@ def _drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, dataset
             steering = Steering(sweep, capacity, continue_hint, shared)
 
             def time_passes() -> None:
-                if sweep.time is not None:
-                    mine = capacity.slots if capacity.share is None else min(capacity.slots, capacity.share)
-                    sweep.time.passes(int(mine), steering.paused_seconds)
+                mine = capacity.slots if capacity.share is None else min(capacity.slots, capacity.share)
+                sweep.time.passes(mine, steering.paused_seconds)
 
             def tick() -> None:
                 signals.check()
@@ -362,7 +359,7 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, device: str, gpus: floa
         contents=initial_weights.contents(facts.folder, sweep.store.trials.values()),
         code=own_code.version(sweep.study),
         metrics=sweep.study.scored,
-        confirmed=sweep.study.contributes,
+        confirmed=sweep.study.confirmed_score,
         numbers=tuple(sweep.study.numbers),
     )
 
@@ -475,7 +472,7 @@ class _Session:
 
     def cluster_up(self, sweep: Sweep, capacity: Capacity, steering: Steering) -> None:
         self._sweep, self._capacity, self._steering = sweep, capacity, steering
-        self._every = RECORD if sweep.time is None else min(RECORD, RECORD_SHARE * sweep.time.seconds)
+        self._every = min(RECORD, RECORD_SHARE * sweep.time.seconds)
         now = time.monotonic()
         self._content |= {"slots": capacity.slots, "startup_seconds": now - self._began}
         self._began = now
@@ -507,8 +504,8 @@ class _Session:
             "node_changes": list(self._capacity.log),
             "used_seconds": now - self._asked - self._steering.paused_seconds,
         }
-        if sweep.time is not None:
-            self._content["time_budget"] = sweep.time.record()
+        if (budget := sweep.time.record()) is not None:
+            self._content["time_budget"] = budget
         self._written = now
         if ended:
             self._content["ended"] = datetime.now(UTC).isoformat()

@@ -55,8 +55,9 @@ class TrialContext:
     that would alter results, which a node must have. epoch_timeout_s: seconds that one epoch may take. every_epoch:
     write a checkpoint after each epoch, whatever it costs. contents: content hash by `model name` of torchvision's
     weights that the results folder holds. code: hash of the study's own, which the results folder holds. metrics: that
-    an evaluation computes besides accuracy and loss, a built-in one by its name. confirmed: the built-in metric whose
-    effects are confirmed, of which a test keeps what each image adds. numbers: that the study's own task has declared.
+    an evaluation computes besides accuracy and loss, a built-in one by its name. confirmed: the one whose effects are
+    confirmed, of which a test keeps what each image adds, where that is known. numbers: that the study's own task has
+    declared.
     """
 
     folder: str  # path or URL of the results folder

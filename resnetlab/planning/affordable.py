@@ -25,6 +25,7 @@ MOST_SEEDS = 1000  # as `confirm.seeds`
 # What one run of each of these arms is expected to take, and how many times as much all together may take.
 ArmSeconds = Callable[[Sequence[RunConfig], Sequence[str]], tuple[list[float], float]]
 Make = Callable[[Study], Plan]
+Fit = Callable[[Study, Make], Plan]  # the study's plan, or a smaller one, by what makes them
 
 
 class DoesNotFit(Exception):

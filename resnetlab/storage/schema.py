@@ -20,11 +20,12 @@ from resnetlab.study.trial_config import TrialConfig
 
 SCHEMA_VERSION = 6
 RENAMED = 3  # trials of older versions are translated
-VERSIONED = 6  # trials of older versions are of studies that were never extended
 OLDEST = 2  # that is read
-_LATER = {  # columns that tables of older versions may lack
-    "effects": ("low_adjusted", "high_adjusted", "verdict_on", "low_these", "high_these", "low_new", "high_new"),
-    "predictions": ("confidence", "contribution"),
+_INTERVALS = ("low_adjusted", "high_adjusted", "verdict_on", "low_these", "high_these", "low_new", "high_new")
+_LATER: dict[str, dict[str, int | None]] = {  # columns that tables of older versions may lack, and what they would hold
+    "trials": {"study_version": 1},
+    "effects": dict.fromkeys(_INTERVALS),
+    "predictions": dict.fromkeys(("confidence", "contribution")),
 }
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -252,11 +253,11 @@ def effects_schema(metric: str, unit: str) -> pa.Schema:
 
 
 def _with_later_columns(found: pa.Table, table: str) -> pa.Table:
-    """A table of an older version with nulls in the columns that it did not have yet."""
-    for name in _LATER.get(table, ()):
+    """A table of an older version with the columns that it did not have yet."""
+    for name, value in _LATER.get(table, {}).items():
         if name not in found.column_names:
             field = schema(table).field(name)
-            found = found.append_column(field, pa.nulls(len(found), field.type))
+            found = found.append_column(field, pa.array([value] * len(found), field.type))
     return found
 
 
@@ -333,8 +334,6 @@ def current(found: pa.Table, table: str, place: str) -> pa.Table:
         found = legacy.table(found)
     if int(version) < SCHEMA_VERSION:
         found = _with_later_columns(found, table)
-    if table == "trials" and int(version) < VERSIONED and "study_version" not in found.schema.names:
-        found = found.append_column(schema(table).field("study_version"), pa.array([1] * len(found), _INT))
     wanted = like(table, found.schema)
     if sorted(found.schema.names) != sorted(set(wanted.names)):
         raise FolderRefused(f"{place}: columns differ from schema version {version}")

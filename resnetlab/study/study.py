@@ -411,10 +411,9 @@ class Study(Frozen):
         return self._on("confirm.metric", self.confirm.metric or self.searched.name.removeprefix("val_"), "test")
 
     @property
-    def contributes(self) -> str:
-        """The built-in metric that is confirmed, of which tests keep what each image adds; else empty."""
-        name = "" if self.experiment else self.confirmed.name.removeprefix("test_")
-        return "" if name in {part.short for part in self.own.parts if part.key == "metrics"} else name
+    def confirmed_score(self) -> str:
+        """The metric that is confirmed, without its split: `auroc`. Empty for a task's."""
+        return "" if self.experiment else self.confirmed.name.removeprefix("test_")
 
     def _on(self, key: str, text: str, split: str) -> Metric:
         name = self._metric_name(text).removeprefix(f"{split}_")

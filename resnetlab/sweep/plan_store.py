@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.messages import Task
+from resnetlab.planning.affordable import Fit
 from resnetlab.planning.plan import Plan, PlannedArm, asked, make_plan, pilot_trials
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
@@ -23,7 +24,6 @@ from resnetlab.study.trial_config import RunConfig, TrialConfig, starts_from
 from resnetlab.study.yaml_io import explain
 
 Rows = Mapping[str, Mapping[str, Any]]  # of the trials table, by trial_id
-Fit = Callable[[Study, Callable[[Study], Plan]], Plan]  # the study's plan, or a smaller one, by what makes them
 DatasetOf = Callable[[RunConfig], tuple[str, Sequence[str]]]  # content hash and classes
 
 

@@ -36,7 +36,7 @@ from resnetlab.sweep.paused import Paused
 from resnetlab.sweep.planned_looks import PlannedLooks
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
 from resnetlab.sweep.task import content_hash, data_key, first_row
-from resnetlab.sweep.time_budget import TimeBudget
+from resnetlab.sweep.time_budget import UNLIMITED, Unlimited
 from resnetlab.wording import plural
 
 INTERRUPTED = "the sweep was interrupted"
@@ -57,7 +57,7 @@ class Sweep:
     `confirm` explores no further, `all`. code: what a plan says of the code; else its revision.
     retry: run trials again that failed or ran out of memory. guessing: as the plan has it. code_place: a folder of this
     machine in which code of the study's own is unpacked. warm: trials of other sweeps, for the sampler alone. time: its
-    budget; None: as long as it needs."""
+    budget, if it has one."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Sweep:
         guessing: Mapping[str, float] | None = None,
         code_place: Path | None = None,
         warm: Sequence[WarmTrial] = (),
-        time: TimeBudget | None = None,
+        time: Unlimited = UNLIMITED,
     ):
         self.study, self.store, self.time = study, store, time
         self._code = code or facts["git_revision"] or "unknown"
@@ -184,8 +184,7 @@ class Sweep:
     def next(self) -> Task | None:
         """The next trial to start, or None. Sets `error` and `finished` if the sweep cannot continue."""
         try:
-            if self.time is not None:
-                self.time.mark(len(self.running))
+            self.time.mark(len(self.running))
             task = None if self.finished else self._next()
         except ResnetlabError as error:
             self.error, self.finished, task = error, True, None
@@ -204,7 +203,7 @@ class Sweep:
     @property
     def needs_workers(self) -> bool:
         """True if there is a trial to run: if not, Ray need not start, even if a plan is still to be written."""
-        if self.time is not None and self.time.over:
+        if self.time.over:
             return False
         if self._stage == "pilot":
             return any(task.phase is Phase.PILOT for task in self._again) or bool(self._pilot)
@@ -218,7 +217,7 @@ class Sweep:
         return bool(exploring or confirming)
 
     def _next(self) -> Task | None:
-        if self.time is not None and self.time.over:
+        if self.time.over:
             self.finished = not self.running
             return None
         if self._pilot and self._stage != "confirm":
@@ -241,47 +240,53 @@ class Sweep:
         if self._again:
             return self._again.popleft()
         if self.plan is None:
-            in_time = self._may_explore()
-            if in_time and (promoted := self._paused.promoted()) is not None:
-                return promoted
-            more = self._stage != "confirm" and not self._exhausted and self._proposed < self.study.explore_trials
-            if more and in_time:
-                if (proposed := self._propose()) is not None:
-                    return proposed
-                self._search_ends(self._search.why_ended)
-            if self.running:
-                return None
-            if in_time and (promoted := self._paused.promoted(drained=True)) is not None:
-                return promoted
-            if more and not in_time:
-                tried = self.time is not None and self.time.tried
-                self._search_ends("no time for another" if tried else "the rest of the time is kept for confirm runs")
-            self._end_paused()
-            if self._stage == "explore" or self.study.confirm.design == "none":
+            return self._next_explore()
+        return self._next_confirm()
+
+    def _next_explore(self) -> Task | None:
+        """The next trial of the search; after it, the first of the plan."""
+        in_time = self._may_explore()
+        if in_time and (promoted := self._paused.promoted()) is not None:
+            return promoted
+        more = self._stage != "confirm" and not self._exhausted and self._proposed < self.study.explore_trials
+        if more and in_time:
+            if (proposed := self._propose()) is not None:
+                return proposed
+            self._search_ends(self._search.why_ended)
+        if self.running:
+            return None
+        if in_time and (promoted := self._paused.promoted(drained=True)) is not None:
+            return promoted
+        if more and not in_time:
+            why = "no time for another" if self.time.tried else "the rest of the time is kept for confirm runs"
+            self._search_ends(why)
+        self._end_paused()
+        if self._stage == "explore" or self.study.confirm.design == "none":
+            self.finished = True
+            return None
+        return self._planned()
+
+    def _planned(self) -> Task | None:
+        """Make the plan, and return its first run; where no design fits into the time left, the next explore trial."""
+        data = content_hash(found for found, _ in self._data.values())
+        tried, fit = self.time.tried, self.time.fit(self.store.trials)
+        try:
+            made = plan_store.make(self.store, self.study, data, self._code, self._guessing, fit)
+        except DoesNotFit:
+            if tried:
                 self.finished = True
                 return None
-            data = content_hash(found for found, _ in self._data.values())
-            tried = self.time is not None and self.time.tried
-            fit = None if self.time is None else self.time.fit(self.store.trials)
-            try:
-                made = plan_store.make(self.store, self.study, data, self._code, self._guessing, fit)
-            except DoesNotFit:
-                self.finished, self._exhausted = tried, tried
-                if not tried:
-                    self.progress.explore_planned = self.study.explore_trials
-                    self.notes.append(
-                        "nothing will be confirmed: no design that carries a claim fits into the time left"
-                    )
-                return self._next() if not tried else None
-            self._close_runs(lambda plan_hash: plan_hash != made.plan_hash)
-            self._adopt(made)
+            self._exhausted, self.progress.explore_planned = False, self.study.explore_trials
+            self.notes.append("nothing will be confirmed: no design that carries a claim fits into the time left")
             return self._next()
-        return self._next_confirm()
+        self._close_runs(lambda plan_hash: plan_hash != made.plan_hash)
+        self._adopt(made)
+        return self._next()
 
     def _may_explore(self) -> bool:
         """Whether the time budget has room for one more trial before the plan."""
         confirms = self._stage not in ("pilot", "explore") and self.study.confirm.design != "none"
-        return self.time is None or self.time.may_explore(self.running, self.store.trials, confirms)
+        return self.time.may_explore(self.running, self.store.trials, confirms)
 
     def _search_ends(self, why: str) -> None:
         self._exhausted = True
@@ -318,10 +323,8 @@ class Sweep:
         if self._looks is not None and not self.running and self._look():
             return self._next_confirm()
         assert self.plan is not None
-        if self.time is not None and self.time.not_begun:  # the plan is not at its end
-            self.finished = not self.running
-            return None
-        if self.running or (second := plan_store.second(self.store, self.study, self.plan, self._code)) is None:
+        unfinished = self.running or self.time.not_begun
+        if unfinished or (second := plan_store.second(self.store, self.study, self.plan, self._code)) is None:
             self.finished = not self.running
             return None
         self.progress.confirm_planned = 0
@@ -332,7 +335,7 @@ class Sweep:
         """Whether the time budget has room for this block of the plan; without it, it and later ones are not begun."""
         runs = [(row, task) for row, task in self._confirm if row["seed_block"] == block]
         design = "" if self.plan is None else self.plan.design
-        if self.time is None or self.time.may_begin_block(runs, self.running, self.store.trials, design):
+        if self.time.may_begin_block(runs, self.running, self.store.trials, design):
             return True
         later = {row["seed_block"] for row, _ in self._confirm if row["seed_block"] >= block}
         self._confirm = deque((row, task) for row, task in self._confirm if row["seed_block"] < block)
@@ -412,8 +415,7 @@ class Sweep:
         Raises the report's `ending.ends_sweep`, if set, and leaves the trial as it is: other trials would fail alike.
         """
         self.clock.busy += report.busy_seconds
-        if self.time is not None:
-            self.time.mark(len(self.running))
+        self.time.mark(len(self.running))
         task = self.running.get(trial_id)
         if task is None:
             return False
@@ -475,8 +477,7 @@ class Sweep:
             if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)
             self.progress.trained(record, len(self.working))
-            if self.time is not None:
-                self.time.trained(task, self.store.trials, record.train_seconds + record.eval_seconds)
+            self.time.trained(task, self.store.trials, record.train_seconds + record.eval_seconds)
         if not task.phase.searched:
             return "continue"
         decision = self._rule.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)

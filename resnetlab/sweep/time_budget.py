@@ -6,13 +6,14 @@ how long epochs took; never on what trials reached.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.messages import Task
-from resnetlab.planning.affordable import DoesNotFit, Make, candidates, fitted, least_seeds, makespan, weigh
+from resnetlab.planning.affordable import DoesNotFit, Fit, Make, candidates, fitted, least_seeds, makespan, weigh
 from resnetlab.planning.in_time import InTime
 from resnetlab.planning.plan import Plan, make_plan, sketch
 from resnetlab.study import Study
@@ -36,7 +37,59 @@ class OutOfTime(Exception):
     """The budget is used up: what runs is interrupted, and the report is written."""
 
 
-class TimeBudget:
+class Unlimited:
+    """No budget: everything may begin, and nothing is counted. What a sweep asks of a `TimeBudget`, it may ask of this.
+
+    left: seconds that trials may still run; over: whether none are left. tried: a plan was to be made, and no design
+    fitted. not_begun: blocks of the plan that there was no time for.
+    """
+
+    seconds = math.inf
+    line = ""
+    tried = False
+    not_begun = 0
+
+    @property
+    def left(self) -> float:
+        return math.inf
+
+    @property
+    def over(self) -> bool:
+        return self.left <= 0
+
+    def passes(self, slots: int, paused: float) -> None:
+        """Time goes by."""
+
+    def check_enough(self, rows: Rows) -> None:
+        """There is always enough."""
+
+    def mark(self, running: int) -> None:
+        """Slots are not counted."""
+
+    def trained(self, task: Task, rows: Rows, seconds: float) -> None:
+        """Epochs are not counted."""
+
+    def may_explore(self, running: Mapping[str, Task], rows: Rows, confirms: bool) -> bool:
+        """Whether one more trial of pilot or search may begin."""
+        return True
+
+    def fit(self, rows: Rows) -> Fit | None:
+        """What makes the plan fit; None: the plan is what the study asks for."""
+        return None
+
+    def may_begin_block(self, block: Planned, running: Mapping[str, Task], rows: Rows, design: str) -> bool:
+        """Whether a block of confirm runs may begin."""
+        return True
+
+    def record(self) -> dict[str, Any] | None:
+        """For sweep.json."""
+        return None
+
+
+UNLIMITED = Unlimited()
+
+
+class TimeBudget(Unlimited):
     """Of one study.
 
     Args:
@@ -67,8 +120,6 @@ class TimeBudget:
         self._learnt: tuple[float, EpochTimes] | None = None
         self._laid: tuple[int, list[tuple[Plan, list[RunConfig]]]] | None = None
         self.unplanned: InTime | None = None  # what was weighed where nothing fits
-        self.tried = False  # to make a plan, which did not fit
-        self.not_begun = 0  # blocks of the plan that there was no time for
 
     @property
     def used(self) -> float:
@@ -94,12 +145,7 @@ class TimeBudget:
 
     @property
     def left(self) -> float:
-        """Seconds that trials may still run."""
         return self.seconds - self._report - self.used
-
-    @property
-    def over(self) -> bool:
-        return self.left <= 0
 
     @classmethod
     def check_length(cls, study: Study) -> None:
@@ -208,7 +254,7 @@ class TimeBudget:
             self._laid = len(whole), list(candidates(self._study, planned))
         return self._laid[1]
 
-    def fit(self, rows: Rows) -> Callable[[Study, Make], Plan]:
+    def fit(self, rows: Rows) -> Fit:
         """Makes the plan that fits into what is left. Named arms that have not been timed yet are planned as asked for.
 
         The function raises DoesNotFit where no design fits.
@@ -252,6 +298,6 @@ class TimeBudget:
         return {"seconds": self.seconds, "unplanned": unplanned, "blocks_not_begun": self.not_begun}
 
     @property
-    def line(self) -> str:
+    def line(self) -> str:  # type: ignore[override]
         """What is left of it, for the live view."""
         return f"{duration(max(0.0, self.seconds - self.used))} of {duration(self.seconds)} left"
