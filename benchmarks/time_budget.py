@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from resnetlab.analysis.confirm.power import cube
+from resnetlab.analysis.confirm.power import main_effect
 from resnetlab.calibration.simulator import Memory, SimulatedClock, drive
 from resnetlab.calibration.timed_sweeps import TRUTH, WORLDS, World, one_sweep, pace, timed_study
 from resnetlab.sweep import time_budget
@@ -52,7 +52,7 @@ def shares(n: int) -> None:
         time_budget.CONFIRM_SHARE = share
         found = [one_sweep(make, World("10m", 1.5, 2, trials=100), seed) for seed in range(n)]
         planned = [one for one in found if one["whole"] > 1]
-        least = [cube(one["arms"]).detectable(0.74, one["whole"], 0.05 / 3) for one in planned]
+        least = [main_effect(one["arms"]).detectable(0.74, one["whole"], 0.05 / 3) for one in planned]
         print(
             f"| {share:.0%} | {np.mean([one['proposed'] for one in found]):.1f} | "
             f"{np.mean([one['regret'] for one in planned]):.2f} | {np.mean(least):.2f} (n = {len(planned)}) |"

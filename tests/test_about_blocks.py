@@ -76,7 +76,7 @@ def test_effects_use_it_and_say_so_where_runs_are_missing():
 
     asked = estimands(plan)
     whole = effects(values)
-    by_hand = contrast(CellMeans.of(values[None], blocks=True), asked.weights(np.ones(16, dtype=bool)), cube=True)
+    by_hand = contrast(CellMeans.of(values[None], blocks=True), asked.weights(np.ones(16, dtype=bool)), crossed=True)
     kernel = [item.name for item in asked.items].index("kernel: 5 - 3")
     assert whole.loc["kernel: 5 - 3", "standard_error"] == pytest.approx(by_hand.standard_error[0, kernel])
     assert "about what the arms of a seed share" in whole.loc["kernel: 5 - 3", "method"]

@@ -97,7 +97,7 @@ def test_one_factor_alone_is_welchs_test(tmp_path, capsys):
     test = stats.ttest_ind(*sides, equal_var=False)
     assert found["p"] == pytest.approx(test.pvalue) and found["name"] == "kernel: 5 - 3"
     assert [found["low"], found["high"]] == pytest.approx([*test.confidence_interval(0.95)])
-    assert found["estimand"] == "swap at the reference levels"
+    assert found["estimand"] == "change at the reference levels"
 
 
 def test_the_scale_of_the_metric_changes_nothing_but_the_numbers(tmp_path, capsys):

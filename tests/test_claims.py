@@ -175,7 +175,9 @@ def test_planted_truth_is_judged_right(kind):
     assert list(found.columns) == COLUMNS and found["hypothesis"].tolist() == list(LINES)
     assert found["verdict"].tolist()[:4] == ["supported", "refuted", "supported", "refuted"]
     assert (found["plan_hash"] == plan.plan_hash).all() and (found["rows"].str.len() == 16).all()
-    assert set(found["estimand"]) == {"swap at the incumbent" if kind == "one-factor" else "average over the cube"}
+    assert set(found["estimand"]) == {
+        "change at the incumbent" if kind == "one-factor" else "average over the other factors"
+    }
     assert (found["n"] == (5 if kind == "one-factor" else len(plan.arms) * 5 // 2)).all()
     for row in found.itertuples(index=False):
         assert row.confidence == pytest.approx(0.9) and row.low < row.estimate < row.high

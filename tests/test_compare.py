@@ -23,7 +23,7 @@ from resnetlab.storage.store import read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
-CUBE = {
+AVERAGE = {
     "blocks": {"levels": [2, 3]},
     "kernel": {"levels": [3, 5]},
     "lr": {"low": 0.01, "high": 0.5, "log": True},
@@ -83,8 +83,8 @@ def test_intervals_cover_the_mean_over_studies(studies, between):
 # Folders
 
 
-def cube(place: Path, seed: int, **changes) -> str:
-    study = default_study(seed=seed, factors=CUBE, confirm={"seeds": 4, "design": "factorial"}, **changes)
+def crossed(place: Path, seed: int, **changes) -> str:
+    study = default_study(seed=seed, factors=AVERAGE, confirm={"seeds": 4, "design": "factorial"}, **changes)
     make_results(place, study, faults=False)
     return str(place)
 
@@ -92,7 +92,7 @@ def cube(place: Path, seed: int, **changes) -> str:
 @pytest.fixture(scope="module")
 def three(tmp_path_factory) -> Comparison:
     place = tmp_path_factory.mktemp("three")
-    return Comparison.of([cube(place / name / "made", seed) for name, seed in (("a", 7), ("b", 8), ("c", 11))])
+    return Comparison.of([crossed(place / name / "made", seed) for name, seed in (("a", 7), ("b", 8), ("c", 11))])
 
 
 def test_effects_are_turned_the_same_way_round(three):
@@ -156,7 +156,7 @@ def perturbed(place: str, by) -> str:
 
 
 def test_the_same_runs_twice_are_identical_and_never_pooled(tmp_path):
-    found = Comparison.of([cube(tmp_path / "a", 7), cube(tmp_path / "b", 7)])
+    found = Comparison.of([crossed(tmp_path / "a", 7), crossed(tmp_path / "b", 7)])
     assert found.shared == [(0, 1)]
     for one in found.compared:
         assert one.answers[1].judged == IDENTICAL and one.answers[1].difference == 0 and one.answers[1].paired
@@ -167,8 +167,8 @@ def test_the_same_runs_twice_are_identical_and_never_pooled(tmp_path):
 def test_runs_of_the_same_seeds_are_compared_in_pairs(tmp_path):
     """Another machine that changes each run a little: in pairs it is seen to agree, which seeds alone would hide."""
     draw = np.random.default_rng(0)
-    other = perturbed(cube(tmp_path / "b", 7), lambda rows: rows["test_accuracy"] + draw.normal(0, 2e-4, len(rows)))
-    found = Comparison.of([cube(tmp_path / "a", 7), other])
+    other = perturbed(crossed(tmp_path / "b", 7), lambda rows: rows["test_accuracy"] + draw.normal(0, 2e-4, len(rows)))
+    found = Comparison.of([crossed(tmp_path / "a", 7), other])
     for one in found.compared:
         first, second = one.answers
         assert second.judged == AGREE and second.paired
@@ -180,7 +180,7 @@ def test_a_planted_difference_is_found(tmp_path):
     def shifted(rows: pd.DataFrame) -> pd.Series:
         return rows["test_accuracy"] + 0.02 * (rows["kernel"] == 5)
 
-    found = Comparison.of([cube(tmp_path / "a", 7), perturbed(cube(tmp_path / "b", 8), shifted)])
+    found = Comparison.of([crossed(tmp_path / "a", 7), perturbed(crossed(tmp_path / "b", 8), shifted)])
     kernel = next(one for one in found.compared if one.question.pairs == {("kernel", frozenset(("3", "5")))})
     assert kernel.answers[1].judged == DIFFER
     assert abs(kernel.answers[1].difference) == pytest.approx(0.02, abs=0.006)
@@ -188,8 +188,8 @@ def test_a_planted_difference_is_found(tmp_path):
 
 
 def test_plans_that_are_not_alike_are_not_pooled(tmp_path):
-    longer = cube(tmp_path / "b", 8, search={"trials": 30, "epochs": 12, "grace_period": 1, "reduction_factor": 3})
-    found = Comparison.of([cube(tmp_path / "a", 7), longer])
+    longer = crossed(tmp_path / "b", 8, search={"trials": 30, "epochs": 12, "grace_period": 1, "reduction_factor": 3})
+    found = Comparison.of([crossed(tmp_path / "a", 7), longer])
     assert all("budgets differ (9 and 12 epochs)" in one.why for one in found.compared)
     for name, seed in (("c", 7), ("d", 8)):
         make_results(tmp_path / name, default_study(seed=seed), faults=False)
@@ -208,7 +208,7 @@ def test_named_arms_of_a_reference_study_against_themselves(name, tmp_path):
 
 
 def test_refusals(tmp_path):
-    a = cube(tmp_path / "a", 7)
+    a = crossed(tmp_path / "a", 7)
     make_results(tmp_path / "plain", default_study(), confirm=False)
     with pytest.raises(BadRequest, match="two folders or more"):
         Comparison.of([a])
@@ -218,7 +218,7 @@ def test_refusals(tmp_path):
         Comparison.of([a, str(tmp_path / "plain")])
     with pytest.raises(BadRequest, match="not a results folder"):
         Comparison.of([a, str(tmp_path)])
-    found = Comparison.of([a, cube(tmp_path / "b", 8)])
+    found = Comparison.of([a, crossed(tmp_path / "b", 8)])
     with pytest.raises(FolderRefused, match="holds the results of a study"):
         shown.write(found, ResultsFolder.at(a))
 
@@ -243,13 +243,13 @@ def test_the_page_the_table_and_the_plot(three, tmp_path):
 
 def test_markup_in_a_folders_name_is_text(tmp_path):
     name = "<script>alert(1)<&>"
-    found = Comparison.of([cube(tmp_path / name.replace("/", ""), 7), cube(tmp_path / "b", 8)])
+    found = Comparison.of([crossed(tmp_path / name.replace("/", ""), 7), crossed(tmp_path / "b", 8)])
     page = Path(shown.write(found, ResultsFolder.at(tmp_path / "out"))).read_text(encoding="utf-8")
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
 
 def test_the_command(tmp_path):
-    a, b = cube(tmp_path / "a", 7), cube(tmp_path / "b", 8)
+    a, b = crossed(tmp_path / "a", 7), crossed(tmp_path / "b", 8)
     env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "110"}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -50,7 +50,7 @@ def test_swap_is_welchs_test_as_scipy_has_it():
     values = rng.normal(0.8, [[0.01], [0.03], [0.02]], (3, 4))
     values[2, 1] = np.nan
     swaps = np.array([[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
-    found = contrast(CellMeans.of(values), swaps, cube=False)
+    found = contrast(CellMeans.of(values), swaps, crossed=False)
     for i, arm in enumerate((1, 2)):
         ours = values[arm][~np.isnan(values[arm])]
         test = stats.ttest_ind(ours, values[0], equal_var=False)
@@ -68,7 +68,7 @@ def test_cube_effects_are_averages_over_the_cube():
     expected = accuracy[on].mean() - accuracy.drop(on).mean()
     assert row(effects, "se: on - off")["estimate"] == pytest.approx(expected)
     assert row(effects, "se: on - off")[["n", "n_reference"]].tolist() == [16, 16]
-    assert row(effects, "se: on - off")["estimand"] == "average over the cube"
+    assert row(effects, "se: on - off")["estimand"] == "average over the other factors"
     high = {k: [a.name for a in plan.arms if (a.values["blocks"] == 4) == k[0] and (a.values["kernel"] == 5) == k[1]]
             for k in [(True, True), (True, False), (False, True), (False, False)]}  # fmt: skip
     mean = {k: accuracy[names].mean() for k, names in high.items()}
@@ -151,9 +151,9 @@ def test_a_found_interaction_puts_simple_effects_in_place_of_the_average(kind):
     assert "kernel: 5 - 3" not in set(effects["name"]) and "blocks: 4 - 3" not in set(effects["name"])
     better = row(effects, "kernel: 5 - 3 where blocks=3")
     assert better["estimate"] == pytest.approx(0.011, abs=0.002) and better["verdict"] == "effect"
-    assert "because blocks × kernel was found: the estimate tends to be overstated" in better["note"]
+    assert "because blocks × kernel was found: such estimates tend to be too large" in better["note"]
     assert row(effects, "kernel: 5 - 3 where blocks=4")["estimate"] == pytest.approx(-0.001, abs=0.001)
-    assert better["estimand"] == "average over the cube where blocks=3"
+    assert better["estimand"] == "average over the other factors where blocks=3"
 
 
 @pytest.mark.parametrize("kind, seeds, family", [("one-factor", 3, "swap"), ("fractional", 2, "main")])
@@ -317,12 +317,12 @@ def test_a_cube_with_combinations_that_cannot_be_run_averages_where_both_levels_
     truth = Truth(main={"blocks": {1: -5.0}, "downsample": {2: 2.0}}, sd=0.1)
     effects = estimate(ConfirmRuns.of(plan, confirmed(plan, truth)))
     found = row(effects, "downsample: 2 - 1")
-    assert found["estimand"] == "average over the cube where blocks=3"
+    assert found["estimand"] == "average over the other factors where blocks=3"
     assert found["estimate"] == pytest.approx(0.02, abs=0.002)
-    assert row(effects, "blocks: 1 - 3")["estimand"] == "average over the cube where downsample=1"
+    assert row(effects, "blocks: 1 - 3")["estimand"] == "average over the other factors where downsample=1"
     broken = row(effects, "blocks × downsample: (1 - 3) × (2 - 1)")
     assert broken["verdict"] == "not estimable" and "downsample <= blocks" in broken["note"]
-    assert row(effects, "kernel: 5 - 3")["estimand"] == "average over the cube"
+    assert row(effects, "kernel: 5 - 3")["estimand"] == "average over the other factors"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from made_results import default_study, make_results
 
 from resnetlab.analysis.confirm.fairness import fairness
-from resnetlab.analysis.confirm.power import cube
+from resnetlab.analysis.confirm.power import main_effect
 from resnetlab.analysis.confirm.power_preview import PLAUSIBLE, foresight, replicates
 from resnetlab.analysis.results import Results
 from resnetlab.calibration.error_rates import simulated_plan
@@ -32,18 +32,18 @@ def study(factors=FACTORS, **more):
 def test_without_replicates_the_table_is_for_plausible_spreads():
     lines = list(foresight(study()))
     assert lines[0].startswith("noise floor: not measured yet; ")
-    mains = [line.split() for line in lines if "average over the cube" in line]
+    mains = [line.split() for line in lines if "average over the other factors" in line]
     assert [float(row[0]) for row in mains] == list(PLAUSIBLE)
-    expected = cube(8).detectable(0.25, 2, alpha=0.05 / 3)
-    assert float(mains[0][6]) == pytest.approx(expected, abs=0.005)
-    needed = cube(8).seeds_needed(0.5, 0.5, alpha=0.05 / 3)
-    assert mains[1][7:11] == [str(needed), "seeds,", f"{needed * 8 * 9}", "epochs"]
+    expected = main_effect(8).detectable(0.25, 2, alpha=0.05 / 3)
+    assert float(mains[0][7]) == pytest.approx(expected, abs=0.005)
+    needed = main_effect(8).seeds_needed(0.5, 0.5, alpha=0.05 / 3)
+    assert mains[1][8:12] == [str(needed), "seeds,", f"{needed * 8 * 9}", "epochs"]
     assert any("--extend adds seeds as a second plan" in line for line in lines)
 
 
 def test_one_seed_finds_nothing_and_no_design_promises_nothing():
     lines = list(foresight(study(confirm={"design": "one-factor", "seeds": 1})))
-    assert all("no interval" in line for line in lines if "swap at" in line) and "1 seed finds" in "".join(lines)
+    assert all("no interval" in line for line in lines if "change at" in line) and "1 seed finds" in "".join(lines)
     assert list(foresight(study(confirm={"design": "none"}))) == []
 
 
@@ -68,7 +68,7 @@ def test_a_folder_with_replicates_gives_its_own_noise_floor(tmp_path):
     floor = replicates(results.trials)
     assert lines[0].startswith(f"noise floor: seeds alone spread by {100 * floor.sd:.2f} points ")
     assert 0.5 < 100 * floor.sd < 1.6 and f"{floor.runs} runs of {floor.arms} arms" in lines[0]
-    assert any(line.split()[0] == f"{100 * floor.sd:.2f}" for line in lines if "swap at" in line)
+    assert any(line.split()[0] == f"{100 * floor.sd:.2f}" for line in lines if "change at" in line)
     make_results(tmp_path / "explored", made, confirm=False)
     assert "explored has no arm with two runs" in next(foresight(made, Results.open(tmp_path / "explored")))
 

@@ -30,7 +30,7 @@ def test_the_interval_of_a_difference_is_that_of_scipy_and_of_the_effects():
     estimate, low, high = welch_interval([ONE.mean(), OTHER.mean()], *variances(ONE, OTHER))
     assert (low, high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
     cells = CellMeans.of(np.array([ONE, [*OTHER, np.nan]]))
-    effect = contrast(cells, np.array([[1.0, -1.0]]), cube=False)
+    effect = contrast(cells, np.array([[1.0, -1.0]]), crossed=False)
     assert [*effect.estimate, *np.ravel(effect.interval())] == pytest.approx([estimate, low, high])
 
 

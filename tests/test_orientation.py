@@ -99,7 +99,7 @@ def test_around_the_baseline_the_design_does_not_depend_on_the_search():
     assert first.arms[0].name == "baseline" and first.incumbent == study().baseline_values()
     assert first.around == "baseline" and first.chosen_trial == ""
     one = plan_of(study(around="baseline"), kernel=5)
-    assert {item.estimand for item in estimands(one).items} == {"swap at the baseline"}
+    assert {item.estimand for item in estimands(one).items} == {"change at the baseline"}
 
 
 def test_around_the_baseline_needs_no_explored_trial_at_the_full_budget():

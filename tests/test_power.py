@@ -8,16 +8,24 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
-from resnetlab.analysis.confirm.power import SWAP, block_correlation, cube, interaction, noise_floor, outlook, pooled_sd
+from resnetlab.analysis.confirm.power import (
+    SWAP,
+    block_correlation,
+    interaction,
+    main_effect,
+    noise_floor,
+    outlook,
+    pooled_sd,
+)
 from resnetlab.calibration.error_rates import Scenario, repeats, simulated_plan
 from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
 
 
 @pytest.mark.parametrize("sd, plain, holm", [(0.3, 2, 2), (0.4, 2, 3), (0.6, 4, 5), (0.75, 5, 7), (1.0, 8, 12)])
-def test_seeds_of_a_cube_for_half_a_point(sd, plain, holm):
-    """The table of seeds for 0.5 points that a 2^(5-1) cube needs, computed independently when this was designed."""
-    assert cube(16).seeds_needed(0.5, sd) == plain
-    assert cube(16).seeds_needed(0.5, sd, alpha=0.05 / 5) == holm
+def test_seeds_of_a_crossed_design_for_half_a_point(sd, plain, holm):
+    """The table of seeds for 0.5 points that a 2^(5-1) design needs, computed independently when this was designed."""
+    assert main_effect(16).seeds_needed(0.5, sd) == plain
+    assert main_effect(16).seeds_needed(0.5, sd, alpha=0.05 / 5) == holm
 
 
 def test_power_of_a_swap_is_that_of_the_two_sample_t_test():
@@ -32,14 +40,16 @@ def test_power_of_a_cube_is_what_the_estimator_has():
     found = list(repeats(Scenario("test", "fractional", 4, truth), 2000, seed=1))
     names = [item.name for item in found[0].questions.items]
     hits = np.concatenate([a.estimates.p[:, names.index("kernel: 5 - 3")] <= 0.05 for a in found])
-    assert hits.mean() == pytest.approx(cube(16).power(0.8, 0.74, 4), abs=0.025)
+    assert hits.mean() == pytest.approx(main_effect(16).power(0.8, 0.74, 4), abs=0.025)
 
 
 def test_an_interaction_needs_twice_the_effect():
-    assert interaction(16).detectable(0.7, 3) == pytest.approx(2 * cube(16).detectable(0.7, 3))
+    assert interaction(16).detectable(0.7, 3) == pytest.approx(2 * main_effect(16).detectable(0.7, 3))
 
 
-@given(st.sampled_from([SWAP, cube(8), cube(16), interaction(32)]), st.floats(0.01, 5), st.integers(2, 40))
+@given(
+    st.sampled_from([SWAP, main_effect(8), main_effect(16), interaction(32)]), st.floats(0.01, 5), st.integers(2, 40)
+)
 def test_the_smallest_detectable_effect_is_found_four_times_in_five(shape, sd, seeds):
     effect = shape.detectable(sd, seeds)
     assert shape.power(effect, sd, seeds) == pytest.approx(0.8, abs=1e-6)
@@ -101,11 +111,11 @@ def test_blocks_with_a_missing_run_are_left_out_and_counted():
 def test_the_outlook_of_a_plan():
     plan = simulated_plan("fractional", 2)
     table = outlook(plan, sd=0.0075, epochs=15).set_index(["estimand", "holm"])
-    main = table.loc["average over the cube", False]
+    main = table.loc["average over the other factors", False]
     assert main["seeds_needed"] == 5 and main["epochs_needed"] == 1200
-    assert table.loc[("average over the cube", True), "seeds_needed"] == 7
-    assert main["detectable"] == pytest.approx(cube(16).detectable(0.0075, 2))
+    assert table.loc[("average over the other factors", True), "seeds_needed"] == 7
+    assert main["detectable"] == pytest.approx(main_effect(16).detectable(0.0075, 2))
     assert table.loc[("interaction", False), "detectable"] == pytest.approx(2 * main["detectable"])
     swaps = outlook(simulated_plan("one-factor", 3), sd=0.0075, epochs=15)
-    assert set(swaps["estimand"]) == {"swap at the incumbent"} and swaps["tests"].tolist() == [5, 5]
+    assert set(swaps["estimand"]) == {"change at the incumbent"} and swaps["tests"].tolist() == [5, 5]
     assert swaps["seeds_needed"].tolist()[0] == SWAP.seeds_needed(0.5, 0.75)

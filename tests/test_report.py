@@ -396,8 +396,8 @@ def test_an_svg_in_the_page_takes_its_colours_and_keeps_its_own_identifiers(plac
 
 
 def test_the_effects_figure_cuts_intervals_that_would_hide_the_others():
-    rows = [(f"f: {i} - 0", "f", str(i), "0", "swap at the incumbent", 0.01, 0.008, 0.012) for i in range(4)]
-    rows.append(("g: 1 - 0", "g", "1", "0", "swap at the incumbent", 0.02, -0.5, 0.54))
+    rows = [(f"f: {i} - 0", "f", str(i), "0", "change at the incumbent", 0.01, 0.008, 0.012) for i in range(4)]
+    rows.append(("g: 1 - 0", "g", "1", "0", "change at the incumbent", 0.02, -0.5, 0.54))
     effects = pd.DataFrame(
         rows, columns=["name", "factor", "level", "reference", "estimand", "estimate", "low", "high"]
     )
@@ -423,7 +423,9 @@ def test_words():
         ).itertuples()
     )
     assert asked(row) == "a 5 × b on (interaction)"
-    simple = row._replace(factor="kernel", level="5", reference="3", estimand="average over the cube where blocks=2")
+    simple = row._replace(
+        factor="kernel", level="5", reference="3", estimand="average over the other factors where blocks=2"
+    )
     assert asked(simple) == "kernel 5 instead of 3 where blocks 2"
     assert signed(-0.0123) == "−1.23" and signed(0.004, unit=True) == "+0.40 points" and signed(None) == "–"
     assert [compact(v) for v in (950, 33_900, 11_181_642, None)] == ["950", "33.9k", "11.2M", "–"]

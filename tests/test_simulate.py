@@ -136,7 +136,7 @@ def test_memory_and_the_real_store_give_the_same_sweep(tmp_path):
 
 
 def test_last_reported_means_get_the_slow_starter_wrong_and_the_cube_does_not():
-    for way, method in ((WAYS[0], LAST), (WAYS[3], "confirmed: 2^(5-1) cube, k = 2")):
+    for way, method in ((WAYS[0], LAST), (WAYS[3], "confirmed: 2^(5-1) crossed design, k = 2")):
         answers = pd.concat([one_sweep(make_sweep, way, ADVERSE, seed)[0] for seed in range(2)])
         found = rates(answers[answers["method"] == method])
         if method == LAST:

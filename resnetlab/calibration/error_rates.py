@@ -12,7 +12,7 @@ from resnetlab.analysis.confirm.collapse import Runs
 from resnetlab.analysis.confirm.confirm_runs import collapsed
 from resnetlab.analysis.confirm.effects import Analysis, analyse_runs, sides_of
 from resnetlab.analysis.confirm.estimands import Estimands, between, estimands
-from resnetlab.analysis.confirm.power import SWAP, cube
+from resnetlab.analysis.confirm.power import SWAP, main_effect
 from resnetlab.analysis.confirm.simple_effects import simple_interval
 from resnetlab.analysis.confirm.verdicts import REFUTED, SUPPORTED, decide
 from resnetlab.calibration.simulator import Levels, Truth, confirm_values
@@ -37,7 +37,7 @@ THREE_LEVELS: Mapping[str, list[Any]] = {  # for the D-optimal design: 9 coeffic
     "blocks": [2, 4], "kernel": [5, 7], "head_depth": [2, 3], "se": [True], "optimizer": ["adamw"],
 }  # fmt: skip
 
-# Averages over the cube: blocks +0.6, kernel +0.5, se +0.8, optimizer -0.9; head_depth does nothing.
+# Averages over the crossed design: blocks +0.6, kernel +0.5, se +0.8, optimizer -0.9; head_depth does nothing.
 PLANTED = Truth(
     main={"blocks": {4: 1.2}, "kernel": {5: 1.1}, "se": {True: 0.8}, "optimizer": {"adamw": -0.9}},
     together=(({"blocks": 4, "kernel": 5}, -1.2),),
@@ -192,7 +192,7 @@ class _Tally:
 
 
 def power_table(n: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Measured power for a main effect (cube) or swap of exactly so many points, with what `analysis.power` foretells.
+    """Measured power for a main effect or swap of exactly so many points, with what `analysis.power` foretells.
 
     One factor of five does something; seed sd 0.74 points. Power rests on the number of runs, so 480 epochs are worth
     what runs they buy: 32 of 15 epochs, or 64 of 7, for an effect and a spread that are the same by then.
@@ -209,7 +209,7 @@ def power_table(n: int, seed: int = 0) -> list[dict[str, Any]]:
         asked, plan = estimands(scenario.plan), scenario.plan
         which = next(i for i, item in enumerate(asked.items) if item.name == "kernel: 5 - 3")
         hits = [(a.estimates.p[:, which] <= ALPHA, a.verdict[:, which] == "effect") for a in repeats(scenario, n, seed)]
-        shape = cube(len(plan.arms)) if kind == "fractional" else SWAP
+        shape = main_effect(len(plan.arms)) if kind == "fractional" else SWAP
         rows.append(
             {"design": kind, "arms": len(plan.arms), "seeds": seeds, "run_epochs": epochs,
              "epochs": len(plan.arms) * seeds * epochs, "effect_points": points, "sd_points": SD, "repeats": n,

@@ -149,7 +149,7 @@ def _confirmed(plan: Plan, confirm: pd.DataFrame, truth: Truth) -> pd.DataFrame:
         }
     )
     claimed = (table["low"] > 0) | (table["high"] < 0)
-    return table.assign(method="confirmed: 2^(5-1) cube, k = 2", claimed=claimed)
+    return table.assign(method="confirmed: 2^(5-1) crossed design, k = 2", claimed=claimed)
 
 
 def _null(item: Estimand) -> str:

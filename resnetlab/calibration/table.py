@@ -122,7 +122,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         "Planted: kernel 5 ends 0.5 points better on average, is behind until epoch 10 of 15, and loses 1.2 points "
         "where blocks is 4; head_depth 2 does nothing; head_depth 3 does nothing at the end but starts slowly. Rungs "
         "at 1, 3 and 9. Claims are unadjusted 95% intervals without zero, for all methods. The naive methods are held "
-        "to the average over all settings, the cube's main effects to the average over the cube.",
+        "to the average over all settings, the crossed design's main effects to the average over the other factors.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -275,7 +275,7 @@ def _by_pairs(one: Findings, other: Findings) -> Mapping[Question, tuple[float, 
         return {}
     asked_of = estimands(first.plan)
     cells = CellMeans.of(second.values - first.values)
-    found = contrast(cells, asked_of.weights(cells.n > 0), asked_of.cube)
+    found = contrast(cells, asked_of.weights(cells.n > 0), asked_of.crossed)
     numbers = zip(found.estimate, found.standard_error, found.df, strict=True)
     return {_question(item): tuple(map(float, row)) for item, row in zip(asked_of.items, numbers, strict=True)}  # type: ignore[misc]
 
@@ -298,7 +298,7 @@ def _estimable(findings: Findings) -> list[Row]:
     runs = findings.runs
     wanted = estimands(runs.plan)
     cells = CellMeans.of(runs.values)
-    found = contrast(cells, wanted.weights(cells.n > 0), wanted.cube)
+    found = contrast(cells, wanted.weights(cells.n > 0), wanted.crossed)
     low, high = found.interval()
     held = {row.name: row for row in findings.effects.itertuples(index=False)}
     rows = []

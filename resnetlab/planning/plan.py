@@ -365,7 +365,7 @@ def _triples(oriented: Iterable[Swap]) -> list[tuple[str, Any, Any]]:
 
 
 def _contrasts(kind: str, oriented: Iterable[Swap]) -> list[str]:
-    """The names of the comparisons of two levels, and in a cube of each pair of these."""
+    """The names of the comparisons of two levels, and in a crossed design of each pair of these."""
     swaps = _triples(oriented)
     names = [designs.contrast_name(*swap) for swap in swaps]
     if kind in ("factorial", "fractional"):

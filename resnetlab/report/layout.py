@@ -38,6 +38,18 @@ class Table:
         kept = self._only([heading not in same for heading in self.headings])
         return replace(kept, foot=f"{self.foot}{moved}".strip())
 
+    def footnotes(self, heading: str) -> Table:
+        """The table with what several rows say under `heading` moved to the foot, and its number in its place."""
+        if heading not in self.headings:
+            return self
+        at = self.headings.index(heading)
+        texts = [row[at] for row in self.rows]
+        shared = [text for text in dict.fromkeys(texts) if text and texts.count(text) > 1]
+        marks = {text: f"({number})" for number, text in enumerate(shared, 1)}
+        rows = [[*row[:at], marks.get(row[at], row[at]), *row[at + 1 :]] for row in self.rows]
+        notes = "".join(f" {mark} {text}." for text, mark in marks.items())
+        return replace(self, rows=rows, foot=f"{self.foot}{notes}".strip())
+
     def _only(self, kept: list[bool]) -> Table:
         def of(values: list[Any]) -> list[Any]:
             return [value for value, keep in zip(values, kept, strict=True) if keep]

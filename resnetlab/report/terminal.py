@@ -89,6 +89,7 @@ class Told:
             "holder": {"host": by.host, "pid": by.pid, "since": by.since, "heard": by.silent} if by else None,
             "answer": f"{self.lead} {self.best}",
             "effects": rows.to_dict("records"),
+            "hypotheses": self.findings.hypotheses[["hypothesis", "verdict"]].to_dict("records") or None,
             "published": {kind: [asdict(one) for one in some] for kind, some in verdicts.items()} or None,
             "failures": [
                 asdict(one) | {"debug": debug_command(self.findings.results, self.place, one)} for one in self.failed
@@ -242,6 +243,14 @@ def conclusions(found: pd.DataFrame, marks: Sequence[str], width: int, metric: M
     return table
 
 
+def _numbers(claim: Any, metric: Metric) -> str:
+    """What the verdict on a hypothesis rests on: ` (+10.09 points, 90% interval +9.10 … +11.08)`."""
+    if missing(claim.estimate):
+        return ""
+    sure = "" if missing(claim.low) else f", {claim.confidence:.0%} interval {interval(claim.low, claim.high, metric)}"
+    return f" ({signed(claim.estimate, unit=True, metric=metric)}{sure})"
+
+
 def mixed(said: Told) -> bool:
     """Some comparisons were asked for beforehand, and some were not."""
     return len(set(said.declared)) > 1
@@ -301,6 +310,8 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
             say("* exploratory: no hypothesis asked for it beforehand", style="dim")
         if left_out(said.found):
             say(f"and {left_out(said.found)} more in the report", style="dim")
+    for one in said.findings.hypotheses.itertuples(index=False):
+        say(f"hypothesis {one.hypothesis}: {one.verdict}{_numbers(one, said.findings.effect)}")
     if turning := int(said.found["note"].str.contains(TURNS, regex=False).sum()):
         which = f"{plural(turning, 'comparison')} {'turns' if turning == 1 else 'turn'}"
         say(f"{which} on runs that collapsed or diverged: inconclusive, see the report", style="yellow")

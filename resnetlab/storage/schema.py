@@ -150,7 +150,7 @@ _TABLES: dict[str, list[pa.Field]] = {
         _field("factor", _TEXT, "the factor, or two joined by ` × ` for an interaction"),
         _field("level", _TEXT, "the level asked about"),
         _field("reference", _TEXT, "the level it is compared with"),
-        _field("estimand", _TEXT, "what is estimated: a swap at the incumbent, an average over the cube, …"),
+        _field("estimand", _TEXT, "what is estimated: a change at the incumbent, an average over the other factors, …"),
         _field("estimate", _FLOAT, "difference of mean test accuracy", "fraction"),
         _field("low", _FLOAT, "lower end of the 95% interval that the verdict rests on", "fraction"),
         _field("high", _FLOAT, "upper end of it", "fraction"),

@@ -110,7 +110,7 @@ baseline: # what every trial starts from; `resnetlab sweep --settings` lists the
   blocks: 2
   width: 16
   downsample: 2 # {width} × {height} pixels, {kind}; halved twice
-  batch: {batch} # of {train:,} training images
+  batch_size: {batch} # of {train:,} training images
   schedule: one-cycle
   optimizer: sgd
   lr: 0.1
@@ -129,8 +129,8 @@ factors: # settings with levels are compared; ranges are tuned by the search
 search: # finds good settings of the ranges; its results prove nothing
   trials: 12
   epochs: {epochs} # full budget of one trial, here about {-(-train // batch) * epochs:,} steps
-  grace: 1 # epochs before a trial can be stopped
-  reduction: 3 # one in three goes on
+  grace_period: 1 # epochs before a trial can be stopped
+  reduction_factor: 3 # one in three goes on
 
 confirm: # runs the levels again on fresh seeds, and looks at the {counts["test"]:,} test images
   design: one-factor # each change alone, around the best setting found; factorial: all combinations

@@ -58,7 +58,7 @@ def _of_task(runs: ConfirmRuns, cells: CellMeans, task: str, rows: list[int]) ->
     weights = np.zeros((len(others), len(plan.arms)))
     weights[:, top] = plan.metric.sign
     weights[np.arange(len(others)), others] = -plan.metric.sign
-    lead = contrast(cells, weights, cube=False)
+    lead = contrast(cells, weights, crossed=False)
     if plan.about == "new":
         lead = together(runs.images, weights, ~np.isnan(runs.values)).widened(lead).else_(lead)
     low, _ = lead.interval(1 - 2 * plan.alpha / len(rows))

@@ -94,7 +94,7 @@ def about_blocks(values: np.ndarray, cells: CellMeans) -> np.ndarray:
     return np.where(whole & on, np.maximum(found, FLOOR * total / (arms - 1)), cells.variance)
 
 
-def contrast(cells: CellMeans, weights: np.ndarray, cube: bool) -> Estimates:
+def contrast(cells: CellMeans, weights: np.ndarray, crossed: bool) -> Estimates:
     """Weighted sums of arm means with their standard errors and degrees of freedom, unequal variances throughout.
 
     weights: (effects, arms), NaN in the row of an effect that cannot be estimated. With v = w² s²/n of each arm, the
@@ -102,24 +102,24 @@ def contrast(cells: CellMeans, weights: np.ndarray, cube: bool) -> Estimates:
     the total ν. Between two arms c = 0: this is Welch's t test as `scipy.stats.ttest_ind(equal_var=False)` and R's
     `t.test` have it (Welch 1938, Satterthwaite 1946).
 
-    cube: many arms of few runs, where c = 0 is too wide (97.3% coverage of 95% intervals for 16 arms of 2 runs) and
+    crossed: many arms of few runs, where c = 0 is too wide (97.3% coverage of 95% intervals for 16 arms of 2 runs) and
     the c = 2 of Welch (1947, Biometrika 34: 28) too narrow once variances differ (93.7%). c = 1 lies between: 95.0 to
     96.6% for 4 to 16 arms, alike or with standard deviations 1 to 6. An arm with a single run takes the pooled
-    variance of the others, whose uncertainty enters ν. Without `cube`, an effect with such an arm has no error.
+    variance of the others, whose uncertainty enters ν. Without `crossed`, an effect with such an arm has no error.
     """
     used = weights != 0
     df = cells.df[..., None, :]
     variance = np.where(cells.df > 0, cells.variance, 0.0)[..., None, :]
     share = weights**2 / np.maximum(cells.n, 1)[..., None, :]
     lent = np.where(df == 0, share, 0.0).sum(-1, keepdims=True)
-    if cube:
+    if crossed:
         total = np.maximum(df.sum(-1, keepdims=True), 1)
         share = np.where(df > 0, share + lent * df / total, 0.0)
         used = used | (lent > 0)
         no_error = cells.df.sum(-1)[..., None] == 0
     else:
         no_error = lent[..., 0] > 0
-    v, c = share * variance, float(cube)
+    v, c = share * variance, float(crossed)
     at_most = np.where(used, df, 0).sum(-1)
     at_least = np.where(used & (df > 0), df, np.inf).min(-1)
     freedom = welch_df(v, df, c)

@@ -113,7 +113,7 @@ def contrasts(asked: Estimands, cells: CellMeans) -> Estimates:
     for number, ran in enumerate(patterns):
         rows = which.reshape(-1) == number
         part = CellMeans(cells.mean[rows], cells.variance[rows], cells.n[rows])
-        answer = contrast(part, asked.weights(ran), asked.cube)
+        answer = contrast(part, asked.weights(ran), asked.crossed)
         for name, values in found.items():
             values[rows] = getattr(answer, name)
     return Estimates(**found)

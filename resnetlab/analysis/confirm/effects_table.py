@@ -29,8 +29,8 @@ NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all 
 def estimate(runs: ConfirmRuns) -> pd.DataFrame:
     """The effects table of a plan from its confirm runs; columns of `schema("effects")`.
 
-    One-factor plans: the swap of each level at the incumbent. Cubes: main effects averaged over the cube, two-factor
-    interactions (differences of differences), and simple effects in place of a main effect whose interaction is found.
+    One-factor plans: the change to each level at the incumbent. Crossed designs: main effects, two-factor interactions
+    (differences of differences), and simple effects in place of a main effect whose interaction is found.
     Differences of the plan's metric. What cannot be estimated is a row that says why.
     """
     plan = runs.plan
@@ -142,8 +142,8 @@ def _judge(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Side
         verdict, why = _selected(plan, found, i, verdict)
         notes.insert(0, why)
         notes.append(
-            f"in place of the average over the cube, because {_interaction(found, i)} was found: the estimate tends to "
-            "be overstated, which the interval accounts for"
+            f"given at each level because {_interaction(found, i)} was found: such estimates tend to be too large, "
+            "which the interval accounts for"
         )
     return verdict, [note for note in notes if note]
 
@@ -183,7 +183,7 @@ def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Si
     """What a reader must know of the runs that question `i` rests on, whatever its verdict."""
     used = np.union1d(*sides)
     notes = [runs.describe(used)]
-    if found.questions.cube and not np.isnan(found.estimates.standard_error[0, i]):
+    if found.questions.crossed and not np.isnan(found.estimates.standard_error[0, i]):
         notes += _assumptions(found, plan)
     if found.questions.blocks and not (runs.whole and len(plan.arms) > 2):
         why = "runs are missing" if not runs.whole else "there are two arms"

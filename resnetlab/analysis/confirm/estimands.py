@@ -1,8 +1,9 @@
 """What a plan's design can be asked: each question as a weighted sum of arm means, and what it is an average over.
 
-One-factor designs ask for swaps at the incumbent. Cubes (full and fractional) ask for main effects, averages over the
-settings of the other factors, and for two-factor interactions; the simple effects stand ready to replace a main effect
-whose interaction is found. D-optimal designs ask for main effects of a model without interactions.
+One-factor designs ask for changes at the incumbent. Crossed designs (full and fractional) ask for main effects,
+averages over the settings of the other factors, and for two-factor interactions; the simple effects stand ready to
+replace a main effect whose interaction is found. D-optimal designs ask for main effects of a model without
+interactions.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from resnetlab.wording import level_text
 
 Key: TypeAlias = frozenset[tuple[str, Any]]  # levels that are set together
 
-SWAP = "swap at the incumbent"
-SWAP_BASELINE = "swap at the baseline"
+SWAP = "change at the incumbent"
+SWAP_BASELINE = "change at the baseline"
 ARMS = "difference between two arms"
-CUBE = "average over the cube"
+AVERAGE = "average over the other factors"
 INTERACTION = "interaction"
 ADDITIVE = "main effect, if factors do not interact"
 
@@ -51,7 +52,7 @@ class Estimands:
 
     model: (arms, columns), the columns' values at each arm; an effect is a row of `asked` (questions, columns) times
     the coefficients. Treatment coding with the centre's level as zero (Box, Hunter & Hunter 2005, chapters 5 to 8,
-    code -1 and +1 and so report half of these interactions). cube: errors are pooled over arms; additive: the model
+    code -1 and +1 and so report half of these interactions). crossed: errors are pooled over arms; additive: the model
     has no interactions, which arms beyond its columns can refute. blocks: variances are those about what all arms of a
     seed share (`contrasts.about_blocks`).
     """
@@ -59,7 +60,7 @@ class Estimands:
     items: tuple[Estimand, ...]
     model: np.ndarray
     asked: np.ndarray
-    cube: bool
+    crossed: bool
     additive: bool = False
     blocks: bool = False
 
@@ -70,7 +71,7 @@ class Estimands:
     def weights(self, ran: np.ndarray) -> np.ndarray:
         """(questions, arms): what each arm's mean counts for, by least squares over the arms with `ran` (arms,) true.
 
-        In a complete cube these are plain averages of arm means. NaN in the row of a question that the arms cannot
+        In a complete design these are plain averages of arm means. NaN in the row of a question that the arms cannot
         answer. Where arms are absent, what remains rests on there being no three-factor interaction.
         """
         rows = np.flatnonzero(ran)
@@ -139,7 +140,7 @@ def between(plan: Layout, pairs: Sequence[tuple[str, Any, Any]]) -> Estimands:
             Estimand("swap", contrast_name(*pair), *pair, ARMS, {place[pair[1]]: 1.0, place[pair[2]]: -1.0})
             for pair in pairs
         ]
-        return Estimands(tuple(named), np.eye(len(plan.arms)), _asked(named, len(plan.arms)), cube=False)
+        return Estimands(tuple(named), np.eye(len(plan.arms)), _asked(named, len(plan.arms)), crossed=False)
     if not _one_factor(plan):
         columns = _Columns(plan)
         return columns.questions([_main(columns, *pair) for pair in pairs])
@@ -152,7 +153,7 @@ def between(plan: Layout, pairs: Sequence[tuple[str, Any, Any]]) -> Estimands:
         terms = {1 + levels.index((factor, x)): sign for x, sign in signs if x != plan.incumbent[factor]}
         name = contrast_name(factor, level, reference)
         items.append(Estimand("swap", name, factor, level_text(level), level_text(reference), at, terms))
-    return Estimands(tuple(items), model, _asked(items, len(levels) + 1), cube=False)
+    return Estimands(tuple(items), model, _asked(items, len(levels) + 1), crossed=False)
 
 
 def _one_factor(plan: Layout) -> bool:
@@ -188,7 +189,7 @@ class _Columns:
 
     def questions(self, items: Sequence[Estimand]) -> Estimands:
         asked = _asked(items, self.model.shape[1])
-        return Estimands(tuple(items), self.model, asked, cube=True, additive=self.additive)
+        return Estimands(tuple(items), self.model, asked, crossed=True, additive=self.additive)
 
     def shared(self, factor: str, both: tuple[Any, Any], other: str) -> list[Any]:
         """The levels of `other` at which the plan runs `both` levels of `factor`."""
@@ -202,7 +203,7 @@ class _Columns:
 def _main(columns: _Columns, factor: str, level: Any, reference: Any, at: tuple[str, Any] | None = None) -> Estimand:
     """The effect of `level` averaged over the settings of the other factors; with `at`, where one of them is fixed.
 
-    Averages take only settings at which both levels can be run; the estimand says so where that is not the whole cube.
+    Averages take only settings at which both levels can be run; where these are not all, the estimand says so.
     """
     sides = [(x, sign) for x, sign in ((level, 1.0), (reference, -1.0)) if x != columns.levels[factor][0]]
     terms = {columns.at((factor, x)): sign for x, sign in sides}
@@ -221,7 +222,7 @@ def _main(columns: _Columns, factor: str, level: Any, reference: Any, at: tuple[
                 terms |= {columns.at((factor, x), (other, setting)): sign / len(settings) for x, sign in sides}
     where = f" where {', '.join(limits)}" if limits else ""
     name = contrast_name(factor, level, reference)
-    estimand = ADDITIVE if columns.additive else CUBE + where
+    estimand = ADDITIVE if columns.additive else AVERAGE + where
     question = Estimand("main", name, factor, level_text(level), level_text(reference), estimand, terms)
     if at is None:
         return question

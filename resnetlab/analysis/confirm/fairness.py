@@ -160,14 +160,14 @@ def _matched_arm(
     weights = np.zeros((1, len(plan.arms)))
     weights[0, [mine, nearest]] = 1.0, -1.0
     return {"ratio": ratio, "pairs": 1, "others": plan.arms[nearest].name, "note": ""} | _estimated(
-        cells, weights, [mine], [nearest], cube=False
+        cells, weights, [mine], [nearest], crossed=False
     )
 
 
 def _estimated(
-    cells: CellMeans, weights: np.ndarray, ours: Sequence[int], theirs: Sequence[int], cube: bool
+    cells: CellMeans, weights: np.ndarray, ours: Sequence[int], theirs: Sequence[int], crossed: bool
 ) -> dict[str, Any]:
-    found = contrast(cells, weights, cube=cube)
+    found = contrast(cells, weights, crossed=crossed)
     low, high = found.interval()
     return {
         "estimate": float(found.estimate[0]), "low": float(low[0]), "high": float(high[0]),
@@ -196,7 +196,7 @@ def _matched(
     ours, theirs = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
     others = sorted({name for pair in pairs for name in differ[pair]})
     return {"ratio": ratio, "pairs": len(pairs), "others": ", ".join(others), "note": ""} | _estimated(
-        cells, weights, ours, theirs, cube=plan.design != "one-factor"
+        cells, weights, ours, theirs, crossed=plan.design != "one-factor"
     )
 
 

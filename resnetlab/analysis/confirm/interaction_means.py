@@ -1,4 +1,4 @@
-"""Mean accuracy at each pair of levels of two factors, averaged over the arms of a cube: an interaction to look at."""
+"""Mean accuracy at each pair of levels of two factors, averaged over a crossed design: an interaction to look at."""
 
 from __future__ import annotations
 

@@ -108,13 +108,13 @@ class Contrast:
 SWAP = Contrast(arms=2, spread=2.0)
 
 
-def cube(arms: int) -> Contrast:
-    """A main effect of a two-level cube with so many arms (16 for 2^(5-1)): all arms count ± 2/arms."""
+def main_effect(arms: int) -> Contrast:
+    """A main effect of a two-level crossed design with so many arms (16 for 2^(5-1)): all arms count ± 2/arms."""
     return Contrast(arms=arms, spread=4.0 / arms)
 
 
 def interaction(arms: int) -> Contrast:
-    """A two-factor interaction of such a cube, as a difference of differences: twice a main effect's error."""
+    """A two-factor interaction of such a design, as a difference of differences: twice a main effect's error."""
     return Contrast(arms=arms, spread=16.0 / arms)
 
 

@@ -22,7 +22,7 @@ from resnetlab.analysis.confirm.confirm_runs import NEEDED, ConfirmRuns
 from resnetlab.analysis.confirm.contrasts import Estimates, holm
 from resnetlab.analysis.confirm.effects import Analysis, analyse, sides_of
 from resnetlab.analysis.confirm.effects_table import TURNS, analyse_plan, cautions, objection
-from resnetlab.analysis.confirm.estimands import CUBE, Estimand, Estimands, between, estimands
+from resnetlab.analysis.confirm.estimands import AVERAGE, Estimand, Estimands, between, estimands
 from resnetlab.analysis.confirm.looks_taken import least_p, runs_of, taken
 from resnetlab.planning.plan import Plan
 from resnetlab.study import Study
@@ -253,6 +253,6 @@ def _interactions(plan: Plan, runs: ConfirmRuns) -> Mapping[frozenset[str], str]
 
 
 def _of(interactions: Mapping[frozenset[str], str], item: Estimand) -> list[str]:
-    if not item.estimand.startswith(CUBE):
+    if not item.estimand.startswith(AVERAGE):
         return []
     return [name for pair, name in interactions.items() if item.factor in pair]

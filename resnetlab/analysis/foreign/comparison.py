@@ -17,7 +17,7 @@ from resnetlab.planning.plan import Layout, PlannedArm
 from resnetlab.study.metrics import Metric
 from resnetlab.wording import level_text
 
-SWAP_HERE = "swap at the reference levels"
+SWAP_HERE = "change at the reference levels"
 MOST_DIGITS = 12
 
 

@@ -103,7 +103,9 @@ def of_comparisons(found: pd.DataFrame, counts: str, common: str, metric: Metric
         f"(Bonferroni; Holm's p can be smaller). {_about(found)}Method: {'; '.join(methods) or 'none'}."
     )
     foot += f" In all comparisons: {common}." if common else ""
-    return [Table(headings, kinds, rows, foot).without_empty().said_once("Runs", "Declared", "Estimand")]
+    return [
+        Table(headings, kinds, rows, foot).without_empty().said_once("Runs", "Declared", "Estimand").footnotes("Note")
+    ]
 
 
 def _other(row: Any, metric: Metric) -> str:
