@@ -42,8 +42,8 @@ def study(split: int, seeds: int, epochs: int) -> Any:
 
 def train(asked: Any, place: Path) -> None:
     """Run a study of named arms in this process, one trial after another."""
-    from resnetlab.driver import own_code
-    from resnetlab.driver.dataset_record import compared, known, starts
+    from resnetlab.driver.checks import own_code
+    from resnetlab.driver.checks.dataset_record import compared, known, starts
     from resnetlab.experiment.messages import TrialContext
     from resnetlab.ray_backend.worker import TrialWorker
     from resnetlab.storage.results_folder import ResultsFolder

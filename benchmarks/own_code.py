@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from common import ROOT, Book, Row, cpu_seconds, interleaved, options, ratios, spread
 
-from resnetlab.driver import own_code
-from resnetlab.driver.dataset_record import known
+from resnetlab.driver.checks import own_code
+from resnetlab.driver.checks.dataset_record import known
 from resnetlab.experiment import own
 from resnetlab.experiment.messages import Task, TrialContext
 from resnetlab.experiment.own import OwnParts

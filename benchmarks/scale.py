@@ -129,7 +129,8 @@ def _held() -> float:
 def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dict[str, Any]:
     """Run in a process of its own: start or continue the sweep, until `until` reports are recorded (0: to its end)."""
     began = time.monotonic()
-    from resnetlab.driver import run
+    from resnetlab.driver.options import Options
+    from resnetlab.driver.run import run_study
     from resnetlab.errors import Interrupted
     from resnetlab.experiment.messages import Report
     from resnetlab.ray_backend import backend
@@ -158,7 +159,7 @@ def sweep(place: Path, trials: int, sampler: str, until: int, every: int) -> dic
 
     Sweep.report = reported  # type: ignore[method-assign]
     with suppress(Interrupted):
-        run.run_study(study(trials, sampler), run.Options(storage=str(place), cache=place / "cache"))
+        run_study(study(trials, sampler), Options(storage=str(place), cache=place / "cache"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"first": first[0], "seconds": time.monotonic() - began, "peak": peak}
 

@@ -54,7 +54,8 @@ def study(trials: int, epochs: int) -> Any:
 
 def ours(place: Path, trials: int, epochs: int) -> None:
     from resnetlab.cli.exit_codes import report_errors
-    from resnetlab.driver.run import Options, run_study
+    from resnetlab.driver.options import Options
+    from resnetlab.driver.run import run_study
 
     with report_errors():  # as scripts run it
         run_study(study(trials, epochs), Options(storage=str(place), cache=place / "cache"))
@@ -303,7 +304,7 @@ def rows_of(book: Book, base: Path, sizes: dict[str, int], quick: bool) -> dict[
 
 def _measured(system: str, kind: str, place: Path, sizes: dict[str, int]) -> list[Row]:
     if not (place / "plan.json").exists():  # ours first, whatever was done before an interruption
-        from resnetlab.driver.dataset_record import starts
+        from resnetlab.driver.checks.dataset_record import starts
         from resnetlab.vision.data import prepare
 
         prepare(next(iter(starts(study(**sizes)).values())).data, place / "cache")  # before anybody's time counts

@@ -114,7 +114,8 @@ def _environment() -> dict[str, str]:
 def sweep(folder: str, cache: str, trials: int) -> Iterator[dict[str, Any]]:
     """Run a sweep of one-epoch trials, and return its sweep.json."""
     from resnetlab.cli.exit_codes import report_errors
-    from resnetlab.driver.run import Options, run_study
+    from resnetlab.driver.options import Options
+    from resnetlab.driver.run import run_study
     from resnetlab.study import build_study
 
     study = build_study(

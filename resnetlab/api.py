@@ -159,7 +159,7 @@ def run(
         >>> results.effects
     """
     from resnetlab.cli.run_and_report import run as run_and_report
-    from resnetlab.driver.run import Options
+    from resnetlab.driver.options import Options
 
     chosen = study if isinstance(study, Study) else Study.load(study)
     options = Options(

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from resnetlab.driver import own_code
-from resnetlab.driver.dataset_record import compared, image_table, known, starts
-from resnetlab.driver.extend import check_identity
+from resnetlab.driver.checks import own_code
+from resnetlab.driver.checks.dataset_record import compared, image_table, known, starts
+from resnetlab.driver.checks.extend import check_identity
 from resnetlab.experiment.messages import TrialContext
 from resnetlab.ray_backend.worker import TrialWorker
 from resnetlab.storage.results_folder import ResultsFolder

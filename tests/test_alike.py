@@ -4,7 +4,7 @@ import pytest
 from sweeps_here import run_here
 from test_sweep import Trainer, drive, start, study
 
-from resnetlab.driver.duplicate_arms import check
+from resnetlab.driver.checks.duplicate_arms import check
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.planning.plan import pilot_trials, sketch
 from resnetlab.study import build_study

@@ -8,8 +8,9 @@ from PIL import Image
 from sweeps_here import run_here
 
 import resnetlab.vision.data as data
-from resnetlab.driver.request import check_rows
-from resnetlab.driver.run import Options, run_study
+from resnetlab.driver.checks.request import check_rows
+from resnetlab.driver.options import Options
+from resnetlab.driver.run import run_study
 from resnetlab.errors import BadData, FolderRefused
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import build_study

@@ -11,7 +11,7 @@ from sweeps_here import run_here
 
 import resnetlab.vision.data as data
 from resnetlab.cli.dry_run import dry_run
-from resnetlab.driver.run import Options
+from resnetlab.driver.options import Options
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
 from resnetlab.study.records import bad_rows_said

@@ -13,7 +13,7 @@ from resnetlab.analysis.evaluation.mistakes import most_wrong
 from resnetlab.analysis.results import Results
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.cli.report import with_wrong_images
-from resnetlab.driver.run import Options
+from resnetlab.driver.options import Options
 from resnetlab.report.figures.confusion import SHOWN, condensed
 from resnetlab.report.findings import Findings
 from resnetlab.report.sections import data as data_section

@@ -13,7 +13,7 @@ from test_character_fonts import made, pack
 
 import resnetlab.vision.data as data
 from resnetlab.cli.dry_run import dry_run
-from resnetlab.driver.run import Options
+from resnetlab.driver.options import Options
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
 from resnetlab.study.trial_config import DataConfig

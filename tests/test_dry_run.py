@@ -13,9 +13,11 @@ from test_sweep import study as swept
 import resnetlab.vision.data as data
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.cli.run_and_report import run
-from resnetlab.driver import request
+from resnetlab.driver.checks import request
+from resnetlab.driver.checks.accept import accept
 from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs
-from resnetlab.driver.run import Options, accept, run_study
+from resnetlab.driver.options import Options
+from resnetlab.driver.run import run_study
 from resnetlab.errors import BadRequest, FolderRefused, ResnetlabError, TrialsFailed
 from resnetlab.planning.plan import Plan, pilot_trials
 from resnetlab.search.optuna_sampler import OptunaSampler

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resnetlab.driver import precision
+from resnetlab.driver.checks import precision
 from resnetlab.errors import BadRequest
 from resnetlab.study import build_study, load_study
 from resnetlab.vision.training import precision as measured
@@ -79,7 +79,7 @@ def test_a_dry_run_of_the_default_study_loads_no_torch_and_takes_little_memory(t
 
 @pytest.mark.parametrize("file", sorted((ROOT / "sweeps/studies").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_networks_of_every_study_at_hand_are_sized_without_building_them(file):
-    from resnetlab.driver.dataset_record import starts
+    from resnetlab.driver.checks.dataset_record import starts
     from resnetlab.vision import architecture
 
     shapes = {"character-fonts": (20, 20, 1), "digits": (8, 8, 1), "glyphs": (20, 20, 1)}

@@ -10,8 +10,8 @@ from test_sweep import FACTORS, FACTS, Trainer, drive
 
 import resnetlab
 from resnetlab.analysis.results import Results
-from resnetlab.driver.extend import check_identity
-from resnetlab.driver.request import look
+from resnetlab.driver.checks.extend import check_identity
+from resnetlab.driver.checks.request import look
 from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.report.build import build
 from resnetlab.report.findings import Findings

@@ -14,8 +14,8 @@ from sweeps_here import run_here
 
 from resnetlab.analysis.failures import failures
 from resnetlab.analysis.results import Results
-from resnetlab.driver import initial_weights
-from resnetlab.driver.run import check_identity
+from resnetlab.driver.checks import initial_weights
+from resnetlab.driver.checks.extend import check_identity
 from resnetlab.errors import BadData, BadRequest, FolderRefused, TrialsFailed
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table

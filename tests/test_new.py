@@ -14,7 +14,7 @@ from sweeps_here import run_here
 
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.cli.new import new_study
-from resnetlab.driver.run import Options
+from resnetlab.driver.options import Options
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.experiment import own
 from resnetlab.study import load_study

@@ -15,7 +15,7 @@ from resnetlab.analysis.confirm.images import FROM_PREDICTIONS, ImageScores, fro
 from resnetlab.analysis.confirm.power_preview import foresight
 from resnetlab.analysis.results import Results
 from resnetlab.calibration.new_images import ImageWorld, measure_images
-from resnetlab.driver.request import check_splits
+from resnetlab.driver.checks.request import check_splits
 from resnetlab.errors import BadRequest
 from resnetlab.planning.plan import sketch
 from resnetlab.report.findings import Findings

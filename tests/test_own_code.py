@@ -16,8 +16,8 @@ from doors import Door, tree
 from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
-from resnetlab.driver import own_code
-from resnetlab.driver.run import check_identity
+from resnetlab.driver.checks import own_code
+from resnetlab.driver.checks.extend import check_identity
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.experiment import own
 from resnetlab.experiment.messages import Ending

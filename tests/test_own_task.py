@@ -18,8 +18,8 @@ from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
 from resnetlab.driver import rerun
+from resnetlab.driver.checks.extend import check_identity
 from resnetlab.driver.dry_run import describe
-from resnetlab.driver.run import check_identity
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.experiment import own, task_run
 from resnetlab.experiment.messages import Ending, Task, TrialContext
@@ -235,8 +235,8 @@ def test_a_killed_trial_goes_on_and_gives_the_same_rows(code, cache, tmp_path):
 
 def _begun(study, folder, cache, epochs):
     """Hand out the first trial, take so many of its epochs, and drop both sides as a kill would."""
-    from resnetlab.driver import own_code
-    from resnetlab.driver.dataset_record import known
+    from resnetlab.driver.checks import own_code
+    from resnetlab.driver.checks.dataset_record import known
     from resnetlab.ray_backend.worker import TrialWorker
     from resnetlab.storage.store import Store
     from resnetlab.sweep.state_machine import Sweep
@@ -258,7 +258,7 @@ def context(folder, study, cache, code):
 
 def run_of(study, place, cache, test=False, seed=1):
     """The first trial of a study in this process, without a sweep."""
-    from resnetlab.driver import own_code
+    from resnetlab.driver.checks import own_code
 
     folder = ResultsFolder.at(place)
     own_code.keep(folder, study, [])

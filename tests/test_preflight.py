@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from sweeps_here import FACTS
 
-from resnetlab.driver.dataset_record import starts
+from resnetlab.driver.checks.dataset_record import starts
 from resnetlab.errors import BadData, BadRequest, NodeRefused, OtherData
 from resnetlab.experiment.messages import TrialContext
 from resnetlab.provenance import versions

@@ -8,7 +8,7 @@ import pytest
 
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver.dry_run import arm_facts
-from resnetlab.driver.run import Options
+from resnetlab.driver.options import Options
 from resnetlab.errors import BadRequest
 from resnetlab.reproduction import studies
 from resnetlab.reproduction.published import published

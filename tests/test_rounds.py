@@ -32,7 +32,8 @@ SWEEP = """
 import sys
 from pathlib import Path
 from resnetlab.ray_backend import backend
-from resnetlab.driver.run import Options, run_study
+from resnetlab.driver.options import Options
+from resnetlab.driver.run import run_study
 from resnetlab.study.study import load_study
 backend.ROUND_TRIALS, backend.ROUND_TRIALS_PER_SLOT = int(sys.argv[2]), 1
 begun, fit = [], backend.tune.Tuner.fit

@@ -7,7 +7,8 @@ import pytest
 from optuna.trial import TrialState
 
 from resnetlab.calibration.simulator import Memory, Truth, drive
-from resnetlab.driver.run import Options, accept
+from resnetlab.driver.checks.accept import accept
+from resnetlab.driver.options import Options
 from resnetlab.errors import BadRequest
 from resnetlab.experiment import own
 from resnetlab.search.optuna_sampler import OptunaSampler

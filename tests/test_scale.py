@@ -17,7 +17,7 @@ CODE = """
 import functools, json, sys
 from pathlib import Path
 import ray, scale
-from resnetlab.driver import run
+from resnetlab.driver import drive
 from resnetlab.ray_backend import backend, cluster
 from resnetlab.ray_backend.gpu import probe
 from resnetlab.sweep import state_machine
@@ -38,7 +38,7 @@ if sys.argv[3] == "auto":
     scale.study = sharing
     cluster.check_reachable = lambda *asked, **how: None
     ray.init = functools.partial(ray.init, num_gpus=1)
-    run.TORCH_TYPE = {run.built_for(): "cpu"}  # the kind of GPU that torch is built for, here the CPU
+    drive.TORCH_TYPE = {drive.built_for(): "cpu"}  # the kind of GPU that torch is built for, here the CPU
     probe.RayProbe = functools.partial(probe.RayProbe, meter=Meter, seconds=0.2)
 
 scale.EPOCHS, kept, begun = 2, [], []

@@ -17,9 +17,9 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.time_spent import in_words
 from resnetlab.calibration.simulator import Memory, SimulatedClock, Truth, drive
 from resnetlab.calibration.timed_sweeps import World, one_sweep, pace, timed_study
+from resnetlab.driver.checks.extend import check_identity
 from resnetlab.driver.finished import finished
 from resnetlab.driver.in_time import in_time
-from resnetlab.driver.run import check_identity
 from resnetlab.errors import BadRequest
 from resnetlab.planning.affordable import DoesNotFit, fitted, makespan, most_blocks
 from resnetlab.planning.plan import asked, make_plan, sketch

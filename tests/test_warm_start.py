@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from resnetlab.calibration.simulator import Truth, drive
-from resnetlab.driver import warm_start
+from resnetlab.driver.checks import warm_start
 from resnetlab.errors import BadRequest
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store

@@ -26,7 +26,8 @@ import importlib, json, pkgutil, sys
 from pathlib import Path
 
 import resnetlab
-from resnetlab.driver.run import Options, run_study
+from resnetlab.driver.options import Options
+from resnetlab.driver.run import run_study
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table

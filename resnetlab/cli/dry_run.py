@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resnetlab.driver.run import Options
+    from resnetlab.driver.options import Options
     from resnetlab.study import Study
 
 
@@ -16,11 +16,11 @@ def dry_run(study: Study, options: Options) -> None:
     """
     from resnetlab.analysis.confirm.power_preview import foresight
     from resnetlab.analysis.results import Results
-    from resnetlab.driver import request
-    from resnetlab.driver.dataset_record import guessing, known, test_images
+    from resnetlab.driver.checks import request
+    from resnetlab.driver.checks.accept import accept
+    from resnetlab.driver.checks.dataset_record import guessing, known, test_images
     from resnetlab.driver.dry_run import describe
     from resnetlab.driver.in_time import in_time
-    from resnetlab.driver.run import accept
 
     accepted = accept(study, options, dry=True)
     study, folder = accepted.study, accepted.folder

@@ -16,7 +16,7 @@ from resnetlab.study.yaml_io import parse_value
 from resnetlab.vision.data import check
 
 if TYPE_CHECKING:
-    from resnetlab.driver.run import Options
+    from resnetlab.driver.options import Options
     from resnetlab.sweep.state_machine import Stage
 
 
@@ -78,7 +78,7 @@ def run_options(
     """
     if nodes != 1 and address is None:
         raise BadRequest(f"--nodes {nodes}: needs --address (a Ray that is started here has one node)")
-    from resnetlab.driver.run import Options
+    from resnetlab.driver.options import Options
 
     return Options(
         storage=storage,

@@ -12,7 +12,7 @@ from resnetlab.errors import BadRequest, Stopped, TrialsFailed
 from resnetlab.wording import plural
 
 if TYPE_CHECKING:
-    from resnetlab.driver.run import Options
+    from resnetlab.driver.options import Options
     from resnetlab.report.findings import Findings
     from resnetlab.report.terminal import Told
     from resnetlab.storage.results_folder import ResultsFolder
@@ -44,7 +44,7 @@ def run(
         TrialsFailed: no trial has a result, or a planned comparison could not be made.
         ResnetlabError: as `driver.run.run_study`.
     """
-    from resnetlab.driver.run import results_folder
+    from resnetlab.driver.checks.accept import results_folder
 
     folder = results_folder(study, options.storage)
     notifier = Notifier.of(notify, study.name, folder.place)

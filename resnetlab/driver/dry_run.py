@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from resnetlab.driver import own_code, precision
-from resnetlab.driver.dataset_record import counts, notes, starts
-from resnetlab.driver.request import PARTS
+from resnetlab.driver.checks import own_code, precision
+from resnetlab.driver.checks.dataset_record import counts, notes, starts
+from resnetlab.driver.checks.request import PARTS
 from resnetlab.planning.plan import Plan, pilot_trials, sketch
 from resnetlab.ray_backend.capacity import in_words
 from resnetlab.search.optuna_sampler import MAX_ASKS, OptunaSampler

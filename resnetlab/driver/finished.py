@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnetlab.analysis.failures import to_go
 from resnetlab.analysis.results import TABLES, Results
-from resnetlab.driver.dataset_record import compared, starts
+from resnetlab.driver.checks.dataset_record import compared, starts
 from resnetlab.planning.plan import asked
 from resnetlab.storage.lease import holder
 from resnetlab.storage.results_folder import ResultsFolder

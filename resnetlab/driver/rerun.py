@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnetlab.driver import initial_weights, own_code
+from resnetlab.driver.checks import initial_weights, own_code
 from resnetlab.driver.recorded_data import data_of
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.own import scores

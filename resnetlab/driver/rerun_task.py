@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from resnetlab.driver import own_code
+from resnetlab.driver.checks import own_code
 from resnetlab.driver.rerun import (
     Place,
     Rerun,

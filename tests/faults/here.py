@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from resnetlab.driver import run
+from resnetlab.driver.options import Options
+from resnetlab.driver.run import run_study
 from resnetlab.experiment.messages import Report, Task, TrialContext
 from resnetlab.ray_backend import cluster
 from resnetlab.ray_backend.worker import TrialWorker
@@ -50,7 +51,7 @@ class Here:
     def run(self, case: str) -> Path:
         """Run or continue; raises what `run_study` raises."""
         self.reports = 0
-        run.run_study(self.study, run.Options(storage=str(self.place / case), cache=self.cache))
+        run_study(self.study, Options(storage=str(self.place / case), cache=self.cache))
         return self.at(case)
 
     def crash(self, case: str, after: int, publish: int | None = None) -> Path:

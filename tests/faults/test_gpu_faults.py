@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from faults.here import Here
-from resnetlab.driver import run
+from resnetlab.driver import drive
 from resnetlab.errors import BadRequest, DeviceLost, NodeRefused
 from resnetlab.ray_backend import backend, cluster, preflight
 from resnetlab.ray_backend.worker import TrialWorker
@@ -70,8 +70,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "run", engine)
     monkeypatch.setattr(cluster, "connect", connect)
     monkeypatch.setattr(cluster, "_nvidia_gpus", lambda: 1)
-    monkeypatch.setattr(run, "built_for", lambda: "cuda")
-    monkeypatch.setattr(run, "TORCH_TYPE", {"cuda": "cpu"})
+    monkeypatch.setattr(drive, "built_for", lambda: "cuda")
+    monkeypatch.setattr(drive, "TORCH_TYPE", {"cuda": "cpu"})
     return made
 
 
@@ -166,7 +166,7 @@ def test_a_driver_that_is_too_old_ends_the_sweep_before_a_trial_is_lost(here, mo
         raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040). Please update it\nmore")
 
     with monkeypatch.context() as old:
-        old.setattr(run, "TORCH_TYPE", {})
+        old.setattr(drive, "TORCH_TYPE", {})
         old.setattr(torch, "ones", ones)
         accelerator.check_usable.cache_clear()
         words = r"cannot use the GPU .* driver on your system is too old \(found version 11040\).*; then "
@@ -199,7 +199,7 @@ def test_nodes_with_gpus_of_different_kinds(here, monkeypatch, record):
     kinds = iter(["cuda", "rocm"])
     with monkeypatch.context() as mixed:
         mixed.setattr(cluster, "connect", connect)
-        mixed.setattr(run, "built_for", lambda: next(kinds))
+        mixed.setattr(drive, "built_for", lambda: next(kinds))
         with pytest.raises(NodeRefused, match=r"cuda: n1 .*rocm: n2 .*allowed: one kind"):
             here.run("x")
     assert not here.at("x").exists()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from resnetlab.driver.dataset_record import starts
-from resnetlab.driver.extend import said
+from resnetlab.driver.checks.dataset_record import starts
+from resnetlab.driver.checks.extend import said
 from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.planning.plan import Plan, asked
 from resnetlab.provenance import code_version
