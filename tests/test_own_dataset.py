@@ -148,6 +148,43 @@ def test_arrays_torch_datasets_rows_and_splits_are_read(value, tmp_path):
     np.testing.assert_array_equal(dataset.labels[:90], np.arange(90) % 3)
 
 
+HUGGING_FACE = """
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from PIL import Image as Pillow
+draw = np.random.default_rng(0)
+pixels, numbers = draw.integers(0, 255, (90, 6, 5, 3)).astype("uint8"), np.arange(90) % 3
+columns = Features({COLUMN: Image(), "label": ClassLabel(names=["cat", "dog", "owl"])})
+rows = Dataset.from_dict({COLUMN: [Pillow.fromarray(image) for image in pixels], "label": numbers}, features=columns)
+
+def load():
+    return VALUE
+"""
+FORMS = {  # what a function returns: sizes of val and test
+    "rows": (8, 14),
+    "rows.with_format('numpy')": (8, 14),
+    "rows.with_format('torch')": (8, 14),
+    "rows.cast_column('label', ClassLabel(names=['cat', 'dog', 'owl'])).select(range(90))": (8, 14),
+    "DatasetDict(train=rows, validation=rows.select(range(30)), test=rows)": (30, 90),
+    "rows.train_test_split(test_size=0.5, shuffle=False)": (4, 45),
+}
+
+
+@pytest.mark.parametrize("column", ["image", "img"])
+@pytest.mark.parametrize("value", FORMS)
+def test_datasets_of_hugging_face_are_read(value, column, tmp_path):
+    pytest.importorskip("datasets")
+    text = STUDY.replace("{name: my_data.py:noise, n: 200, limit: 100, kind: grey}", "{name: ret.py:load}")
+    code = HUGGING_FACE.replace("VALUE", value).replace("COLUMN", repr(column))
+    dataset = prepare(loaded(tmp_path, text, ret=code).dataset, tmp_path / "cache")
+    assert (dataset.shape, dataset.classes) == ((6, 5, 3), ("cat", "dog", "owl"))
+    assert tuple(len(dataset.split(name, 0)) for name in ("val", "test")) == FORMS[value]
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 6, 5, 3)).astype("uint8")
+    first = 45 if "train_test" in value else 90
+    np.testing.assert_array_equal(dataset.images[:first], pixels[:first])
+    np.testing.assert_array_equal(dataset.labels[:first], np.arange(first) % 3)
+
+
 BAD = {
     "3": "returned int (3)",
     "(pixels / 255, numbers)": "images are float64 (allowed: 0 to 255 as uint8",
