@@ -1,7 +1,8 @@
 """What a user's own code costs above itself, without Ray, in CPU time of one thread: a training step of the network of
 tests/own_code beside the same step written out in plain torch, turn by turn on the same batches; and an epoch of its
 task beside the task alone, with the worker's and the driver's part (run, report, decision, rows) counted in; and the
-seconds until each bad reference of tests/test_own_code.py and bad study of tests/test_own_task.py is refused."""
+seconds until each bad reference and each wrong part of tests/test_own_code.py, and each bad study of
+tests/test_own_task.py, is refused."""
 
 from __future__ import annotations
 
@@ -148,7 +149,12 @@ def refusals(quick: bool) -> list[Row]:
         tasks.written(place, tasks.STUDY.replace(old, new) + more, tasks.TASK.replace(code, changed))
         return place / "study.yaml"
 
-    cases = [(part, case) for case in parts.BAD] + [(task, case) for case in tasks.BAD]
+    def wrong(case: str, place: Path) -> Path:
+        return parts.written(place, **parts.wrong(case))
+
+    cases = [
+        (write, case) for write, bad in ((part, parts.BAD), (task, tasks.BAD), (wrong, parts.WRONG)) for case in bad
+    ]
     seconds = [_refused(write, case) for write, case in cases[: 2 if quick else None]]
     longest = max(seconds)
     return [

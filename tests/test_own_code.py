@@ -368,15 +368,20 @@ WRONG = {  # what the parts do: text of wrong.py, the reference, words
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_what_a_part_does_wrong_is_said_before_the_first_trial(case, cache, tmp_path):
-    text, key, words = WRONG[case]
+def wrong(case):
+    """The study of a wrong part, and the file that has it."""
+    text, key, _ = WRONG[case]
     plain = "dataset: {name: digits, limit: 300}\nfactors: {lr: {low: 0.01, high: 0.1}}\nconfirm: {design: none}\n"
     value = "[wrong.py:net]" if key == "metrics" else "wrong.py:net"
-    found = loaded(tmp_path, f"{plain}{key}: {value}\n", wrong=f"import torch\nfrom torch import nn\n{text}\n")
+    return {"text": f"{plain}{key}: {value}\n", "wrong": f"import torch\nfrom torch import nn\n{text}\n"}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_part_does_wrong_is_said_before_the_first_trial(case, cache, tmp_path):
+    found = loaded(tmp_path, **wrong(case))
     config = found.baseline_config(0)
     prepare(config.data, cache)
-    with pytest.raises(BadRequest, match=re.escape(words)):
+    with pytest.raises(BadRequest, match=re.escape(WRONG[case][2])):
         own_code.tried(found, [(config, (20, 20, 1), 10)], cache)
 
 
