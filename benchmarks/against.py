@@ -1,0 +1,96 @@
+"""The training loop of this checkout against that of another, e.g. of an earlier commit (`git worktree add OTHER COMMIT`):
+CPU time of the same epoch of the same network, one thread, turn by turn, each checkout in a process of its own.
+
+python benchmarks/against.py --checkout OTHER
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from common import ROOT, Book, Row, interleaved, options, ratios, spread
+from workloads import NETS
+
+LOOP = """
+import json, sys, time
+import torch
+from training import ours
+from workloads import NETS, config
+torch.set_num_threads(1)
+trial = config(NETS[sys.argv[1]])
+epoch = ours(trial, int(sys.argv[2]))
+epoch()
+for line in sys.stdin:
+    began = time.process_time()
+    epoch()
+    print(json.dumps(time.process_time() - began), flush=True)
+"""
+
+
+class Loop:
+    """The epochs of one checkout, in a process that waits between them."""
+
+    def __init__(self, checkout: Path, net: str, images: int):
+        path = os.pathsep.join([str(checkout), str(checkout / "benchmarks")])
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", LOOP, net, str(images)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+            cwd=checkout,
+        )
+
+    def __enter__(self) -> Loop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def seconds(self) -> float:
+        """CPU seconds of one more epoch."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the process ended with code {self._process.wait()}")
+        return float(json.loads(answer))
+
+
+def compared(net: str, other: Path, n: int, images: int) -> list[Row]:
+    with Loop(ROOT, net, images) as here, Loop(other, net, images) as there:
+        found = interleaved({"here": here.seconds, "there": there.seconds}, n)
+    return [spread(f"{net}: CPU time over that of the other checkout", "×", ratios(found["here"], found["there"]))]
+
+
+def revision(checkout: Path) -> str:
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main() -> None:
+    chosen: Any = options(__doc__, checkout="folder of the other checkout")
+    if not chosen.checkout:
+        sys.exit("error: --checkout FOLDER is missing")
+    other = Path(chosen.checkout).resolve()
+    book = Book("against", chosen.quick, chosen.again)
+    n, images = (2, 256) if chosen.quick else (15, 2048)
+    for net in NETS:
+        key = f"{net}, {revision(other)}"
+        for row in book.part(key, lambda net=net: compared(net, other, n, images)):
+            book.target(f"{net}: no slower than {revision(other)} by more than 2%", row, 1.02)
+    book.finish()
+
+
+if __name__ == "__main__":
+    main()
