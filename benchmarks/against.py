@@ -1,4 +1,4 @@
-"""The training loop of this checkout against that of another, e.g. of an earlier commit (`git worktree add OTHER COMMIT`):
+"""The training loop of this checkout against that of another, such as an earlier commit (`git worktree add OTHER REV`):
 CPU time of the same epoch of the same network, one thread, turn by turn, each checkout in a process of its own.
 
 python benchmarks/against.py --checkout OTHER
