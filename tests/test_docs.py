@@ -268,3 +268,26 @@ def test_what_a_page_would_load_from_elsewhere_is_found(tmp_path, name, text, fo
     (tmp_path / name).write_text(text)
     assert check_site.loads(tmp_path / name) == found
     assert check_site.main(str(tmp_path)) == bool(found)
+
+
+def absent(text):
+    """Files and names between backticks that the repository does not have."""
+    source = "\n".join(file.read_text() for file in (ROOT / "resnetlab").rglob("*.py"))
+    named = set(re.findall(r"`([A-Za-z_][\w.]*)`", text))
+    files = {name for name in named if name.endswith(".py")} | set(re.findall(r"`([\w.]+/[\w./]*\.\w+)`", text))
+    places = (ROOT, ROOT / "resnetlab")
+    gone = {
+        file
+        for file in files
+        if not any((place / file).exists() for place in places) and ("/" in file or not list(ROOT.rglob(f"*/{file}")))
+    }
+    return gone | {name for name in named - files if not re.search(rf"\b{re.escape(name.split('.')[-1])}\b", source)}
+
+
+def test_what_contributing_names_is_there():
+    assert absent("`Study._check_sampler` in `study/study.py`, `study/gone.py`, `gone.py`") == {
+        "Study._check_sampler",
+        "study/gone.py",
+        "gone.py",
+    }
+    assert absent((ROOT / "CONTRIBUTING.md").read_text()) == set()
