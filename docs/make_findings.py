@@ -20,7 +20,7 @@ REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
 
 
 def effects(findings: Findings) -> list[str]:
-    """A row for each comparison, interactions last."""
+    """A row for each comparison, interactions last. Simple effects have the interval that accounts for their selection."""
     metric = findings.effect
     lines = [f"| comparison | {metric.unit} | on these test images | on new images | n | adjusted p | verdict |"]
     lines.append("|---|---:|---|---|---|---:|---|")
@@ -30,14 +30,26 @@ def effects(findings: Findings) -> list[str]:
         if missing(row.estimate):
             lines.append(f"| {asked(row)} | – | – | – | – | – | {row.verdict} |")
             continue
-        new = "–" if missing(row.low_new) else interval(row.low_new, row.high_new, metric)
+        ends = (row.low_new, row.high_new) if not missing(row.low_new) else (row.low, row.high)
+        new = "–" if missing(ends[0]) else interval(*ends, metric)
         these = "–" if missing(row.low_these) else interval(row.low_these, row.high_these, metric)
-        verdict = row.verdict + "" * (row.name in declared) + ", exploratory" * (row.name not in declared)
+        verdict = row.verdict + ", exploratory" * (row.name not in declared)
         lines.append(
             f"| {asked(row)} | {signed(row.estimate, metric=metric)} | {these} | {new} | {row.n} / {row.n_reference} "
             f"| {p_value(row.p_adjusted)} | {verdict} |"
         )
     return lines
+
+
+def hypotheses(findings: Findings) -> list[str]:
+    """A row for each hypothesis that was declared."""
+    metric = findings.effect
+    lines = [f"| hypothesis, declared before any run | {metric.unit} | 90% interval | verdict |", "|---|---:|---|---|"]
+    for row in findings.hypotheses.itertuples(index=False):
+        sure = "–" if missing(row.low) else interval(row.low, row.high, metric)
+        size = "–" if missing(row.estimate) else signed(row.estimate, metric=metric)
+        lines.append(f"| {row.hypothesis} | {size} | {sure} | {row.verdict} |")
+    return lines if len(lines) > 2 else []
 
 
 def arms(findings: Findings) -> list[str]:
@@ -76,7 +88,9 @@ def main() -> None:
         place = REFERENCE / name
         results = Results.open(place)
         findings = Findings(results)
-        lines = arms(findings) if "--arms" in sys.argv else [ran(results), "", *effects(findings)]
+        lines = [ran(results), "", *hypotheses(findings), "", *effects(findings)]
+        if "--arms" in sys.argv:
+            lines = arms(findings)
         print("\n".join([*lines, ""] if len(names) > 1 else lines))
 
 

@@ -144,7 +144,7 @@ def _statement(row: Any, delta: str, metric: Metric) -> Statement:
 def _lead(findings: Findings) -> str:
     """What is found under the plan in force, and which verdicts of earlier plans stand beside it."""
     results, before = findings.results, _earlier(findings.earlier)
-    said = _found(results, findings.effects, findings.exploratory)
+    said = _found(results, findings.effects, findings.exploratory, len(findings.hypotheses))
     if not before:
         return said
     if results.plan is None:
@@ -164,7 +164,7 @@ def _earlier(earlier: pd.DataFrame) -> str:
     return "; ".join(said)
 
 
-def _found(results: Results, effects: pd.DataFrame, free: Sequence[bool]) -> str:
+def _found(results: Results, effects: pd.DataFrame, free: Sequence[bool], hypotheses: int) -> str:
     explore = Counts.of(results.explore)
     if results.plan is None:
         more = results.study.confirm.design != "none" and not _nothing_to_confirm(results)
@@ -190,7 +190,7 @@ def _found(results: Results, effects: pd.DataFrame, free: Sequence[bool]) -> str
     claim = f"{share} of {plural(total, 'comparison')} {verb}"
     if total == 1:
         claim = f"The one comparison is {'a' if found else 'not a'} confirmed effect"
-    return f"{claim}; {rests}, on fresh seeds.{_asked(free)}"
+    return f"{claim}; {rests}, on fresh seeds.{_asked(free, hypotheses)}"
 
 
 def _nothing_to_confirm(results: Results) -> bool:
@@ -200,8 +200,12 @@ def _nothing_to_confirm(results: Results) -> bool:
     return bool(whole and ended.all() and full_budget(results.explore).empty)
 
 
-def _asked(free: Sequence[bool]) -> str:
-    """What was declared as a hypothesis beforehand."""
+def _asked(free: Sequence[bool], hypotheses: int) -> str:
+    """Which comparisons were declared as a hypothesis beforehand. hypotheses: how many were declared in all; where an
+    interaction was found, they are about averages that simple effects have replaced."""
+    if all(free) and hypotheses:
+        what = "verdict on the hypothesis" if hypotheses == 1 else "verdicts on the hypotheses"
+        return f" All are exploratory; the {what} declared beforehand {'is' if hypotheses == 1 else 'are'} given below."
     if all(free):
         return (
             " None was declared beforehand: all are exploratory."
