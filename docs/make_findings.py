@@ -20,7 +20,7 @@ REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
 
 
 def effects(findings: Findings) -> list[str]:
-    """A row for each comparison, interactions last. Simple effects have the interval that accounts for their selection."""
+    """A row for each comparison, interactions last. Intervals of simple effects account for their selection."""
     metric = findings.effect
     lines = [f"| comparison | {metric.unit} | on these test images | on new images | n | adjusted p | verdict |"]
     lines.append("|---|---:|---|---|---|---:|---|")
