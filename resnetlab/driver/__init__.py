@@ -3,7 +3,8 @@
 | to find | look in |
 |---|---|
 | the whole of a run | `run` |
-| checks that a run and a dry run share | `request`, `duplicate_arms`, `precision`, `initial_weights`, `own_code` |
+| checks that a run and a dry run share | `request`, `duplicate_arms`, `precision`, `initial_weights` |
+| a study's own code: kept, compared, tried before the first trial | `own_code`, `rehearsal` |
 | what a dry run tells | `dry_run`, `in_time` |
 | the record of the data in data.json | `dataset_record` |
 | the terminal while a sweep runs | `live_view` |

@@ -134,7 +134,8 @@ def _absolute(study: Study) -> Study:
 @dataclass(frozen=True)
 class Accepted:
     """A study that can be run as asked. content: what data.json has to say; changed: accepted, in the study's code.
-    warm: what `warm_start` has read. extension: what it asks beyond the study whose results the folder holds."""
+    warm: what `warm_start` has read. extension: what it asks beyond the study whose results the folder holds. notes:
+    on what of its own code was not tried."""
 
     study: Study
     folder: ResultsFolder
@@ -144,6 +145,7 @@ class Accepted:
     changed: list[str]
     warm: dict[str, Any]
     extension: Extension | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
@@ -182,7 +184,8 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
         one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
         own_code.tried(study, one, cache, *others)
-    return Accepted(study, folder, datasets, content, weights, changed, warm, extension)
+    said = own_code.rehearse(study, folder, cache, options.slots == 1)
+    return Accepted(study, folder, datasets, content, weights, changed, warm, extension, said)
 
 
 def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView] = LiveView) -> ResultsFolder:
@@ -219,8 +222,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         )
         sweep.time.check_enough(store.trials)
         shown = watch(sweep)
-        for line in noted(content):
-            shown.say(f"data: {line}")
+        for line in [*(f"data: {line}" for line in noted(content)), *taken.notes]:
+            shown.say(line)
         if sweep.needs_workers:
             _drive(sweep, options, cache, shown, datasets)
         else:
