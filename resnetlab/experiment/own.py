@@ -90,7 +90,7 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     parts = tuple(
         _part(reference, about["settings"], folder) for reference, about in zip(references, seen, strict=True)
     )
-    source = Source.collect([reference.trace() for reference in references], folder)
+    source = Source.collect([reference.trace() for reference in references], folder, _registered(references))
     parts = tuple(part.model_copy(update={"stages": stages}) if part.key == "model" else part for part in parts)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
     for part, about in zip(parts, seen, strict=True):
@@ -259,6 +259,16 @@ def _named(content: Mapping[str, Any]) -> dict[str, dict[Any, None]]:
     take("metrics", content.get("metrics"))
     take(DATA, _mapping(content.get("dataset")).get("name"))
     return found
+
+
+def _registered(references: Sequence[Reference]) -> dict[str, str]:
+    """What the packages that register short names say of those that are used, as text by the name of the package."""
+    found: dict[str, list[str]] = {}
+    for one in references:
+        if one.package:
+            line = f"{OF_KEY[one.key].group}: {one.text} = {one.module}:{one.name}\n"
+            found.setdefault(one.package, []).append(line)
+    return {package: "".join(sorted(set(lines))) for package, lines in found.items()}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
