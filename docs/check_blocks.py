@@ -5,8 +5,8 @@ python docs/check_blocks.py docs/study.md       one page
 
 What is done with a block depends on its language:
 
-python      executed, all blocks of a page in one process (in the page's folder where it has a notebook); a file is
-            written for the blocks after it
+python      executed, all blocks of a page in one process (in the page's folder where it has a notebook); a file,
+            in Python or as text, is written for the blocks after it
 sh, bash    executed by `bash -e` in the repository's root
 yaml        read as a study, from which a plan is sketched
 diff        checked to be one; tests/test_docs.py applies them
@@ -103,7 +103,8 @@ def check(page: str, text: str, place: Path) -> Iterator[Outcome]:
         if block.comment == "not run":
             problem = "give a reason" if not block.argument else _stale(block, place)
             yield Outcome(block, "failed" if problem else "not run", problem or block.argument)
-        elif block.language == "python" and block.comment == "file":
+        elif block.language in ("python", "text") and block.comment == "file":
+            (place / block.argument).parent.mkdir(parents=True, exist_ok=True)
             (place / block.argument).write_text(block.text, encoding="utf-8")
             yield Outcome(block, "written")
         elif block.language == "python":

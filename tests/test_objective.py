@@ -1,14 +1,19 @@
 """Metrics that a study asks for, searches for and confirms: from the study file to the report."""
 
+import importlib.util
 import io
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from docs_here import of_the_docs
 from made_results import default_study
 from rich.console import Console
 from sweeps_here import run_here
@@ -251,3 +256,113 @@ def test_a_metric_that_is_not_finite_fails_its_trial_and_says_where(tmp_path, ca
 def test_folders_of_studies_without_further_metrics_have_no_further_columns():
     study = default_study()
     assert study.measures == () and study.scored == ()
+
+
+OWN_METRICS = """
+import numpy as np
+
+METRICS = {"surprise": {"direction": "min", "unit": "bits", "digits": 2}, "worst": "max", "spread": ""}
+
+def surprise(labels, scores):
+    scores = scores - scores.max(1, keepdims=True)
+    likely = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    return float(-likely[np.arange(len(labels)), labels].mean() / np.log(2))
+
+def worst(labels, scores):
+    return min((scores[labels == label].argmax(1) == label).mean() for label in np.unique(labels))
+
+def spread(labels, scores):
+    return float(scores.std())
+"""
+DECLARED = LOWER.replace(
+    "metrics: [cross_entropy, auroc]\nobjective: cross_entropy",
+    "metrics: ['more.py:surprise', 'more.py:worst', 'more.py:spread', cross_entropy]\nobjective: surprise",
+).replace("nats]", "bits]")
+
+
+def declared(place, text=DECLARED, old="", new=""):
+    place.mkdir(exist_ok=True)
+    assert old in OWN_METRICS
+    (place / "more.py").write_text(OWN_METRICS.replace(old, new) if old else OWN_METRICS)
+    return loaded(place, text)
+
+
+def test_a_metric_of_one_s_own_is_searched_for_and_shown_as_METRICS_beside_it_says(tmp_path, cache):
+    study = declared(tmp_path / "study")
+    found = {metric.name: metric for metric in study.measures}
+    assert (found["val_surprise"].label, found["val_surprise"].unit) == ("Validation surprise", "bits")
+    assert study.searched.better == "lower" and study.confirmed.show(1.25) == "1.25 bits"
+    assert (found["test_worst"].unit, found["test_worst"].better, found["test_spread"].better) == ("", "higher", "")
+    assert build_study(json.loads(json.dumps(study.recorded())), "study.json").searched == study.searched
+    folder = tmp_path / study.name
+    run_here(study, folder, cache)
+    (folder / "study.json").write_text(json.dumps(study.recorded()))
+    results = Results.open(folder)
+    full = results.explore[results.explore["status"] == "complete"].set_index("trial_id")
+    assert results.plan.chosen_trial == full["val_surprise"].astype(float).idxmin()
+    pd.testing.assert_series_equal(
+        results.confirm["test_surprise"] * np.log(2), results.confirm["test_loss"], check_names=False, rtol=1e-5
+    )
+    fields = pq.read_schema(folder / "trials.parquet")
+    assert fields.field("test_surprise").metadata[b"unit"] == b"bits"
+    page = text_of(build(Findings(results)))
+    assert "Lower surprise is better." in page and "±0.05 bits" in page and "Test surprise (bits)" in page
+
+
+def test_the_metrics_of_the_docs_are_searched_for_and_confirmed(tmp_path, cache):
+    study = of_the_docs(tmp_path, "my_metrics.py", "metrics.yaml")
+    rows = run_here(study, tmp_path / "results/metrics", cache)
+    assert {row["status"] for row in rows} <= {"complete", "stopped"} and len(rows) == 3 + 2 * 3
+    (tmp_path / "results/metrics/study.json").write_text(json.dumps(study.recorded()))
+    results = Results.open(tmp_path / "results/metrics")
+    assert results.confirm["test_rank"].between(1, 10).all() and results.plan.metric.unit == "places"
+    assert (results.confirm["test_worst_class"] <= results.confirm["test_accuracy"]).all()
+    page = text_of(build(Findings(results)))
+    assert "±0.02 places" in page and "Test worst class (%)" in page
+
+
+def test_the_study_says_direction_unit_and_scale_of_its_own_metrics(tmp_path):
+    text = LOWER.replace("[cross_entropy, auroc]", "{cross_entropy: , 'more.py:mine': SAID}")
+    text = text.replace("objective: cross_entropy", "objective: mine").replace("nats]", "bits]")
+    (tmp_path / "more.py").write_text("def mine(labels, scores):\n    return 0.5\n")
+    study = loaded(tmp_path, text.replace("SAID", "{direction: min, unit: bits, scale: 10}"))
+    assert study.searched.better == "lower" and study.searched.show(0.5) == "5.000 bits"
+    assert set(study.measured) == {"accuracy", "loss", "cross_entropy", "mine"}
+    other = loaded(tmp_path, text.replace("SAID", "{direction: max, unit: bits, scale: 10}"))
+    assert other.study_hash != study.study_hash and other.searched.better == "higher"
+    added = declared(tmp_path, text.replace("mine", "worst").replace("SAID", "{unit: bits}"))
+    assert added.searched.better == "higher" and added.searched.unit == "bits"
+    from resnetlab import Study
+
+    (tmp_path / "given_metric.py").write_text("def mine(labels, scores):\n    return 0.5\n")
+    spec = importlib.util.spec_from_file_location("given_metric", tmp_path / "given_metric.py")
+    sys.modules["given_metric"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for study in (
+        Study.load(_content(), metrics={module.mine: "min"}, objective="mine"),
+        Study.load(_content(metrics={module.mine: "min"}, objective="mine")),
+    ):
+        assert study.searched.better == "lower" and study.metrics == ("given_metric.py:mine",)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "words"),
+    [
+        ("", '"worst": "max"', '"wurst": "max"', ["METRICS beside it says nothing of 'worst'", "did you mean 'wurst'"]),
+        ("", '"max"', '"up"', ["METRICS beside more.py:worst: worst: direction", "min", "{val_loss: min}"]),
+        ("", "METRICS = {", "METRICS = 3 or {", ["more.py:surprise: METRICS beside it: need a dict, got 3"]),
+        ("objective: spread", "", "", ["objective: spread has no direction", "min or max in METRICS"]),
+        ("confirm.metric: spread", "", "", ["confirm.metric: spread has no direction"]),
+        ("metrics: 3", "", "", ["metrics: need a list of names, got 3"]),
+        ("metrics: {cross_entropy: max}", "", "", ["metrics: cross_entropy: is built in, got 'max'"]),
+        ("metrics: {more.py:worst: {units: m}}", "", "", ["metrics: worst: units: unknown key"]),
+        ("metrics: {more.py:worst: {unit: '%', scale: 2}}", "", "", ["metrics: worst: ", "need 100 where unit is %"]),
+    ],
+)  # fmt: skip
+def test_what_is_declared_wrongly_is_refused(tmp_path, text, old, new, words):
+    place, said = tmp_path / "s", dict([text.split(": ", 1)]) if text else {}
+    declared(place)
+    (place / "more.py").write_text(OWN_METRICS.replace(old, new) if old else OWN_METRICS)
+    with pytest.raises(BadRequest) as caught:
+        own.load(place / "mine.yaml", {key: yaml.safe_load(value) for key, value in said.items()})
+    assert all(word in str(caught.value) for word in words), caught.value

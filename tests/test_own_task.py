@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from docs_here import of_the_docs
 from doors import Door, tree
 from sweeps_here import run_here
 
@@ -281,6 +282,108 @@ def test_an_object_with_a_state_trains_no_epoch_twice(cache, tmp_path):
     assert [third.step().epochs[-1].metrics for _ in range(3)] == [epoch.metrics for epoch in report.epochs]
 
 
+FITTED = """
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, Field
+from sklearn.datasets import load_diabetes
+from torch import nn
+
+
+class Settings(BaseModel):
+    width: int = Field(4, ge=1, le=64)
+    act: Literal["relu", "tanh"] = "relu"
+    lr: float = Field(0.02, gt=0, lt=1)
+
+
+class Fitted:
+    METRICS = {"val_error": "min", "test_error": "min"}
+    made = []
+
+    def __init__(self, settings: Settings, trial):
+        x, y = (torch.tensor(each, dtype=torch.float32) for each in load_diabetes(return_X_y=True))
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(trial.split_seed))
+        x, y = 20 * x[order], (y[order, None] - 150) / 80
+        self.train, self.val, self.held = [slice(0, 250), slice(250, 350), slice(350, None)]
+        self.x, self.y = x, y
+        torch.manual_seed(trial.seed("init"))
+        act = nn.ReLU() if settings.act == "relu" else nn.Tanh()
+        self.net = nn.Sequential(nn.Linear(10, settings.width), act, nn.Linear(settings.width, 1))
+        self.optimizer = torch.optim.Adam(self.net.parameters(), settings.lr)
+        self.order = torch.Generator().manual_seed(trial.seed("order"))
+        self.epochs = 0
+        Fitted.made.append(self)
+
+    def error(self, part):
+        return ((self.net(self.x[part]) - self.y[part]) ** 2).mean()
+
+    def epoch(self):
+        rows = torch.randperm(250, generator=self.order)
+        for batch in rows.split(50):
+            self.optimizer.zero_grad()
+            self.error(batch).backward()
+            self.optimizer.step()
+        self.epochs += 1
+        return {"val_error": self.error(self.val).item()}
+
+    def test(self):
+        return {"test_error": self.error(self.held).item()}
+
+    def state(self):
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "order": self.order.get_state()}
+
+    def load(self, state):
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.order.set_state(state["order"])
+"""
+FITS = """
+experiment: mine.py:Fitted
+baseline: {width: 8}
+factors:
+  act: {levels: [relu, tanh]}
+  lr: {low: 0.005, high: 0.1, log: true}
+hypotheses: [act relu < act tanh by at least 0.01]
+search: {trials: 3, epochs: 4, grace_period: 1, reduction_factor: 2}
+confirm: {design: one-factor, seeds: 2, delta: 0.05}
+"""
+
+
+def test_a_class_made_with_its_settings_in_a_model_is_swept_and_learns(cache, tmp_path):
+    study = loaded(tmp_path / "s", FITS, FITTED)
+    assert set(study.own_columns) == {"act", "lr"}
+    rows = swept(study, tmp_path / "r/study", cache)
+    assert {row["status"] for row in rows} <= {"complete", "stopped"} and len(rows) == 3 + 2 * 2
+    epochs = pq.read_table(tmp_path / "r/study/epochs.parquet").to_pandas()
+    confirm = [row for row in rows if row["phase"] == "confirm"]
+    for row in confirm:
+        curve = epochs[epochs["trial_id"] == row["trial_id"]].sort_values("epoch")["val_error"].tolist()
+        assert len(curve) == 4 and curve[-1] < curve[0] and 0.3 < row["test_error"] < 1.2
+    assert {row["act"] for row in confirm} == {"relu", "tanh"}
+    assert "Lower error is better" in build_report(tmp_path / "r/study").read_text()
+    folder = ResultsFolder.at(tmp_path / "r/study")
+    again = rerun.rerun(folder, rerun.find(folder, "5"), rerun.Place(cache=cache), lambda line: None)
+    assert again.identical and again.compared == 4
+    with pytest.raises(BadRequest, match=r"baseline: width: .*less than or equal to 64, got 65"):
+        loaded(tmp_path / "s", FITS.replace("width: 8", "width: 65"), FITTED)
+
+
+def test_a_class_made_with_its_settings_in_a_model_goes_on_within_a_trial(cache, tmp_path):
+    study = loaded(tmp_path / "s", FITS, FITTED)
+    whole = run_of(study, tmp_path / "whole", cache, test=True)
+    reports = [whole.step() for _ in range(4)]
+    for _ in range(2):
+        first = run_of(study, tmp_path / "cut", cache, test=True)
+        first.step()
+    again = run_of(study, tmp_path / "cut", cache, test=True)
+    assert again.epoch == 2
+    last = [again.step(), again.step()][-1]
+    assert type(again._object).made[-1].epochs == 2, "the epochs before the kill are not trained again"
+    assert dict(last.test.metrics) == dict(reports[-1].test.metrics)
+    assert [epoch.metrics for epoch in again.history] == [epoch.metrics for epoch in whole.history]
+
+
 def test_a_generator_is_replayed_from_the_beginning(cache, tmp_path):
     study = loaded(tmp_path / "s")
     first, second = (run_of(study, tmp_path / "r", cache) for _ in range(2))
@@ -332,15 +435,6 @@ def test_an_estimator_without_epochs_is_a_task_of_one_epoch(cache, tmp_path):
     rows = swept(study, tmp_path / "r/study", cache)
     assert {row["status"] for row in rows} == {"complete"} and all(row["epochs_run"] == 1 for row in rows)
     assert Results.open(tmp_path / "r/study").planned.metric.better == "higher"
-
-
-def of_the_docs(place, *names, **changes):
-    """The files of docs/own-code.md, and the study, which is the last of them."""
-    page = (ROOT / "docs/own-code.md").read_text()
-    for name in names:
-        block = re.search(rf"<!-- file: {re.escape(name)} -->\n```\w+\n(.*?)```", page, re.S)
-        (place / name).write_text(block[1])
-    return own.load(place / names[-1], changes)
 
 
 def test_the_estimator_of_the_docs_is_swept(cache, tmp_path):

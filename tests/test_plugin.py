@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from docs_here import PAGE, written
+
+from resnetlab.analysis.results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """
@@ -42,8 +45,12 @@ def installed(name, place):
     (source / "pyproject.toml").write_text(PROJECT.replace("NAME", name))
     (source / name / "__init__.py").touch()
     (source / name / "nets.py").write_text(NETS)
+    return by_pip(source, place / f"site-{name}")
+
+
+def by_pip(source, target):
+    """The folder `target`, into which pip has installed the package of the folder `source`."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
-    target = place / f"site-{name}"
     command = [*pip, "--no-deps", "--no-build-isolation", "--target", target, source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -56,11 +63,11 @@ def sites(tmp_path_factory):
     return [installed(name, place) for name in ("one_nets", "two_nets")]
 
 
-def sweep(place, sites):
-    (place / "mine.yaml").write_text(STUDY)
+def sweep(place, sites, study=STUDY, options=("--dry-run",)):
+    (place / "mine.yaml").write_text(study)
     path = os.pathsep.join(map(str, [ROOT, *sites]))
-    env = os.environ | {"PYTHONPATH": path, "RESNETLAB_CACHE": str(place / "cache")}
-    command = [sys.executable, "-m", "resnetlab", "sweep", "--study", "mine.yaml", "--dry-run"]
+    env = os.environ | {"PYTHONPATH": path, "RESNETLAB_CACHE": str(place / "cache"), "RAY_TMPDIR": "/tmp"}
+    command = [sys.executable, "-m", "resnetlab", "sweep", "--study", "mine.yaml", *options]
     return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
 
 
@@ -75,3 +82,37 @@ def test_a_name_that_two_packages_register_is_refused_with_both(sites, tmp_path)
     assert done.returncode == 2 and done.stderr.count("error: ") == 1
     words = ["model: 'tiny' is registered by", "one_nets", "two_nets", "allowed: one_nets.nets:tiny or two_nets.nets"]
     assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_the_package_of_the_docs_is_swept_and_refused_once_it_has_changed(tmp_path):
+    """A changed function, and an entry point that leads to another one; `--accept-changed-code` goes on."""
+    written(tmp_path, "tiny-nets/pyproject.toml", "tiny-nets/tiny_nets.py")
+    site = by_pip(tmp_path / "tiny-nets", tmp_path / "site")
+    (study,) = [part for part in PAGE.read_text().split("```yaml\n") if "model: tiny\n" in part]
+    study = study.partition("```")[0]
+    done = sweep(tmp_path, [site], study, ())
+    assert done.returncode == 0, done.stderr
+    found = Results.open(tmp_path / "results/mine")
+    assert found.plan.metric.name == "test_worst_class" and found.plan.metric.unit == "%"
+    assert set(found.confirm["status"]) == {"complete"} and len(found.confirm) == 4
+    assert (found.confirm["test_worst_class"] <= found.confirm["test_accuracy"]).all()
+    assert sweep(tmp_path, [site], study).returncode == 0, "nothing has changed"
+
+    def refused(words, file, old, new, *options):
+        before = file.read_text()
+        assert old in before
+        file.write_text(before.replace(old, new))
+        done = sweep(tmp_path, [site], study, options)
+        assert done.returncode == 4 and words in done.stderr and "--accept-changed-code" in done.stderr, done.stderr
+        file.write_text(before)
+
+    module = site / "tiny_nets.py"
+    (entries,) = site.glob("tiny_nets-*.dist-info/entry_points.txt")
+    refused("packages/tiny_nets.py: tiny changed", module, "nn.ReLU()", "nn.Tanh()")
+    module.write_text(
+        module.read_text() + "\n\ndef other(shape, classes, *, width: int = 8, bias: bool = True):\n    pass\n"
+    )
+    done = sweep(tmp_path, [site], study, ("--accept-changed-code",))
+    assert done.returncode == 0, done.stderr
+    assert "tiny_nets.py: other added" in (tmp_path / "results/mine/report.html").read_text()
+    refused("packages/tiny-nets/entry_points.txt: changed", entries, "tiny_nets:tiny", "tiny_nets:other", "--dry-run")

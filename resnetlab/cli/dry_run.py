@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def dry_run(study: Study, options: Options) -> None:
-    """Print what a run of `study` would do. Trains nothing, contacts no cluster, writes only the data cache.
+    """Print what a run of `study` would do. Runs no trial, contacts no cluster, writes only the data cache.
 
     Raises the same errors as the run itself before its first trial.
     """
@@ -38,5 +38,5 @@ def dry_run(study: Study, options: Options) -> None:
     images = test_images(study, accepted.datasets)
     plan = describe(study, accepted.datasets, options.stage, options.slots)
     fits = in_time(study, results, accepted.datasets, options.slots)
-    for line in [*plan, *foresight(study, results, images), *fits, *continuing]:
+    for line in [*plan, *foresight(study, results, images), *fits, *continuing, *accepted.notes]:
         print(line)

@@ -66,8 +66,8 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
         )
         sweep.time.check_enough(store.trials)
         shown = watch(sweep)
-        for line in noted(content):
-            shown.say(f"data: {line}")
+        for line in [*(f"data: {line}" for line in noted(content)), *taken.notes]:
+            shown.say(line)
         if sweep.needs_workers:
             drive(sweep, options, cache, shown, datasets)
         else:

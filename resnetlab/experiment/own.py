@@ -73,9 +73,9 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     held: dict[tuple[str, str], Reference] = {}
     found: dict[str, Any] = _as_text(content, "", held)
     stages = _stages(found.pop("stages", None))
+    said: dict[str, Any] = {}
     if not found.get("experiment"):
-        found = _settled(found)
-        _check_metrics(found)
+        found, said = _named_metrics(_settled(found))
     references = [
         reference
         for key, texts in _named(found).items()
@@ -90,7 +90,7 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     parts = tuple(
         _part(reference, about["settings"], folder) for reference, about in zip(references, seen, strict=True)
     )
-    source = Source.collect([reference.trace() for reference in references], folder)
+    source = Source.collect([reference.trace() for reference in references], folder, _registered(references))
     parts = tuple(part.model_copy(update={"stages": stages}) if part.key == "model" else part for part in parts)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
     for part, about in zip(parts, seen, strict=True):
@@ -101,6 +101,12 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if own.task is not None:
         declared = next(about["metrics"] for part, about in zip(parts, seen, strict=True) if part == own.task)
         found["numbers"] = _numbers(own.task.text, declared, found.pop("metrics", {}))
+    numbers: dict[str, Any] = {}
+    for part, about in zip(parts, seen, strict=True):
+        if part.key == "metrics":
+            numbers |= _number(part, about["metrics"], said.get(part.text))
+    if numbers:
+        found["numbers"] = numbers
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
 
 
@@ -108,7 +114,10 @@ def _as_text(content: Any, key: str, held: dict[tuple[str, str], Reference]) -> 
     """`content` with references in place of functions and classes; held: gets each, by the key and text of its part."""
     if isinstance(content, Mapping):
         keys = {name: _key(name, key) for name in content}
-        return {name: _as_text(value, keys[name], held) for name, value in content.items()}
+        return {
+            _as_text(name, key, held) if callable(name) else name: _as_text(value, keys[name], held)
+            for name, value in content.items()
+        }
     if isinstance(content, list | tuple):
         return [_as_text(value, key, held) for value in content]
     if not callable(content):
@@ -139,29 +148,61 @@ def _stages(given: Any) -> tuple[str, ...]:
     raise BadRequest(f"stages: need names of attributes of the network, each once, got {given!r}")
 
 
-def _check_metrics(content: Mapping[str, Any]) -> None:
-    """BadRequest for metrics that are no list of names."""
+def _named_metrics(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """With `metrics` as a list of names; and what the study says of each, where it is a mapping. BadRequest for what is
+    neither, and where something is said of a built-in metric."""
     metrics = content.get("metrics", [])
-    if not isinstance(metrics, list | tuple) or not all(isinstance(name, str) for name in metrics):
+    names: list[Any] = list(metrics) if isinstance(metrics, Mapping | list | tuple) else [None]
+    if not all(isinstance(name, str) for name in names):
         raise BadRequest(f"metrics: need a list of names, got {metrics!r} (allowed: {', '.join(SCORES)}; or your own)")
-    if len(set(metrics)) < len(metrics):
-        raise BadRequest(f"metrics: need each once, got {', '.join(metrics)}")
+    if len(set(names)) < len(names):
+        raise BadRequest(f"metrics: need each once, got {', '.join(names)}")
+    if not isinstance(metrics, Mapping):
+        return content, {}
+    for name, said in metrics.items():
+        if said and name in SCORES:
+            raise BadRequest(f"metrics: {name}: is built in, got {said!r} (allowed: nothing after its name)")
+    return content | {"metrics": names}, {name: said for name, said in metrics.items() if said}
 
 
-def _numbers(task: str, declared: Mapping[str, Any], given: Any) -> dict[str, Any]:
-    """The numbers of a task: as METRICS beside it declares them, with what the study says of them."""
-    like = "allowed: names with min, max, or a mapping of direction, unit, scale and digits, e.g. {val_loss: min}"
-    if not isinstance(given, Mapping):
-        raise BadRequest(f"metrics: need a mapping beside experiment, got {given!r} ({like})")
+def _number(part: Part, beside: Mapping[str, Any], said: Any) -> dict[str, Any]:
+    """The number that an own metric returns, as METRICS beside it and the study declare it; empty where neither does.
+
+    BadRequest where METRICS leaves it out: that is a slip of its name, or of the one it has there.
+    """
+    name = part.short
+    if beside and not said and name not in beside:
+        raise BadRequest(
+            f"metrics: {part.text}: METRICS beside it says nothing of {name!r}{suggestion(name, beside)}; allowed: "
+            f"{{{name!r}: 'max'}} there too"
+        )
+    declared = {name: beside[name]} if name in beside else {}
+    return _declared(part.text, declared, {name: said} if said else {})
+
+
+LIKE = "allowed: names with min, max, or a mapping of direction, unit, scale and digits, e.g. {val_loss: min}"
+
+
+def _declared(text: str, declared: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers as METRICS beside `text` declares them, with what the study says of them. BadRequest for a wrong one."""
     found: dict[str, Any] = {}
-    for place, names in ((f"METRICS beside {task}", declared), ("metrics", given)):
+    for place, names in ((f"METRICS beside {text}", declared), ("metrics", given)):
         for name, said in names.items():
             more = dict(said) if isinstance(said, Mapping) else {"direction": said}
             found[name] = found.get(name, {}) | more
             try:
                 Number(**found[name])
-            except ValidationError as error:
-                raise BadRequest(f"{place}: {name}: {first_problem(error, Number)} ({like})") from None
+            except (ValidationError, TypeError) as error:
+                problem = first_problem(error, Number) if isinstance(error, ValidationError) else "need names as text"
+                raise BadRequest(f"{place}: {name}: {problem} ({LIKE})") from None
+    return found
+
+
+def _numbers(task: str, declared: Mapping[str, Any], given: Any) -> dict[str, Any]:
+    """The numbers of a task, which are declared beside it or in the study."""
+    if not isinstance(given, Mapping):
+        raise BadRequest(f"metrics: need a mapping beside experiment, got {given!r} ({LIKE})")
+    found = _declared(task, declared, given)
     if not found:
         raise BadRequest(
             f"experiment: {task}: no numbers are declared (allowed: METRICS = {{'val_loss': 'min'}} beside it, or "
@@ -220,6 +261,16 @@ def _named(content: Mapping[str, Any]) -> dict[str, dict[Any, None]]:
     return found
 
 
+def _registered(references: Sequence[Reference]) -> dict[str, str]:
+    """What the packages that register short names say of those that are used, as text by the name of the package."""
+    found: dict[str, list[str]] = {}
+    for one in references:
+        if one.package:
+            line = f"{OF_KEY[one.key].group}: {one.text} = {one.module}:{one.name}\n"
+            found.setdefault(one.package, []).append(line)
+    return {package: "".join(sorted(set(lines))) for package, lines in found.items()}
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
@@ -244,10 +295,11 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
 
 
 def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any]:
-    """In the process of `probe`: the settings of what a reference leads to, and a task's METRICS, JSON-like."""
+    """In the process of `probe`: the settings of what a reference leads to, and the METRICS of a task or metric,
+    JSON-like."""
     kind = OF_KEY[reference.key]
     found = PartSettings.of(target, str(reference), kind.given_to(target), kind.offered).settings
-    declared = reference.beside("METRICS", {}) if reference.key == "experiment" else {}
+    declared = reference.beside("METRICS", {}) if reference.key in ("experiment", "metrics") else {}
     if not isinstance(declared, Mapping) or not all(isinstance(name, str) for name in declared):
         raise BadRequest(
             f"{reference}: METRICS beside it: need a dict, got {declared!r} (allowed: {{'val_loss': 'min'}})"

@@ -190,7 +190,7 @@ KINDS = {
             "a finite number",
             _is_number,
             "`labels` (N,) int64, `scores` (N, classes) float: the logits. What it returns is a fraction, and higher "
-            "is better.",
+            "is better, unless `METRICS` beside it says otherwise: `{'rank': {'direction': 'min', 'unit': 'places'}}`.",
         ),
         Kind(
             "augmentation",

@@ -83,8 +83,11 @@ class Source:
                 raise FolderRefused(f"source: {name!r} is not the name of a file below the folder")
 
     @classmethod
-    def collect(cls, traces: Iterable[Trace], folder: Path) -> Source:
-        """The files of all `traces`. folder: that of the study file. BadRequest where one cannot be read."""
+    def collect(cls, traces: Iterable[Trace], folder: Path, registered: Mapping[str, str] | None = None) -> Source:
+        """The files of all `traces`. BadRequest where one cannot be read.
+
+        folder: that of the study file. registered: the entry points that lead to them, as text by package.
+        """
         traces, files = list(traces), {}
         loose = {file for trace in traces if trace.root is None for file in trace.files}
         folder = folder.resolve()
@@ -97,6 +100,7 @@ class Source:
             elif trace.root is not None:
                 for file in trace.files:
                     files[f"packages/{file.relative_to(trace.root).as_posix()}"] = read_text(file)
+        files |= {f"packages/{package}/entry_points.txt": text for package, text in (registered or {}).items()}
         return cls(dict(sorted(files.items())), PurePosixPath("study", folder.relative_to(top)).as_posix())
 
     @cached_property

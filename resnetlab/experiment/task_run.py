@@ -145,6 +145,11 @@ class TaskRun:
         """Epochs done."""
         return len(self.history)
 
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on from checkpoints, as an object with `state` and `load` does."""
+        return self._checkpoints is not None
+
     def step(self) -> Report:
         """Run one epoch, several where they are short, none where the checkpoint was complete; report what is new."""
         self.busy_seconds = 0.0

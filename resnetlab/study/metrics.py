@@ -119,5 +119,5 @@ ALWAYS = {"accuracy": CLASSIFIER["accuracy"], "loss": Metric("loss", "loss", "na
 
 
 def own(name: str) -> Metric:
-    """A user's function: a fraction, higher is better, shown in percent."""
+    """A user's function of which nothing is declared: a fraction, higher is better, shown in percent."""
     return Metric(name, name.replace("_", " "), "%", 100, "higher")

@@ -1,8 +1,9 @@
-"""The numbers of a study's own task: which way is better, and how people read them."""
+"""The numbers of a study's own task or metrics: which way is better, and how people read them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -13,15 +14,16 @@ from resnetlab.study.yaml_io import suggestion
 
 TEST = "test_"  # begins the name of what is returned at the end, on the test split; all others are of each epoch
 RESERVED = frozenset({"epoch", "trial_id", "train_seconds", "eval_seconds", "images_per_second", "peak_memory"})
+DIRECTED = "allowed: min or max in METRICS, or in metrics of the study"
 BETTER: Mapping[str, Literal["lower", "higher", ""]] = {"min": "lower", "max": "higher", "": ""}
 
 
 class Number(Frozen):
-    """What a task yields under one name, or returns. `scale` turns it into what people read, in `unit`."""
+    """What a task yields under one name, or a metric returns. `scale` turns it into what people read, in `unit`."""
 
     direction: Literal["min", "max", ""] = Field(description="which way is better; empty: neither")
     unit: str = Field("", description="% is shown in percent, and its differences in points")
-    scale: float = Field(1.0, gt=0.0, description="100 where the unit is %, of which a task gives fractions")
+    scale: float = Field(1.0, gt=0.0, description="100 where the unit is %, of which the code gives fractions")
     digits: int = Field(3, ge=0, le=12, description="after the point")
 
     @model_validator(mode="before")
@@ -34,10 +36,14 @@ class Number(Frozen):
         return values | {"scale": 100}
 
     def metric(self, name: str) -> Metric:
-        """As all tables and figures know it."""
+        """Of a task, as all tables and figures know it."""
         split, _, rest = name.partition("_")
-        label = f"{SPLITS[split]} {rest.replace('_', ' ')}" if split in SPLITS and rest else name.replace("_", " ")
-        return Metric(name, label, self.unit, self.scale, BETTER[self.direction], self.digits)
+        found = self.score(name)
+        return replace(found, label=f"{SPLITS[split]} {rest.replace('_', ' ')}") if split in SPLITS and rest else found
+
+    def score(self, name: str) -> Metric:
+        """Of a classifier's scores, on no split yet."""
+        return Metric(name, name.replace("_", " "), self.unit, self.scale, BETTER[self.direction], self.digits)
 
 
 def chosen(numbers: Mapping[str, Number], key: str, name: str, test: bool) -> Metric:
@@ -49,7 +55,7 @@ def chosen(numbers: Mapping[str, Number], key: str, name: str, test: bool) -> Me
     if name not in fit:
         undirected = " has no direction" if name in numbers and not numbers[name].direction else ""
         if undirected:
-            raise ValueError(f"{key}: {name}{undirected} (allowed: min or max in METRICS, or in metrics of the study)")
+            raise ValueError(f"{key}: {name}{undirected} ({DIRECTED})")
         what = f"a number of the test split, which begins with {TEST}" if test else "a number that each epoch yields"
         known = suggestion(name, fit) if fit else ""
         raise ValueError(f"{key}: need {what}, got {name!r}{known}")

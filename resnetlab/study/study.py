@@ -21,7 +21,7 @@ from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.study.included import study_file
 from resnetlab.study.metrics import ALWAYS, CLASSIFIER, METRICS, Metric, own
-from resnetlab.study.numbers import RESERVED, TEST, Number, chosen
+from resnetlab.study.numbers import DIRECTED, RESERVED, TEST, Number, chosen
 from resnetlab.study.parts import OwnCode, Part
 from resnetlab.study.sections.confirm import ConfirmSettings
 from resnetlab.study.sections.resources import Resources
@@ -62,9 +62,13 @@ class Study(Frozen):
     dataset: DataConfig | None = None
     own: OwnCode = Field(OwnCode(), description="written by resnetlab: what the references of the study lead to")
     metrics: tuple[str, ...] = Field(
-        (), description=f"computed besides accuracy and loss: {', '.join(CLASSIFIER)}, or references to your own"
+        (),
+        description=f"computed besides accuracy and loss: {', '.join(CLASSIFIER)}, or references to your own; "
+        "a mapping says direction, unit, scale and digits of those",
     )
-    numbers: dict[str, Number] = Field(default_factory=dict, description="written by resnetlab: what its task yields")
+    numbers: dict[str, Number] = Field(
+        default_factory=dict, description="written by resnetlab: what its task yields, or its own metrics return"
+    )
     objective: str = Field("", description="which of them the search and ASHA go by; default: accuracy")
     baseline: dict[str, Any] = Field(default_factory=dict)
     factors: dict[str, Any] = Field(default_factory=dict)
@@ -106,7 +110,7 @@ class Study(Frozen):
         """
         dotted: dict[str, Any] = {}
         for key, value in changes.items():
-            section = isinstance(value, Mapping)
+            section = isinstance(value, Mapping) and all(isinstance(name, str) and ":" not in name for name in value)
             dotted |= {f"{key}.{name}": inner for name, inner in value.items()} if section else {key: value}
         if not isinstance(source, Mapping):
             return load_study(study_file(os.fspath(source), "study"), dotted, cls.resolve)
@@ -384,7 +388,8 @@ class Study(Frozen):
     def measured(self) -> dict[str, Metric]:
         """What is computed from a network's scores, by name: accuracy and loss always, and what `metrics` asks for."""
         asked_for = {self._metric_name(text): text for text in self.metrics}
-        return ALWAYS | {name: CLASSIFIER.get(text) or own(name) for name, text in asked_for.items()}
+        mine = {name: number.score(name) for name, number in self.numbers.items()}
+        return ALWAYS | {name: CLASSIFIER.get(text) or mine.get(name) or own(name) for name, text in asked_for.items()}
 
     @property
     def measures(self) -> tuple[Metric, ...]:
@@ -420,6 +425,8 @@ class Study(Frozen):
         if name not in self.measured:
             add = "; add it to metrics" if name in CLASSIFIER else suggestion(text, self.measured)
             raise ValueError(f"{key}: {text!r} is no metric of this study{add}")
+        if not self.measured[name].better:
+            raise ValueError(f"{key}: {name} has no direction ({DIRECTED})")
         return self.measured[name].on(split)
 
     @cached_property

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,17 @@ ARRAY = "resnetlab array"  # key of a NumPy array, which is kept as a tensor
 KEPT = "tensors, NumPy arrays of numbers, numbers, text, bytes, None, and lists, tuples and dicts of these"
 
 
-def begin(task: Task, context: TrialContext, keep: bool = True) -> TaskRun:
-    """The trial in this process, from its newest checkpoint on where the task has a state. keep: checkpoints at all."""
+def begin(task: Task, context: TrialContext, keep: bool = True, code: Path | None = None) -> TaskRun:
+    """The trial in this process, from its newest checkpoint on where the task has a state.
+
+    keep: checkpoints at all. code: folder of the study's files, where they do not come with the results folder.
+    """
     folder = ResultsFolder.at(context.folder)
 
     def opened() -> TaskCheckpoints | None:
         return TaskCheckpoints(folder, task.trial_id) if keep else None
 
-    return TaskRun(task, context, unpacked(folder, context), opened, _take)
+    return TaskRun(task, context, code or unpacked(folder, context), opened, _take)
 
 
 def _take(threads: int) -> None:

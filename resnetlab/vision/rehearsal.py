@@ -1,7 +1,7 @@
 """Networks with a study's own code, built and tried for one batch: `python -m resnetlab.vision.rehearsal`.
 
 A job comes as JSON on standard input, and the answer goes as one line of JSON to standard output: the sizes of all
-networks, or the first problem in words. `driver.own_code` asks.
+networks, or the first problem in words. `driver.checks.own_code` asks.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 | stage, splits, sizes, rows of another study or of other data | `request` |
 | whether a folder's results are of this study, or of one that asked for less | `extend` |
 | arms that would train alike | `duplicate_arms` |
-| the study's own code: changed, kept, rehearsed | `own_code` |
+| the study's own code: kept, compared, tried before the first trial | `own_code`, `rehearsal` |
 | weights to begin with | `initial_weights` |
 | results of other folders, told to the sampler | `warm_start` |
 | what a processor computes in software | `precision` |

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from resnetlab.driver.checks import duplicate_arms, initial_weights, own_code, precision, request, warm_start
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Accepted:
     """A study that can be run as asked. content: what data.json has to say; changed: accepted, in the study's code.
-    warm: what `warm_start` has read. extension: what it asks beyond the study whose results the folder holds."""
+    warm: what `warm_start` has read. extension: what it asks beyond the study whose results the folder holds. notes:
+    on what of its own code was not tried."""
 
     study: Study
     folder: ResultsFolder
@@ -41,6 +42,7 @@ class Accepted:
     changed: list[str]
     warm: dict[str, Any]
     extension: Extension | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
@@ -79,7 +81,8 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
         one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
         own_code.tried(study, one, cache, *others)
-    return Accepted(study, folder, datasets, content, weights, changed, warm, extension)
+    said = own_code.rehearse(study, folder, cache, options.slots == 1)
+    return Accepted(study, folder, datasets, content, weights, changed, warm, extension, said)
 
 
 def results_folder(study: Study, storage: str) -> ResultsFolder:

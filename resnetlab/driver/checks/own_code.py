@@ -12,7 +12,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from resnetlab.study.records import ModelFacts
 from resnetlab.study.trial_config import TrialConfig
 
 TRIAL_TIMEOUT = 120.0  # seconds to build and try all networks of a study
+REHEARSAL_SECONDS = 120.0  # to try its sampler, its stopping rule and an epoch of its task at a few points
 ACCEPTED = "accepted.json"
 
 
@@ -121,34 +124,91 @@ def tried(
         "others": more,
         "cache": None if cache is None else str(cache),
     }
-    answer = _rehearse(job)
+    found = _asked("resnetlab.vision.rehearsal", job, TRIAL_TIMEOUT)
+    if found.in_time and not found.lines:
+        raise BadRequest(f"{study.name}: {found.how}")
+    if not found.in_time:
+        long = f"its own code took more than {TRIAL_TIMEOUT:g} s to build its networks and train one batch"
+        raise BadRequest(f"{study.name}: {long}")
+    answer = found.lines[-1]
     if "problem" in answer:
         raise BadRequest(f"{study.name}: {answer['problem']}")
     return [ModelFacts(**facts) for facts in answer["facts"]]
 
 
-def _rehearse(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer of `resnetlab.vision.rehearsal` in a new process, with a `problem` if it failed."""
+def rehearse(study: Study, folder: ResultsFolder, cache: Path, alone: bool = False) -> list[str]:
+    """Try the study's own sampler, stopping rule and task in a process of their own, under a time limit, unless results
+    of this code are in `folder` already.
+
+    cache: below which a task keeps its data. alone: trials run one at a time. Returns lines on what was not tried, and
+    on what a search has to expect. Raises BadRequest, in the user's terms, if anything is wrong.
+    """
+    tried = [part for part in study.own.parts if part.key in ("search.sampler", "search.stopping", "experiment")]
+    if not tried or _place(folder, study.own.source).read_json("own.json") is not None:
+        return []
+    notes = []
+    if study.own.task is not None and study.resources.needed_gpus:
+        notes.append(f"experiment: {study.experiment} is not tried before the first trial: it asks for a GPU")
+        tried.remove(study.own.task)
+    if not tried:
+        return notes
+    with tempfile.TemporaryDirectory(prefix="resnetlab-code-", ignore_cleanup_errors=True) as place:
+        job = {
+            "study": study.recorded(),
+            "code": dict(study.code),
+            "keys": [part.key for part in tried],
+            "place": place,
+            "cache": str(cache.absolute()),
+            "seconds": REHEARSAL_SECONDS,
+            "alone": alone,
+        }
+        found = _asked("resnetlab.driver.checks.rehearsal", job, REHEARSAL_SECONDS)
+    left: list[str] = []
+    for answer in found.lines:
+        if "problem" in answer:
+            raise BadRequest(f"{study.name}: {answer['problem']}")
+        left = answer.get("left", left)
+        notes += [answer["note"]] if "note" in answer else []
+    if left and found.in_time and found.code:
+        raise BadRequest(f"{study.name}: {left[0]}: {found.how}")
+    if left:
+        notes.append(f"not tried before the first trial, for lack of time ({REHEARSAL_SECONDS:g} s): {'; '.join(left)}")
+    return notes
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a process said, line by line. in_time: it ended by itself. code: its exit code. how: it ended, in words."""
+
+    lines: list[dict[str, Any]]
+    in_time: bool
+    code: int
+    how: str
+
+
+def _asked(module: str, job: Mapping[str, Any], seconds: float) -> Answers:
+    """Run a module of ours in a new process, of which nothing is left when this returns. job: its standard input."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.Popen(
-        [sys.executable, "-m", "resnetlab.vision.rehearsal"],
+        [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=env,
         start_new_session=True,
     )
+    in_time = True
     try:
-        out, errors = child.communicate(json.dumps(job).encode(), TRIAL_TIMEOUT)
+        out, errors = child.communicate(json.dumps(job).encode(), seconds)
     except subprocess.TimeoutExpired:
-        return {"problem": f"its own code took more than {TRIAL_TIMEOUT:g} s to build its networks and train one batch"}
+        in_time = False
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    lines = out.decode("utf-8", "replace").splitlines()
-    if not lines:
-        last = "\n".join(errors.decode("utf-8", "replace").splitlines()[-5:])
-        return {"problem": f"Python ended ({child.returncode}) when its own code was tried\n{last}".rstrip()}
-    answer: dict[str, Any] = json.loads(lines[-1])
-    return answer
+    if not in_time:
+        out, errors = child.communicate()  # what it had said by then
+    last = "\n".join(errors.decode("utf-8", "replace").splitlines()[-5:])
+    lines = [json.loads(line) for line in out.decode("utf-8", "replace").splitlines()]
+    how = f"Python ended ({child.returncode}) when its own code was tried\n{last}".rstrip()
+    return Answers(lines, in_time, child.returncode, how)
