@@ -36,7 +36,7 @@ def run_here(
         facts = FACTS | {"study_version": write_study(store, study, check_identity(study, folder, extends))}
     sweep = Sweep(study, store, facts, known(datasets), code_place=cache / "code")
     more = {"code": own_code.version(study), "metrics": study.scored, "numbers": tuple(study.numbers)}
-    more["confirmed"] = study.confirmed_score
+    more |= {"confirmed": study.confirmed_score, "last_epochs": study.confirm.last_epochs}
     context = TrialContext(folder.url, cache, cpus=1, gpus=0, epoch_timeout_s=600, **more)
     ended = 0
     while (until is None or ended < until) and (task := sweep.next()) is not None:

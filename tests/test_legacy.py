@@ -27,6 +27,7 @@ OLD = {
 RECORDED = {  # file: study hash, id of the baseline's trial with seed 0, what the baseline's plan draws its seeds from
     "cifar10-folder": ("714727eb54cc81fbc6f0fe0eb3fdda4e", "190bd1442a68", "113944affec9d94b"),
     "default": ("92e322f5f4d49136887c579e288cc9fe", "c220dfad3ac7", "64a5e355ef0c39cd"),
+    "digits-looks": ("467514a61da9c23f0492cbd891743bac", "d83478493790", "b15d74d599e6458d"),
     "optimizer-factorial": ("7ead66511e33cd42fe1fed8b3f64e8b6", "3fa99139d350", "b3204b34b224b1f0"),
     "published/font-transfer": ("843c879d84498c21d95c84b6bc3ea906", "167ea66983c5", "b99695654e763fe9"),
     "published/resnet-vs-cnn": ("a33dd6cd992bca600f127d95076175fe", "cf8e852fecb6", "02a74ce952fd9635"),

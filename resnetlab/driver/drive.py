@@ -148,6 +148,7 @@ def _context(facts: preflight.DriverFacts, sweep: Sweep, device: str, gpus: floa
         code=own_code.version(sweep.study),
         metrics=sweep.study.scored,
         confirmed=sweep.study.confirmed_score,
+        last_epochs=sweep.study.confirm.last_epochs,
         numbers=tuple(sweep.study.numbers),
     )
 

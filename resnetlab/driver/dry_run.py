@@ -222,6 +222,8 @@ def confirm_stage(study: Study, left_out: str = "") -> Iterator[str]:
             f"  at most: looks after each block from the second, {what} once {of} "
             f"{'is' if of.startswith('1 ') else 'are'} settled"
         )
+    if study.confirm.last_epochs > 1:
+        yield f"  compared on {plan.metric.words}, in each of which a run reads the test split"
     for line in plan.infeasible:
         yield f"  cannot be run: {line}"
     for name, why in plan.not_compared.items():

@@ -218,9 +218,10 @@ def _start(
     if config.weights != "none" and (mine := known.get(by_name(config.model, config.weights))):
         weights = kept(folder, mine)
     threads, compile = row["threads"] or 1, how.get("compile", False)
-    metrics = scores(study.scored, code)
-    training = Training(config, dataset, device, threads, None, weights, compile=compile, code=code, scores=metrics)
-    return training, dataset
+    more: dict[str, Any] = {"compile": compile, "code": code, "scores": scores(study.scored, code)}
+    if not Phase(row["phase"]).searched:
+        more |= {"confirmed": study.confirmed_score, "last_epochs": study.confirm.last_epochs}
+    return Training(config, dataset, device, threads, None, weights, **more), dataset
 
 
 def _study(folder: ResultsFolder, row: Mapping[str, Any]) -> Study:

@@ -3,7 +3,7 @@
 The spread of these contributions over images is the metric's sampling error on new images. Of a mean over images
 (cross-entropy, top-5 accuracy) they are the values themselves; of other metrics they are those of the infinitesimal
 jackknife (Jaeckel 1972; Efron 1982), to first order in the weight of each image. Accuracy, balanced accuracy and macro
-F1 need only the top-1 predictions, which every table has: `analysis.confirm.images` computes theirs.
+F1 need only the top-1 predictions, which every table has, so theirs are not kept.
 """
 
 from __future__ import annotations
@@ -23,6 +23,37 @@ def contributions(metric: str, labels: np.ndarray, scores: np.ndarray) -> np.nda
     """
     found = _CONTRIBUTIONS.get(metric)
     return None if found is None else found(labels, scores)
+
+
+def of_predictions(metric: str, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray | None:
+    """(N,) the same of a metric for which the predicted classes (N,) are enough; None for others."""
+    found = BY_PREDICTIONS.get(metric)
+    return None if found is None else found(labels, predicted)
+
+
+def _right(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    return np.asarray(predicted == labels, dtype=float)
+
+
+def _of_recall(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """What each image adds to the mean recall of the classes that have images."""
+    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    right = _right(labels, predicted)
+    recall = np.bincount(of, right) / counts
+    return np.asarray(recall.mean() + len(labels) / len(counts) * (right - recall[of]) / counts[of])
+
+
+def _of_f1(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """What each image adds to the mean F1 of the classes that have images."""
+    classes = np.unique(labels)
+    mine, taken = labels == classes[:, None], predicted == classes[:, None]
+    size = mine.sum(1) + taken.sum(1)
+    f1 = 2 * (mine & taken).sum(1) / size
+    adds = (2.0 * (mine & taken) - f1[:, None] * (mine.astype(float) + taken)) / size[:, None]
+    return np.asarray(f1.mean() + len(labels) * adds.mean(0))
+
+
+BY_PREDICTIONS = {"accuracy": _right, "balanced_accuracy": _of_recall, "macro_f1": _of_f1}
 
 
 def _cross_entropy(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

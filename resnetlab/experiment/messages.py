@@ -56,8 +56,8 @@ class TrialContext:
     write a checkpoint after each epoch, whatever it costs. contents: content hash by `model name` of torchvision's
     weights that the results folder holds. code: hash of the study's own, which the results folder holds. metrics: that
     an evaluation computes besides accuracy and loss, a built-in one by its name. confirmed: the one whose effects are
-    confirmed, of which a test keeps what each image adds, where that is known. numbers: that the study's own task has
-    declared.
+    confirmed, of which a test keeps what each image adds, where that is known. last_epochs: over which its mean is
+    confirmed. numbers: that the study's own task has declared.
     """
 
     folder: str  # path or URL of the results folder
@@ -73,6 +73,7 @@ class TrialContext:
     code: str = ""
     metrics: tuple[str | Part, ...] = ()
     confirmed: str = ""
+    last_epochs: int = 1
     numbers: tuple[str, ...] = ()
 
     @property

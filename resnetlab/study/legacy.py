@@ -61,6 +61,7 @@ LATER_CONFIRM: Mapping[str, tuple[Any, ...]] = {
     "primaries": (None,),
     "reestimate": (False,),
     "variance": ("arms",),
+    "last_epochs": (1,),
 }
 LATER_SEARCH: Mapping[str, tuple[Any, ...]] = {"enqueue": ([],), "from": ([],), "repeat": (False,)}
 LATER_DATA: Mapping[str, tuple[Any, ...]] = {

@@ -62,6 +62,12 @@ class Metric:
         """The same on one split: `macro_f1` as `val_macro_f1`, "Validation macro F1"."""
         return replace(self, name=f"{split}_{self.name}", label=f"{SPLITS[split]} {self.label}")
 
+    def over_last(self, epochs: int) -> Metric:
+        """Its mean over so many last epochs: `test_accuracy_last_3`, "Test accuracy over the last 3 epochs"."""
+        if epochs == 1:
+            return self
+        return replace(self, name=over_last(self.name, epochs), label=f"{self.label} over the last {epochs} epochs")
+
     def suited(self, largest: float) -> Metric:
         """The metric in minutes or hours where values up to `largest` are many seconds; else as it is."""
         for seconds, unit in ((3600, "h"), (60, "min")):
@@ -116,6 +122,11 @@ CLASSIFIER = {
     ]
 }
 ALWAYS = {"accuracy": CLASSIFIER["accuracy"], "loss": Metric("loss", "loss", "nats", 1, "lower", 3)}  # computed
+
+
+def over_last(column: str, epochs: int) -> str:
+    """The column that holds the mean of another over so many last epochs."""
+    return f"{column}_last_{epochs}"
 
 
 def own(name: str) -> Metric:

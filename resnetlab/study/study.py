@@ -46,6 +46,7 @@ Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a st
 ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 FEW = 2_000  # combinations of levels that are counted
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+STEADY = "constant"  # the schedule under which all epochs have one learning rate
 
 
 def _nothing_of_its_own(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -203,8 +204,9 @@ class Study(Frozen):
             raise ValueError(f"search.second_objective: {self.search.second_objective} {only} (allowed: train_seconds)")
         if self.resources.gpus == "auto" or self.resources.compile:
             raise ValueError("resources: gpus: auto and compile: true are for the built-in experiment")
-        if self.confirm.splits != "fixed":
-            raise ValueError(f"confirm.splits: {self.confirm.splits} {only} (allowed: fixed)")
+        for name, allowed in (("splits", "fixed"), ("last_epochs", 1)):
+            if (asked := getattr(self.confirm, name)) != allowed:
+                raise ValueError(f"confirm.{name}: {asked} {only} (allowed: {allowed})")
         for name in self.numbers:
             if not name.isidentifier() or name in RESERVED or name in self.columns:
                 raise ValueError(f"metrics: {name!r} is taken, or no name (allowed: letters, digits and _)")
@@ -270,6 +272,7 @@ class Study(Frozen):
                 allowed = ", ".join(f.name for f in space.factors if f.compared) or "none"
                 raise ValueError(f"confirm.factors: {name!r} has no levels to compare (allowed: {allowed})")
         self._check_design()
+        self._check_last_epochs()
         self._check_hypotheses()
         self.search.check_space(space)
         _ = self.enqueued
@@ -331,7 +334,36 @@ class Study(Frozen):
                 raise ValueError(f"arms.{name}: {first_problem(error, self.trial_type)}") from None
         tasks = [self.arm_task(name) for name in self.arms]
         self._check_primaries([name for i, name in enumerate(self.arms) if tasks[i] in tasks[:i]])
+        self._check_last_epochs()
         self._check_hypotheses()
+
+    def _check_last_epochs(self) -> None:
+        """A mean over the last epochs is one over runs at the same rate, of networks that are alike."""
+        asked = self.confirm.last_epochs
+        if asked == 1 or self.experiment:
+            return
+        key = f"confirm.last_epochs: {asked}"
+        if self.confirm.design == "none":
+            raise ValueError(f"{key}, but nothing is confirmed (allowed with design: none: 1)")
+        if self.arms:
+            runs: list[Any] = [self.arm_config(name, seed=0) for name in self.arms]
+            schedules, epochs = {run.schedule for run in runs}, min(run.epochs for run in runs)
+        else:
+            schedules, epochs = self._schedules(), self.search.epochs
+        if asked > epochs:
+            raise ValueError(f"{key}, but runs have {epochs} (allowed: 1 to {epochs})")
+        if decaying := sorted(schedules - {STEADY}):
+            raise ValueError(
+                f"{key} with schedule {', '.join(decaying)}: while the learning rate falls, accuracy rises, so that "
+                "such a mean lies below the last epoch, and further for some arms than for others: of 3 epochs under "
+                f"one-cycle by 2 to 13 points (docs/statistics.md) (allowed: 1, or schedule: {STEADY})"
+            )
+
+    def _schedules(self) -> set[str]:
+        """All that trials of a study of factors can have."""
+        branches = self.space["schedule"].branches if "schedule" in self.space.names else ()
+        fixed: Any = self.config(self.baseline_values(), seed=0)
+        return {str(level) for branch in branches for level in branch.levels or ()} | {fixed.schedule}
 
     def _check_design(self) -> None:
         compared = len(self.compared_factors())
@@ -397,7 +429,8 @@ class Study(Frozen):
         if self.experiment:
             return tuple(one.metric(name) for name, one in self.numbers.items() if name not in METRICS)
         more = [metric for name, metric in self.measured.items() if name not in ALWAYS]
-        return tuple(metric.on(split) for metric in more for split in ("val", "test"))
+        mean = (self.confirmed,) if self.confirm.last_epochs > 1 else ()
+        return (*(metric.on(split) for metric in more for split in ("val", "test")), *mean)
 
     @cached_property
     def searched(self) -> Metric:
@@ -413,12 +446,16 @@ class Study(Frozen):
         if self.experiment:
             name = self.confirm.metric or f"{TEST}{self.searched.name.removeprefix('val_')}"
             return chosen(self.numbers, "confirm.metric", name, test=True)
-        return self._on("confirm.metric", self.confirm.metric or self.searched.name.removeprefix("val_"), "test")
+        return self._on("confirm.metric", self._to_confirm, "test").over_last(self.confirm.last_epochs)
 
     @property
     def confirmed_score(self) -> str:
         """The metric that is confirmed, without its split: `auroc`. Empty for a task's."""
-        return "" if self.experiment else self.confirmed.name.removeprefix("test_")
+        return "" if self.experiment else self._metric_name(self._to_confirm).removeprefix("test_")
+
+    @property
+    def _to_confirm(self) -> str:
+        return self.confirm.metric or self.searched.name.removeprefix("val_")
 
     def _on(self, key: str, text: str, split: str) -> Metric:
         name = self._metric_name(text).removeprefix(f"{split}_")

@@ -79,6 +79,7 @@ class TrialRun:
         weights, code = self._weights(config), unpacked(self._folder, self._context)
         how: Any = {"compile": compile, "code": code, "scores": scores(self._context.metrics, code)}
         how["confirmed"] = self._context.confirmed
+        how["last_epochs"] = self._context.last_epochs if self._task.test else 1
         for state in self._checkpoints.states:
             try:
                 return Training(config, self._dataset, device, threads, state, weights, **how)

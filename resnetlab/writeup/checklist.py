@@ -57,9 +57,13 @@ def _splits(results: Results) -> str:
     sizes = [f"{data[split]} {split}" for split in ("train", "val", "test") if isinstance(data.get(split), int)]
     seed = distinct(results.trials, "split_seed")
     drawn = f" Drawn from the split seed {seed}." if seed else ""
+    last = results.study.confirm.last_epochs
+    read = "once by each pilot and confirm run, at its last epoch"
+    if last > 1:
+        read = f"by each pilot and confirm run in each of its last {last} epochs, whose mean is compared"
     return (
-        f"{listed(sizes) + '. ' if sizes else ''}The search used the validation split; the test split was read once by "
-        f"each pilot and confirm run, at its last epoch.{drawn}"
+        f"{listed(sizes) + '. ' if sizes else ''}The search used the validation split; the test split was read "
+        f"{read}.{drawn}"
     )
 
 

@@ -129,10 +129,12 @@ def _plan(findings: Findings) -> Text:
         f"Before any run that a comparison rests on, a plan was written and hashed ({plan.plan_hash}): {of}"
     ]
     text += [Cite((key,))] if key else []
+    last = int(plan.asked.get("last_epochs", 1))
+    read = "was read once, at the last epoch" if last == 1 else f"was read in each of these {last} and nowhere else"
     text.append(
         f", {plural(len(plan.arms), 'arm')} on the same {plural(plan.seeds, 'fresh seed')} each, at the full budget of "
         f"{plural(study.search.epochs, 'epoch')} and without early stopping, compared on {plan.metric.words}, which "
-        f"was read once, at the last epoch. "
+        f"{read}. "
     )
     lines = plan.asked.get("hypotheses") or []
     said = "; ".join(map(str, lines))

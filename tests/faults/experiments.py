@@ -44,6 +44,8 @@ EXPERIMENTS = {  # number: (what is done, what must come of it)
     21: ("a driver too old for torch", "exit 2 and torch's words, then the sweep goes on"),
     22: ("`CUDA_VISIBLE_DEVICES` empty", "exit 2, naming the variable"),
     23: ("nodes with GPUs of different kinds", "exit 2, naming the nodes"),
+    # With looks at the confirm runs.
+    24: ("driver killed before and after it writes a look", "same looks, runs and verdicts"),
 }
 
 

@@ -20,6 +20,10 @@ import pandas as pd
 
 from resnetlab.analysis.confirm.contrasts import Estimates
 from resnetlab.analysis.intervals import quantile, welch_df
+from resnetlab.experiment.contributions import BY_PREDICTIONS
+
+# By column, what each image adds to it: of these metrics it follows from the predictions, of others the table keeps it.
+FROM_PREDICTIONS = {f"test_{name}": function for name, function in BY_PREDICTIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -149,37 +153,6 @@ def from_predictions(
     if len(set(rows)) < len(rows):
         return []  # splits that were drawn again for each block
     return [_part(found, shape[1], images[key], groups) for key, found in sets.items()]
-
-
-def _right(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return np.asarray(predicted == labels, dtype=float)
-
-
-def _of_recall(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """What each image adds to the mean recall of the classes that have images."""
-    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    right = _right(labels, predicted)
-    recall = np.bincount(of, right) / counts
-    return np.asarray(recall.mean() + len(labels) / len(counts) * (right - recall[of]) / counts[of])
-
-
-def _of_f1(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """What each image adds to the mean F1 of the classes that have images."""
-    classes = np.unique(labels)
-    mine, taken = labels == classes[:, None], predicted == classes[:, None]
-    size = mine.sum(1) + taken.sum(1)
-    f1 = 2 * (mine & taken).sum(1) / size
-    adds = (2.0 * (mine & taken) - f1[:, None] * (mine.astype(float) + taken)) / size[:, None]
-    return np.asarray(f1.mean() + len(labels) * adds.mean(0))
-
-
-# By metric, what each image adds to it, so that the mean over images is its value: of accuracy whether it was right,
-# else those of the infinitesimal jackknife (Jaeckel 1972; Efron 1982). Of other metrics the table keeps them.
-FROM_PREDICTIONS = {
-    "test_accuracy": _right,
-    "test_balanced_accuracy": _of_recall,
-    "test_macro_f1": _of_f1,
-}
 
 
 def _part(

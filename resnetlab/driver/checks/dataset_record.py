@@ -49,7 +49,7 @@ def guessing(study: Study, datasets: Mapping[str, Dataset]) -> dict[str, float]:
     for name, config in starts(study).items():
         data = datasets[data_key(config)]
         tested = np.bincount(data.labels[data.split("test", config.split_seed)], minlength=data.n_classes)
-        if (level := guessed(study.confirmed.name.removeprefix("test_"), tested)) is not None:
+        if (level := guessed(study.confirmed_score, tested)) is not None:
             levels[name] = level
     return levels
 

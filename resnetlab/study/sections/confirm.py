@@ -34,6 +34,9 @@ class ConfirmSettings(Frozen):
     factors: tuple[str, ...] | None = Field(None, description="which to compare; default: all that have levels")
     alpha: float = Field(0.05, gt=0.0, lt=0.5, description="familywise error rate")
     metric: str = Field("", description="what is confirmed, on the test split; default: the study's objective")
+    last_epochs: int = Field(
+        1, ge=1, le=100, description="with a constant learning rate: confirm the metric's mean over so many last epochs"
+    )
     delta: float = Field(
         0.5, gt=0.0, description="smallest effect of interest: points of a metric in percent, else its own unit"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
-from resnetlab.experiment.contributions import contributions
+from resnetlab.experiment.contributions import contributions, of_predictions
 from resnetlab.experiment.own import OwnParts
 from resnetlab.experiment.scores import Score
 from resnetlab.study import catalog
+from resnetlab.study.metrics import over_last
 from resnetlab.study.records import EpochRecord, TestResult
 from resnetlab.study.seeding import stream
 from resnetlab.study.trial_config import TrialConfig
@@ -61,6 +62,7 @@ class Training:
     graph: on a GPU, capture the training step as a CUDA graph where that can be. compile: torch.compile the network.
     code: folder of the study's own code, where the config names some (`experiment.own`). scores: metrics that an
     evaluation computes besides accuracy and loss. confirmed: the metric of which a test says what each image adds.
+    last_epochs: over which a test takes the mean of that metric, so that each of them reads the test split.
     Raises BadRequest where the batch exceeds the training split or the state is another trial's, BadData where the
     state was trained on other data or the weights do not fit, CheckpointDamaged where the state does not fit.
     """
@@ -79,9 +81,12 @@ class Training:
         code: Path | None = None,
         scores: Sequence[Score] = (),
         confirmed: str = "accuracy",
+        last_epochs: int = 1,
     ):
         self.config = config
         self._scores, self._confirmed = tuple(scores), confirmed
+        self._last_epochs = last_epochs
+        self._late: list[tuple[float, Tensor | None]] = []  # the metric in the last epochs but one, and its images
         self._keeps_logits = bool(scores) or confirmed == "loss"
         self.device = torch.device(device)
         self.history: list[EpochRecord] = []
@@ -201,7 +206,14 @@ class Training:
         self.history.append(record)
         if energy is not None:
             self.energy = (self.energy or 0.0) + (joules(self.device) or energy) - energy
+        if len(self._late) < self._late_by(epoch):
+            self._late.append(self._one(self._tested()))
         return record
+
+    def _late_by(self, epoch: int) -> int:
+        """How many epochs of the mean over the last ones lie before the last, by the end of this one."""
+        before = self._last_epochs - 1
+        return max(0, min(epoch + self._last_epochs - self.config.epochs, before))
 
     def one_batch(self) -> None:
         """Train on the first batch alone. Leaves the gradients; spoils the network as `rehearse` does."""
@@ -234,7 +246,27 @@ class Training:
         return images / (perf_counter() - start)
 
     def test(self) -> TestResult:
-        """The model as it stands on the test split."""
+        """The model as it stands on the test split; with the mean over the last epochs, where that is confirmed."""
+        found = self._tested()
+        if self._last_epochs == 1:
+            return found
+        values, parts = zip(*self._late, self._one(found), strict=True)
+        column = over_last(f"test_{self._confirmed}", self._last_epochs)
+        known = [part.double() for part in parts if part is not None]
+        adds = torch.stack(known).mean(0).numpy() if len(known) == len(parts) else None
+        return replace(
+            found, metrics=dict(found.metrics) | {column: math.fsum(values) / len(values)}, contribution=adds
+        )
+
+    def _one(self, found: TestResult) -> tuple[float, Tensor | None]:
+        """The metric that is confirmed, and what each image adds to it; None where that is not known."""
+        values = {"test_accuracy": found.accuracy, "test_loss": found.loss, **found.metrics}
+        adds = found.contribution
+        if adds is None:
+            adds = of_predictions(self._confirmed, found.labels, found.predictions)
+        return values[f"test_{self._confirmed}"], None if adds is None else torch.from_numpy(adds)
+
+    def _tested(self) -> TestResult:
         self._prepare()
         loss, accuracy, seen, confidence = self._evaluate("test")
         rows = self._rows["test"]
@@ -261,6 +293,7 @@ class Training:
             "data": self._data_hash,
             "weights": self.weights_hash,
             "energy": self.energy,
+            "late": list(self._late),
             "history": [asdict(record) for record in self.history],
             "model": _copied(self.model.state_dict()),
             "optimizer": _copied(self._optimizer.state_dict()["state"]),
@@ -281,6 +314,9 @@ class Training:
             self._optimizer.load_state_dict({"state": _copied(state["optimizer"]), "param_groups": groups})
             _lay_like_parameters(self._optimizer)
             self.history = [EpochRecord(**row) for row in history]
+            self._late = list(state.get("late", []))
+            if len(self._late) != self._late_by(self.epoch):
+                raise ValueError(f"it holds {len(self._late)} of the last epochs on the test split")
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointDamaged(f"trial {self.config.trial_id}: checkpoint does not fit: {error!r}") from None
 

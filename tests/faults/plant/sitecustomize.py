@@ -1,6 +1,8 @@
 """Loaded by every Python process of the campaign: makes trials do what the file $RESNETLAB_PLANT says, in real workers.
 
-    [{"when": {"kernel": 3}, "epoch": 2, "do": "hang"}]
+    [{"when": {"kernel": 3}, "epoch": 2, "do": "hang"}, {"look": 2, "at": "before", "do": "die"}]
+
+A fault with `look` is one of the driver: before or after it writes looks.parquet with this many looks.
 
 `do`: hang (sleep for an hour), pause (for `seconds`), wait (as long as the file `until` is there), eat (take `bytes` of
 memory and keep them), die (of `signal`, else SIGKILL), say (write `words` to stderr), raise (a RuntimeError of
@@ -17,13 +19,14 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.util import find_spec, spec_from_loader
 from pathlib import Path
 
-TARGET = "resnetlab.vision.training.loop"
+LOOP, LOOKS = "resnetlab.vision.training.loop", "resnetlab.sweep.planned_looks"
 
 
-def faults(config, epoch):
+def faults(happens):
+    """Do what is planted and of which `happens` is true."""
     plant = Path(os.environ["RESNETLAB_PLANT"])
     for number, fault in enumerate(json.loads(plant.read_text())):
-        if fault["epoch"] != epoch or any(getattr(config, key) != value for key, value in fault["when"].items()):
+        if not happens(fault):
             continue
         if fault.get("once", True):
             try:
@@ -55,11 +58,46 @@ def note(training, what, epoch):
         log.write(line.encode())
 
 
+def epochs(loop):
+    """Have the epochs of the training loop look at the plant first."""
+    run_epoch = loop.Training.run_epoch
+
+    def planted(training):
+        config, epoch = training.config, training.epoch + 1
+
+        def happens(fault):
+            return fault.get("epoch") == epoch and all(getattr(config, key) == v for key, v in fault["when"].items())
+
+        note(training, "begun", epoch)
+        faults(happens)
+        result = run_epoch(training)
+        note(training, "ended", epoch)
+        return result
+
+    loop.Training.run_epoch = planted
+
+
+def looks(planned):
+    """Have the driver look at the plant before and after it writes the looks that it took."""
+    write_table = planned.write_table
+
+    def planted(folder, table, rows):
+        taken = max(rows["look"].to_pylist())
+        faults(lambda fault: (fault.get("look"), fault.get("at")) == (taken, "before"))
+        write_table(folder, table, rows)
+        faults(lambda fault: (fault.get("look"), fault.get("at")) == (taken, "after"))
+
+    planned.write_table = planted
+
+
 class Planting(MetaPathFinder, Loader):
-    """Imports the training loop as it is, then has its epochs look at the plant first."""
+    """Imports one module as it is, then has `plant` change it."""
+
+    def __init__(self, target, plant):
+        self.target, self.plant = target, plant
 
     def find_spec(self, name, path=None, target=None):
-        if name != TARGET:
+        if name != self.target:
             return None
         sys.meta_path.remove(self)
         self.real = find_spec(name)
@@ -71,18 +109,8 @@ class Planting(MetaPathFinder, Loader):
     def exec_module(self, module):
         module.__file__ = self.real.origin
         self.real.loader.exec_module(module)
-        run_epoch = module.Training.run_epoch
-
-        def planted(training):
-            epoch = training.epoch + 1
-            note(training, "begun", epoch)
-            faults(training.config, epoch)
-            result = run_epoch(training)
-            note(training, "ended", epoch)
-            return result
-
-        module.Training.run_epoch = planted
+        self.plant(module)
 
 
 if os.environ.get("RESNETLAB_PLANT"):
-    sys.meta_path.insert(0, Planting())
+    sys.meta_path[:0] = [Planting(LOOP, epochs), Planting(LOOKS, looks)]
