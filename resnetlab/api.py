@@ -60,12 +60,22 @@ class Results:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row per trial: its phase, status, factor levels, seeds and final numbers."""
+        """One row per trial: its phase, status, factor levels, seeds and final numbers.
+
+        Example:
+            >>> trials = resnetlab.load("results/default").trials
+            >>> trials[trials["phase"] == "confirm"].groupby("arm")["test_accuracy"].agg(["mean", "std", "count"])
+        """
         return self._results.trials.copy()
 
     @property
     def epochs(self) -> pd.DataFrame:
-        """One row per trial and epoch: losses, accuracies and seconds."""
+        """One row per trial and epoch: losses, accuracies and seconds.
+
+        Example:
+            >>> epochs = resnetlab.load("results/default").epochs
+            >>> epochs.pivot(index="epoch", columns="trial_id", values="val_accuracy")
+        """
         return self._results.epochs.copy()
 
     @property
@@ -73,6 +83,10 @@ class Results:
         """One row per planned comparison: estimate and interval as fractions, adjusted p-value, verdict.
 
         Empty if the folder has no plan yet. Raises BadData if the rows contradict the plan.
+
+        Example:
+            >>> effects = resnetlab.load("results/default").effects
+            >>> effects.loc[effects["verdict"] == "effect", ["name", "estimate", "low", "high", "p_adjusted"]]
         """
         return self._findings.effects.copy()
 
@@ -90,6 +104,10 @@ class Results:
         """Write report.html, the figures and effects.parquet into the folder, and return the path of report.html.
 
         Needs neither torch nor Ray. Raises BadRequest if the folder cannot be written.
+
+        Example:
+            >>> page = resnetlab.load("results/default").report()
+            >>> print(page)
         """
         from resnetlab.report.build import build
 

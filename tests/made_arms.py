@@ -3,6 +3,7 @@
 Images have a difficulty that all arms share, so that arms agree on most of them, as real ones do.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from resnetlab.experiment.messages import Ending, Report
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
 from resnetlab.study import Study, build_study
+from resnetlab.study.metrics import Metric
 from resnetlab.study.records import EpochRecord, Status, TestResult
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key
@@ -59,10 +61,10 @@ def make_arms(
         for config in configs.values()
     }
     folder = ResultsFolder.at(place)
-    store = Store(folder, study.columns)
+    store = Store(folder, study.columns, measures=study.measures)
     facts = {"git_revision": "abc1234", "versions": '{"python": "3.12.1"}'}
     sweep = Sweep(study, store, facts, datasets)
-    made = _Made(images)
+    made = _Made(images, study.measures)
     while (task := sweep.next()) is not None:
         arm = store.trials[task.trial_id]["arm"]
         count = len(datasets[data_key(task.config)][1])
@@ -79,8 +81,8 @@ def make_arms(
 
 
 class _Made:
-    def __init__(self, images: int):
-        self.images = images
+    def __init__(self, images: int, measures: tuple[Metric, ...] = ()):
+        self.images, self.measures = images, measures
         self.hard = np.random.default_rng(0).random(images)  # which images are difficult, for every arm alike
 
     def report(
@@ -106,6 +108,7 @@ class _Made:
             "prefix_cached": True if config.frozen else None,
         }  # fmt: skip
         test = TestResult(float(right.mean()), 0.7, predicted, labels, np.arange(self.images))
+        test = replace(test, metrics=self._measured("test", test.accuracy))
         return Report(epochs, columns, test=test)
 
     def _epoch(
@@ -116,4 +119,10 @@ class _Made:
             epoch=n, train_loss=2.4 * (1 - value), train_accuracy=min(1.0, value + 0.006 * n),
             val_loss=2.5 * (1 - value), val_accuracy=value, lr=lr, train_seconds=seconds,
             eval_seconds=0.1 * seconds, images_per_second=4800 / seconds, peak_memory=300 << 20,
+            metrics=self._measured("val", value),
         )  # fmt: skip
+
+    def _measured(self, split: str, accuracy: float) -> dict[str, float]:
+        """The study's further metrics: they go with the accuracy."""
+        there = [metric for metric in self.measures if metric.name.startswith(split)]
+        return {metric.name: 3 * (1 - accuracy) if metric.sign < 0 else 0.9 * accuracy for metric in there}

@@ -1,10 +1,12 @@
 """The Python interface: what `import resnetlab` exports and loads, and a whole sweep in a notebook."""
 
+import doctest
 import functools
 import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -52,6 +54,21 @@ def test_a_study_is_loaded_without_torch_ray_and_pandas():
 def test_results_are_read_without_torch_and_ray():
     code = "import resnetlab; resnetlab.load('results/reference/default').effects"
     assert not {"torch", "torchvision", "ray", "typer"} & set(loaded(code).split())
+
+
+@pytest.mark.parametrize("name", ["trials", "epochs", "effects", "report", "load", "Results", "Study.load"])
+def test_the_example_of_each_name_can_be_run(name, tmp_path, monkeypatch, capsys):
+    """On the recorded run of the default study."""
+    home = getattr(resnetlab.Results, name, None) or functools.reduce(getattr, name.split("."), resnetlab)
+    examples = doctest.DocTestParser().get_examples(home.__doc__)
+    assert examples, f"{name} has no example"
+    shutil.copytree(ROOT / "results/reference/default", tmp_path / "results/default")
+    monkeypatch.chdir(tmp_path)
+    names = {"resnetlab": resnetlab}
+    for example in examples:
+        exec(compile(example.source, name, "single"), names)
+    shown = capsys.readouterr().out
+    assert (shown or name == "Study.load") and "Empty DataFrame" not in shown, shown
 
 
 def test_the_package_lists_its_names():

@@ -129,6 +129,62 @@ def odd(
 def switched(shape, classes, *, wide: bool = True, share: float = 0.5):
     return plain(shape, classes)
 """
+MORE = """
+import random
+import numpy as np
+
+METRICS = {"rank": {"direction": "min", "unit": "places"}, "spread": ""}
+
+def stripes(*, number: int = 200, noise: float = 60.0, kind: str = "wide"):
+    draw = np.random.default_rng(0)
+    labels = np.arange(number) % 2
+    pattern = np.indices((12, 12)) // 3 % 2 * 128
+    images = pattern[labels] + draw.normal(64, noise, (number, 12, 12))
+    return images.clip(0, 255).astype("uint8"), labels
+
+def rank(labels, scores):
+    return 1 + float((scores > scores[np.arange(len(labels)), labels][:, None]).sum(1).mean())
+
+def spread(labels, scores):
+    return float(scores.std())
+
+def once(trial, *, share: float = 0.5, noise: float = 0.0):
+    draw = random.Random(trial.seed("noise"))
+    yield {"val_loss": 1.0, "val_share": share + draw.random() / 100}
+    return {"test_share": share + draw.random() / 100} if trial.may_test else None
+
+share = {"direction": "max", "unit": "%"}
+once.METRICS = {"val_loss": "min", "val_share": share, "test_share": share}
+
+class Steps:
+    METRICS = {"val_bits": {"direction": "min", "unit": "bits"}, "test_error": "min"}
+
+    def __init__(self, trial, *, depth: int = 2):
+        self.trial, self.depth = trial, depth
+
+    def epoch(self):
+        return {"val_bits": self.trial.seed("a") % 7 / self.depth}
+
+    def test(self):
+        return {"test_error": self.trial.seed("b") % 7 / self.depth}
+
+def none(trial, *, depth: int = 2):
+    yield {"val_loss": 1.0}
+
+none.METRICS = {}
+
+def fixed(trial):
+    yield {"val_loss": 1.0}
+
+def untested(trial, *, depth: int = 2):
+    yield {"val_loss": 1.0}
+
+fixed.METRICS = once.METRICS
+untested.METRICS = {"val_loss": "min"}
+
+def propose(space, done, seed):
+    return {}
+"""
 PARTS = {  # a reference: the factor that is suggested, and its levels
     "code/my_net.py:net": ("act", ["relu", "gelu", "silu"]),
     "code/my_parts.py:focal": ("loss", ["cross-entropy", "../code/my_parts.py:focal"]),
@@ -137,6 +193,23 @@ PARTS = {  # a reference: the factor that is suggested, and its levels
     "code/odd.py:plain": ("model", ["cnn", "../code/odd.py:plain"]),
     "code/odd.py:odd": ("how", ["yes", "no", "a: b # c"]),
     "code/odd.py:switched": ("wide", [True, False]),
+    "code/more.py:stripes": ("width", [8, 16]),
+    "code/my_parts.py:worst_class": ("width", [8, 16]),
+    "code/more.py:rank": ("width", [8, 16]),
+    "code/more.py:spread": ("width", [8, 16]),
+    "code/my_task.py:train": ("huber", [False, True]),
+    "code/more.py:once": ("share", [0.5, 1.5]),
+    "code/more.py:Steps": ("depth", [2, 4]),
+}
+TUNED = {"code/more.py:once": [], "code/more.py:Steps": []}  # factors beside it, where they are not lr
+SAID = {  # what the text has beside them
+    "code/more.py:stripes": ["name: ../code/more.py:stripes #", "  number: 200\n", "  kind: wide\n", "model: cnn"],
+    "code/my_parts.py:worst_class": ["objective: worst_class #", "delta: 1 # percentage points", "name: digits"],
+    "code/more.py:rank": ["objective: rank #", "delta: 0.1 # check this: in places", "by at least 0.1 places"],
+    "code/more.py:spread": ["metrics: [../code/more.py:spread] #", "no direction", "delta: 1 # percentage points"],
+    "code/my_task.py:train": ["objective: val_rmse # what is searched for: low is better", "epochs: 6", "low: 0.0033"],
+    "code/more.py:once": ["objective: val_share", "epochs: 1 #", "delta: 1 # percentage points"],
+    "code/more.py:Steps": ["objective: val_bits", "  metric: test_error\n", "epochs: 6", "in the unit of test_error"],
 }
 
 
@@ -146,13 +219,18 @@ def test_a_study_of_one_s_own_code_compares_one_of_its_settings_and_passes_a_dry
 ):
     shutil.copytree(ROOT / "tests/own_code", tmp_path / "code")
     (tmp_path / "code/odd.py").write_text(ODD)
+    (tmp_path / "code/more.py").write_text(MORE)
     (tmp_path / "studies").mkdir()
     monkeypatch.chdir(tmp_path)
     new_study(source, Path("studies/own.yaml"))
     study = own.load(tmp_path / "studies/own.yaml")
     factor, levels = PARTS[source]
-    assert list(study.factors) == [factor, "lr"] and list(study.space[factor].branches[0].levels) == levels
+    assert (
+        list(study.factors) == [factor, *TUNED.get(source, ["lr"])]
+        and list(study.space[factor].branches[0].levels) == levels
+    )
     text = (tmp_path / "studies/own.yaml").read_text()
+    assert all(words in text for words in SAID.get(source, [])), text
     (tmp_path / "studies/own.yaml").write_text(text.replace("# hypotheses:", "hypotheses:").replace("#   - ", "  - "))
     assert own.load(tmp_path / "studies/own.yaml").declared
     dry_run(study, Options(storage="results"))
@@ -168,12 +246,16 @@ def test_a_study_of_one_s_own_code_compares_one_of_its_settings_and_passes_a_dry
         ("net.py:build", "s.yaml", BadRequest, "net.py:build: no such file"),
         ("package.module:build", "s.yaml", BadRequest, "no module 'package.module'"),
         ("math:pi", "s.yaml", BadRequest, "is a float, which cannot be called"),
-        (f"{ROOT}/tests/own_code/my_parts.py:worst_class", "s.yaml", BadRequest, "is a metric .*allowed: model, loss"),
+        ("more.py:propose", "s.yaml", BadRequest, "is a sampler .*allowed: model, loss, .*, dataset, task, metric"),
+        ("more.py:none", "s.yaml", BadRequest, "no numbers are declared"),
+        ("more.py:fixed", "s.yaml", BadRequest, "fixed: has no setting to compare"),
+        ("more.py:untested", "s.yaml", BadRequest, "no number with a direction of the test split"),
         ("", "s.yaml", BadRequest, "SOURCE: the path is empty"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(photos, tmp_path, monkeypatch, source, output, error, words):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "more.py").write_text(MORE)
     before = sorted(tmp_path.rglob("*.yaml"))
     with pytest.raises(error, match=words):
         new_study(source, Path(output))

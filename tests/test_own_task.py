@@ -477,6 +477,19 @@ def test_the_language_model_of_the_docs_is_swept_learns_and_is_continued(cache, 
     assert dict(again.step().test.metrics) == dict(last.test.metrics)
 
 
+def test_named_arms_of_a_task_stand_against_time_by_what_is_confirmed(cache, tmp_path):
+    text = STUDY.partition("factors:")[0] + (
+        "arms: {plain: {}, deep: {depth: 4}, deepest: {depth: 8}}\nsearch: {epochs: 2}\n"
+        "confirm: {design: arms, seeds: 2, delta: 0.1}\n"
+    )
+    study = loaded(tmp_path / "s", text)
+    swept(study, tmp_path / "r/study", cache)
+    page = build_report(tmp_path / "r/study").read_text()
+    assert (tmp_path / "r/study/figures/arm-seconds.svg").exists()
+    assert not (tmp_path / "r/study/figures/arm-parameters.svg").exists()
+    assert "Loss against time" in page and "Mean test loss of each arm" in page and "time and size" not in page
+
+
 def test_metrics_of_the_study_add_unit_and_scale(tmp_path):
     text = STUDY + "metrics: {val_loss: {unit: '%', scale: 100, digits: 1}, test_loss: {unit: '%', scale: 100}}\n"
     study = loaded(tmp_path, text)

@@ -108,6 +108,43 @@ def test_named_arms_are_held_to_equal_epochs_size_and_time(results):
     assert any(row[1].startswith("transfer instead of scratch: 1.00 times the parameters") for row in rows)
 
 
+def test_what_is_confirmed_stands_against_time_whichever_metric_it_is(tmp_path):
+    made = arms_study(metrics=["cross_entropy"], objective="cross_entropy")
+    make_arms(tmp_path, made, seconds=dict.fromkeys(PLANTED, 6.0) | {"transfer": 2.0})
+    findings = Findings(Results.open(tmp_path))
+    costs = findings.arm_costs.set_index("arm")
+    means = findings.results.confirm.groupby("arm")["test_cross_entropy"].mean()
+    assert costs["value"].to_dict() == pytest.approx(means.to_dict())
+    found = {drawing.name: drawing for drawing in arm_costs.drawings(findings)}
+    assert found["arm-seconds"].alt.startswith("Test cross-entropy against training time: scratch 0.")
+    assert "Mean test cross-entropy of each arm" in found["arm-seconds"].caption
+    drawing = found["arm-seconds"].draw.keywords
+    front = drawing["costs"].set_index("arm")["front"]
+    assert front["transfer"] and front["transfer-full"] and not front["scratch"], "the lowest of the slow ones"
+    axes = Figure(figsize=found["arm-seconds"].size).subplots()
+    found["arm-seconds"].draw(axes)
+    assert axes.get_ylabel() == "Test cross-entropy (nats)"
+    section = transfer.section(findings)
+    assert section.title == "Cross-entropy against time and size"
+    headings = section.tables[0].headings
+    assert "Test cross-entropy" in headings and "Cross-entropy (nats)" in headings
+    rows = {row[0]: dict(zip(headings, row, strict=True)) for row in section.tables[0].rows}
+    change = costs.loc["transfer", "value"] - costs.loc["scratch", "value"]
+    assert rows["transfer"]["Cross-entropy (nats)"] == f"{change:+.3f}" and change > 0
+    assert findings.shown_arm.name == "transfer-full", "which has the lowest on the validation split"
+    shown = " ".join([*headings, *found["arm-seconds"].alt.split(), found["arm-seconds"].caption, *section.text])
+    assert "accura" not in shown.lower()
+
+
+def test_a_source_that_is_no_better_than_guessing_is_named_by_the_metric_that_is_confirmed(tmp_path):
+    made = arms_study(metrics=["macro_f1"], objective="macro_f1")
+    make_arms(tmp_path, made, planted=PLANTED | {"font-source": 0.055})
+    (said,) = transfer.section(Findings(Results.open(tmp_path))).text
+    assert re.search(
+        r"font-source did not learn its own task: a macro F1 of \d\.\d\d.% on 22 classes, where guessing", said
+    )
+
+
 def test_figures_of_few_classes(results):
     assert set(drawn(results)) == {
         "arm-curves", "class-accuracy", "confusion-1", "confusion-2", "confusion-3", "confusion-4", "arm-seconds",

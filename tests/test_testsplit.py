@@ -155,7 +155,7 @@ def test_costs_of_transfer(results):
         assert found.loc[name, "source_seconds"] == pytest.approx(source["seconds"])
     assert found.loc["transfer", "cached"] and found.loc["scratch", "cached"] is None
     assert found.loc["transfer", "seconds"] == pytest.approx(12 * found.loc["transfer", "epoch_seconds"])
-    assert found.loc["transfer", "accuracy"] == pytest.approx(PLANTED["transfer"], abs=0.03)
+    assert found.loc["transfer", "value"] == pytest.approx(PLANTED["transfer"], abs=0.03)
 
 
 def test_an_arm_is_compared_with_the_one_that_is_most_like_it(tmp_path):

@@ -21,11 +21,11 @@ REFERENCE = re.compile(r"(?:[^:]+\.py|[A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")  # 
 def main(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="folder of images, train/<class>/<image>; or own network, file.py:name"),
+        typer.Argument(metavar="SOURCE", help="folder of images, train/<class>/<image>; or own code, file.py:name"),
     ],
     output: Annotated[Path, typer.Option(help="file to write the study to")] = Path("study.yaml"),
 ) -> None:
-    """Look at a folder of images, or at a network of your own, and write a commented study of it that runs as it is."""
+    """Look at a folder of images, or at code of your own, and write a commented study of it that runs as it is."""
     with report_errors():
         new_study(source, output)
 
@@ -34,8 +34,8 @@ def new_study(source: str, output: Path) -> None:
     """Write a study for `source` to the file `output`, and print what to do with it.
 
     Args:
-        source: path of a folder of images; or a network, loss, augmentation, optimizer or schedule, as `file.py:name`
-            or `package.module:name`.
+        source: path of a folder of images; or a network, loss, augmentation, optimizer, schedule, dataset, metric or
+            task, as `file.py:name` or `package.module:name`.
         output: file to write, which must not exist yet.
 
     Raises:

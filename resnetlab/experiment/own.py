@@ -23,7 +23,7 @@ from resnetlab.experiment.protocol import KINDS, Kind
 from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
 from resnetlab.experiment.scores import Score, own_score
-from resnetlab.experiment.source import Source
+from resnetlab.experiment.source import Source, read_text
 from resnetlab.study import SearchSettings, Study, catalog, legacy, load_study
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.numbers import Number
@@ -319,28 +319,57 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
     return {"settings": settings, "metrics": dict(declared)}
 
 
-def recognise(text: str, folder: Path) -> Part:
+@dataclass(frozen=True)
+class Recognised:
+    """A part, told by its arguments, for which a study can be written. numbers: that METRICS beside it declares.
+
+    epochs: of a task, whether its code reads `trial.epochs`, or has an `epoch` to be called.
+    """
+
+    part: Part
+    numbers: Mapping[str, Number]
+    epochs: bool
+
+
+DRAFTED = (*PARTS, DATA, "experiment", "metrics")  # keys of the parts for which a study can be written
+
+
+def recognise(text: str, folder: Path) -> Recognised:
     """What a reference leads to: which kind of part, told by the arguments that it takes, and its settings.
 
-    folder: where files are looked for. BadRequest where it leads nowhere, or to no part that a study can name.
+    folder: where files are looked for. BadRequest where it leads nowhere, or to no part that a study is about.
     """
     reference = refer("reference", text, folder, {})
-    ((key, settings),) = probe([reference], look=f"{__name__}:recognised")
-    if key not in PARTS:
-        raise BadRequest(f"{text}: is a {OF_KEY[key].name} (allowed: {', '.join(OF_KEY[one].name for one in PARTS)})")
-    return _part(replace(reference, key=key), settings, folder)
+    ((key, about),) = probe([reference], look=f"{__name__}:recognised")
+    if key not in DRAFTED:
+        raise BadRequest(f"{text}: is a {OF_KEY[key].name} (allowed: {', '.join(OF_KEY[one].name for one in DRAFTED)})")
+    part, numbers = _part(replace(reference, key=key), about["settings"], folder), {}
+    if key == "metrics":
+        numbers = _number(part, about["metrics"], None)
+    if key == "experiment":
+        numbers = _numbers(text, about["metrics"], {})
+    if key == DATA:
+        settings = {name: Setting(**setting) for name, setting in about["settings"].items()}
+        part = part.model_copy(update={"settings": settings})
+    return Recognised(part, {name: Number(**said) for name, said in numbers.items()}, about["epochs"])
 
 
 def recognised(reference: Reference, target: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
-    """In the process of `probe`: the key of the part that takes these arguments, a model where none does; its
-    settings."""
+    """In the process of `probe`: the key of the part that takes these arguments, of a dataset where none has to be
+    given and of a model else; what `described` says of it, and whether it goes by epochs."""
     try:
-        takes = set(inspect.signature(target).parameters)
+        takes = inspect.signature(target).parameters
     except (ValueError, TypeError):
-        takes = set()
-    fits = (key for key, kind in OF_KEY.items() if kind.given and takes.issuperset(kind.given))
-    key = next(fits, "model")
-    return key, described(replace(reference, key=key), target)["settings"]
+        takes = {}  # type: ignore[assignment]
+    kinds = sorted(OF_KEY.values(), key=lambda kind: -len(kind.given))
+    fits = (kind.key for kind in kinds if kind.given and set(takes).issuperset(kind.given))
+    module = isinstance(target, type) and any(base.__module__.startswith("torch.nn.") for base in target.__mro__)
+    places = [one for one in takes.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    given = [one for one in places if one.default is one.empty and one.name not in KINDS["dataset"].offered]
+    key = next(fits, "model" if given or module else DATA)
+    code = "" if key != "experiment" else read_text(Path(inspect.getsourcefile(target) or ""))
+    about = described(replace(reference, key=key), target)
+    return key, about | {"epochs": hasattr(target, "epoch") or ".epochs" in code}
 
 
 def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:

@@ -120,9 +120,9 @@ class Findings:
 
     @cached_property
     def shown_arm(self) -> test_predictions.ArmRuns | None:
-        """The arm that stands for all where one is shown: the incumbent, or of named arms the one with the highest
-        validation accuracy."""
-        named = sorted(self.named_arms, key=lambda arm: -arm.val_accuracy)
+        """The arm that stands for all where one is shown: the incumbent, or of named arms the best on the validation
+        split."""
+        named = sorted(self.named_arms, key=lambda arm: arm.rank(self.searched))
         return next(iter(named or [arm for arm in self.arms if arm.name == "incumbent"] or self.arms), None)
 
     def class_names(self, arm: test_predictions.ArmRuns) -> dict[int, str]:
@@ -143,7 +143,7 @@ class Findings:
     @cached_property
     def arm_costs(self) -> pd.DataFrame:
         """What each of `arms` reached and cost, as `transfer_cost.costs`."""
-        return transfer_cost.costs(self.arms, self.results.trials)
+        return transfer_cost.costs(self.arms, self.results.trials, self.metric)
 
     @cached_property
     def fairness(self) -> Sequence[Finding]:

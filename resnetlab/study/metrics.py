@@ -46,6 +46,11 @@ class Metric:
         return rest if first in SPLITS.values() and rest else self.label
 
     @property
+    def heading(self) -> str:
+        """The label without its split, as it begins a heading: `Accuracy`."""
+        return self.short[:1].upper() + self.short[1:]
+
+    @property
     def most(self) -> str:
         """What the best of many is."""
         return "lowest" if self.better == "lower" else "highest"

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from resnetlab.analysis.confirm.confirm_runs import OK, ConfirmRuns
+from resnetlab.study.metrics import Metric
 
 LEAST_SUPPORT = 35  # test images that a class needs to count among the best and worst
 WORST = 10  # classes at the lower end
@@ -32,10 +33,10 @@ class ArmRuns:
     def ids(self) -> list[str]:
         return list(self.runs["trial_id"])
 
-    @property
-    def val_accuracy(self) -> float:
-        """Mean over the runs: what arms may be ranked by without looking at the test split."""
-        return float(self.runs["val_accuracy"].mean())
+    def rank(self, searched: Metric) -> float:
+        """What arms may be sorted by without looking at the test split, the best first: the mean over the runs of what
+        was searched for."""
+        return -searched.sign * float(self.runs[searched.name].mean())
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Accuracy against seconds where arms start from what others learned."""
+"""What named arms reached against seconds, where arms start from what others learned."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import pandas as pd
 
 from resnetlab.analysis.evaluation.test_predictions import ArmRuns
 from resnetlab.analysis.intervals import mean_interval
+from resnetlab.study.metrics import METRICS, Metric
 
 ALIKE = ("model", "data_fraction", "epochs")  # settings in which an arm and what it is compared with should agree
 
 
-def costs(arms: Sequence[ArmRuns], trials: pd.DataFrame) -> pd.DataFrame:
+def costs(arms: Sequence[ArmRuns], trials: pd.DataFrame, metric: Metric = METRICS["test_accuracy"]) -> pd.DataFrame:
     """A row for each arm: arm, task, start (none, a name, `file`, or the source arm), frozen, parameters, trainable,
-    cached (were the frozen stages run once), accuracy with low and high (95%, fractions), n, seconds (training of one
+    cached (were the frozen stages run once), value of the metric with low and high (95%), n, seconds (training of one
     run), source_seconds (of the run that it starts from; trained once for all that start from it), epoch_seconds,
     reference (the arm of the task that starts from nothing and is most alike; empty where that is the arm itself).
 
-    trials: the trials table, for the source runs. Means over the arm's runs.
+    trials: the trials table, for the source runs. metric: a column of it. Means over the arm's runs.
     """
     by_id = trials.set_index("trial_id")
     rows = []
     for arm in arms:
-        accuracy, low, high, n = mean_interval(arm.runs["test_accuracy"])
+        value, low, high, n = mean_interval(arm.runs[metric.name])
         start, source_seconds = _start(arm, by_id)
         cached = arm.runs["prefix_cached"].dropna() if "prefix_cached" in arm.runs else pd.Series(dtype=bool)
         rows.append(
@@ -37,7 +38,7 @@ def costs(arms: Sequence[ArmRuns], trials: pd.DataFrame) -> pd.DataFrame:
                 "parameters": arm.runs["parameters"].iloc[0],
                 "trainable": arm.runs["trainable"].iloc[0],
                 "cached": bool(cached.all()) if len(cached) else None,
-                "accuracy": accuracy,
+                "value": value,
                 "low": low,
                 "high": high,
                 "n": n,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -81,7 +82,7 @@ def draw_arm_curves(
         panel.tick_params(labelbottom=place + beside >= len(validation), labelleft=place % beside == 0)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if place % beside == 0:
-            panel.set_ylabel(metric.axis.removeprefix("Validation ").replace("accuracy", "Accuracy", 1))
+            panel.set_ylabel(replace(metric, label=metric.heading).axis)
         if place + beside >= len(validation):
             panel.set_xlabel(METRICS["epoch"].axis)
     assert first is not None

@@ -23,7 +23,7 @@ ROWS = 60  # classes up to which each has a row of marks
 
 def drawings(findings: Findings) -> list[Drawing]:
     """Of the first task; none for a plan of factors, and none where the classes are too many to have a row each."""
-    shown = arms_shown(findings.named_arms)
+    shown = arms_shown(findings.named_arms, findings.searched)
     if not shown:
         return []
     group = next(iter(test_predictions.tasks(shown).values()))

@@ -33,7 +33,9 @@ NUMBERED = 12  # classes up to which the cells of a confusion matrix carry their
 def drawings(findings: Findings) -> list[Drawing]:
     """None of an arm whose predictions were not kept, or whose classes are too many for a matrix."""
     results, arms = findings.results, findings.arms
-    shown = arms_shown(findings.named_arms) or [arm for arm in arms if arm.name == results.planned.around]
+    shown = arms_shown(findings.named_arms, findings.searched) or [
+        arm for arm in arms if arm.name == results.planned.around
+    ]
     made = []
     for name, arm in zip(NAMES, shown, strict=False):
         rows = results.classes[(results.classes["trial_id"] == arm.ids[0]) & (results.classes["split"] == "test")]

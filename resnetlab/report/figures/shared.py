@@ -134,10 +134,10 @@ def strip(ax: Axes, metric: Metric, marks: Sequence[tuple[str, str, str, pd.Seri
         ax.plot([], [], marker, color=colour, mfc="none", ms=3, mew=0.7, label=label)
 
 
-def arms_shown(arms: Sequence[ArmRuns]) -> list[ArmRuns]:
-    """As many arms as there are marks: the first of each task, then those with the best validation accuracy."""
+def arms_shown(arms: Sequence[ArmRuns], searched: Metric) -> list[ArmRuns]:
+    """As many arms as there are marks: the first of each task, then the best on the validation split."""
     firsts = [group[0].name for group in tasks(arms).values()]
-    rest = sorted((arm for arm in arms if arm.name not in firsts), key=lambda arm: -arm.val_accuracy)
+    rest = sorted((arm for arm in arms if arm.name not in firsts), key=lambda arm: arm.rank(searched))
     chosen = {*firsts, *(arm.name for arm in rest[: max(0, len(MARKS) - len(firsts))])}
     return [arm for arm in arms if arm.name in chosen][: len(MARKS)]
 

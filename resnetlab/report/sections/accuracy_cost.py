@@ -1,4 +1,4 @@
-"""Accuracy against time and size: the figures of explore trials."""
+"""What was searched for against time and size: the figures of explore trials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def section(findings: Findings) -> Section | None:
     if findings.named_arms:
         return None
     figures = [*reversed(accuracy_cost.NAMES)]
-    title = "Accuracy against time and size"
+    title = f"{findings.searched.heading} against time and size"
     if findings.results.study.experiment:
         figures, title = ["accuracy-time"], f"{findings.searched.label} against time"
     return Section("trade", title, figures=figures, hypothesis=True)
