@@ -13,6 +13,7 @@ from test_sweep import Trainer, drive
 from resnetlab.driver.checks.extend import check_identity
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.messages import Report
+from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.storage.layout import KEPT, kept_name
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
@@ -173,13 +174,12 @@ def test_a_sampler_that_learns_keeps_the_settings_of_those_that_go_on(tmp_path, 
         assert (new["kernel"], new["lr"]) == (old["kernel"], old["lr"]) and trained[new["trial_id"]] == 3
 
 
-def test_points_that_go_on_are_tried_once(tmp_path):
-    """Trials before them may not take theirs."""
-    asked = {"trials": 4, "sampler": "tpe"}
-    before, _ = run(tmp_path, study(**asked, **KEPT_ON))
-    ResultsFolder.at(tmp_path).delete(kept_name(before[1]["trial_id"]))
-    grown, _ = run(tmp_path, study(**asked, epochs=6), extends=True)
-    assert sorted((row["blocks"], row["kernel"]) for row in explored(grown)) == [(2, 3), (2, 5), (3, 3), (3, 5)]
+def test_points_that_go_on_are_proposed_to_nobody_else():
+    search = OptunaSampler(study())
+    *reserved, left = [{"blocks": blocks, "kernel": kernel} for blocks in (2, 3) for kernel in (3, 5)]
+    search.reserve(reserved)
+    assert search.ask(1)[1] == left
+    assert [search.ask(number, point)[1] for number, point in enumerate(reserved, 2)] == reserved
 
 
 def test_they_go_on_twice(tmp_path):
@@ -336,5 +336,7 @@ def test_a_crash_while_it_goes_on_loses_nothing(tmp_path, monkeypatch, after, pu
     whole = here.run("whole")
     assert bits(place, rows)[0] == bits(whole, read_table(ResultsFolder.at(whole), "trials").to_pylist())[0]
     assert mine.keys() == {row["trial_id"] for row in explored(rows)} and len(mine) == 2
-    assert all({*epochs} == {3, 4} for epochs in mine.values()) and sum(map(len, mine.values())) <= 5
+    assert all({*epochs} == {3, 4} for epochs in mine.values())
+    again = sum(map(len, mine.values())) - 4
+    assert again <= (after % 3 == 1)  # the first report of each has what was trained before, the last is always kept
     assert {f"{row['trial_id']}.pt" for row in explored(rows)} == kept(place) == kept(whole)
