@@ -59,6 +59,18 @@ class Network(BuiltIn):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Schedule(BuiltIn):
+    """A learning rate schedule. `make(done, …)` takes the part in [0, 1) of the run that is over.
+
+    Args:
+        depends_on_budget: false of one that does not change with the length of the run: a trial that has had its epochs
+            can then be given further ones, and is what it would have been with all from the start.
+    """
+
+    depends_on_budget: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoppingRule(BuiltIn):
     """A rule that stops trials of the explore stage. `make(epochs, sign, …)` takes the full budget and 1 or -1, where
     higher or lower values are better, and returns a `search.rule.Rule`.

@@ -27,7 +27,8 @@ class Task:
     """One trial to run. test: it reads the test split at its last epoch. keep: others start from its weights.
 
     source_data: what the trial that it starts from was trained on. recorded: number of its epochs in the tables. saves:
-    epochs after which it must have a checkpoint, because it may pause there.
+    epochs after which it must have a checkpoint, because it may pause there. stays: its checkpoint at the full budget
+    stays in the results folder. shorter: the same trial of a shorter budget, from whose kept checkpoint it begins.
     """
 
     trial_id: str
@@ -39,6 +40,8 @@ class Task:
     source_data: DataConfig | None = None
     recorded: int = 0
     saves: tuple[int, ...] = ()
+    stays: bool = False
+    shorter: str = ""
 
     @property
     def source(self) -> str | None:
@@ -145,7 +148,8 @@ class Report:
 
     epochs: those that this worker has not reported before, oldest first. columns: of the trial's row in the trials
     table. note: what people must hear of the trial. restarted: the trial was begun before, elsewhere. busy_seconds:
-    spent in the epoch and on the test split. test: at the full budget, where the task asks for it.
+    spent in the epoch and on the test split. test: at the full budget, where the task asks for it. before: epochs up to
+    which the same trial of a shorter budget trained it.
     """
 
     epochs: tuple[EpochRecord | TaskEpoch, ...] = ()
@@ -155,3 +159,4 @@ class Report:
     busy_seconds: float = 0.0
     ending: Ending | None = None
     test: TestResult | TaskTest | None = None
+    before: int = 0

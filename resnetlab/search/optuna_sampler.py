@@ -100,10 +100,14 @@ class OptunaSampler:
 
     # -- proposing ---------------------------------------------------------------------------------------------------
 
+    def reserve(self, points: Iterable[Mapping[str, Any]]) -> None:
+        """Propose none of these points, unless `ask` is given it."""
+        self._known |= {_key(self._parameters(point)) for point in points}
+
     @_timed
-    def ask(self, number: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
+    def ask(self, number: int, point: Mapping[str, Any] | None = None) -> tuple[optuna.Trial, dict[str, Any]] | None:
         """The factor values of proposal `number`; None where the sampler finds no feasible point any more that is not
-        running or has not run, unless points may be repeated. `why_ended` says why.
+        running or has not run, unless points may be repeated. `why_ended` says why. point: what it must be.
 
         Give the trial back through `started` under the id that its config gets.
         """
@@ -111,14 +115,15 @@ class OptunaSampler:
             return None
         repeated, unseen = 0, None
         for attempt in range(MAX_ASKS):
-            fixed = unseen or self._fixed(number, attempt)
+            given = point if not attempt else None
+            fixed = given or unseen or self._fixed(number, attempt)
             if fixed is not None:
                 self.optuna.enqueue_trial(self._parameters(fixed))
             self.optuna.sampler = self._sampler(number, attempt)
             trial = self.optuna.ask()
             values = self._suggest(trial)
             problem = self._infeasible(values)
-            if problem is None and not self._repeats(trial):
+            if problem is None and (given or not self._repeats(trial)):
                 return trial, values
             self.optuna.tell(trial, state=TrialState.FAIL)
             if problem is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CHECKPOINTS = "checkpoints"  # a trial's last two states
+KEPT = "kept"  # the last state of explore trials that ran all epochs, for a study that asks for more of them
 WEIGHTS = "weights"  # of trials that others start from, and the files given with --weights
 CODE = "code"  # the study's own code, by version
 VERSIONS = "versions"  # earlier versions of a study that was extended
@@ -12,3 +13,8 @@ ERRORS = "errors"  # one text file for each failed trial
 def checkpoint_names(trial_id: str) -> tuple[str, str]:
     """The names of a trial's last two checkpoints; either may be the newer one."""
     return f"{CHECKPOINTS}/{trial_id}.pt", f"{CHECKPOINTS}/{trial_id}.1.pt"
+
+
+def kept_name(trial_id: str) -> str:
+    """The name of the last state of a trial, where it is kept."""
+    return f"{KEPT}/{trial_id}.pt"

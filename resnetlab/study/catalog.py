@@ -14,7 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-from resnetlab.builtin import BuiltIn, Dataset, Network, StoppingRule
+from resnetlab.builtin import BuiltIn, Dataset, Network, Schedule, StoppingRule
 from resnetlab.study.part_settings import PartSettings, Setting
 
 HERE = Path(__file__).resolve().parents[1]
@@ -110,6 +110,12 @@ def dataset(name: str) -> Dataset | None:
     """None where it is none of the built-in ones."""
     found = parts(DATA).get(name)
     return found.declared if found and isinstance(found.declared, Dataset) else None
+
+
+def depends_on_budget(schedule: str) -> bool:
+    """Whether a schedule does: each but the built-in ones that say they do not."""
+    found = parts("schedule").get(schedule)
+    return not (found and isinstance(found.declared, Schedule)) or found.declared.depends_on_budget
 
 
 def stopping_rule(name: str) -> StoppingRule | None:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from resnetlab.errors import BadRequest
-from resnetlab.study import legacy
+from resnetlab.study import catalog, legacy
 from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
@@ -276,6 +276,25 @@ class Study(Frozen):
         self._check_hypotheses()
         self.search.check_space(space)
         _ = self.enqueued
+        return self
+
+    @model_validator(mode="after")
+    def _may_go_on(self) -> Study:
+        """Checkpoints are kept of trials that a longer budget can go on from."""
+        if not self.search.keep_checkpoints:
+            return self
+        names = self.space.names
+        default = self.baseline.get("schedule", TrialConfig.model_fields["schedule"].default)
+        used = [str(level) for level in (self.space["schedule"].levels if "schedule" in names else [default])]
+        why = ""
+        if self.experiment:
+            why = "of a task of your own it is not known whether its epochs depend on trial.epochs"
+        elif self.arms:
+            why = "named arms explore nothing"
+        elif all(map(catalog.depends_on_budget, used)):
+            why = f"schedule: {', '.join(used)} depends on the budget, so no trial can go on to a longer one"
+        if why:
+            raise ValueError(f"search.keep_checkpoints: {why} (allowed: false)")
         return self
 
     @cached_property

@@ -232,6 +232,11 @@ class RunConfig(Frozen):
         if taken != value or isinstance(taken, bool) != isinstance(value, bool):
             raise ValueError(f"need {type(taken).__name__}, got {value!r}")
 
+    @property
+    def depends_on_budget(self) -> bool:
+        """Whether an epoch differs with how many there will be. Of a study's own task nobody but its author knows."""
+        return True
+
     def identity(self) -> dict[str, Any]:
         """What the answer depends on."""
         return self.model_dump()
@@ -379,6 +384,11 @@ class ImageConfig(RunConfig):
         """Stages before the head: the most that can be frozen. None of an own model, which must be built to know it."""
         network = catalog.network(self.model)
         return network.stages(self.__dict__) if network is not None else None
+
+    @property
+    def depends_on_budget(self) -> bool:
+        """Only schedules know how long the run is."""
+        return catalog.depends_on_budget(self.schedule)
 
     @property
     def own_model(self) -> bool:

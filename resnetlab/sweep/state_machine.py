@@ -23,7 +23,7 @@ from resnetlab.planning.affordable import DoesNotFit
 from resnetlab.planning.plan import Plan
 from resnetlab.search.optuna_sampler import OptunaSampler, WarmTrial
 from resnetlab.search.rule import PAUSE
-from resnetlab.storage.layout import checkpoint_names
+from resnetlab.storage.layout import checkpoint_names, kept_name
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch
@@ -32,6 +32,7 @@ from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.trial_config import RunConfig
 from resnetlab.sweep import crashes, own_search, plan_store, reopened, test_rows
 from resnetlab.sweep.crashes import Crash, Deaths
+from resnetlab.sweep.longer import LongerTrials
 from resnetlab.sweep.paused import Paused
 from resnetlab.sweep.planned_looks import PlannedLooks
 from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
@@ -80,6 +81,8 @@ class Sweep:
         self._rule = own_search.rule(study, code_place)
         propose, make = own_search.sampler(study, code_place), own_search.optunas(study, code_place)
         self._search = OptunaSampler(study, propose, make, warm)
+        self._longer = LongerTrials.of(study, store.trials.values(), store.folder)
+        self._search.reserve(self._longer.points)
         self._proposed, self._exhausted = 0, False
         self._again: deque[Task] = deque()
         self._paused = Paused(self._rule, store)
@@ -133,6 +136,8 @@ class Sweep:
             self._proposed = max(self._proposed, row["number"] + 1)
             self._search.replay(row, values.get(row["trial_id"], []))
             if Status(row["status"]).ended:
+                if row["status"] == Status.COMPLETE:
+                    self._obsolete += self._unused(row["trial_id"], Status.COMPLETE)
                 self.progress.ended(row)
             elif row["phase"] != Phase.AUDIT and self._paused.waits(row["trial_id"]):
                 self._paused.add(self._task(row))
@@ -176,10 +181,16 @@ class Sweep:
         config = self.study.trial_type.model_validate_json(row["config"])
         if self.study.dataset is not None:
             config = config.model_copy(update={"data": self.study.dataset})
-        phase, data_hash = Phase(row["phase"]), self._dataset(config)[0]
-        return Task(
-            row["trial_id"], config, phase, not phase.searched, data_hash, recorded=row["epochs_run"], saves=self._saves
-        )
+        task = self._explored(config, Phase(row["phase"]))
+        return replace(task, trial_id=row["trial_id"], recorded=row["epochs_run"])
+
+    def _explored(self, config: RunConfig, phase: Phase) -> Task:
+        """The task of an explore trial."""
+        stays = self.study.search.keep_checkpoints and not config.depends_on_budget
+        before = self._longer.before(config.trial_id)
+        shorter = before.trial_id if before is not None else ""
+        data_hash = self._dataset(config)[0]
+        return Task(config.trial_id, config, phase, False, data_hash, saves=self._saves, stays=stays, shorter=shorter)
 
     def next(self) -> Task | None:
         """The next trial to start, or None. Sets `error` and `finished` if the sweep cannot continue."""
@@ -362,7 +373,7 @@ class Sweep:
 
     def _propose(self) -> Task | None:
         number = self._proposed
-        asked = self._search.ask(number)
+        asked = self._search.ask(number, self._longer.at(number))
         if asked is None:
             if number == 0:
                 raise BadRequest(f"{self.study.name}: no feasible combination of levels was found")
@@ -371,8 +382,7 @@ class Sweep:
         config = self.study.config(values, seed=stream(self.study.seed, "explore", number))
         audit = stream(self.study.seed, "audit", number) / MAX_SEED < self.study.search.audit
         phase = Phase.AUDIT if audit else Phase.EXPLORE
-        data_hash = self._dataset(config)[0]
-        task = Task(config.trial_id, config, phase, test=False, data_hash=data_hash, saves=self._saves)
+        task = self._explored(config, phase)
         self._search.started(task.trial_id, trial, (number, values))
         self._proposed += 1
         self._open(task, {"number": number, "stop_probability": 1 - self.study.search.audit, **values})
@@ -429,7 +439,7 @@ class Sweep:
             columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
         self.store.add("trials", {"trial_id": trial_id, **columns})
         for epoch in report.epochs:
-            decision = self._take_epoch(task, epoch)
+            decision = self._take_epoch(task, epoch, trained=epoch.epoch > report.before)
             if decision == PAUSE:
                 self._pause(task)
                 return False
@@ -458,8 +468,9 @@ class Sweep:
         self.store.add("trials", {"trial_id": task.trial_id, "status": str(Status.WAITING)})
         self.store.tick()
 
-    def _take_epoch(self, task: Task, record: EpochRecord | TaskEpoch) -> str:
-        """Record one epoch; what the stopping rule says, `continue` where it decides nothing."""
+    def _take_epoch(self, task: Task, record: EpochRecord | TaskEpoch, trained: bool = True) -> str:
+        """Record one epoch; what the stopping rule says, `continue` where it decides nothing. trained: by this sweep,
+        not by one of a shorter budget."""
         trial_id, epoch, row = task.trial_id, record.epoch, record.as_row()
         value = row[self.study.searched.name]
         if self.store.add("epochs", {"trial_id": trial_id, **row}):
@@ -476,8 +487,11 @@ class Sweep:
             self.store.add("trials", {"trial_id": trial_id, **last, **totals})
             if task.phase.searched:
                 self._search.reported(trial_id, epoch, value)
-            self.progress.trained(record, len(self.working))
-            self.time.trained(task, self.store.trials, record.train_seconds + record.eval_seconds)
+            if trained:
+                self.progress.trained(record, len(self.working))
+                self.time.trained(task, self.store.trials, record.train_seconds + record.eval_seconds)
+            else:
+                self.progress.epochs += 1
         if not task.phase.searched:
             return "continue"
         decision = self._rule.report(trial_id, epoch, value, exempt=task.phase is Phase.AUDIT)
@@ -581,8 +595,15 @@ class Sweep:
         ended = max(datetime.now(UTC), self.store.trials[trial_id]["started"])  # clocks are set back
         ending = {"status": str(status), "reason": self._reason(trial_id, reason), "ended": ended}
         self.store.add("trials", {"trial_id": trial_id, **ending})
-        self._obsolete += checkpoint_names(trial_id)
+        self._obsolete += (*checkpoint_names(trial_id), *self._unused(trial_id, status))
         return self.store.trials[trial_id]
+
+    def _unused(self, trial_id: str, status: Status) -> tuple[str, ...]:
+        """What is kept and has no use any more once the trial has ended so."""
+        if status is not Status.COMPLETE:
+            return (kept_name(trial_id),) if self.study.search.keep_checkpoints else ()
+        before = self._longer.before(trial_id)
+        return before.names if before is not None else ()
 
     def _reason(self, trial_id: str, reason: str) -> str:
         """`reason`, followed by earlier remarks on the trial, such as a damaged checkpoint."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnetlab.storage.layout import checkpoint_names
+from resnetlab.storage.layout import checkpoint_names, kept_name
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.vision.training import checkpoint
 
 
 class TrialCheckpoints:
-    """states: those that can be read, newest first. problems: what is wrong with the others."""
+    """states: those that can be read, newest first. problems: what is wrong with the others. stays: whether the last
+    one of all is kept when the trial has ended."""
 
-    def __init__(self, folder: ResultsFolder, trial_id: str):
+    def __init__(self, folder: ResultsFolder, trial_id: str, stays: bool = False):
         self._folder = folder
         self._names = list(checkpoint_names(trial_id))
+        self._kept = kept_name(trial_id)
         self.problems: list[str] = []
         found = []
-        for name in self._names:
+        for name in [*self._names, *([self._kept] if stays else [])]:
             raw = folder.read(name)
             if raw is not None:
                 try:
@@ -33,6 +35,25 @@ class TrialCheckpoints:
         """Write over the older one."""
         self._folder.write(self._names[0], checkpoint.save(state))
         self._names.reverse()
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Write the last one of all where it stays."""
+        self._folder.write(self._kept, checkpoint.save(state))
+
+
+def kept_state(folder: ResultsFolder, trial_id: str, epochs: int) -> dict[str, Any]:
+    """The last state of another trial, of at most `epochs` epochs. CheckpointDamaged where there is none."""
+    name = kept_name(trial_id)
+    raw = folder.read(name)
+    if raw is None:
+        raise checkpoint.CheckpointDamaged(f"{name}: is not there")
+    try:
+        state = checkpoint.load(raw)
+    except checkpoint.CheckpointDamaged as error:
+        raise checkpoint.CheckpointDamaged(f"{name}: {error}") from None
+    if state.get("trial_id") != trial_id or not 0 < _epochs(state) <= epochs:
+        raise checkpoint.CheckpointDamaged(f"{name}: is no state of trial {trial_id}")
+    return state
 
 
 def _epochs(state: dict[str, Any]) -> int:

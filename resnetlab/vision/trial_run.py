@@ -27,7 +27,7 @@ from resnetlab.vision.training.checkpoint import CheckpointDamaged
 from resnetlab.vision.training.kept_weights import by_name, kept
 from resnetlab.vision.training.loop import Training
 from resnetlab.vision.training.transfer import backbone, check_source
-from resnetlab.vision.trial_checkpoints import TrialCheckpoints
+from resnetlab.vision.trial_checkpoints import TrialCheckpoints, kept_state
 
 Work = TypeVar("Work")
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
@@ -53,8 +53,9 @@ class TrialRun:
                 f"{where} sees data {dataset.hash}, the sweep's is {task.data_hash}: restore the data there"
             )
         self._dataset = dataset
-        self._checkpoints = TrialCheckpoints(self._folder, task.trial_id)
+        self._checkpoints = TrialCheckpoints(self._folder, task.trial_id, task.stays)
         self._restarted = bool(self._checkpoints.states or self._checkpoints.problems or task.recorded)
+        self._before = 0  # epochs that the same trial of a shorter budget trained, where it began from there
         self._training = self._trained(config)
         self._reported = 0
         self._columns: dict[str, Cell] = {
@@ -85,6 +86,15 @@ class TrialRun:
                 return Training(config, self._dataset, device, threads, state, weights, **how)
             except CheckpointDamaged as error:
                 self._checkpoints.problems.append(str(error))
+        if self._task.shorter:
+            try:
+                state = kept_state(self._folder, self._task.shorter, config.epochs)
+                mine = state | {"trial_id": config.trial_id}
+                training = Training(config, self._dataset, device, threads, mine, weights, **how)
+                self._before = training.epoch
+                return training
+            except CheckpointDamaged as error:
+                self._checkpoints.problems.append(str(error))
         return Training(config, self._dataset, device, threads, None, weights, **how)
 
     def _how_it_went_on(self) -> str:
@@ -93,6 +103,8 @@ class TrialRun:
         if self._altered:
             return f"went on from epoch {epoch}: the data cache was altered while it ran, and was made again"
         if not self._checkpoints.problems:
+            if self._before and not recorded:
+                return f"went on from epoch {epoch} of trial {self._task.shorter}, whose checkpoint was kept"
             lost = recorded and not epoch
             return f"began again: epochs up to {recorded} are recorded, but no checkpoint is there" if lost else ""
         how = f"went on from epoch {epoch}" if epoch else "began again"
@@ -126,13 +138,14 @@ class TrialRun:
         self._folder.write(f"{WEIGHTS}/{self._task.trial_id}.safetensors", left.pack())
 
     def step(self) -> Report | None:
-        """Train one epoch, or none where the checkpoint was complete, and report what is new.
+        """Train one epoch, or none where the checkpoint was complete, and report what is new. Epochs of a shorter trial
+        are reported before any is trained: the sweep may stop this one at one of them.
 
         None where the data cache changed meanwhile: this run is then to be thrown away.
         """
         training, config = self._training, self._training.config
         self.busy_seconds = 0.0
-        if training.epoch < config.epochs:
+        if training.epoch < config.epochs and not self._untold:
             self._timed(training.run_epoch)
             if not self._dataset.unchanged():
                 prefix.forget()
@@ -148,7 +161,12 @@ class TrialRun:
             self._keep()
         if training.epoch == config.epochs and self._task.test:
             test = self._timed(training.test)
-        return Report(epochs, columns, note, restarted, self.busy_seconds, test=test)
+        return Report(epochs, columns, note, restarted, self.busy_seconds, test=test, before=self._before)
+
+    @property
+    def _untold(self) -> bool:
+        """Whether a shorter trial has trained epochs that are not reported."""
+        return not self._reported and self._before > self._task.recorded
 
     @property
     def epoch(self) -> int:
@@ -193,7 +211,8 @@ class TrialRun:
         if self._training.epoch == self._saved:
             return
         began = time.perf_counter()
-        self._checkpoints.save(self._training.state())
+        last = self._task.stays and self._training.epoch == self._training.config.epochs
+        (self._checkpoints.keep if last else self._checkpoints.save)(self._training.state())
         self._saved, self._written = self._training.epoch, time.perf_counter()
         self._last_seconds = self._written - began
         self._checkpoint_seconds += self._last_seconds

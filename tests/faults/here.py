@@ -35,6 +35,7 @@ class Here:
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, study: dict[str, Any], step: Step | None = None):
         self.place, self._patch, self._step = place, monkeypatch, step
         self.study: Study = build_study(study, "study.yaml")
+        self.extend = False  # what is asked beyond the study before
         self.cache = place / "cache"
         self.reports = 0
         self.at_report: Callable[[int], None] = lambda number: None  # called before each report is taken
@@ -51,7 +52,7 @@ class Here:
     def run(self, case: str) -> Path:
         """Run or continue; raises what `run_study` raises."""
         self.reports = 0
-        run_study(self.study, Options(storage=str(self.place / case), cache=self.cache))
+        run_study(self.study, Options(storage=str(self.place / case), cache=self.cache, extend=self.extend))
         return self.at(case)
 
     def crash(self, case: str, after: int, publish: int | None = None) -> Path:

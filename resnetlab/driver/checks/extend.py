@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from resnetlab.study import ConfirmSettings, Study, build_study, differences
 from resnetlab.study.extension import Extension, extension
 from resnetlab.study.sections.search import UNTAUGHT
 from resnetlab.study.yaml_io import first_problem
+from resnetlab.sweep.longer import LongerTrials
 from resnetlab.sweep.plan_store import further_seeds, goes_on, read_plan
 from resnetlab.wording import plural
 
@@ -90,12 +91,15 @@ def _check_looks(study: Study, folder: ResultsFolder) -> None:
         raise BadRequest(f"confirm.seeds: {study.confirm.seeds} is {more} more than ran: {said}") from None
 
 
-def said(study: Study, rows: Iterable[Mapping[str, Any]], asks: Extension, plan: Plan | None) -> list[str]:
-    """Lines that tell what extending a folder to `study` would do. rows: of its trials table; plan: that it holds."""
+def said(
+    study: Study, rows: Collection[Mapping[str, Any]], asks: Extension, plan: Plan | None, folder: ResultsFolder
+) -> list[str]:
+    """Lines that tell what extending a folder to `study` would do. rows: of its trials table, as `extended.changes`
+    leaves them; plan: that it holds."""
     lines = [f"extends it: {'; '.join(change.text for change in asks.changes)}"]
     kinds, sampler = asks.kinds, study.search.sampler
     if "budget" in kinds:
-        lines.append("every explore trial and pilot run is run again: no checkpoints of trials that ended are kept")
+        lines += _of_longer_budget(study, LongerTrials.of(study, rows, folder))
     elif "trials" in kinds and sampler not in UNTAUGHT:
         lines.append(f"{sampler} proposes further trials from all results so far; it would not, had all been asked for")
     if "trials" not in kinds and kinds & {"levels", "factor"} and sampler != "grid" and "budget" not in kinds:
@@ -118,6 +122,21 @@ def said(study: Study, rows: Iterable[Mapping[str, Any]], asks: Extension, plan:
             f"{plural(more, 'further seed')}"
         )
     return lines
+
+
+def _of_longer_budget(study: Study, longer: LongerTrials) -> Iterator[str]:
+    """Which trials go on, and which are run again."""
+    why = ", ".join(f"{many} {reason}" for reason, many in sorted(longer.again.items()))
+    if not len(longer):
+        yield f"every explore trial and pilot run is run again{f': {why}' if why else ''}"
+        return
+    yield f"{plural(len(longer), 'explore trial')} {'goes' if len(longer) == 1 else 'go'} on from kept checkpoints"
+    if why:
+        yield f"{plural(sum(longer.again.values()), 'explore trial')} run again: {why}"
+    if study.confirm.pilot:
+        yield "pilot runs are run again"
+    if study.search.sampler not in UNTAUGHT:
+        yield f"those that go on keep their settings; {study.search.sampler} proposes the others from longer results"
 
 
 def _more_to_compare(study: Study, plan: Plan) -> bool:

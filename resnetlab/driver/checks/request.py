@@ -148,7 +148,7 @@ def look(
         return [f"results: {folder.url}: " + ("the same study, of which nothing has run" if known else "a new folder")]
     lines = [f"results: {folder.url}: continues: {', '.join(_ended(study, rows, plan))}"]
     if extension is not None:
-        lines += [f"  {line}" for line in said(study, rows, extension, held)]
+        lines += [f"  {line}" for line in said(study, rows, extension, held, folder)]
     elif held is not None and plan is None:
         runs = sum(row["plan_hash"] == held.plan_hash for row in rows)
         changed = "; ".join(differences(held.asked, asked(study)))

@@ -45,6 +45,9 @@ class SearchBase(Frozen):
         (), description="points to try first, after the baseline, whose values they have where they name none"
     )
     repeat: bool = Field(False, description="a combination may be proposed again, with another seed")
+    keep_checkpoints: bool = Field(
+        False, description="keep those of trials that ran all epochs, so that a longer budget can go on from them"
+    )
 
     @field_validator("stopping", mode="before")
     @classmethod
@@ -87,9 +90,9 @@ class SearchBase(Frozen):
         return rule.decides(self.__dict__) if rule is not None else list(range(1, self.epochs))
 
     def identity(self) -> dict[str, Any]:
-        """Without settings that are not used, of parts that came after the first results."""
+        """Without settings that are not used, of parts that came after the first results, and without what is kept."""
         unread = {name for name in RULE_SETTINGS if name not in legacy.SEARCH and not self._reads(name)}
-        content = self.model_dump(mode="json", exclude={*unread, *([] if self.own else ["own"])})
+        content = self.model_dump(mode="json", exclude={*unread, "keep_checkpoints", *([] if self.own else ["own"])})
         return legacy.in_use(content, legacy.LATER_SEARCH)
 
     def check_known(self, own: Collection[tuple[str, str]]) -> None:
