@@ -9,7 +9,7 @@ from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
 from resnetlab.driver import rerun
-from resnetlab.driver.dataset_record import guessing
+from resnetlab.driver.checks.dataset_record import guessing
 from resnetlab.driver.dry_run import confirm_stage
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.own import scores
