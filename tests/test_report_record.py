@@ -72,6 +72,14 @@ def test_the_answer_names_what_matters(factorial):
         assert re.search(rf"{head}[^.]*\b{factor}\b", said.replace("0.5", "half")), said
 
 
+def test_the_answer_names_arms_by_what_they_are_held_against_and_no_arm_of_another_task():
+    place = Path(__file__).resolve().parents[1] / "results" / "reference" / "small-target"
+    assert answer(Findings(Results.open(place))).words == (
+        "Other than scratch: scratch-few, from-fonts-few and from-characters-few. Undecided against scratch: "
+        "from-characters-1, from-characters-2, from-characters, from-characters-full and from-fonts."
+    )
+
+
 def test_interactions_show_the_means_that_they_are_made_of(factorial):
     found = Findings(factorial).effects
     effects = found.set_index("name")["estimate"]

@@ -99,8 +99,9 @@ def in_words(effects: pd.DataFrame, delta: str) -> str:
     if effects["low"].isna().all():
         return ""
     main = ranked(effects[effects["estimand"] != INTERACTION])
-    if (main["factor"] == "arm").all():
-        return _arms_in_words(main, delta)
+    judged = main[main["low"].notna()]  # of named arms that do another task, nothing is said here
+    if (judged["factor"] == "arm").all():
+        return _arms_in_words(judged, delta)
     verdicts = main.groupby("factor", sort=False)["verdict"].agg(set)
     matter = [name for name, found in verdicts.items() if "effect" in found]
     alike = [name for name, found in verdicts.items() if found == {"equivalent"}]
