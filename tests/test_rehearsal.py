@@ -216,6 +216,23 @@ def test_a_task_that_takes_long_is_left_and_what_was_not_tried_is_said(
     assert not Path("/proc", process).exists(), "the process that tried it was left"
 
 
+WRITES = "    (trial.folder / 'half').write_text('x')\n    draw ="
+
+
+def test_data_that_a_task_makes_stays_for_its_trials_once_all_was_tried(tmp_path, monkeypatch):
+    tasks = tmp_path / "cache/tasks"
+    assert tried(tmp_path, ("    draw =", WRITES)) == []
+    (kept,) = tasks.rglob("half")
+    assert kept.parent.parent == tasks and [path.name for path in tasks.iterdir()] == [kept.parent.name]
+    assert tried(tmp_path, ("    draw =", WRITES + " 1;" + " draw =")) == [], "other code has another place"
+    with pytest.raises(BadRequest, match="FileExistsError"):
+        tried(tmp_path, ("    draw =", WRITES.replace("write_text('x')", "touch(exist_ok=False)")))
+    assert len(list(tasks.iterdir())) == 2, "nothing of what went wrong"
+    monkeypatch.setattr(own_code, "REHEARSAL_SECONDS", 6)
+    tried(tmp_path, ("    draw =", WRITES.replace("draw =", "import time; time.sleep(90); draw =")))
+    assert len(list(tasks.iterdir())) == 2, "nothing of what was not done in time"
+
+
 def test_a_task_that_asks_for_a_gpu_is_not_tried_and_that_is_said(tmp_path):
     study = loaded(tmp_path / "s", ("range(trial.epochs)", "()"), ("confirm:", "resources: {gpus: 1}\nconfirm:"))
     (note,) = own_code.rehearse(study, ResultsFolder.at(tmp_path / "r"), tmp_path / "cache")

@@ -85,6 +85,11 @@ class TrialContext:
         return self.cache / "code"
 
     @property
+    def task_data(self) -> Path:
+        """Where a study's own task keeps its data on each node."""
+        return self.cache / "tasks" / (self.code or "installed")
+
+    @property
     def threads(self) -> int:
         return max(1, int(self.cpus))
 

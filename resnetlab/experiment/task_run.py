@@ -108,7 +108,7 @@ class TaskRun:
             device=context.device,
             threads=context.threads,
             may_test=task.test,
-            place=context.cache / "tasks" / (context.code or "installed"),
+            place=context.task_data,
         )
         self._object = bound.first(trial=trial)
         self._whole = not hasattr(self._object, "epoch")  # a generator

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,8 +141,9 @@ def rehearse(study: Study, folder: ResultsFolder, cache: Path, alone: bool = Fal
     """Try the study's own sampler, stopping rule and task in a process of their own, under a time limit, unless results
     of this code are in `folder` already.
 
-    cache: below which a task keeps its data. alone: trials run one at a time. Returns lines on what was not tried, and
-    on what a search has to expect. Raises BadRequest, in the user's terms, if anything is wrong.
+    cache: below which a task keeps its data; what it makes stays there where all was tried. alone: trials run one at a
+    time. Returns lines on what was not tried, and on what a search has to expect. Raises BadRequest, in the user's
+    terms, if anything is wrong.
     """
     tried = [part for part in study.own.parts if part.key in ("search.sampler", "search.stopping", "experiment")]
     if not tried or _place(folder, study.own.source).read_json("own.json") is not None:
@@ -163,6 +165,8 @@ def rehearse(study: Study, folder: ResultsFolder, cache: Path, alone: bool = Fal
             "alone": alone,
         }
         found = _asked("resnetlab.driver.checks.rehearsal", job, REHEARSAL_SECONDS)
+        if found.in_time and not any("problem" in answer for answer in found.lines):
+            _hand_over(Path(place, "cache", "tasks"), cache / "tasks")
     left: list[str] = []
     for answer in found.lines:
         if "problem" in answer:
@@ -174,6 +178,15 @@ def rehearse(study: Study, folder: ResultsFolder, cache: Path, alone: bool = Fal
     if left:
         notes.append(f"not tried before the first trial, for lack of time ({REHEARSAL_SECONDS:g} s): {'; '.join(left)}")
     return notes
+
+
+def _hand_over(made: Path, tasks: Path) -> None:
+    """Move the data that a task has made when it was tried, so that its trials need not make it again."""
+    for folder in made.iterdir() if made.is_dir() else ():
+        tasks.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=tasks) as aside, contextlib.suppress(OSError):
+            shutil.move(folder, aside)  # which may copy: `tasks` never has a part of it
+            Path(aside, folder.name).rename(tasks / folder.name)
 
 
 @dataclass(frozen=True)

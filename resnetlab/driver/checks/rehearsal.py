@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,8 @@ class TaskTrials:
             code=study.own.source[:12],
             numbers=tuple(study.numbers),
         )
+        if not self._context.task_data.exists():  # half of a download must not stay where trials look for the whole
+            self._context = replace(self._context, cache=place / "cache")
         self._test = study.search.epochs == 1  # a later epoch, after which the test split is read, is not waited for
         self._seconds = 0.0  # that the first epoch took, and what came before it
         self._first: TaskRun | None = None
