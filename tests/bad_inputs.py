@@ -294,6 +294,12 @@ CASES = {
     "grace_period over epochs": study(
         GOOD.replace("epochs: 2", "epochs: 2, grace_period: 3"), "search", "grace_period <= epochs"
     ),
+    "checkpoints from which no trial can go on": study(
+        f"{GOOD.replace('epochs: 2', 'epochs: 2, keep_checkpoints: true')}baseline: {{schedule: cosine}}\n",
+        "search.keep_checkpoints",
+        "schedule: cosine depends on the budget",
+        "(allowed: false)",
+    ),
     "a name of before beside its new one": study(
         GOOD.replace("epochs: 2", "epochs: 2, grace: 1, grace_period: 1"), "search.grace and search.grace_period"
     ),

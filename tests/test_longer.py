@@ -8,9 +8,11 @@ from faults.here import Here
 from pytest import approx
 from sweeps_here import run_here
 from test_extend import LEVELS, begin, dry, explored, study
+from test_own_task import loaded
 from test_sweep import Trainer, drive
 
 from resnetlab.driver.checks.extend import check_identity
+from resnetlab.driver.checks.request import look
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.messages import Report
 from resnetlab.search.optuna_sampler import OptunaSampler
@@ -196,6 +198,19 @@ def test_further_trials_and_levels_may_be_asked_for_at_once(tmp_path):
     new = study(LEVELS | {"pool": {"levels": ["average", "flatten"]}}, trials=6, epochs=6)
     grown, trained = run(tmp_path, new, extends=True)
     assert sorted(trained[row["trial_id"]] for row in explored(grown)) == [3] * 4 + [6] * 2
+
+
+def test_a_task_of_your_own_is_run_again_and_said_so(tmp_path):
+    def one(epochs):
+        search = {"search.epochs": epochs, "search.stopping": False, "search.audit": 0.0}
+        return loaded(tmp_path / "study", **search)
+
+    old, new = one(2), one(4)
+    run_here(old, tmp_path / "results", tmp_path / "cache", extends=False)
+    folder = ResultsFolder.at(tmp_path / "results")
+    held = {row["data_hash"] for row in read_table(folder, "trials").to_pylist()}
+    lines = look(new, folder, held, {}, "all", extension=check_identity(new, folder, True))
+    assert "every explore trial and pilot run is run again: 2 of a task of your own" in " ".join(lines)
 
 
 # -- real training -----------------------------------------------------------------------------------------------------

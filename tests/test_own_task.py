@@ -665,6 +665,12 @@ BAD = {  # a change of the study, a change of the code, and words of the one mes
     ),
     "a word": ("", ("mine.py:train", "classify"), ("", ""), ["experiment: 'classify' is not known", "file.py:name"]),
     "numbers of our own": ("numbers: {}\n", ("", ""), ("", ""), ["numbers: is written by resnetlab"]),
+    "checkpoints to keep": (
+        "",
+        ("reduction_factor: 2", "reduction_factor: 2, keep_checkpoints: true"),
+        ("", ""),
+        ["search.keep_checkpoints: of a task of your own it is not known", "(allowed: false)"],
+    ),
     "its size as an objective": (
         "",
         ("reduction_factor: 2", "reduction_factor: 2, second_objective: parameters"),

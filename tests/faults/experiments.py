@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "results" / "faults.json"
 REFERENCE = ROOT / "results" / "reference" / "faults.json"
 KILLS, PAUSING = REFERENCE.with_name("kills.json"), REFERENCE.with_name("kills-pausing.json")
+EXTENDING = REFERENCE.with_name("kills-extending.json")
 
 EXPERIMENTS = {  # number: (what is done, what must come of it)
     1: ("driver killed three times at random moments, then continued", "same tables"),
@@ -73,9 +74,12 @@ def table(content: dict[str, Any]) -> str:
 def kills(found: dict[str, Any]) -> str:
     """What one run of kills.py found, as a sentence or two."""
     number, first = found["kills"], found["seconds_to_the_first_row"]
-    total = number.get("pausing") or sum(number.values())
+    total = number.get("pausing") or number.get("extending") or sum(number.values())
     if "pausing" in number:
         which = f"all of drivers that had been asked to pause up to 12 s before, {number['paused_when_killed']} paused"
+    elif "extending" in number:
+        early = number["before_a_new_row"]
+        which = f"all of drivers that extended a finished study or went on with that, {early} before a new row"
     else:
         which = f"{number['driver']} of drivers, {number['worker']} of workers, {number['node']} of nodes"
     sweeps = f"{found['sweeps']} sweep{'s' * (found['sweeps'] != 1)} continued to the end"
@@ -96,7 +100,7 @@ def shown(value: Any) -> str:
 
 if __name__ == "__main__":
     text = table(json.loads(REFERENCE.read_text()))
-    for file in (KILLS, PAUSING):
+    for file in (KILLS, PAUSING, EXTENDING):
         if file.exists():
             text += "\n" + kills(json.loads(file.read_text()))
     print(text, end="")

@@ -3,6 +3,7 @@
 python tests/faults/kills.py              50 kills; results/kills.json
 python tests/faults/kills.py --kills 6
 python tests/faults/kills.py --kills 20 --pausing    of drivers that were asked to pause; results/kills-pausing.json
+python tests/faults/kills.py --kills 20 --extending  while a finished study is extended; results/kills-extending.json
 
 Sweeps run one after another on one Ray head with a second node; each is killed and continued until it is done, and must
 then have the tables of a sweep to which nothing happened. What was found is written after each.
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -34,7 +36,9 @@ from resnetlab.storage.control import ask  # noqa: E402
 
 OUT = ROOT / "results"
 KINDS = {"driver": 20, "worker": 18, "node": 12}  # of 50
+OTHERS = ("pausing", "extending")  # kills of drivers alone, in campaigns of their own
 PAUSING = 6.0  # seconds within which a driver is killed after it was asked to pause
+STARTING = 15.0  # seconds within which a driver that extends is killed, if it is not once it trains
 STUDY = """
 dataset: {name: glyphs, variants: 2, limit: 2000}
 baseline: {blocks: 1, width: 8, downsample: 1, batch_size: 4, lr: 0.01}
@@ -45,13 +49,23 @@ arms:
 search: {epochs: 8}
 confirm: {design: arms, seeds: 2}
 """
+FINISHED = """
+dataset: {name: glyphs, variants: 2, limit: 1000}
+baseline: {blocks: 1, width: 8, downsample: 1, batch_size: 4, lr: 0.01}
+factors:
+  kernel: {levels: [1, 3]}
+  schedule: {levels: [constant, cosine]}
+search: {sampler: grid, trials: 4, stopping: false, audit: 0, epochs: 3, keep_checkpoints: true}
+confirm: {design: one-factor, seeds: 2}
+"""
+EXTENDED = ("--extend", "--set", "search.epochs=6")
 
 
 class Campaign:
     """counts: of kills by kind, and of rows. again: of each interrupted trial's epochs, begun and ended before."""
 
-    def __init__(self, lab: Lab, kinds: list[str], seed: int):
-        self._lab, self._left, self._chance = lab, kinds, random.Random(seed)
+    def __init__(self, lab: Lab, kinds: list[str], seed: int, extends: bool = False):
+        self._lab, self._left, self._chance, self._extends = lab, kinds, random.Random(seed), extends
         self._cluster = Cluster(lab, cpus=1)
         self._cluster.join(1)
         lab.address = self._cluster.address
@@ -67,7 +81,9 @@ class Campaign:
         """`save` is called after each sweep."""
         try:
             self._lab.plant()
-            assert (ended := self._sweep("whole")).finish(600).code == 0, ended
+            if self._extends:
+                assert (ended := self._lab.start("before", "--nodes", "2").finish(600)).code == 0, ended
+            assert (ended := self._sweep("whole", first=True).finish(600)).code == 0, ended
             whole = {table: self._rows("whole", table) for table in ("trials", "epochs", "predictions")}
             while self._left:
                 self._killed(f"sweep-{self.counts['sweeps']}", whole)
@@ -77,8 +93,10 @@ class Campaign:
             self._cluster.stop()
             self._lab.end()
 
-    def _sweep(self, name: str) -> Driver:
-        return self._lab.start(name, "--nodes", "2")
+    def _sweep(self, name: str, first: bool = False) -> Driver:
+        if first and self._extends:
+            shutil.copytree(self._lab.place / "before", self._lab.place / name)
+        return self._lab.start(name, "--nodes", "2", *(EXTENDED if self._extends else ()))
 
     def _rows(self, name: str, table: str) -> dict[tuple, dict]:
         """Rows as a repeated sweep repeats them, by key."""
@@ -95,19 +113,18 @@ class Campaign:
         """One sweep, killed while kills are left and it runs, and continued to its end."""
         self._lab.plant()
         seen: set[tuple[str, int]] = set()
-        driver = self._sweep(name)
-        while self._left and self._next_rows(driver):
-            time.sleep(self._chance.random())
+        driver = self._sweep(name, first=True)
+        while self._left and self._next_moment(driver):
             seen |= set(self._lab.epochs(name))
             kind = self._left.pop()
             getattr(self, f"_kill_{kind}")(driver)
             seen |= set(self._lab.epochs(name))
             self.counts[kind] += 1
             print(
-                f"{sum(self.counts[kind] for kind in (*KINDS, 'pausing'))}: {name}, {kind}, {len(seen)} rows",
+                f"{sum(self.counts[kind] for kind in (*KINDS, *OTHERS))}: {name}, {kind}, {len(seen)} rows",
                 flush=True,
             )
-            if kind in ("driver", "pausing"):
+            if kind in ("driver", *OTHERS):
                 self._note(driver)
                 self._lab.wait(lambda: not self._lab.workers(), 10)
                 driver = self._sweep(name)
@@ -128,13 +145,22 @@ class Campaign:
         if driver.first_row:
             self.first_rows.append(driver.first_row)
 
-    def _next_rows(self, driver: Driver) -> bool:
-        """Wait for a few more rows; False where the sweep has ended instead."""
+    def _next_moment(self, driver: Driver) -> bool:
+        """Wait for a few more rows, and a moment; False where the sweep has ended instead. One that extends is often
+        killed while it starts."""
+        if self._extends and self._chance.random() < 0.4:
+            time.sleep(STARTING * self._chance.random())
+            return driver.process.poll() is None
         wanted = driver.new_rows() + self._chance.randint(1, 3)
         self._lab.wait(lambda: driver.new_rows() >= wanted or driver.process.poll() is not None, 120, 0.05)
+        time.sleep(self._chance.random())
         return driver.process.poll() is None
 
     def _kill_driver(self, driver: Driver) -> None:
+        driver.kill()
+
+    def _kill_extending(self, driver: Driver) -> None:
+        self.counts["early"] += not driver.new_rows()
         driver.kill()
 
     def _kill_pausing(self, driver: Driver) -> None:
@@ -164,23 +190,25 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pausing", action="store_true", help="kill only drivers that were asked to pause")
+    parser.add_argument("--extending", action="store_true", help="kill only drivers that extend a finished study")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    what = "kills-pausing" if options.pausing else "kills"
-    out = options.out or OUT / f"{what}.json"
+    other = "pausing" if options.pausing else "extending" if options.extending else ""
+    out = options.out or OUT / f"{'-'.join(filter(None, ('kills', other)))}.json"
     kinds = [kind for kind, of50 in KINDS.items() for _ in range(round(of50 * options.kills / 50))]
-    if options.pausing:
-        kinds = ["pausing"] * options.kills
+    if other:
+        kinds = [other] * options.kills
     random.Random(options.seed).shuffle(kinds)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the cluster is stopped all the same
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="resnetlab-kills-") as place:
-        campaign = Campaign(Lab(Path(place), STUDY), kinds, options.seed)
+        study = FINISHED if options.extending else STUDY
+        campaign = Campaign(Lab(Path(place), study), kinds, options.seed, options.extending)
 
         def save() -> None:
             content = found(campaign) | {"minutes": (time.monotonic() - began) / 60}
             content["command"] = f"python tests/faults/kills.py --kills {options.kills} --seed {options.seed}"
-            content["command"] += " --pausing" * options.pausing
+            content["command"] += f" --{other}" if other else ""
             out.parent.mkdir(exist_ok=True)
             out.write_text(json.dumps(content, indent=1) + "\n")
 
@@ -194,11 +222,15 @@ def main() -> None:
 def found(campaign: Campaign) -> dict[str, Any]:
     """What the sweeps that are over have shown."""
     counts, again, first = campaign.counts, campaign.again, sorted(campaign.first_rows)
-    pausing = {"pausing": counts["pausing"], "paused_when_killed": counts["paused"]} if counts["pausing"] else None
+    kinds = {kind: counts[kind] for kind in KINDS}
+    if counts["pausing"]:
+        kinds = {"pausing": counts["pausing"], "paused_when_killed": counts["paused"]}
+    if counts["extending"]:
+        kinds = {"extending": counts["extending"], "before_a_new_row": counts["early"]}
     return {
         "about": "drivers, workers and nodes killed at random moments; rows are of trials, epochs and predictions",
         "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
-        "kills": pausing or {kind: counts[kind] for kind in KINDS},
+        "kills": kinds,
         "kills_left": campaign.left,
         "found_no_worker": counts["missed"],  # or no driver
         "sweeps": counts["sweeps"],
