@@ -77,7 +77,7 @@ def ran(results: Results) -> str:
     used = efficiency(sweep)
     wall = f", {duration(used.offered / sweep['slots'])} of {sweep['slots']} CPU cores" if used else ""
     return (
-        f"`{sweep['command']}`: {runs} confirm runs of {results.study.search.epochs} epochs, {counts} images; "
+        f"Made by `{sweep['command']}`: {runs} confirm runs of {results.study.search.epochs} epochs, {counts} images; "
         f"{duration(spent)} of one CPU{wall}; torch {sweep['versions']['torch']}."
     )
 
