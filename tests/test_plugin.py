@@ -1,6 +1,7 @@
 """A package that registers a network under a short name: installed by pip, studied from the command line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,37 @@ def test_the_package_of_the_docs_is_swept_and_refused_once_it_has_changed(tmp_pa
     assert done.returncode == 0, done.stderr
     assert "tiny_nets.py: other added" in (tmp_path / "results/mine/report.html").read_text()
     refused("packages/tiny-nets/entry_points.txt: changed", entries, "tiny_nets:tiny", "tiny_nets:other", "--dry-run")
+
+
+ON_A_NODE = """
+import sys
+from pathlib import Path
+from resnetlab.experiment.messages import TrialContext
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.vision.own_files import unpacked
+folder = ResultsFolder.at(sys.argv[1])
+(code,) = [place.name for place in Path(sys.argv[1], "code").iterdir() if place.is_dir()]
+context = TrialContext(folder=folder.place, cache=Path("cache"), cpus=1, gpus=0, epoch_timeout_s=60, code=code)
+print(unpacked(folder, context).is_dir())
+"""
+
+
+def test_a_node_with_another_package_than_the_sweeps_is_refused(sites, tmp_path):
+    done = sweep(tmp_path, sites[:1], options=())
+    assert done.returncode == 0, done.stderr
+
+    def node(site):
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, site]))}
+        command = [sys.executable, "-c", ON_A_NODE, str(tmp_path / "results/mine")]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    assert node(sites[0]).stdout == "True\n"
+    other = shutil.copytree(sites[0], tmp_path / "other")
+    nets = other / "one_nets" / "nets.py"
+    nets.write_text(nets.read_text() + "\n# a remark changes nothing\n")
+    assert node(other).stdout == "True\n"
+    nets.write_text(nets.read_text().replace("nn.ReLU()", "nn.Tanh()"))
+    said = node(other).stderr
+    assert "NodeRefused: node " in said and "packages/one_nets/nets.py: tiny changed" in said, said
+    absent = node(tmp_path).stderr
+    assert "NodeRefused: node " in absent and "packages/one_nets/nets.py: removed" in absent, absent

@@ -7,6 +7,7 @@ syntax: comments, layout and docstrings do not count, values, names, annotations
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import secrets
 import shutil
@@ -293,6 +294,34 @@ def _located(name: str, search: Sequence[Path]) -> list[Path]:
         if found:
             return found
     return []
+
+
+def installed(recorded: Source) -> Source:
+    """The recorded files of packages as this machine has them; those that it lacks are absent. Runs nothing."""
+    found: dict[str, str] = {}
+    for name in of_packages(recorded).files:
+        package, *parts = PurePosixPath(name).parts[1:]
+        if parts == ["version.txt"]:
+            found[name] = f"{_version(package)}\n"
+        for site in _sites(package.removesuffix(".py")):
+            if (file := site / package / Path(*parts)).is_file():
+                found[name] = read_text(file)
+    return Source(found, recorded.folder)
+
+
+def of_packages(source: Source) -> Source:
+    """Its files of installed packages, without what registers short names: references have long been resolved."""
+    held = {name: text for name, text in source.files.items() if name.startswith("packages/")}
+    return Source({name: text for name, text in held.items() if not name.endswith("/entry_points.txt")}, source.folder)
+
+
+def _sites(package: str) -> list[Path]:
+    """The folders that a top-level package or module lies in; none where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return []
+    places = spec.submodule_search_locations or ([spec.origin] if spec.origin else [])
+    return [Path(place).resolve().parent for place in places]
 
 
 def _version(package: str) -> str:
