@@ -73,8 +73,8 @@ def loaded(place, *changes):
     return own.load(place / "study.yaml")
 
 
-def tried(place, *changes, alone=False):
-    return own_code.rehearse(loaded(place / "s", *changes), ResultsFolder.at(place / "r"), place / "cache", alone)
+def tried(place, *changes, **how):
+    return own_code.rehearse(loaded(place / "s", *changes), ResultsFolder.at(place / "r"), place / "cache", **how)
 
 
 @pytest.mark.parametrize("form", [(), (WALK,)], ids=["generator", "object"])
@@ -171,6 +171,15 @@ def test_what_is_wrong_is_said_in_the_user_s_terms(case, tmp_path):
     said = str(caught.value)
     assert all(word in said for word in words), said
     assert "resnetlab/" not in said and not (tmp_path / "cache").exists()
+
+
+def test_on_a_cluster_what_a_task_lacks_on_this_machine_is_told_and_a_wrong_sampler_refused(tmp_path):
+    absent = ("    draw = random.Random", '    open("/data/of-the-nodes.csv")\n    draw = random.Random')
+    (note,) = tried(tmp_path, absent, elsewhere=True)
+    assert note.startswith("tried on this machine, not on a node: experiment: mine.py:train: FileNotFoundError"), note
+    changes, _ = WRONG["the sampler leaves the space"]
+    with pytest.raises(BadRequest, match=r"search\.sampler: "):
+        tried(tmp_path, *changes, elsewhere=True)
 
 
 def test_a_sampler_of_trials_that_run_one_at_a_time_is_asked_when_one_has_ended(tmp_path):

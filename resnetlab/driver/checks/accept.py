@@ -81,7 +81,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
         one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
         own_code.tried(study, one, cache, *others)
-    said = own_code.rehearse(study, folder, cache, options.slots == 1)
+    said = own_code.rehearse(study, folder, cache, options.slots == 1, options.address is not None)
     return Accepted(study, folder, datasets, content, weights, changed, warm, extension, said)
 
 

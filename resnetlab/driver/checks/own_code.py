@@ -137,13 +137,16 @@ def tried(
     return [ModelFacts(**facts) for facts in answer["facts"]]
 
 
-def rehearse(study: Study, folder: ResultsFolder, cache: Path, alone: bool = False) -> list[str]:
+def rehearse(
+    study: Study, folder: ResultsFolder, cache: Path, alone: bool = False, elsewhere: bool = False
+) -> list[str]:
     """Try the study's own sampler, stopping rule and task in a process of their own, under a time limit, unless results
     of this code are in `folder` already.
 
     cache: below which a task keeps its data; what it makes stays there where all was tried. alone: trials run one at a
-    time. Returns lines on what was not tried, and on what a search has to expect. Raises BadRequest, in the user's
-    terms, if anything is wrong.
+    time. elsewhere: they run on a cluster, whose nodes may have what this machine lacks; a task that fails here is then
+    told, not refused. Returns lines on what was not tried, and on what a search has to expect. Raises BadRequest, in
+    the user's terms, if anything is wrong.
     """
     tried = [part for part in study.own.parts if part.key in ("search.sampler", "search.stopping", "experiment")]
     if not tried or _place(folder, study.own.source).read_json("own.json") is not None:
@@ -170,6 +173,8 @@ def rehearse(study: Study, folder: ResultsFolder, cache: Path, alone: bool = Fal
     left: list[str] = []
     for answer in found.lines:
         if "problem" in answer:
+            if elsewhere and left[0].startswith("experiment: "):
+                return [*notes, f"tried on this machine, not on a node: {answer['problem']}"]
             raise BadRequest(f"{study.name}: {answer['problem']}")
         left = answer.get("left", left)
         notes += [answer["note"]] if "note" in answer else []
