@@ -1,5 +1,6 @@
 """The report's order, its record (cost, provenance, reruns), and its treatment of old or incomplete results."""
 
+import io
 import json
 import pkgutil
 import re
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_results import default_study, make_results
+from rich.console import Console
 
 from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.interaction_means import cells
@@ -26,6 +28,7 @@ from resnetlab.report.layout import Table
 from resnetlab.report.page import PARTS, page
 from resnetlab.report.rerun_command import rerun_command
 from resnetlab.report.sections import costs, interactions, provenance, stopping
+from resnetlab.report.terminal import show, told, unadjusted
 
 ORDER = [
     "answer", "effects", "interactions", "best", "incumbent", "fairness",
@@ -78,6 +81,30 @@ def test_the_answer_names_arms_by_what_they_are_held_against_and_no_arm_of_anoth
         "Other than scratch: scratch-few, from-fonts-few and from-characters-few. Undecided against scratch: "
         "from-characters-1, from-characters-2, from-characters, from-characters-full and from-fonts."
     )
+
+
+@pytest.mark.parametrize(
+    "study, names, why",
+    [
+        (
+            "structure-factorial",
+            {"blocks: 4 - 2 where head_depth = 3"},
+            "excludes 0, but p, adjusted for 8 comparisons",
+        ),
+        ("digits-looks", {"kernel × shortcut: (5 - 3) × (on - off)"}, "excludes 0 only because many looks are not"),
+        ("default", set(), ""),
+    ],
+)
+def test_an_interval_without_zero_that_is_not_confirmed_is_marked_and_explained(study, names, why):
+    findings = Findings(Results.open(Path(__file__).resolve().parents[1] / "results" / "reference" / study))
+    said = told(findings, study)
+    marked = said.found[unadjusted(said)]
+    assert set(marked["name"]) == names and marked["note"].str.contains(why, regex=False).all()
+    console = Console(file=io.StringIO(), width=120)
+    show(said, console)
+    text = console.file.getvalue()
+    assert text.count("inconclusive †") + text.count("inconclusive * †") == len(names)
+    assert ("† the interval excludes 0 only unadjusted" in text) == bool(names)
 
 
 def test_interactions_show_the_means_that_they_are_made_of(factorial):

@@ -251,6 +251,14 @@ def _numbers(claim: Any, metric: Metric) -> str:
     return f" ({signed(claim.estimate, unit=True, metric=metric)}{sure})"
 
 
+def unadjusted(said: Told) -> list[bool]:
+    """Which of the ranked comparisons have an interval without 0, but are not confirmed beside the others."""
+    found, plan = said.found, said.findings.results.plan
+    outside = (found["low"].astype(float) > 0) | (found["high"].astype(float) < 0)
+    open_ = (found["verdict"] == "inconclusive") & (found["p_adjusted"] > (plan.alpha if plan else 1.0))
+    return [bool(both) for both in outside & open_]
+
+
 def mixed(said: Told) -> bool:
     """Some comparisons were asked for beforehand, and some were not."""
     return len(set(said.declared)) > 1
@@ -300,7 +308,8 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
         console.print(Text(now.study, style="bold").append(f": {said.state}{on}", style=""), soft_wrap=True)
         console.print(now.table(console.width) if console.is_terminal else Text(now.line()), soft_wrap=True)
     say(f"\n{said.lead}")
-    marks = [" *" * (mixed(said) and not one) for one in said.declared]
+    near = unadjusted(said)
+    marks = [" *" * (mixed(said) and not one) + " †" * close for one, close in zip(said.declared, near, strict=True)]
     table = conclusions(said.found, marks, console.width, said.findings.effect)
     if table is not None:
         console.print(table)
@@ -308,6 +317,10 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
             say(f"a lower {said.findings.metric.words} is better", style="dim")
         if mixed(said):
             say("* exploratory: no hypothesis asked for it beforehand", style="dim")
+        if any(near[: _most(said.found)]):
+            say(
+                "† the interval excludes 0 only unadjusted: see adjusted p, and adjusted intervals in the report", "dim"
+            )
         if left_out(said.found):
             say(f"and {left_out(said.found)} more in the report", style="dim")
     for one in said.findings.hypotheses.itertuples(index=False):

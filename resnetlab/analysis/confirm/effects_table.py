@@ -151,9 +151,11 @@ def _judge(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Side
 def _selected(plan: Layout, found: Analysis, i: int, verdict: str) -> tuple[str, str]:
     """The verdict on a simple effect that its own interval, which accounts for the selection, bears out, and why it is
     another."""
-    if verdict not in ("effect", "equivalent"):
-        return verdict, ""
     low, high = simple_interval(found, plan.alpha, 0, i)
+    if verdict not in ("effect", "equivalent"):
+        above = not low <= 0 <= high and found.p_adjusted[0, i] > plan.alpha  # not for an interval that is not there
+        why = f"the interval excludes 0, but p, adjusted for {plural(_tests(found, i), 'comparison')}, is above "
+        return verdict, f"{why}{plan.alpha:g}" * bool(above and not np.isnan(low))
     if np.isnan(low):
         return "inconclusive", "no interval accounts for its selection where factors have more than two levels"
     if verdict == "effect":

@@ -149,6 +149,7 @@ def said(found: Taken) -> list[str]:
     """For each question what a reader must know of the looks that it rests on."""
     course, metric = found.course, found.runs.plan.metric
     low, high = (end[0] for end in course.repeated())
+    least, most = (end[0] for end in course.estimates.interval())
     words = []
     for i, block in enumerate(course.block[0]):
         if not block or np.isnan(low[i]):
@@ -158,6 +159,8 @@ def said(found: Taken) -> list[str]:
         ends = f"{metric.signed(low[i])} … {metric.signed(high[i])} {metric.effect.unit}".rstrip()
         what = f"{WORDS[decision]} at the look after block {block} of {found.runs.plan.seeds}"
         words.append(f"{what}; interval at stopping; repeated interval, which holds over all looks: {ends}")
+        if low[i] <= 0 <= high[i] and not least[i] <= 0 <= most[i]:
+            words[-1] += ", so that the interval at stopping excludes 0 only because many looks are not counted in it"
     return words
 
 
