@@ -88,7 +88,7 @@ def test_the_answer_names_arms_by_what_they_are_held_against_and_no_arm_of_anoth
     [
         (
             "structure-factorial",
-            {"blocks: 4 - 2 where head_depth = 3"},
+            {"blocks: 4 - 2 where head_depth=3"},
             "excludes 0, but p, adjusted for 8 comparisons",
         ),
         ("digits-looks", {"kernel × shortcut: (5 - 3) × (on - off)"}, "excludes 0 only because many looks are not"),
