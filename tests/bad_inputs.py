@@ -401,6 +401,16 @@ CASES = {
         ("results/made", "--extend cannot go on from", "search.trials: 4 in the folder, 2 asked for (allowed: 4 or"),
         grown_study("2", "--extend"),
     ),
+    "--extend with a level beyond its limit": Case(
+        2,
+        ("factors.blocks: level 999", "less than or equal to 64"),
+        grown_study("6", "--extend", "--set", "factors.blocks.levels=[2, 3, 999]"),
+    ),
+    "--extend with other data": Case(
+        4,
+        ("results/made", "--extend cannot go on from", "dataset.variants: 24 in the folder, 7 asked for"),
+        grown_study("6", "--extend", "--set", "dataset.variants=7"),
+    ),
     "--extend of nothing": options(["--extend", "--dry-run"], "--extend: ", "holds no results", "allowed"),
     # data
     "data absent": data(
