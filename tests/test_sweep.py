@@ -422,6 +422,42 @@ def test_a_sweep_in_which_nothing_works_ends_early(tmp_path):
     assert "no module named x" in str(sweep.error) and len(sweep.store.trials) == 4
 
 
+@pytest.mark.parametrize(
+    "reasons, ends",
+    [
+        (
+            [
+                "epoch 2: ValueError: got 0.25 (mine.py, line 8, in train)",
+                "epoch 3: ValueError: got 1e-3 (mine.py, line 8, in train)",
+            ],
+            True,
+        ),
+        (
+            ["epoch 2: ValueError: got 0.25 (mine.py, line 8, in train)", "KeyError: 'x' (mine.py, line 9, in train)"],
+            False,
+        ),
+    ],
+    ids=["alike", "unlike"],
+)
+def test_a_sweep_ends_where_the_first_four_trials_fail_alike_also_after_epochs(reasons, ends, tmp_path):
+    sweep, trainer = start(tmp_path), Trainer()
+    for number in range(4):
+        task = sweep.next()
+        sweep.report(task.trial_id, trainer.step(task, 0))
+        sweep.ended(task.trial_id, Status.FAILED, reasons[number % 2])
+    assert isinstance(sweep.error, TrialsFailed) == ends
+    assert not ends or "first 4 trials failed, the last with: epoch 3: ValueError" in str(sweep.error)
+
+
+def test_a_sweep_of_which_a_trial_has_worked_goes_on(tmp_path):
+    sweep = start(tmp_path)
+    first = sweep.next()
+    sweep.ended(first.trial_id, Status.DIVERGED, "the loss is nan")
+    while len(sweep.store.trials) < 6 and (task := sweep.next()) is not None:
+        sweep.ended(task.trial_id, Status.FAILED, "ImportError: no module named x")
+    assert sweep.error is None
+
+
 def test_a_plan_with_an_arm_that_cannot_be_run_is_refused(tmp_path):
     sweep = start(tmp_path)
     drive(sweep, Trainer(), steps=100)

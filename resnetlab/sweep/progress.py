@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -15,7 +16,9 @@ from resnetlab.study.metrics import Metric
 from resnetlab.study.records import EpochRecord, Status, TaskEpoch
 
 Take = Callable[[Any, str, Report], bool]  # `Sweep.report`
-FUSE = 4  # trials that may fail before any epoch of any trial has been recorded
+FUSE = 4  # trials that may fail, all before an epoch of any trial has been recorded or all for one reason
+NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?")  # by which reasons of one kind may differ: an epoch, a value
+WORKED = (Status.COMPLETE, Status.STOPPED, Status.DIVERGED)
 
 
 @dataclass
@@ -57,16 +60,19 @@ class SweepProgress:
 
 
 class Fuse:
-    """Ends a sweep in which nothing works: `most` trials have failed before any trial recorded an epoch."""
+    """Ends a sweep in which nothing works: the first `most` trials to end have failed, before any trial recorded an
+    epoch, or all for the same reason."""
 
     def __init__(self, most: int):
         self.most = most
-        self._failed = 0
+        self._reasons: list[str] = []
 
-    def blown(self, status: Status, epochs: int) -> bool:
-        """Count a trial that ended with `status`; True if the sweep must end. epochs: recorded by all trials."""
-        self._failed = 0 if epochs else self._failed + 1
-        return status is Status.FAILED and self._failed == self.most
+    def blown(self, status: Status, reason: str, epochs: int, worked: bool) -> bool:
+        """Count a trial that ended; True if the sweep must end. epochs: recorded by all trials. worked: another trial
+        has ended as trials should, in this session or before."""
+        self._reasons.append(NUMBER.sub("#", reason))
+        alike = not epochs or len(set(self._reasons)) == 1
+        return status is Status.FAILED and not worked and len(self._reasons) == self.most and alike
 
 
 class Clock:

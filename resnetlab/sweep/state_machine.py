@@ -35,7 +35,7 @@ from resnetlab.sweep.crashes import Crash, Deaths
 from resnetlab.sweep.longer import LongerTrials
 from resnetlab.sweep.paused import Paused
 from resnetlab.sweep.planned_looks import PlannedLooks
-from resnetlab.sweep.progress import FUSE, Clock, Fuse, SweepProgress, clocked
+from resnetlab.sweep.progress import FUSE, WORKED, Clock, Fuse, SweepProgress, clocked
 from resnetlab.sweep.task import content_hash, data_key, first_row
 from resnetlab.sweep.time_budget import UNLIMITED, Unlimited
 from resnetlab.wording import plural
@@ -514,7 +514,8 @@ class Sweep:
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
         row = self._close(trial_id, status, reason)
-        if self._fuse.blown(status, self.progress.epochs):
+        worked = any(Status(other["status"]) in WORKED for other in self.store.trials.values())
+        if self._fuse.blown(status, reason, self.progress.epochs, worked):
             self.finished = True
             said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
             if self.study.own.parts:
