@@ -132,7 +132,7 @@ def quoted(text: str) -> str:
 
 def assign(content: dict[str, Any], key: str, value: Any) -> None:
     """Set the dotted `key` of parsed content. BadRequest where it leads through something that is not a section."""
-    *parents, last = key.split(".")
+    *parents, last = _path(key)
     place: Any = content
     for part in parents:
         place = place.setdefault(part, {})
@@ -141,6 +141,20 @@ def assign(content: dict[str, Any], key: str, value: Any) -> None:
     if not last:
         raise BadRequest(f"--set {key}={value}: need key=value")
     place[last] = value
+
+
+OF_FACTOR = frozenset({"levels", "low", "high", "log", "when"})  # keys below the name of a factor
+
+
+def _path(key: str) -> list[str]:
+    """The keys of a dotted `key`, one below another. Names of settings may have dots, as `loss.gamma` in
+    `baseline.loss.gamma` and `factors.loss.gamma.levels`."""
+    section, *rest = key.split(".")
+    arm = [rest.pop(0)] if section == "arms" and len(rest) > 1 else []
+    if section not in ("baseline", "factors", "arms") or not rest or (arm and rest[0] == "data"):
+        return [section, *arm, *rest]
+    end = next((i for i, part in enumerate(rest) if i and part in OF_FACTOR and section == "factors"), len(rest))
+    return [section, *arm, ".".join(rest[:end]), *rest[end:]]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
