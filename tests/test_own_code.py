@@ -138,7 +138,7 @@ def test_two_parts_that_share_a_keyword_are_told_apart(tmp_path):
     assert (getattr(config, "loss.size"), getattr(config, "cutout.size"), config.gamma) == (5, 0, 2.0)
     changes = {
         "baseline.loss.size": 4,
-        "factors.cutout.size.levels": [0, 2],
+        "factors.cutout.size.levels": [0, 4],
     }
     changed = loaded(tmp_path / "set", text.replace("cutout.size: 0,", ""), changes, soft=SHARED)
     assert getattr(changed.baseline_config(0), "loss.size") == 4
