@@ -142,7 +142,7 @@ def test_two_parts_that_share_a_keyword_are_told_apart(tmp_path):
     }
     changed = loaded(tmp_path / "set", text.replace("cutout.size: 0,", ""), changes, soft=SHARED)
     assert getattr(changed.baseline_config(0), "loss.size") == 4
-    assert "cutout.size" in changed.compared_factors
+    assert "cutout.size" in changed.compared_factors()
     text = text.replace("loss.size: 5, cutout.size: 0,", "size: 0,")
     with pytest.raises(BadRequest, match=r"baseline.size: not a setting: could be cutout.size or loss.size, say which"):
         loaded(tmp_path, text, soft=SHARED)

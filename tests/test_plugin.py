@@ -151,3 +151,22 @@ def test_a_node_with_another_package_than_the_sweeps_is_refused(sites, tmp_path)
     assert "NodeRefused: node " in said and "packages/one_nets/nets.py: tiny changed" in said, said
     absent = node(tmp_path).stderr
     assert "NodeRefused: node " in absent and "packages/one_nets/nets.py: removed" in absent, absent
+
+
+def test_a_trial_run_again_with_another_package_names_what_differs(sites, tmp_path):
+    assert sweep(tmp_path, sites[:1], options=()).returncode == 0
+    other = shutil.copytree(sites[0], tmp_path / "other")
+    nets = other / "one_nets" / "nets.py"
+    nets.write_text(nets.read_text().replace("nn.ReLU()", "nn.Tanh()"))
+
+    def again(site):
+        env = os.environ | {
+            "PYTHONPATH": os.pathsep.join(map(str, [ROOT, site])),
+            "RESNETLAB_CACHE": str(tmp_path / "cache"),
+        }
+        command = [sys.executable, "-m", "resnetlab", "trial", "results/mine", "1"]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    said = again(sites[0])
+    assert said.returncode == 0 and "packages/" not in said.stdout, said.stdout + said.stderr
+    assert "packages/one_nets/nets.py: tiny changed in the package that is installed now" in again(other).stdout

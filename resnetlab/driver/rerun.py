@@ -14,12 +14,14 @@ from resnetlab.driver.checks import initial_weights, own_code
 from resnetlab.driver.recorded_data import data_of
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.own import scores
+from resnetlab.experiment.source import Source, changed, installed, of_packages
 from resnetlab.provenance import git_revision, versions
 from resnetlab.storage.layout import WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.study import Study, build_study
 from resnetlab.study.metrics import Metric
+from resnetlab.study.parts import OwnCode
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.trial_config import RunConfig, TrialConfig, of_images, trial_type
 from resnetlab.vision.data import Dataset, default_cache
@@ -155,10 +157,10 @@ def rerun(folder: ResultsFolder, row: Mapping[str, Any], place: Place, say: Say)
     if (row["status"] == "diverged") != bool(ending):
         differences.append(f"recorded as {row['status']}, {'diverged' if ending else 'did not diverge'} now")
     device = training.device.type
-    changed = changes(row, device)
+    why = changes(row, device, recorded_code(folder, row, study))
     if place.debug and training.epoch == training.config.epochs and not Phase(row["phase"]).searched:
         training.test()
-    found = Rerun(row, training, dataset, training.epoch, device, ending, len(recorded), differences, changed)
+    found = Rerun(row, training, dataset, training.epoch, device, ending, len(recorded), differences, why)
     return _with_result(folder, found, training, study, say)
 
 
@@ -200,8 +202,8 @@ def _start(
     how = json.loads(row["settings"] or "{}")
     kind: type[RunConfig] = TrialConfig
     code = None
-    if study.own.parts:
-        described, source = own_code.read(folder, how.get("code", study.own.source))
+    if (found := recorded_code(folder, row, study)) is not None:
+        described, source = found
         say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
         kind, code = trial_type(described.parts), source.unpack((place.cache or default_cache()) / "code")
     config = of_images(kind.model_validate_json(row["config"]))
@@ -298,14 +300,24 @@ def other_predictions(folder: ResultsFolder, trial_id: str, result: Any) -> list
     return [f"{other:,} of {len(then):,} test images get another class"] if other else []
 
 
-def changes(row: Mapping[str, Any], device: str) -> list[str]:
-    """Lines for what has changed since the trial was recorded and may change its numbers. device: of the rerun."""
+def recorded_code(folder: ResultsFolder, row: Mapping[str, Any], study: Study) -> tuple[OwnCode, Source] | None:
+    """The study's own code that the trial of `row` ran; None for a study without any."""
+    how = json.loads(row["settings"] or "{}")
+    return own_code.read(folder, how.get("code", study.own.source)) if study.own.parts else None
+
+
+def changes(row: Mapping[str, Any], device: str, own: tuple[OwnCode, Source] | None) -> list[str]:
+    """Lines for what has changed since the trial was recorded and may change its numbers. device: of the rerun. own:
+    the study's own code that the trial ran."""
     then, now = json.loads(row["versions"] or "{}"), versions()
     lines = [
         f"{name} {then[name]} then, {now.get(name, 'absent')} now"
         for name in ("python", "torch", "torchvision", "numpy")
         if name in then and then[name] != now.get(name)
     ]
+    if own is not None:
+        differences = changed(of_packages(own[1]), installed(own[1]))
+        lines += [f"{change} in the package that is installed now" for change in differences]
     if row["host"] and row["host"] != platform.node():
         lines.append(f"on {row['host']} then, on {platform.node()} now")
     code = git_revision()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from resnetlab.driver.checks import own_code
 from resnetlab.driver.rerun import (
     Place,
     Rerun,
@@ -16,6 +14,7 @@ from resnetlab.driver.rerun import (
     differences_of,
     epochs_again,
     other_predictions,
+    recorded_code,
     recorded_epochs,
 )
 from resnetlab.errors import BadRequest, ResnetlabError
@@ -77,7 +76,7 @@ def rerun_task(folder: ResultsFolder, row: Mapping[str, Any], study: Study, plac
         ending=ending,
         compared=len(recorded),
         differences=differences,
-        changed=changes(row, context.device),
+        changed=changes(row, context.device, recorded_code(folder, row, study)),
         metric=metric if values else None,
         recorded=_number(row.get(metric.name)),
         measured=_number(values.get(metric.name)),
@@ -87,8 +86,9 @@ def rerun_task(folder: ResultsFolder, row: Mapping[str, Any], study: Study, plac
 def _start(
     folder: ResultsFolder, row: Mapping[str, Any], study: Study, place: Place, say: Say
 ) -> tuple[TaskRun, TrialContext]:
-    how = json.loads(row["settings"] or "{}")
-    described, source = own_code.read(folder, how.get("code", study.own.source))
+    recorded = recorded_code(folder, row, study)
+    assert recorded is not None, "a task is a study's own code"
+    described, source = recorded
     say(f"this runs the study's own code: {', '.join(part.text for part in described.parts)}")
     config = trial_type(described.parts).model_validate_json(row["config"])
     phase = Phase(row["phase"])
@@ -105,7 +105,7 @@ def _start(
     )
     task = Task(row["trial_id"], config, phase, not phase.searched)
     try:
-        return begin(task, context, keep=False), context
+        return begin(task, context, keep=False, code=source.unpack(context.code_place)), context
     except ResnetlabError:
         raise
     except Exception as error:
