@@ -122,7 +122,7 @@ def test_a_study_with_markup_in_its_title_compiles_and_shows_its_numbers(tmp_pat
 
 
 @needs_latex
-@pytest.mark.parametrize("name", ["default", "font-transfer", "structure-ablation", "resnet-vs-cnn"])
+@pytest.mark.parametrize("name", ["default", "font-transfer", "structure-ablation", "resnet-vs-cnn", "digits-looks"])
 def test_the_reference_studies_compile_on_the_page(tmp_path, name):
     documents.write(documents.as_latex(Findings(Results.open(REFERENCE / name))), tmp_path)
     compiled(tmp_path, bibtex=True)
@@ -309,6 +309,33 @@ def test_methods_tell_of_seeds_that_were_set_again_and_of_primaries(tmp_path):
     blocks = findings.looks.course.blocks[0]
     assert f"blind to their means; they became {blocks}; as this spread" in said and "92% of each error rate" in said
     assert "Holm over the primary comparisons, all interactions and all other main effects, each by itself" in said
+
+
+def test_where_arms_stop_alone_the_checklist_says_how_many_seeds_each_had(tmp_path):
+    arms = {"plain": {}, "wide": {"width": 32}, "deep": {"blocks": 4}}
+    findings = swept(tmp_path, looked({"variance": "blocks"}, arms=arms))
+    text, n = written(findings), findings.performance["n"]
+    assert n.min() < n.max() <= 8
+    assert f"over {n.min()} to {n.max()} seeds an arm of at most 8 planned" in text["checklist"]
+    assert "share, or its own at a look before which an arm had stopped or lost a run" in text["checklist"]
+    assert "An arm stops once its comparisons are settled" in text["methods"]
+
+
+def test_two_arms_have_their_own_variances_whatever_the_plan_asks_for(tmp_path):
+    arms = {"plain": {}, "wide": {"width": 32}}
+    text = written(swept(tmp_path, looked({"looks": "none", "seeds": 3, "variance": "blocks"}, arms=arms)))
+    assert "(t, each arm's own variance, not that about what all arms of a seed share: two arms" in text["checklist"]
+    assert "Method: difference of means, Welch's t; variance: each arm's own" in text["effects"]
+
+
+def test_of_a_task_of_its_own_nothing_is_said_about_images(tmp_path):
+    findings = made_with(tmp_path / "made", images="these")
+    study = findings.results.study.model_copy(update={"experiment": "mine.py:train"})
+    text = written(Findings(replace(findings.results, study=study)))
+    for name in ("effects", "arms", "methods"):
+        assert "intervals over seeds, which hold the spread between seeds alone" in text[name]
+        assert "images" not in text[name].replace("test images of 20", "")
+    assert "They cover what the seeds of a run decide, and nothing else" in text["checklist"]
 
 
 @pytest.mark.parametrize(
