@@ -93,7 +93,7 @@ def test_more_seeds_make_a_second_plan_and_the_first_verdict_stands(tmp_path):
     first = made(tmp_path, few)
     before = first.effects.set_index("name")
     second = made(tmp_path, study({"looks": "none", "seeds": 7}, arms=ARMS))
-    earlier = earlier_plans(second.results, second.effects).set_index("name")
+    earlier = earlier_plans(second.results).set_index("name")
     now = second.effects.set_index("name")
     assert (earlier["plan_hash"] == first.results.plan.plan_hash).all() and len(earlier) == 2
     assert (earlier["verdict"] == before["verdict"]).all() and (now["n"] == 4).all()

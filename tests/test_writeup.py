@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 from made_results import default_study, make_results
 from markdown_it import MarkdownIt
+from test_looks_report import made as swept
+from test_looks_sweep import study as looked
 
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadData, BadRequest
@@ -119,7 +122,7 @@ def test_a_study_with_markup_in_its_title_compiles_and_shows_its_numbers(tmp_pat
 
 
 @needs_latex
-@pytest.mark.parametrize("name", ["default", "font-transfer", "structure-ablation", "resnet-vs-cnn"])
+@pytest.mark.parametrize("name", ["default", "font-transfer", "structure-ablation", "resnet-vs-cnn", "digits-looks"])
 def test_the_reference_studies_compile_on_the_page(tmp_path, name):
     documents.write(documents.as_latex(Findings(Results.open(REFERENCE / name))), tmp_path)
     compiled(tmp_path, bibtex=True)
@@ -207,6 +210,220 @@ def test_a_folder_without_a_plan_is_refused(tmp_path):
     make_results(tmp_path / "made", default_study(), confirm=False)
     with pytest.raises(BadRequest, match="nothing to write up"):
         documents.planned(Findings(Results.open(tmp_path / "made")))
+
+
+# What is said of plans of other kinds
+
+
+def written(findings) -> dict[str, str]:
+    """The Markdown files by name without its ending, as plain text."""
+    return {name.partition(".")[0]: text.replace("\\", "") for name, text in documents.as_markdown(findings).items()}
+
+
+def made_with(place, faults=True, **confirm) -> Findings:
+    make_results(place, default_study(confirm={"seeds": 3, "design": "one-factor"} | confirm), faults=faults)
+    return Findings(Results.open(place))
+
+
+def cells(findings, name) -> list[list]:
+    return [list(row) for table in tables(findings) if table.name == name for row in table.rows]
+
+
+def test_intervals_of_effects_and_arms_are_on_the_images_that_verdicts_are_about(reference, tmp_path):
+    these = made_with(tmp_path / "these", images="these")
+    for findings, on, low in (
+        (reference, "on new images of the same kind", "low_new"),
+        (these, "on these test", "low"),
+    ):
+        text = written(findings)
+        assert all(f"intervals {on}" in text[name] for name in ("effects", "arms", "methods"))
+        wanted = 100 * findings.performance[low].clip(lower=0)
+        assert [row[2] for row in cells(findings, "arms")] == pytest.approx(wanted.tolist())
+    assert (reference.performance["low"] != reference.performance["low_new"]).any()
+    assert "augmentation and the choice of the test images, not that of the training" in written(reference)["checklist"]
+    assert "augmentation, not the choice of the test images or of" in written(these)["checklist"]
+
+
+def test_where_predictions_of_some_arms_are_lost_each_interval_says_its_images(tmp_path):
+    findings = made_with(tmp_path / "made", faults=False)
+    results = findings.results
+    lost = results.confirm.loc[results.confirm["arm"] == "kernel=5", "trial_id"]
+    predictions = results.predictions[~results.predictions["trial_id"].isin(lost)]
+    assert len(lost) and len(predictions)
+    findings = Findings(replace(results, predictions=predictions))
+    named = {row[0]: row[4] for row in cells(findings, "effects")}
+    assert {on for name, on in named.items() if name.startswith("kernel")} == {"these images"}
+    assert {on for name, on in named.items() if not name.startswith("kernel")} == {"new images"}
+    assert {row[0]: row[4] for row in cells(findings, "arms")}["kernel=5"] == "these images"
+    assert (
+        "as each row says" in written(findings)["effects"]
+        and "as the effects table says" in written(findings)["checklist"]
+    )
+
+
+def test_around_the_baseline_the_search_chose_nothing_that_is_compared(tmp_path):
+    text = written(made_with(tmp_path / "made", around="baseline"))
+    assert "one factor at a time around the baseline of the study file" in text["methods"]
+    assert (
+        "it chose no level that is compared, but for tuned settings that go with some of them (lr)" in text["methods"]
+    )
+    assert "The search chose no level that is compared: the design is laid around the baseline" in text["checklist"]
+    assert "incumbent" not in text["methods"] + text["checklist"] and "The best of" not in text["checklist"]
+
+
+def test_with_splits_drawn_again_nobody_says_that_the_search_saw_no_test_data(tmp_path, reference):
+    findings = made_with(tmp_path / "made", splits="per-block")
+    text = written(findings)
+    assert "saw no test data" not in text["methods"] and "saw no test data" in written(reference)["methods"]
+    for name in ("methods", "checklist"):
+        assert "test images of a block may have been training or validation images of the search" in text[name]
+    assert all(str(seed) in text["checklist"] for seed in findings.results.confirm["split_seed"].unique())
+    assert "over splits drawn again" in text["effects"] and "over splits drawn again" in text["arms"]
+    assert "how these data are split" in text["checklist"]
+
+
+def test_methods_tell_of_the_looks_and_the_checklist_of_the_seeds_that_ran():
+    findings = Findings(Results.open(REFERENCE / "digits-looks"))
+    text = written(findings)
+    for said in (
+        "of 16 blocks at most",
+        "type of O'Brien and Fleming [@lan1983discrete]",
+        "adjusted by Holm's method across the comparisons of a family [@maurer2013multiple]",
+        "Primary comparisons: kernel: 5 - 3 and shortcut: on - off",
+        "futility is non-binding",
+        "Looked after 10 of 16 blocks",
+        "Of at most 64 runs the looks have asked for 40",
+        "each at half of what a two-sided 10% may spend",
+    ):
+        assert said in text["methods"], said
+    assert "set again" not in text["methods"] and "5% tests" not in text["methods"]
+    assert "over 10 seeds an arm of at most 16 planned" in text["checklist"]
+    assert "4 arms × at most 16 seeds" in text["checklist"] and "4 arms of at most 16 seeds" in text["effects"]
+    keys = cited(methods.paragraphs(findings))
+    assert sorted(keys) == re.findall(r"^@\w+\{([\w]+),", methods.bibliography(findings, keys), re.MULTILINE)
+
+
+def test_methods_tell_of_seeds_that_were_set_again_and_of_primaries(tmp_path):
+    findings = swept(tmp_path, looked({"reestimate": True, "primaries": ["kernel"]}))
+    said = written(findings)["methods"]
+    blocks = findings.looks.course.blocks[0]
+    assert f"blind to their means; they became {blocks}; as this spread" in said and "92% of each error rate" in said
+    assert "Holm over the primary comparisons, all interactions and all other main effects, each by itself" in said
+
+
+def test_where_arms_stop_alone_the_checklist_says_how_many_seeds_each_had(tmp_path):
+    arms = {"plain": {}, "wide": {"width": 32}, "deep": {"blocks": 4}}
+    findings = swept(tmp_path, looked({"variance": "blocks"}, arms=arms))
+    text, n = written(findings), findings.performance["n"]
+    assert n.min() < n.max() <= 8
+    assert f"over {n.min()} to {n.max()} seeds an arm of at most 8 planned" in text["checklist"]
+    assert "share, or its own at a look before which an arm had stopped or lost a run" in text["checklist"]
+    assert "An arm stops once its comparisons are settled" in text["methods"]
+
+
+def test_two_arms_have_their_own_variances_whatever_the_plan_asks_for(tmp_path):
+    arms = {"plain": {}, "wide": {"width": 32}}
+    text = written(swept(tmp_path, looked({"looks": "none", "seeds": 3, "variance": "blocks"}, arms=arms)))
+    assert "(t, each arm's own variance, not that about what all arms of a seed share: two arms" in text["checklist"]
+    assert "Method: difference of means, Welch's t; variance: each arm's own" in text["effects"]
+
+
+def test_of_a_task_of_its_own_nothing_is_said_about_images(tmp_path):
+    findings = made_with(tmp_path / "made", images="these")
+    study = findings.results.study.model_copy(update={"experiment": "mine.py:train"})
+    text = written(Findings(replace(findings.results, study=study)))
+    for name in ("effects", "arms", "methods"):
+        assert "intervals over seeds, which hold the spread between seeds alone" in text[name]
+        assert "images" not in text[name].replace("test images of 20", "")
+    assert "They cover what the seeds of a run decide, and nothing else" in text["checklist"]
+
+
+@pytest.mark.parametrize(
+    ("faults", "said", "method"),
+    [
+        (
+            False,
+            "each arm's variance about what all arms of a seed share",
+            "Welch's t about what the arms of a seed share",
+        ),
+        (True, "not that about what all arms of a seed share: runs are missing", "Welch's t; variance: each arm's own"),
+    ],
+)
+def test_variances_about_blocks_are_said_to_be_these_where_they_are(tmp_path, faults, said, method):
+    text = written(made_with(tmp_path / "made", faults, variance="blocks"))
+    assert all(said in text[name] for name in ("methods", "checklist", "effects")) and method in text["effects"]
+    assert ("own variance" in text["checklist"]) == faults
+
+
+def test_captions_say_the_method_of_the_effects_table(reference, hostile):
+    for findings in (reference, hostile):
+        (method,) = {name.partition(", Holm")[0] for name in findings.effects["method"]} - {"none"}
+        assert f"Method: {method}" in written(findings)["effects"]
+    assert "Welch's t" not in written(reference)["effects"]
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory) -> tuple[Findings, Findings]:
+    """A study with a plan that ended, and the same with four seeds more."""
+    place = tmp_path_factory.mktemp("extended")
+    arms = {"plain": {}, "wide": {"width": 32}, "deep": {"blocks": 4}}
+    return tuple(swept(place, looked({"looks": "none", "seeds": seeds}, arms=arms)) for seeds in (3, 7))
+
+
+def test_an_extended_study_has_the_verdicts_of_its_earlier_plan(extended):
+    first, second = extended
+    old, new = (findings.results.plan.plan_hash for findings in extended)
+    text = written(second)
+    assert old in text["methods"] and "had run to their end before it" in text["methods"]
+    held = first.effects.set_index("name")
+    for name, row in second.earlier.set_index("name").iterrows():
+        assert row[["verdict", "verdict_on", "low", "high"]].equals(
+            held.loc[name, ["verdict", "verdict_on", "low", "high"]]
+        )
+    rows = cells(second, "earlier")
+    assert {(row[0], row[1]) for row in rows} == {
+        (asked, plan) for asked in ("wide instead of plain", "deep instead of plain") for plan in (old, "together")
+    }
+    assert {row[0]: row[-1] for row in rows if row[1] == old} == {
+        row[0]: row[-1].strip(" *") for row in cells(first, "effects")
+    }
+    assert f"{old} on 3 seeds (familywise error rate 0.05); their verdicts stand" in text["earlier"]
+    assert f"plan {new} included" in text["earlier"] and "gives no verdict" in text["earlier"]
+    assert "earlier" not in written(first) and old in documents.as_csv(second)["earlier.csv"]
+
+
+def test_what_plans_say_together_is_on_the_images_that_they_share(extended):
+    second = extended[1]
+    results = replace(second.results, predictions=second.results.predictions.iloc[:0])
+    without, found = Findings(results).earlier, second.earlier
+    names = ["pooled", "pooled_low", "pooled_high"]
+    assert found[names].equals(without[names]) and found["pooled"].notna().all()
+    assert set(found["verdict_on"]) == {"new images"} and set(without["verdict_on"]) == {"these images"}
+
+
+def test_archives_of_extended_studies_and_around_the_baseline_pass(tmp_path, extended):
+    archive.write(extended[1], tmp_path / "a.zip")
+    assert "earlier.csv" in archive.verify(tmp_path / "a.zip").lines[-1]
+    archive.write(made_with(tmp_path / "made", around="baseline"), tmp_path / "b.zip")
+    assert archive.verify(tmp_path / "b.zip").study == "made"
+
+    def other(data: bytes) -> bytes:
+        return data.replace(b'"kernel": 3', b'"kernel": 5', 1)
+
+    with pytest.raises(BadData, match="was laid around other settings than the baseline"):
+        archive.verify(forged(tmp_path / "b.zip", {"study.json": other}, tmp_path))
+
+
+@needs_latex
+def test_the_table_of_earlier_plans_fits_the_page(tmp_path, extended):
+    documents.write(documents.as_latex(extended[1]), tmp_path)
+    assert "together" in compiled(tmp_path, bibtex=True)
+    log = (tmp_path / "paper.log").read_text(encoding="utf-8", errors="replace")
+    assert not [x for x in re.findall(r"\(([\d.]+)pt too wide\) in paragraph at lines 10", log) if float(x) > 6], log
+
+
+def test_counts_of_all_trials_have_one_space(reference):
+    assert "All trials of the study: 34 trials: " in written(reference)["checklist"]
 
 
 # Archives

@@ -94,7 +94,11 @@ class Results:
     def image_groups(self) -> dict[int, int] | None:
         """The number of the group that each image of the confirm runs belongs to, by image number; None where the data
         has no groups, or where the arms were tested on different data, whose numbers mean different images."""
-        hashes = self.confirm["data_hash"].unique()
+        return self.groups_of(self.confirm)
+
+    def groups_of(self, runs: pd.DataFrame) -> dict[int, int] | None:
+        """The same of other runs, rows of `trials`."""
+        hashes = runs["data_hash"].unique()
         mine = self.images[self.images["data_hash"].isin(hashes) & self.images["group"].notna()]
         if len(hashes) != 1 or mine.empty:
             return None

@@ -45,12 +45,13 @@ class Counts:
         return sum(self.by_status[status] for status in LOST)
 
     def words(self, kind: str = "explore") -> str:
-        """`30 explore trials: 9 complete, 17 stopped early, 2 diverged, 2 failed`. Stopped, failed: always said."""
+        """`30 explore trials: 9 complete, 17 stopped early, 2 diverged, 2 failed`. Stopped, failed: always said.
+        kind: of the trials, or empty for those of all kinds."""
         always = (
             (Status.COMPLETE, Status.STOPPED, Status.FAILED) if kind != "confirm" else (Status.COMPLETE, Status.FAILED)
         )
         parts = [f"{n:,} {WORDS[Status(s)]}" for s, n in self.by_status.items() if n or s in always]
-        return f"{plural(self.total, f'{kind} trial')}: {', '.join(parts)}"
+        return f"{plural(self.total, f'{kind} trial'.strip())}: {', '.join(parts)}"
 
 
 def full_budget(trials: pd.DataFrame) -> pd.DataFrame:

@@ -81,7 +81,7 @@ class Findings:
     @cached_property
     def earlier(self) -> pd.DataFrame:
         """The verdicts of plans that ended before the one in force, as `earlier_plans`."""
-        return earlier_plans(self.results, self.effects)
+        return earlier_plans(self.results)
 
     @cached_property
     def performance(self) -> pd.DataFrame:

@@ -265,8 +265,13 @@ def _plan_before_evidence(results: Results) -> str:
 
 
 def _incumbent(results: Results) -> None:
-    """BadData where the plan was laid around another trial than the best of the search."""
+    """BadData where the plan was laid around another trial than the best of the search, or than the baseline where that
+    is what the study asks for."""
     plan, searched = results.planned, results.study.searched
+    if plan.around == "baseline":
+        if plan.incumbent != results.study.baseline_values():
+            raise BadData("plan.json: was laid around other settings than the baseline of study.json")
+        return
     full = results.explore[results.explore["status"] == Status.COMPLETE]
     if full.empty:
         raise BadData(f"trials.parquet: no {Phase.EXPLORE} trial reached the full budget, so nothing could be chosen")

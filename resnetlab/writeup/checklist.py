@@ -15,6 +15,7 @@ from resnetlab.report.formatting import duration, level, listed, settings
 from resnetlab.report.sections.provenance import distinct, recorded_commands, revisions
 from resnetlab.study.records import Phase, Status
 from resnetlab.wording import plural
+from resnetlab.writeup import error_bars
 
 UNKNOWN = "Not recorded."
 
@@ -55,16 +56,22 @@ def _data(results: Results) -> str:
 def _splits(results: Results) -> str:
     data = results.sweep.get("data") or {}
     sizes = [f"{data[split]} {split}" for split in ("train", "val", "test") if isinstance(data.get(split), int)]
-    seed = distinct(results.trials, "split_seed")
+    redrawn = results.planned.splits != "fixed"
+    first = results.trials[results.trials["phase"] != Phase.CONFIRM] if redrawn else results.trials
+    seed = distinct(first, "split_seed")
     drawn = f" Drawn from the split seed {seed}." if seed else ""
+    if redrawn:
+        drawn += (
+            f" For the confirm runs the split was drawn again with each block of seeds (split seeds "
+            f"{distinct(results.confirm, 'split_seed') or 'not recorded'}), so test images of a block may have been "
+            "training or validation images of the search."
+        )
     last = results.study.confirm.last_epochs
     read = "once by each pilot and confirm run, at its last epoch"
     if last > 1:
         read = f"by each pilot and confirm run in each of its last {last} epochs, whose mean is compared"
-    return (
-        f"{listed(sizes) + '. ' if sizes else ''}The search used the validation split; the test split was read "
-        f"{read}.{drawn}"
-    )
+    searched = "" if results.study.arms else "The search used the validation split; the"
+    return f"{listed(sizes) + '. ' if sizes else ''}{searched or 'The'} test split was read {read}.{drawn}"
 
 
 def _space(findings: Findings) -> str:
@@ -87,6 +94,13 @@ def _choice(findings: Findings) -> str:
     plan, results = findings.results.planned, findings.results
     if results.study.arms:
         return "Nothing was tuned."
+    if plan.around == "baseline":
+        moved = sorted({name for arm in plan.arms for name in arm.companions})
+        but = f" Tuned settings that go with its levels are the search's: {listed(moved)}." if moved else ""
+        return (
+            f"The search chose no level that is compared: the design is laid around the baseline of the study file "
+            f"({settings(plan.incumbent)}).{but}"
+        )
     return (
         f"The best of {Counts.of(results.explore).words()} by {findings.searched.words} at the full budget: trial "
         f"{plan.chosen_trial} ({settings(plan.incumbent)})."
@@ -94,9 +108,11 @@ def _choice(findings: Findings) -> str:
 
 
 def _runs(results: Results) -> str:
+    plan = results.planned
+    seeds = f"{'at most ' if plan.looks else ''}{plural(plan.seeds, 'seed')}"
     return (
-        f"{Counts.of(results.confirm).words('confirm')}, of {len(results.planned.arms)} arms × "
-        f"{plural(results.planned.seeds, 'seed')}. All trials of the study: {Counts.of(results.trials).words('')}."
+        f"{Counts.of(results.confirm).words('confirm')}, of {len(plan.arms)} arms × {seeds}. "
+        f"All trials of the study: {Counts.of(results.trials).words('')}."
     )
 
 
@@ -111,9 +127,9 @@ def _seeds(results: Results) -> str:
 def _errors(findings: Findings) -> str:
     plan = findings.results.planned
     return (
-        f"95% confidence intervals of differences of arm means over {plural(plan.seeds, 'seed')} (t, each arm's own "
-        f"variance); familywise error rate {plan.alpha:g} by Holm's method. They cover the seeds of initialisation, "
-        f"order and augmentation, not the choice of the data."
+        f"95% confidence intervals of differences of arm means over {error_bars.seeds(findings)} (t, "
+        f"{error_bars.variance(findings)}); familywise error rate {plan.alpha:g} by Holm's method. "
+        f"{error_bars.cover(findings)}"
     )
 
 
@@ -131,7 +147,8 @@ def _hardware(results: Results) -> str:
     known = [distinct(trials, "device"), sweep.get("platform"), f"{sweep['cores']} cores" if sweep.get("cores") else ""]
     threads = distinct(trials, "threads")
     known.append(f"threads a trial: {threads}" if threads else "")
-    return "; ".join(str(part) for part in known if part) + "."
+    said = "; ".join(str(part) for part in known if part)
+    return f"{said}." if said else ""
 
 
 def _compute(results: Results) -> str:

@@ -15,8 +15,10 @@ from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import asked, missing
 from resnetlab.study.metrics import Metric
 from resnetlab.wording import plural
+from resnetlab.writeup import error_bars
 
 INTERVAL = "95% interval"
+SPENDING = ", O'Brien-Fleming spending over the looks"
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def number(value: Any, column: Column) -> str:
 
 
 def tables(findings: Findings) -> list[PaperTable]:
-    """Of a folder with a plan: effects, arms, and hypotheses where any was declared."""
-    made = [effects_table(findings), arms_table(findings), hypotheses_table(findings)]
+    """Of a folder with a plan: effects, arms, hypotheses where any was declared, and what earlier plans found."""
+    made = [effects_table(findings), arms_table(findings), hypotheses_table(findings), earlier_table(findings)]
     return [table for table in made if table is not None]
 
 
@@ -67,12 +69,14 @@ def effects_table(findings: Findings) -> PaperTable:
     free = list(findings.exploratory)
     mixed = len(set(free)) > 1
     common, own = notes(findings.effects)
-    found = ranked(findings.effects.assign(exploratory=free, own=own))
+    found = ranked(findings.effects.assign(exploratory=free, own=own, on=error_bars.of_effects(findings)))
+    kinds = error_bars.kinds(found["on"], findings)
     counted, columns = _counted(found, "{} runs with the level and {} with the reference")
     unit = f"{findings.effect.unit}, " if findings.effect.unit else ""
     columns = [
         Column("Comparison"),
         *_sized(f"{unit}{INTERVAL}", metric.digits, signed=True),
+        *_labels(kinds),
         *columns,
         Column("p", 3, p=True, group="adj."),
         Column("Verdict"),
@@ -82,22 +86,45 @@ def effects_table(findings: Findings) -> PaperTable:
         n = [row.n, row.n_reference] if not counted else []
         verdict = f"{row.verdict}{' *' if mixed and row.exploratory else ''}"
         numbers = [metric.scale * value for value in (row.estimate, row.low, row.high)]
-        rows.append([asked(row), *numbers, *n, row.p_adjusted, verdict])
+        rows.append([asked(row), *numbers, *_label(row.on, kinds), *n, row.p_adjusted, verdict])
     lower = f"; lower {metric.short} is better" if metric.sign < 0 else ""
     said = [
         f"Effects on {metric.words} in the study {_title(findings)}: differences of means{_in(findings.effect)} at the "
-        f"full budget on fresh seeds{lower}, with unadjusted 95% confidence intervals (Welch's t)",
-        f"{counted}{plural(len(plan.arms), 'arm')} of {plural(plan.seeds, 'seed')} each were planned; "
+        f"full budget on fresh seeds{lower}, with unadjusted 95% confidence intervals {error_bars.on(kinds)}",
+        _method(findings),
+        f"{counted}{plural(len(plan.arms), 'arm')} of {'at most ' if plan.looks else ''}{plural(plan.seeds, 'seed')} "
+        f"each were planned; "
         f"{Counts.of(findings.results.confirm).words('confirm')}",
-        f"Holm's method adjusts p within each family of comparisons (familywise error rate {plan.alpha:g}); "
+        f"Holm's method adjusts p within each family of comparisons (familywise error rate {plan.alpha:g}"
+        f"{SPENDING if plan.looks else ''}); "
         f"differences within ±{plan.delta_text} are too small to matter",
         _declared(free),
         f"Plan {plan.plan_hash}",
     ]
     remarks = [f"In all comparisons: {common}."] if common else []
     remarks += [f"{asked(row)}: {row.own}." for row in found.itertuples(index=False) if row.own]
-    exact = found.drop(columns="own")
+    exact = found.drop(columns=["own", "on"])
     return PaperTable("effects", _sentences(said), columns, rows, exact, remarks)
+
+
+def _method(findings: Findings) -> str:
+    """How the effects were estimated, as their table says; empty where none was."""
+    ways = list(error_bars.methods(findings))
+    if not ways:
+        return ""
+    whose = f"; variance: {error_bars.variance(findings)}" if findings.results.planned.variance != "arms" else ""
+    simple = findings.effects["method"].fillna("").str.contains("simple effects").any()
+    more = "; intervals of simple effects account for their selection" if simple else ""
+    return f"Method: {'; '.join(ways)}{whose}{more}"
+
+
+def _labels(kinds: Sequence[str]) -> list[Column]:
+    """A column that says what each interval is about, where they differ."""
+    return [Column("Interval on")] if len(kinds) > 1 else []
+
+
+def _label(about: str, kinds: Sequence[str]) -> list[str]:
+    return [about] if len(kinds) > 1 else []
 
 
 def _declared(free: Sequence[bool]) -> str:
@@ -108,23 +135,28 @@ def _declared(free: Sequence[bool]) -> str:
 
 def arms_table(findings: Findings) -> PaperTable:
     """The metric of each arm on fresh seeds, in the plan's order."""
-    plan, metric, found = findings.results.planned, findings.metric, findings.performance
+    plan, metric = findings.results.planned, findings.metric
+    found, about = error_bars.of_arms(findings)
+    kinds = error_bars.kinds(about, findings)
     whole = found["n"].nunique() == 1
     shown = f" ({metric.unit})" if metric.unit else ""
     spread = Column(f"Seed sd{_unit(findings.effect)}", metric.digits)
     columns = [
         Column("Arm"),
         *_sized(f"{metric.short}{shown}", metric.digits),
+        *_labels(kinds),
         spread,
         *([] if whole else [Column("n", 0)]),
     ]
     rows = [
         [
             row.arm,
-            *(metric.scale * value for value in (row.mean, *_cut(row.low, row.high, metric), row.sd)),
+            *(metric.scale * value for value in (row.mean, *_cut(row.low, row.high, metric))),
+            *_label(on, kinds),
+            metric.scale * row.sd,
             *([] if whole else [row.n]),
         ]
-        for row in found.itertuples(index=False)
+        for row, on in zip(found.itertuples(index=False), about, strict=True)
     ]
     runs = (
         f"n\u00a0=\u00a0{plural(int(found['n'].iloc[0]), 'run')} of each arm, one a seed"
@@ -133,12 +165,12 @@ def arms_table(findings: Findings) -> PaperTable:
     )
     said = [
         f"Mean {metric.words} of each arm of the study {_title(findings)} at the full budget on fresh seeds, with 95% "
-        f"t intervals and the standard deviation over seeds",
+        f"t intervals {error_bars.on(kinds)}, and the standard deviation over seeds",
         f"{runs}; {Counts.of(findings.results.confirm).words('confirm')}",
         f"Plan {plan.plan_hash}",
     ]
     remarks = [f"{row.arm}: {row.note}." for row in found.itertuples(index=False) if row.note]
-    return PaperTable("arms", _sentences(said), columns, rows, found, remarks)
+    return PaperTable("arms", _sentences(said), columns, rows, findings.performance, remarks)
 
 
 def _cut(low: float, high: float, metric: Metric) -> tuple[float, float]:
@@ -170,13 +202,67 @@ def hypotheses_table(findings: Findings) -> PaperTable | None:
         rows.append([row.hypothesis, *numbers, *n, row.p_supported, row.p_refuted, row.verdict])
     said = [
         f"Hypotheses of the study {_title(findings)} that were declared before the confirm runs and are part of the "
-        f"plan: differences of mean {metric.words}{_in(findings.effect)}, with {span}s",
+        f"plan: differences of mean {metric.words}{_in(findings.effect)}, with {span}s {_claimed(findings)}",
         counted.removesuffix("; "),
         "Both p are one-sided, adjusted by Holm's method over all declared hypotheses",
         f"Plan {findings.results.planned.plan_hash}",
     ]
     remarks = [f"{row.hypothesis}: {row.note}." for row in found.itertuples(index=False) if row.note]
     return PaperTable("hypotheses", _sentences(said), columns, rows, found, remarks)
+
+
+def earlier_table(findings: Findings) -> PaperTable | None:
+    """The verdicts of plans that had ended before the one in force, and what all plans say together; None where none
+    had."""
+    found, metric, plan = findings.earlier, findings.metric, findings.results.planned
+    if found.empty:
+        return None
+    words = {row.name: asked(row) for row in findings.effects.itertuples(index=False)}
+    kinds = list(
+        dict.fromkeys(error_bars.TASK if findings.results.study.experiment else on for on in found["verdict_on"])
+    )
+    unit = f"{findings.effect.unit}, " if findings.effect.unit else ""
+    columns = [
+        Column("Comparison"),
+        Column("Plan"),
+        *_sized(f"{unit}{INTERVAL}", metric.digits, signed=True),
+        *_labels(kinds),
+        Column("Verdict"),
+    ]
+    rows: list[Sequence[str | float | None]] = []
+    for name, mine in found.groupby("name", sort=False):
+        for row in mine.itertuples(index=False):
+            numbers = [metric.scale * value for value in (row.estimate, row.low, row.high)]
+            rows.append([words.get(name, name), row.plan_hash, *numbers, *_label(row.verdict_on, kinds), row.verdict])
+        pooled = mine.dropna(subset=["pooled"])
+        if len(pooled):
+            ends = pooled[["pooled", "pooled_low", "pooled_high"]].iloc[0]
+            on = error_bars.REDRAWN if plan.splits != "fixed" else error_bars.THESE
+            numbers = [metric.scale * value for value in ends]
+            rows.append([words.get(name, name), "together", *numbers, *_label(on, kinds), ""])
+    plans = [
+        f"{row.plan_hash} on {plural(row.seeds, 'seed')} (familywise error rate {row.alpha:g})"
+        for row in found.drop_duplicates("plan_hash").itertuples(index=False)
+    ]
+    said = [
+        f"Earlier plans of the study {_title(findings)}, whose runs had all ended before plan {plan.plan_hash} was "
+        f"made: effects on {metric.words}{_in(findings.effect)}, with unadjusted 95% confidence intervals "
+        f"{error_bars.on(kinds)}",
+        f"Plans: {'; '.join(plans)}; their verdicts stand",
+    ]
+    if found["pooled"].notna().any():
+        fixed = plan.splits == "fixed" and not findings.results.study.experiment
+        said.append(
+            f"Together: the estimates of all plans that ran the same arms, plan {plan.plan_hash} included, weighed by "
+            f"their precision{', with intervals on these test images' if fixed else ''}; it describes, and gives no "
+            "verdict, as whoever asked for more could see what the first ones said"
+        )
+    return PaperTable("earlier", _sentences(said), columns, rows, found)
+
+
+def _claimed(findings: Findings) -> str:
+    kinds = error_bars.kinds(error_bars.of_effects(findings), findings)
+    return error_bars.ON[kinds[0]] if len(kinds) == 1 else "on the images that the effects are about"
 
 
 def turning(findings: Findings) -> int:
@@ -213,5 +299,7 @@ def _title(findings: Findings) -> str:
 
 def _sentences(parts: Sequence[str]) -> str:
     return " ".join(
-        f"{part[:1].upper()}{part[1:]}." if not part.startswith("n\u00a0=") else f"{part}." for part in parts if part
+        f"{part[:1].upper()}{part[1:]}." if not part.startswith(("n\u00a0=", "n:")) else f"{part}."
+        for part in parts
+        if part
     )

@@ -7,11 +7,13 @@ Whoever asked had seen the first one's verdicts, so nothing that pools the two c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from resnetlab.analysis.confirm.confirm_runs import ConfirmRuns
 from resnetlab.analysis.confirm.effects_table import estimate
 from resnetlab.analysis.confirm.looks_taken import runs_of
 from resnetlab.analysis.intervals import t_interval, welch_df
@@ -20,30 +22,34 @@ from resnetlab.errors import BadData
 from resnetlab.planning.plan import Plan
 
 COLUMNS = [
-    "plan_hash", "seeds", "alpha", "name", "verdict", "estimate", "low", "high", "pooled", "pooled_low", "pooled_high",
+    "plan_hash", "seeds", "alpha", "name", "verdict", "verdict_on", "estimate", "low", "high",
+    "pooled", "pooled_low", "pooled_high",
 ]  # fmt: skip
 
 
-def earlier_plans(results: Results, effects: pd.DataFrame) -> pd.DataFrame:
+def earlier_plans(results: Results) -> pd.DataFrame:
     """A row for each comparison of an earlier plan all of whose runs have ended; columns `COLUMNS`.
 
-    effects: of the plan in force; of none where there is no plan. pooled: the estimates of all plans that ran the same
-    arms for as many epochs, each weighed by its precision, and the 95% interval that they would have if no plan had
-    followed another; NaN where the plan in force does not have the comparison, or ran other arms for it.
+    verdict_on: the images that it is about, as of the effects table. pooled: the estimates of all plans that ran the
+    same arms for as many epochs, each weighed by its precision, and the 95% interval that they would have on these test
+    images, which the plans share, if no plan had followed another; NaN where the plan in force does not have the
+    comparison, or ran other arms for it.
     """
     ended = list(_ended(results))
-    alike = [found for plan, found in ended if results.plan is not None and _same_runs(results, plan, results.plan)]
-    tables = [_estimated(found).set_index("name") for found in (*alike, effects)]
+    now = results.plan
+    alike = [] if now is None else [runs for plan, runs in ended if _same_runs(results, plan, now)]
+    together = [*alike, runs_of(now, results.confirm)] if alike and now is not None else []
+    tables = [_estimated(estimate(replace(runs, images=()))).set_index("name") for runs in together]
     rows = []
-    for plan, found in ended:
-        for row in _estimated(found).itertuples(index=False):
+    for plan, runs in ended:
+        for row in _estimated(estimate(runs)).itertuples(index=False):
             pooled = (np.nan,) * 3
-            if any(found is one for one in alike) and row.name in tables[-1].index:
+            if any(runs is one for one in alike) and row.name in tables[-1].index:
                 there = [table.loc[row.name] for table in tables if row.name in table.index]
                 parts = [(one.estimate, one.standard_error, one.df) for one in there]
                 pooled = _pooled(*map(np.array, zip(*parts, strict=True)))
-            head = [plan.plan_hash, plan.seeds, plan.alpha, row.name, row.verdict, row.estimate, row.low, row.high]
-            rows.append([*head, *pooled])
+            head = [plan.plan_hash, plan.seeds, plan.alpha, row.name, row.verdict, row.verdict_on]
+            rows.append([*head, row.estimate, row.low, row.high, *pooled])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -51,20 +57,21 @@ def _estimated(effects: pd.DataFrame) -> pd.DataFrame:
     return effects.dropna(subset=["standard_error"])
 
 
-def _ended(results: Results) -> Iterator[tuple[Plan, pd.DataFrame]]:
-    """The earlier plans of which every run has ended, with their effects."""
+def _ended(results: Results) -> Iterator[tuple[Plan, ConfirmRuns]]:
+    """The earlier plans of which every run has ended, with their runs."""
     for name in results.folder.names("plans"):
         content = results.folder.read_json(f"plans/{name}") or {}
         content.pop("plan_hash", None)
         plan = Plan(**content)
         if results.plan is not None and plan.plan_hash == results.plan.plan_hash:
             continue
+        mine = results.other_confirm[results.other_confirm["plan_hash"] == plan.plan_hash]
         try:
-            runs = runs_of(plan, results.other_confirm[results.other_confirm["plan_hash"] == plan.plan_hash])
+            runs = runs_of(plan, mine, results.predictions, results.groups_of(mine))
         except BadData:  # of a plan that is not in force, nothing but this table would be missing
             continue
         if runs.finished:
-            yield plan, estimate(runs)
+            yield plan, runs
 
 
 def _same_runs(results: Results, old: Plan, now: Plan) -> bool:

@@ -27,8 +27,9 @@ def earlier(findings: Findings) -> list[Table]:
         return []
     foot = (
         "These plans had ended before the one in force was made, each with an error rate of its own: their verdicts "
-        "stand. Together: the estimates of all plans that ran the same arms, weighed by their precision. It describes, "
-        "and gives no verdict: whoever asked for more could see what the first ones said."
+        "stand. Together: the estimates of all plans that ran the same arms, weighed by their precision, with "
+        "intervals on the test images that they share where the split is fixed. It describes, and gives no verdict: "
+        "whoever asked for more could see what the first ones said."
     )
     headings = [
         "Plan",
