@@ -47,8 +47,8 @@ def table() -> str:
             f"{span(false['measured'])} (allowed: 5.5%)",
             CALIBRATE,
             f"missed effects: {100 * power['power']:.0f}% power for {power['effect_points']} points at a seed sd of "
-            f"0.74 in {power['epochs'] // power['run_epochs']} runs; several studies together; arms of which some runs end "
-            f"low but above guessing, with 2 or 3 seeds of one factor (up to {100 * low:.0f}%)",
+            f"0.74 in {power['epochs'] // power['run_epochs']} runs; several studies together; arms of which some runs "
+            f"end low but above guessing, with 2 or 3 seeds of one factor (up to {100 * low:.0f}%)",
         ),
         (
             "95% intervals hold on new test images of the same kind",
