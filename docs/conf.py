@@ -38,6 +38,7 @@ CONTENTS = {
         "results/reference/looks",
         "results/reference/shared-seeds",
         "results/reference/new-images",
+        "results/reference/low-runs",
     ],
     "Project": ["CONTRIBUTING", "CHANGELOG", "LOG", "SECURITY"],
 }

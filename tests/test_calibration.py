@@ -98,3 +98,17 @@ def test_the_committed_table_rests_on_enough_and_meets_its_targets():
     assert "**no**" in (REFERENCE / "calibration.md").read_text()
     half = next(r for r in content["power"] if r["effect_points"] == 0.5 and r["epochs"] == 960)
     assert half["power"] == pytest.approx(half["foretold"], abs=0.02) and half["power"] > 0.7
+
+
+def test_what_the_docs_say_that_collapse_costs_is_what_is_committed():
+    text = (REFERENCE.parents[1] / "docs" / "statistics.md").read_text()
+    table = text[text.index("| design | k | comparisons | power before") :].split("\n\n")[0].splitlines()[2:]
+    rows = json.loads((REFERENCE / "calibration.json").read_text())["confirm"]
+    worlds = "planted, 2% of runs collapse", "planted, no interaction, 2% of runs collapse"
+    kinds = {"main effects": "main", "interactions": "interaction", "swaps": "swap"}
+    found = {(r["design"], r["seeds"], r["family"]): r for r in rows if r["world"] in worlds}
+    assert len(table) == 5
+    for line in table:
+        design, seeds, what, _, power, _, holm = (cell.strip() for cell in line.strip("|").split("|"))
+        row = found[design, int(seeds), kinds[what]]
+        assert (f"{100 * row['power']:.1f}", f"{100 * row['power_holm']:.1f}") == (power, holm)

@@ -15,6 +15,7 @@ from resnetlab.driver.checks.request import look
 from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.report.build import build
 from resnetlab.report.findings import Findings
+from resnetlab.report.terminal import told
 from resnetlab.storage import versions
 from resnetlab.storage.content_hash import content_hash
 from resnetlab.storage.results_folder import ResultsFolder
@@ -276,6 +277,35 @@ def test_a_plan_that_has_not_ended_is_run_to_its_end_before_the_second_begins(tm
     ended = {name: max(row["ended"] for row in rows if row["plan_hash"] == name) for name in (held.plan_hash,)}
     began = min(row["started"] for row in rows if row["plan_hash"] == plan.plan_hash)
     assert ended[held.plan_hash] <= began and {row["status"] for row in rows} == {"complete"}
+
+
+@pytest.mark.parametrize(
+    ("change", "steps", "ended", "planned"),
+    [
+        ({"confirm": {"seeds": 5}}, 3 * 3 + 1, 4 + 3, 4 + 2 * 3),  # another plan is in force
+        ({"epochs": 6}, 6 + 1, 1, 4),  # none is yet: 9 runs are of the plan that was replaced
+    ],
+)
+def test_runs_of_a_plan_that_was_replaced_are_not_counted(tmp_path, change, steps, ended, planned):
+    """`14 of 10 trials ended` was said: 4 + 3 of the new plan's, and those of the old one."""
+    run(tmp_path, study())
+    of_before = len(Results.open(tmp_path).confirm)
+    run(tmp_path, study(**change), extends=True, steps=steps)
+    found = Findings(Results.open(tmp_path))
+    standing = told(found, str(tmp_path)).standing
+    assert of_before == 9 and len(found.results.trials) >= of_before + ended  # all of them are in the table
+    assert (standing.ended, standing.planned) == (ended, planned)
+    assert f": {ended} of {planned} trials ended" in standing.line()
+    live = begin(tmp_path, study(**change))
+    live.store.close()
+    assert sum(number for status, number in live.counts().items() if status == "complete") == ended
+
+
+def test_a_search_that_found_no_more_to_propose_is_not_unfinished_once_its_plan_has_run(tmp_path):
+    """Four combinations of levels, eight trials asked for: 13 of 17 were said to have ended."""
+    run(tmp_path, study(trials=8))
+    said = told(Findings(Results.open(tmp_path)), str(tmp_path))
+    assert (said.state, said.standing.ended, said.standing.planned) == ("finished", 13, 13)
 
 
 def test_seeds_are_added_to_what_was_added(tmp_path):

@@ -19,6 +19,7 @@ from resnetlab.driver.checks.request import check_splits
 from resnetlab.errors import BadRequest
 from resnetlab.planning.plan import sketch
 from resnetlab.report.findings import Findings
+from resnetlab.report.sections import plan as plan_section
 from resnetlab.study import build_study
 from resnetlab.sweep.task import data_key
 
@@ -156,6 +157,23 @@ def test_splits_are_drawn_again_for_each_block_for_all_arms_alike():
     drawn, _ = splits(splits="per-block")
     assert all(len(found) == 1 for found in drawn.values()) and len(set.union(*drawn.values())) == 3
     assert explored not in set.union(*drawn.values())
+
+
+def test_redrawn_splits_are_what_verdicts_are_about_and_the_report_says_what_they_cost(tmp_path):
+    study = default_study(confirm={"seeds": 3, "design": "one-factor", "splits": "per-block"})
+    make_results(tmp_path / "again", study, faults=False, test_images=300)
+    found = Findings(Results.open(tmp_path / "again"))
+    assert found.results.plan.splits == "per-block"
+    assert set(found.effects["verdict_on"]) == {"redrawn splits"}
+    said = " ".join(plan_section.section(found).text)
+    assert (
+        "Each block of seeds has a split of its own, so intervals hold over splits of these data. The price: " in said
+    )
+    assert "are test images in some blocks." in said
+    make_results(tmp_path / "fixed", faults=False, test_images=300)
+    fixed = Findings(Results.open(tmp_path / "fixed"))
+    assert "redrawn splits" not in set(fixed.effects["verdict_on"])
+    assert "split of its own" not in " ".join(plan_section.section(fixed).text)
 
 
 def test_a_prescribed_test_split_is_not_drawn_again():

@@ -1,9 +1,11 @@
 """Declared hypotheses, naive conclusions, importance and fairness in the report."""
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+from made_arms import arms_study, make_arms
 from made_results import default_study, make_results
 
 from resnetlab.analysis.evaluation.class_results import Beside
@@ -90,3 +92,74 @@ def test_an_accuracy_has_guessing_beside_it_and_its_balanced_accuracy_where_clas
     assert re.search(
         r"fresh seeds\). Guessing reaches [\d.]+\s%, always the largest class [\d.]+\s%; its balanced", said
     )
+
+
+def test_named_arms_have_their_balanced_accuracies_beside_them_and_tasks_are_told_apart(tmp_path):
+    """Those of another task have other classes, so guessing reaches something else there."""
+    make_arms(tmp_path)
+    results = Results.open(tmp_path)
+    said = answer(Findings(results)).best
+    assert re.search(r"n = 3\)\. Guessing reaches 4\.\d+\s% \(font-source\)\. Guessing", said)
+    assert re.search(r"Guessing reaches 2\.\d+\s% \(transfer, scratch and transfer-full\)\.", said)
+    assert "balanced" not in said
+    first = results.classes["class"] == 0
+    results.classes.loc[first, "support"] += results.classes["support"].max()
+    said = answer(Findings(results)).best
+    for arm in ("transfer-full", "scratch", "transfer"):
+        ids = results.confirm.loc[results.confirm["arm"] == arm, "trial_id"]
+        rows = results.classes[results.classes["trial_id"].isin(ids)]
+        recall = (rows["correct"] / rows["support"]).groupby(rows["class"]).mean().mean()
+        assert re.search(rf"balanced accuracy: .*{arm} {100 * recall:.2f}", said)
+    assert said.count("balanced accuracy: ") == said.count("always the largest class") == 2
+
+
+def test_of_many_named_arms_those_that_are_told_have_guessing_beside_them(tmp_path):
+    planted = {f"arm-{number}": 0.7 + number / 100 for number in range(5)}
+    arms = {name: {"batch_size": 8 + number} for number, name in enumerate(planted)}
+    make_arms(tmp_path, study=arms_study(arms), planted=planted)
+    results = Results.open(tmp_path)
+    assert re.search(r"from arm-0 .* to arm-4 .*\(n = 3\)\. Guessing reaches", answer(Findings(results)).best)
+    results.classes.loc[results.classes["class"] == 0, "support"] += results.classes["support"].max()
+    assert re.search(r"balanced accuracy: arm-0 [\d.]+\s%, arm-4 [\d.]+\s%\.", answer(Findings(results)).best)
+
+
+def test_the_best_of_a_search_has_guessing_beside_it(tmp_path):
+    make_results(tmp_path, confirm=False)
+    results = Results.open(tmp_path)
+    assert "Guessing" not in answer(Findings(results)).best  # not recorded
+    results.sweep["data"]["counts"] = {"train": [100, 100], "val": [50, 50], "test": [5, 5]}
+    assert re.search(r"not confirmed\. Guessing reaches 50\.\d+\s%\.$", answer(Findings(results)).best)
+    results.sweep["data"]["counts"]["val"] = [90, 10, 0]
+    said = answer(Findings(results)).best
+    assert re.search(
+        r"Guessing reaches 50\.\d+\s%, always the largest class 90\.\d+\s%; its balanced accuracy was not", said
+    )
+    results.trials["val_balanced_accuracy"] = 0.7123
+    assert re.search(r"its balanced accuracy is 71\.\d+\s%\.$", answer(Findings(results)).best)
+
+
+def test_a_hypothesis_on_an_arm_that_failed_is_not_answered(tmp_path):
+    """It is in the table, the terminal and the report, and says why; the others have their verdicts."""
+    lines = ["transfer > scratch", "transfer-full > scratch"]
+    make_arms(
+        tmp_path,
+        study=arms_study(hypotheses=[f"arm {one.replace('> ', '> arm ')}" for one in lines]),
+        fail=("transfer",),
+    )
+    findings = Findings(Results.open(tmp_path))
+    failed, other = findings.hypotheses.to_dict("records")
+    assert failed["verdict"] == "not answered" and failed["n"] == 0 and failed["n_reference"] == 3
+    assert "no run of transfer gave a value" in failed["note"] and pd.isna(failed["estimate"])
+    assert other["verdict"] in ("supported", "refuted", "inconclusive") and other["n"] == 3
+    (table,) = declared_hypotheses.section(findings).tables
+    assert {row[0]: row[1] for row in table.rows}[failed["hypothesis"]] == "not answered"
+    assert "not answered" in build_report(tmp_path).read_text()
+
+
+def test_a_hypothesis_is_inconclusive_until_its_arm_has_been_run(tmp_path):
+    """An arm without runs is not answered only once no run is to come."""
+    arms = ["arm transfer > arm scratch"]
+    make_arms(tmp_path, study=arms_study(hypotheses=arms))
+    results = Results.open(tmp_path)
+    gone = results.trials[results.trials["arm"] != "transfer"].reset_index(drop=True)
+    assert Findings(replace(results, trials=gone)).hypotheses["verdict"].tolist() == ["inconclusive"]

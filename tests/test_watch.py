@@ -1,5 +1,6 @@
 """The live view of a simulated sweep on a real pseudo-terminal: wide, narrow, without colour, dumb; and in a log."""
 
+import io
 import os
 import pty
 import re
@@ -11,6 +12,11 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from test_looks_sweep import ARMS, drive, start
+from test_looks_sweep import study as looking
+
+from resnetlab.driver.live_view import LiveView
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -108,3 +114,31 @@ def test_a_dumb_terminal_and_a_log_get_plain_lines(tmp_path):
     assert "trial abc: " + "a long note " * 11 + "a long note" in map(
         str.rstrip, log
     )  # a line is a line, whatever its length
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_the_live_view_says_what_looks_have_settled_and_what_goes_on(tmp_path, width):
+    arms = ARMS | {"deep": {"blocks": 4}}
+    sweep = start(tmp_path, looking(arms=arms, confirm={"delta": 0.1}))
+    view = LiveView(sweep)
+    before = shown(view, width)
+    drive(sweep, slots=1, steps=3 * 2 + 2 * 3 + 1)
+    sweep.store.close()
+    text = " ".join(shown(view, width).split())
+    assert "settled" not in before and "looks" in text
+    assert "settled: arm: wide - plain (an effect)" in text and "open: arm: deep - plain" in text
+    assert "goes on: plain, deep" in text
+    assert sweep.standing_of_looks in text
+
+
+def shown(view, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(view._standing().table(width))
+    return console.file.getvalue()
+
+
+def test_a_plan_without_looks_has_no_such_line(tmp_path):
+    sweep = start(tmp_path, looking({"looks": "none", "seeds": 3}, arms=ARMS))
+    drive(sweep, slots=1, steps=4)
+    sweep.store.close()
+    assert sweep.standing_of_looks == "" and "looks" not in shown(LiveView(sweep), 100)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnetlab.calibration.table import FAMILYWISE, Rows, grid, percent, span, write_files
+from resnetlab.calibration.table import FAMILYWISE, Rows, goals, grid, percent, write_files
 
 NAME = "looks"
 LOST = 0.03  # of power, against the fixed design
@@ -72,7 +72,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         "factors, single-run sd 0.74 points, delta 0.5, α 0.05; kernel alone has an effect. A look after each block "
         "from the second; O'Brien-Fleming spending, Holm, futility as the plan has it. In percent.",
         "## Targets",
-        _targets(content["targets"]),
+        goals(content["targets"]),
         "## All lines",
         _lines(rows),
         "Epochs: share of the planned runs that were run. In brackets: the same runs without a look. Where one primary "
@@ -81,17 +81,6 @@ def markdown(content: Mapping[str, Any]) -> str:
         "Coverage: of the ordinary interval at stopping / of the repeated interval, over all comparisons.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _targets(rows: Rows) -> str:
-    return grid(
-        ["target", "allowed %", "measured %", "repeats a line", "met"],
-        [
-            [row["target"], span(*row["allowed"]), span(*row["measured"]), f"{row['repeats']:,}",
-             "yes" if row["met"] else "**no**"]
-            for row in rows
-        ],
-    )  # fmt: skip
 
 
 def _lines(rows: Rows) -> str:

@@ -14,7 +14,7 @@ from resnetlab.analysis.confirm.estimands import estimands
 from resnetlab.calibration.error_rates import ALPHA, CHUNK, SD, UNEQUAL, simulated_plan, true_effects
 from resnetlab.calibration.looks import tested
 from resnetlab.calibration.simulator import Truth, confirm_values
-from resnetlab.calibration.table import FAMILYWISE, Rows, grid, percent, span, write_files
+from resnetlab.calibration.table import FAMILYWISE, Rows, goals, grid, percent, reached, write_files
 from resnetlab.study.seeding import stream
 
 NAME = "shared-seeds"
@@ -116,22 +116,10 @@ def targets(rows: Rows) -> list[dict[str, Any]]:
         found.append((name, least, 1.0, [gain(design, seeds, 0.5)]))
     designs = sorted({(row["design"], row["seeds"]) for row in rows})
     found.append(("power gained, no correlation", -LOST, 1.0, [gain(*design, 0.0) for design in designs]))
-    return [
-        {"target": name, "allowed": [low, high], "measured": [min(values), max(values)],
-         "met": low <= min(values) and max(values) <= high, "repeats": min(row["repeats"] for row in rows)}
-        for name, low, high, values in found
-    ]  # fmt: skip
+    return [reached(name, values, low, high, rows) for name, low, high, values in found]
 
 
 def _markdown(content: Mapping[str, Any]) -> str:
-    goals = grid(
-        ["target", "allowed %", "measured %", "repeats a line", "met"],
-        [
-            [one["target"], span(*one["allowed"]), span(*one["measured"]), f"{one['repeats']:,}",
-             "yes" if one["met"] else "**no**"]
-            for one in content["targets"]
-        ],
-    )  # fmt: skip
     lines = grid(
         ["world", "design", "k", "correlation", "variance", "repeats", "coverage", "power", "with Holm", "familywise"],
         [
@@ -149,7 +137,7 @@ def _markdown(content: Mapping[str, Any]) -> str:
         "about what all arms of a seed share (`confirm.variance`). In percent.",
         "## Targets",
         "Of variances about the blocks. Coverage: of the comparison that is covered least.",
-        goals,
+        goals(content["targets"]),
         "## All lines",
         lines,
         "Coverage of the worst single comparison in brackets. Where a seed moves an arm the more the more the arm "

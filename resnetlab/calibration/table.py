@@ -93,7 +93,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"Simulated with planted truth (`python sweeps/calibrate.py --seed {content['seed']}`), 15 epochs a run, "
         "single-run sd 0.74 points, five factors. Rates in percent; every line says how many repeats it rests on.",
         "## Targets",
-        _targets(content["targets"]),
+        goals(content["targets"], "measured %, over all lines below"),
         "## Confirm stage",
         _confirm(content["confirm"]),
         "Collapsing runs: half diverge, half fall to chance level; both are named, and count on both sides. Unequal "
@@ -140,20 +140,29 @@ def span(low: float, high: float) -> str:
     return percent(low) if low == high else f"{percent(low)} to {percent(high)}"
 
 
-def _targets(rows: Rows) -> str:
+def reached(name: str, values: Sequence[float], low: float, high: float, rows: Rows) -> dict[str, Any]:
+    """One target: what is allowed, the least and the most that `rows` measured for it, and whether that holds."""
+    ends = [min(values), max(values)]
+    met = low <= ends[0] and ends[1] <= high
+    return {
+        "target": name,
+        "allowed": [low, high],
+        "measured": ends,
+        "met": met,
+        "repeats": min(row["repeats"] for row in rows),
+    }
+
+
+def goals(targets: Rows, measured: str = "measured %") -> str:
+    """The targets as a table, with a bold no where one is missed."""
     return grid(
-        ["target", "allowed %", "measured %, over all lines below", "repeats a line", "met"],
+        ["target", "allowed %", measured, "repeats a line", "met"],
         [
-            [
-                row["target"],
-                span(*row["allowed"]),
-                span(*row["measured"]),
-                f"{row['repeats']:,}",
-                "yes" if row["met"] else "**no**",
-            ]
-            for row in rows
+            [row["target"], span(*row["allowed"]), span(*row["measured"]), f"{row['repeats']:,}",
+             "yes" if row["met"] else "**no**"]
+            for row in targets
         ],
-    )
+    )  # fmt: skip
 
 
 def _confirm(rows: Rows) -> str:

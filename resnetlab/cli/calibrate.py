@@ -24,6 +24,7 @@ class Part(StrEnum):
     LOOKS = "looks"
     SHARED_SEEDS = "shared-seeds"
     NEW_IMAGES = "new-images"
+    LOW_RUNS = "low-runs"
 
 
 EXAMPLE = "--repeats 1000 --sweeps 20 --out calibration"
@@ -39,7 +40,8 @@ def main(
     """Measure error rates on simulated sweeps: of the confirmed effects and, for comparison, of the usual analyses.
 
     Writes calibration.json, looks.json (looks at the confirm runs), shared-seeds.json (seeds that move all arms
-    together) and new-images.json (intervals on other test images), and a table (.md) beside each.
+    together), new-images.json (intervals on other test images) and low-runs.json (runs of two kinds), and a table
+    (.md) beside each.
     """
     with report_errors():
         calibrate(repeats, sweeps, seed, out, only)
@@ -69,6 +71,16 @@ def calibrate(repeats: int, sweeps: int, seed: int, out: Path, only: Part | None
         _shared_seeds(repeats, seed, out, about)
     if only in (None, Part.NEW_IMAGES):
         _new_images(repeats, seed, out, about)
+    if only in (None, Part.LOW_RUNS):
+        _low_runs(repeats, seed, out, about)
+
+
+def _low_runs(repeats: int, seed: int, out: Path, about: dict[str, Any]) -> None:
+    from resnetlab.calibration.low_runs import cases, measure_low, write
+
+    rows = [measure_low(case, repeats, seed) for case in cases()]
+    said = "confirm stages of equal arms whose runs are of two kinds; shares are fractions"
+    print(f"table: {write(out, {'about': said} | about, rows)}")
 
 
 def _new_images(repeats: int, seed: int, out: Path, about: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from resnetlab.wording import plural
 
 NAMED = 8  # factors or arms that the answer names
 NAMED_ARMS = 4  # whose accuracy it tells
+BALANCED = "val_balanced_accuracy"
 NEARLY = 1.1  # the largest class's share over an even one, up to which classes count as equal in size
 
 
@@ -229,15 +231,14 @@ def _best(findings: Findings) -> str:
     results, metric = findings.results, findings.metric
     if results.plan is not None and results.plan.design == "arms":
         arms = findings.performance.dropna(subset="mean")
-        ordered = arms.sort_values("mean", kind="stable", ascending=metric.sign > 0).itertuples(index=False)
-        said = [f"{row.arm} {shown(row.mean, metric)} (n = {row.n})" for row in ordered]
-        if len(said) > NAMED_ARMS:
-            return f"Mean {metric.words} on fresh seeds: from {said[0]} to {said[-1]}."
-        if not said:
+        ordered = arms.sort_values("mean", kind="stable", ascending=metric.sign > 0)
+        if ordered.empty:
             return f"No arm has a result{' yet' * bool(to_go(results))}."
-        return (
-            f"Mean {metric.words} on fresh seeds: {', '.join(said)}.{_beside(findings, full_budget(results.confirm))}"
-        )
+        few = len(ordered) <= NAMED_ARMS
+        told = ordered if few else ordered.iloc[[0, -1]]
+        said = [f"{row.arm} {shown(row.mean, metric)} (n = {row.n})" for row in told.itertuples(index=False)]
+        means = ", ".join(said) if few else f"from {said[0]} to {said[1]}"
+        return f"Mean {metric.words} on fresh seeds: {means}.{_beside(_tested_beside(findings, told['arm']), metric)}"
     if results.plan is not None:
         mean, low, high, n = tested(findings)
         if n:
@@ -245,7 +246,7 @@ def _best(findings: Findings) -> str:
             of = "" if metric.short == "accuracy" else f" {metric.short}"
             seeds = plural(n, "fresh seed")
             reached = f"The {results.plan.around} reaches {shown(mean, metric)}{of} on the test split"
-            return f"{reached} ({sure}n = {seeds}).{_beside(findings, incumbent_runs(results), True)}"
+            return f"{reached} ({sure}n = {seeds}).{_beside(_tested_beside(findings, [results.plan.around]), metric)}"
     full = full_budget(results.explore)
     if full.empty:
         return "No explore trial reached the full budget, so none can be called best."
@@ -257,20 +258,50 @@ def _best(findings: Findings) -> str:
     most = f"the {searched.most} of many, so optimistic, and not confirmed"
     why = most if len(full) > 1 else "one seed, not confirmed"
     value = shown(best[searched.name], searched)
-    return f"{which} is trial {best['number']} with {value} {searched.words}: {why}."
+    said = f"{which} is trial {best['number']} with {value} {searched.words}: {why}."
+    return f"{said}{_beside(_searched_beside(findings, best), searched)}"
 
 
-def _beside(findings: Findings, runs: pd.DataFrame, balanced: bool = False) -> str:
-    """What accuracies are to be held against. runs: whose they are; balanced: tell their balanced accuracy, too."""
-    metric = findings.metric
-    found = Beside.of(findings.results.classes, list(runs["trial_id"])) if metric.name == "test_accuracy" else None
-    if found is None:
-        return ""
-    chance, largest = shown(found.chance, metric), shown(found.majority, metric)
-    if found.majority <= NEARLY * found.chance:
-        return f" Guessing reaches {largest}."
-    more = f"; its balanced accuracy is {shown(found.balanced, metric)}" * balanced
-    return f" Guessing reaches {chance}, always the largest class {largest}{more}."
+def _tested_beside(findings: Findings, arms: Iterable[str]) -> dict[str, Beside]:
+    """What stands beside the test accuracy of each of these arms; without those of which it is not known."""
+    if findings.metric.name != "test_accuracy":
+        return {}
+    runs, classes = full_budget(findings.results.confirm), findings.results.classes
+    found = {arm: Beside.of(classes, list(runs.loc[runs["arm"] == arm, "trial_id"])) for arm in arms}
+    return {arm: beside for arm, beside in found.items() if beside is not None}
+
+
+def _searched_beside(findings: Findings, trial: pd.Series) -> dict[str, Beside]:
+    """The same of an explore trial's validation accuracy; its balanced accuracy only where the study measures it."""
+    held = (findings.results.sweep.get("data") or {}).get("counts") or {}
+    if findings.searched.name != "val_accuracy" or "val" not in held:
+        return {}
+    balanced = trial.get(BALANCED)
+    found = Beside.of_counts(held["val"], math.nan if missing(balanced) else float(balanced))
+    return {} if found is None else {"": found}
+
+
+def _beside(found: Mapping[str, Beside], metric: Metric) -> str:
+    """What accuracies are to be held against, by whose they are: guessing and, where classes are unequal, the largest
+    class and their balanced accuracies. Arms whose images differ in that are told apart."""
+    levels: dict[tuple[float, float], list[str]] = {}
+    for name, one in found.items():
+        levels.setdefault((one.chance, one.majority), []).append(name)
+    said = ""
+    for (chance, majority), names in levels.items():
+        of = f" ({listed(names)})" if len(levels) > 1 else ""
+        if majority <= NEARLY * chance:
+            said += f" Guessing reaches {shown(majority, metric)}{of}."
+            continue
+        said += f" Guessing reaches {shown(chance, metric)}, always the largest class {shown(majority, metric)}{of}"
+        balanced = {name: shown(found[name].balanced, metric) for name in names if not missing(found[name].balanced)}
+        if not balanced:
+            said += "; its balanced accuracy was not measured (`metrics: [balanced_accuracy]` does)."
+        elif len(found) == 1:
+            said += f"; its balanced accuracy is {next(iter(balanced.values()))}."
+        else:
+            said += f"; balanced accuracy: {', '.join(f'{name} {value}' for name, value in balanced.items())}."
+    return said
 
 
 def which_network(findings: Findings) -> list[str]:

@@ -150,18 +150,20 @@ def told(findings: Findings, place: str) -> Told:
 
 def _standing(results: Results, held: Holder | None) -> SweepStatus:
     study, plan, trials = results.study, results.plan, results.trials
-    if plan is not None:
-        trials = trials[(trials["phase"] != Phase.CONFIRM) | (trials["plan_hash"] == plan.plan_hash)]
+    ours = "" if plan is None else plan.plan_hash  # runs of plans that were replaced are not this sweep's
+    trials = trials[(trials["phase"] != Phase.CONFIRM) | (trials["plan_hash"] == ours)]
     first = study.explore_trials + study.confirm.pilot
-    if plan is not None and plan.time is not None:  # what there was no time for is not made up for
-        first = int((trials["phase"] != Phase.CONFIRM).sum())
+    searching = trials[trials["phase"] != Phase.CONFIRM]
+    over = plan is not None and plan.design != "arms" and bool(searching["status"].map(_ended).all())
+    if plan is not None and (plan.time is not None or over):  # what there was no time for, or nothing left to propose
+        first = len(searching)
     planned = first + failures.planned_runs(results)
     searched = study.searched
     explored = full_budget(results.explore).dropna(subset=searched.name)
     top = explored.loc[(searched.sign * explored[searched.name].astype(float)).idxmax()] if len(explored) else None
     now = trials[trials["status"] == Status.RUNNING]
     working = now[now["epochs_run"].fillna(0) > 0]
-    ended = trials["status"].map(lambda status: Status(status).ended).astype(bool)
+    ended = trials["status"].map(_ended).astype(bool)
     if plan is None and held is None and not study.arms and ended.all():
         planned = max(len(trials), study.confirm.pilot)  # all that the search found to propose
     elapsed = time.time() - held.since if held else None
@@ -189,6 +191,10 @@ def _standing(results: Results, held: Holder | None) -> SweepStatus:
         paused=asked == "pause" and bool(results.sweep.get("paused")),
         shared=str(results.sweep.get("shared") or "") if held else "",
     )
+
+
+def _ended(status: str) -> bool:
+    return Status(status).ended
 
 
 def _speed(results: Results, working: pd.DataFrame) -> float:

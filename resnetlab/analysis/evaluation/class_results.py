@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from resnetlab.study.class_counts import ClassCounts
 
 
 def class_results(classes: pd.DataFrame, trial_ids: list[str], split: str = "test") -> pd.DataFrame:
@@ -39,7 +42,7 @@ class Beside:
 
     chance: float
     majority: float
-    balanced: float
+    balanced: float  # NaN where it is not known
 
     @classmethod
     def of(cls, classes: pd.DataFrame, trial_ids: list[str], split: str = "test") -> Beside | None:
@@ -52,6 +55,12 @@ class Beside:
         recall = kept["correct"] / kept["support"]
         balanced = float(recall.groupby(kept["class"]).mean().mean())
         return cls(1 / len(sizes), float(sizes.max() / sizes.sum()), balanced)
+
+    @classmethod
+    def of_counts(cls, counts: Sequence[int], balanced: float = math.nan) -> Beside | None:
+        """Of a split with so many images of each class; None where it has none."""
+        found = ClassCounts(tuple(counts))
+        return cls(1 / found.present, found.majority, balanced) if found.images else None
 
 
 def confusions(
