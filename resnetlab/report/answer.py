@@ -258,8 +258,8 @@ def _best(findings: Findings) -> str:
     most = f"the {searched.most} of many, so optimistic, and not confirmed"
     why = most if len(full) > 1 else "one seed, not confirmed"
     value = shown(best[searched.name], searched)
-    said = f"{which} is trial {best['number']} with {value} {searched.words}: {why}."
-    return f"{said}{_beside(_searched_beside(findings, best), searched)}"
+    beside = _beside(_searched_beside(findings, best), searched)
+    return f"{which} is trial {best['number']} with {value} {searched.words}: {why}.{beside}"
 
 
 def _tested_beside(findings: Findings, arms: Iterable[str]) -> dict[str, Beside]:
