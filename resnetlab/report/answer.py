@@ -146,7 +146,7 @@ def _statement(row: Any, delta: str, metric: Metric) -> Statement:
 
 def _lead(findings: Findings) -> str:
     """What is found under the plan in force, and which verdicts of earlier plans stand beside it."""
-    results, before = findings.results, earlier_in_words(findings.earlier)
+    results, before = findings.results, _earlier(findings.earlier)
     said = _found(results, findings.effects, findings.exploratory, len(findings.hypotheses))
     if not before:
         return said
@@ -157,7 +157,7 @@ def _lead(findings: Findings) -> str:
     return f"{said} Earlier verdicts stand beside these ({before})."
 
 
-def earlier_in_words(earlier: pd.DataFrame) -> str:
+def _earlier(earlier: pd.DataFrame) -> str:
     """`plan 3f… on 3 seeds: 1 effect and 2 inconclusive`, for each plan."""
     said = []
     for (plan_hash, seeds), rows in earlier.groupby(["plan_hash", "seeds"], sort=False):
@@ -258,8 +258,8 @@ def _best(findings: Findings) -> str:
     most = f"the {searched.most} of many, so optimistic, and not confirmed"
     why = most if len(full) > 1 else "one seed, not confirmed"
     value = shown(best[searched.name], searched)
-    told_of = f"{which} is trial {best['number']} with {value} {searched.words}: {why}."
-    return f"{told_of}{_beside(_searched_beside(findings, best), searched)}"
+    beside = _beside(_searched_beside(findings, best), searched)
+    return f"{which} is trial {best['number']} with {value} {searched.words}: {why}.{beside}"
 
 
 def _tested_beside(findings: Findings, arms: Iterable[str]) -> dict[str, Beside]:
