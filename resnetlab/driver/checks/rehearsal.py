@@ -196,7 +196,7 @@ class TaskTrials:
             return run
         except ResnetlabError as error:
             raise BadRequest(f"{error}\n{at}") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             ending = Ending.of(error, self._place / "code")
             said = f"{self._name}: {ending.reason}\n{at}\n{ending.traceback}".rstrip()
             kind = _Expected(said, f"{ending.reason}, {at}") if ending.status.expected else BadRequest(said)
