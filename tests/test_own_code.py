@@ -28,6 +28,7 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import build_study, legacy
 from resnetlab.study.frozen import digest
 from resnetlab.study.trial_config import TrialConfig
+from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import prepare
 from resnetlab.vision.models import build, facts, pretrained
 from resnetlab.vision.training.loop import Training
@@ -329,7 +330,9 @@ confirm: {design: arms, seeds: 2}
     assert rows["onward", 0]["trainable"] == 80 + 10 < rows["tuned", 0]["trainable"]
 
 
-WRONG = {  # what the parts do: text of wrong.py, the reference, words
+LEVELS = "gamma: {levels: [0.5, 1.0, 2.0]}"
+RAISES_AT = "def net(logits, labels, *, gamma: float = 1.0):\n    if gamma == %s: raise ValueError('not for me')\n"
+WRONG = {  # what the parts do: text of wrong.py, the reference, words; and a factor
     "logits of another shape": (
         "def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(400, 3))",
         "model",
@@ -372,24 +375,124 @@ WRONG = {  # what the parts do: text of wrong.py, the reference, words
         "loss",
         "when it is run again with the same seed",
     ),
+    "an exit": (
+        "import sys\ndef net(shape, classes):\n    sys.exit(3)",
+        "model",
+        "model: wrong.py:net: SystemExit: 3 (wrong.py, line 5, in net)\nat its defaults\n"
+        'Traceback (most recent call last):\n  File "wrong.py", line 5, in net\n',
+    ),
+    "an exit of Python": (
+        "import os\ndef net(shape, classes): os._exit(3)",
+        "model",
+        "at the baseline: Python ended (3) when its own code was tried",
+    ),
+    "a network that no checkpoint can keep": (
+        "class net(nn.Linear):\n    def __init__(self, shape, classes): super().__init__(400, classes)\n"
+        "    def forward(self, x): return super().forward(x.flatten(1))\n"
+        "    def get_extra_state(self): return lambda: 3",
+        "model",
+        "model: wrong.py:net: its state cannot be kept in a checkpoint: ['_extra_state'] is a function (allowed: "
+        "tensors, numbers, text, None, and lists, tuples and dicts of these)",
+    ),
+    "a state that cannot be read again": (
+        "import fractions\nclass net(torch.optim.SGD):\n    def step(self, closure=None):\n"
+        "        super().step(closure)\n"
+        "        for value in self.param_groups[0]['params']: self.state[value]['part'] = fractions.Fraction(1, 3)",
+        "optimizer",
+        "optimizer: wrong.py:net: its state cannot be kept in a checkpoint: [0]['part'] is a Fraction (allowed: "
+        "tensors, numbers",
+    ),
+    "a loss at the largest point alone": (
+        RAISES_AT % 2.0 + "    return logits.square().mean()",
+        "loss",
+        "loss: wrong.py:net: ValueError: not for me (wrong.py, line 4, in net)\nat gamma=2.0 (the largest point)\n"
+        "Traceback (most recent call last):\n",
+        LEVELS,
+    ),
+    "a loss at the smallest point alone": (
+        RAISES_AT % 0.5 + "    return logits.square().mean()",
+        "loss",
+        "not for me (wrong.py, line 4, in net)\nat gamma=0.5 (the smallest point)\n",
+        LEVELS,
+    ),
+    "an augmentation at the largest point alone": (
+        "def net(images, generator, *, gamma: float = 1.0): return images[:, :, int(gamma > 1) :]",
+        "augment",
+        "allowed: the same shape and type)\nat gamma=2.0 (the largest point)",
+        LEVELS,
+    ),
+    "an optimizer at the largest point alone": (
+        "def net(params, lr, *, gamma: float = 1.0): return torch.optim.SGD(params, lr=lr, momentum=1 - gamma)",
+        "optimizer",
+        "optimizer: wrong.py:net: ValueError: Invalid momentum value: -1.0 (wrong.py, line 3, in net)\nat gamma=2.0",
+        LEVELS,
+    ),
+    "a schedule at the largest point alone": (
+        "def net(done, *, gamma: float = 1.0): return [1.0][int(gamma) - 1]",
+        "schedule",
+        "schedule: wrong.py:net: IndexError: list index out of range (wrong.py, line 3, in net)\nat gamma=2.0",
+        LEVELS,
+    ),
 }
 
 
 def wrong(case):
     """The study of a wrong part, and the file that has it."""
-    text, key, _ = WRONG[case]
-    plain = "dataset: {name: digits, limit: 300}\nfactors: {lr: {low: 0.01, high: 0.1}}\nconfirm: {design: none}\n"
-    value = "[wrong.py:net]" if key == "metrics" else "wrong.py:net"
-    return {"text": f"{plain}{key}: {value}\n", "wrong": f"import torch\nfrom torch import nn\n{text}\n"}
+    text, key, _, *factors = WRONG[case]
+    return brought(text, key, *factors)
+
+
+def brought(text, key, factors="lr: {low: 0.01, high: 0.1}", baseline=""):
+    """A study that uses one part, and the file that has it: what `loaded` takes. key: empty where a factor names it."""
+    plain = "dataset: {name: digits, limit: 300}\nconfirm: {design: none}\n"
+    plain += f"factors: {{{factors}}}\nbaseline: {{{baseline}}}\n"
+    value = "[wrong.py:net]" if key in ("metrics", "augment") else "wrong.py:net"
+    used = f"{key}: {value}\n" if key else ""
+    return {"text": plain + used, "wrong": f"import torch\nfrom torch import nn\n{text}\n"}
+
+
+def rehearsed(study, cache):
+    """What is said before the first trial."""
+    data = study.baseline_config(0).data
+    prepare(data, cache)
+    return own_code.try_parts(study, {data_key(study.baseline_config(0)): ((20, 20, 1), 10)}, cache)
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_a_part_does_wrong_is_said_before_the_first_trial(case, cache, tmp_path):
-    found = loaded(tmp_path, **wrong(case))
-    config = found.baseline_config(0)
-    prepare(config.data, cache)
     with pytest.raises(BadRequest, match=re.escape(WRONG[case][2])):
-        own_code.tried(found, [(config, (20, 20, 1), 10)], cache)
+        rehearsed(loaded(tmp_path, **wrong(case)), cache)
+
+
+def test_far_from_the_baseline_a_trial_may_diverge_or_run_out_of_memory(cache, tmp_path):
+    text = (
+        "def net(logits, labels, *, gamma: float = 1.0):\n    if gamma < 1: raise MemoryError('of 1 TiB')\n"
+        "    return logits.square().mean() * (float('inf') if gamma > 1 else 1.0)"
+    )
+    assert rehearsed(loaded(tmp_path, **brought(text, "loss", LEVELS)), cache) == [
+        "MemoryError: of 1 TiB, at gamma=0.5 (the smallest point)",
+        "the loss of the first batch is inf, at gamma=2.0 (the largest point)",
+    ]
+    with pytest.raises(BadRequest, match=r"first batch is inf \(allowed: a finite number\)\nat gamma=2.0$"):
+        rehearsed(loaded(tmp_path / "b", **brought(text, "loss", LEVELS, "gamma: 2.0")), cache)
+
+
+def test_each_point_costs_one_batch_and_none_where_no_own_part_is_used(cache, tmp_path):
+    text = (
+        "from pathlib import Path\ndef net(logits, labels, *, gamma: float = 1.0):\n"
+        f"    with Path({str(tmp_path / 'calls')!r}).open('a') as log: print(gamma, len(labels), file=log)\n"
+        "    return nn.functional.cross_entropy(logits, labels)"
+    )
+
+    def calls(factors, key="loss"):
+        (tmp_path / "calls").write_text("")
+        assert rehearsed(loaded(tmp_path / "s", **brought(text, key, factors, "batch_size: 32")), cache) == []
+        return [tuple(map(float, line.split())) for line in (tmp_path / "calls").read_text().splitlines()]
+
+    whole = [(1.0, 32)] * 2
+    assert calls(f"{LEVELS}, batch_size: {{levels: [8, 32, 64]}}") == [*whole, (0.5, 8), (2.0, 32)]
+    assert calls("gamma: {levels: [1.0, 2.0]}") == [*whole, (2.0, 32)]
+    assert calls("lr: {levels: [0.1, 0.2]}, loss: {levels: ['wrong.py:net', cross-entropy]}", "") == [(1.0, 32)]
 
 
 BAD = {  # a change of the study, the code beside it, and words of the one message
@@ -423,6 +526,12 @@ BAD = {  # a change of the study, the code beside it, and words of the one messa
     "an unknown setting": ("depth: 1", "dept: 1", "", ["baseline.dept: not a setting", "did you mean 'depth'?"]),
     "a wrong value": ("depth: 1", "depth: x", "", ["depth: need a whole number, got the text 'x'"]),
     "a wrong level": ("[batch, group]", "[batch, layer]", "", ["factors.norm: level 'layer'", "'batch' or 'group'"]),
+    "null as a level": (
+        "[batch, group]",
+        "[batch, null]",
+        "",
+        ["factors.norm: levels: null cannot be a level", "allowed: a value that stands for it"],
+    ),
     "an unknown metric": (
         "hypotheses",
         "metrics: [f1]\nhypotheses",

@@ -128,6 +128,10 @@ WRONG = {  # changes of the study and its code, and words of the one message
         [("epochs: 4", "epochs: 1"), ('return {"test_loss": depth + rate}', "return 3")],
         ["on the test split: returned int (3) (allowed: a mapping of names to numbers: test_loss)"],
     ),
+    "it exits": (
+        [("    draw =", "    raise SystemExit(3)\n    draw =")],
+        ["experiment: mine.py:train: SystemExit: 3 (mine.py, line 8, in train)\nat depth=2", "Traceback"],
+    ),
     "it ends Python": (
         [("    draw =", "    import os; os._exit(3)\n    draw =")],
         ["study: experiment: mine.py:train at the baseline: Python ended (3) when its own code was tried"],

@@ -107,7 +107,7 @@ class Ending:
     ends_sweep: type[ResnetlabError] | None = None
 
     @classmethod
-    def of(cls, error: Exception, code: Path | None = None, when: str = "") -> Ending:
+    def of(cls, error: BaseException, code: Path | None = None, when: str = "") -> Ending:
         """How a trial ends whose epoch raised `error`. Imports nothing: what failed may have been an import.
 
         code: folder below which a study's own code is unpacked; an error in there is shown as its author knows it.

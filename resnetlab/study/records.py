@@ -38,6 +38,11 @@ class Status(StrEnum):
         """True where the trial will not be run again by continuing the sweep."""
         return self not in (Status.WAITING, Status.RUNNING, Status.INTERRUPTED)
 
+    @property
+    def expected(self) -> bool:
+        """True where a trial far from the baseline may end so: a search records it and goes on."""
+        return self in (Status.DIVERGED, Status.OUT_OF_MEMORY)
+
 
 @dataclass(frozen=True)
 class EpochRecord:

@@ -8,7 +8,7 @@ value applies, and tables show null.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -29,6 +29,16 @@ class Branch(Frozen):
     high: float | int | None = None
     log: bool = Field(False, description="draw the logarithm evenly")
     when: dict[str, tuple[Level, ...]] = Field(default_factory=dict, description="other factor: value or list")
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _no_null(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and any(level is None for level in value):
+            raise ValueError(
+                "null cannot be a level: in the tables it says that nothing reads the factor (allowed: a value that "
+                "stands for it, e.g. 0 or none)"
+            )
+        return value
 
     @field_validator("when", mode="before")
     @classmethod
@@ -65,6 +75,12 @@ class Branch(Frozen):
             return any(value == level and isinstance(value, bool) == isinstance(level, bool) for level in self.levels)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and bool(self.low <= value <= self.high)
+
+    def end(self, choose: Callable[..., Any]) -> Any:
+        """The lowest or the highest value, as `choose` is min or max; of levels that are no numbers the first or the
+        last."""
+        ends = self.levels or (self.low, self.high)
+        return choose(ends) if all(isinstance(end, int | float) for end in ends) else ends[0 if choose is min else -1]
 
     def position(self, value: Any) -> float:
         """Where `value` lies in the branch, from 0 to 1: of a log range on the logarithm, of levels by their order."""
@@ -149,6 +165,15 @@ class Space(Frozen):
             if factor.branch(kept) is not None and factor.name in values:
                 kept[factor.name] = values[factor.name]
         return kept
+
+    def ends(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The points where all factors are lowest, and where they are highest, each with its name."""
+        for word, choose in (("smallest", min), ("largest", max)):
+            values: dict[str, Any] = {}
+            for factor in self.factors:
+                if (index := factor.branch(values)) is not None:
+                    values[factor.name] = factor.branches[index].end(choose)
+            yield f"the {word} point", values
 
     def problem(self, values: Mapping[str, Any]) -> str | None:
         """Why `values` is not a point of this space, or None."""

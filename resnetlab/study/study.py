@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -544,6 +544,18 @@ class Study(Frozen):
         if not self.arms:
             return self.config(self.baseline_values(), seed=seed)
         return self.arm_config(next(name for name, arm in self.arms.items() if "source" not in arm), seed=seed)
+
+    def far_configs(self) -> Iterator[tuple[str, RunConfig]]:
+        """Trials away from the baseline, each with the name of its place: the other arms, or the ends of the space that
+        can be run."""
+        baseline = self.baseline_config(seed=0)
+        places = [(f"arm {name}", self.arm_config(name, seed=0)) for name in self.arms]
+        places += [
+            (where, self.config(values, seed=0))
+            for where, values in self.space.ends()
+            if values and self.feasible(values)
+        ]
+        yield from ((where, config) for where, config in places if config != baseline)
 
     def arm_task(self, name: str) -> str:
         """What a named arm is trained for: accuracies of different tasks, or budgets, are not compared."""

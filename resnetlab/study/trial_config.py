@@ -237,6 +237,11 @@ class RunConfig(Frozen):
         """Whether an epoch differs with how many there will be. Of a study's own task nobody but its author knows."""
         return True
 
+    @property
+    def own_words(self) -> str:
+        """The settings that it reads of own parts, for messages: `depth=2, gamma=0.5`."""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self.own.read(self.__dict__)) or "its defaults"
+
     def identity(self) -> dict[str, Any]:
         """What the answer depends on."""
         return self.model_dump()

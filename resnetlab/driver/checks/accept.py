@@ -75,13 +75,11 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     content = compared(folder, study, datasets)
     initial_weights.check(study, datasets, weights, folder)
     warm = warm_start.read(study, folder, {content_hash for content_hash, _ in known(datasets).values()})
+    said = []
     if study.own.parts and not study.experiment:
-        from resnetlab.driver.dry_run import own_networks
-
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
-        one, *others = ([(each, *sizes[data_key(each)]) for each in some] for some in (configs, own_networks(study)))
-        own_code.tried(study, one, cache, *others)
-    said = own_code.rehearse(study, folder, cache, options.slots == 1, options.address is not None)
+        said = own_code.try_parts(study, sizes, cache)
+    said += own_code.rehearse(study, folder, cache, options.slots == 1, options.address is not None)
     return Accepted(study, folder, datasets, content, weights, changed, warm, extension, said)
 
 

@@ -14,11 +14,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnetlab.driver.checks.dataset_record import starts
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.source import Source, changed
 from resnetlab.storage.layout import CODE
@@ -26,7 +27,8 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import Study, differences
 from resnetlab.study.parts import OwnCode
 from resnetlab.study.records import ModelFacts
-from resnetlab.study.trial_config import TrialConfig
+from resnetlab.study.trial_config import TrialConfig, of_images
+from resnetlab.sweep.task import data_key
 
 TRIAL_TIMEOUT = 120.0  # seconds to build and try all networks of a study
 REHEARSAL_SECONDS = 120.0  # to try its sampler, its stopping rule and an epoch of its task at a few points
@@ -103,38 +105,74 @@ def keep(folder: ResultsFolder, study: Study, changes: list[str]) -> None:
 Sized = tuple[TrialConfig, tuple[int, int, int], int]  # a config, the shape (H, W, C) of its images, and its classes
 
 
-def tried(
-    study: Study, configs: Iterable[Sized], cache: Path | None = None, others: Iterable[Sized] = ()
-) -> list[ModelFacts]:
+def tried(study: Study, configs: Iterable[Sized], cache: Path | None = None) -> list[ModelFacts]:
     """Build the networks of `configs` in a process of their own under a time limit, and return their sizes.
 
-    cache: of prepared datasets; if given, each network also trains one batch and writes a checkpoint. others: further
-    networks to build, of which only the smallest and the largest are trained so.
+    cache: of prepared datasets; if given, each network also trains one batch and writes a checkpoint.
     Raises BadRequest, with the traceback of the user's code, if anything fails.
     """
+    found = _tried(study, [_item(one) for one in configs], cache)
+    return [ModelFacts(**facts) for facts in found.said("facts")[0]]
+
+
+def try_parts(study: Study, sizes: Mapping[str, tuple[tuple[int, int, int], int]], cache: Path) -> list[str]:
+    """Try one batch of a study of images in a process of its own under a time limit: at the baseline or at each arm, at
+    the smallest and the largest network, where they have own code, and at the points where all factors are lowest and
+    highest, where these use own parts.
+
+    sizes: shape (H, W, C) and number of classes of each dataset, by `data_key`. Far from the baseline a trial may
+    diverge or run out of memory: a search records that and goes on. Returns lines on that and on what was not tried.
+    Raises BadRequest, with the traceback of the user's code, if anything fails.
+    """
+    from resnetlab.driver.dry_run import own_networks  # which asks `tried`
+
+    def item(config: TrialConfig, where: str = "") -> dict[str, Any]:
+        return _item((config, *sizes[data_key(config)]), where)
+
+    baseline = study.baseline_config(seed=0)
+    items = [item(config, f"arm {name}" if config != baseline else "") for name, config in starts(study).items()]
+    far = [(where, of_images(config)) for where, config in study.far_configs() if not study.arms]
+    points = [
+        item(config, where) | {"batch_size": of_images(baseline).batch_size}
+        for where, config in far
+        if config.own.chosen(config.__dict__)
+    ]
+    found = _tried(study, items, cache, [item(config) for config in own_networks(study)], points)
+    late = [] if found.in_time else [_not_tried(found.left, TRIAL_TIMEOUT)]
+    return [*found.said("note"), *late]
+
+
+def _item(sized: Sized, where: str = "") -> dict[str, Any]:
+    config, shape, classes = sized
+    return {"config": config.model_dump(mode="json"), "shape": shape, "classes": classes, "where": where}
+
+
+def _tried(
+    study: Study,
+    items: list[dict[str, Any]],
+    cache: Path | None,
+    networks: Sequence[dict[str, Any]] = (),
+    points: Sequence[dict[str, Any]] = (),
+) -> Answers:
     code = source(study)
     assert code is not None
-    items, more = (
-        [{"config": config.model_dump(mode="json"), "shape": shape, "classes": n} for config, shape, n in each]
-        for each in (configs, others)
-    )
     job = {
         "own": study.own.model_dump(mode="json"),
         "code": dict(code.files),
         "items": items,
-        "others": more,
+        "networks": networks,
+        "points": points,
         "cache": None if cache is None else str(cache),
     }
     found = _asked("resnetlab.vision.rehearsal", job, TRIAL_TIMEOUT)
-    if found.in_time and not found.lines:
-        raise BadRequest(f"{study.name}: {found.how}")
-    if not found.in_time:
+    for problem in found.said("problem"):
+        raise BadRequest(f"{study.name}: {problem}")
+    if found.in_time and (found.left or not found.lines):
+        raise BadRequest(f"{study.name}: {f'at {found.left[0]}: ' if found.left else ''}{found.how}")
+    if not found.said("facts"):
         long = f"its own code took more than {TRIAL_TIMEOUT:g} s to build its networks and train one batch"
         raise BadRequest(f"{study.name}: {long}")
-    answer = found.lines[-1]
-    if "problem" in answer:
-        raise BadRequest(f"{study.name}: {answer['problem']}")
-    return [ModelFacts(**facts) for facts in answer["facts"]]
+    return found
 
 
 def rehearse(
@@ -168,21 +206,20 @@ def rehearse(
             "alone": alone,
         }
         found = _asked("resnetlab.driver.checks.rehearsal", job, REHEARSAL_SECONDS)
-        if found.in_time and not any("problem" in answer for answer in found.lines):
+        if found.in_time and not found.said("problem"):
             _hand_over(Path(place, "cache", "tasks"), cache / "tasks")
-    left: list[str] = []
-    for answer in found.lines:
-        if "problem" in answer:
-            if elsewhere and left[0].startswith("experiment: "):
-                return [*notes, f"tried on this machine, not on a node: {answer['problem']}"]
-            raise BadRequest(f"{study.name}: {answer['problem']}")
-        left = answer.get("left", left)
-        notes += [answer["note"]] if "note" in answer else []
-    if left and found.in_time and found.code:
-        raise BadRequest(f"{study.name}: {left[0]}: {found.how}")
-    if left:
-        notes.append(f"not tried before the first trial, for lack of time ({REHEARSAL_SECONDS:g} s): {'; '.join(left)}")
-    return notes
+    notes += found.said("note")
+    for problem in found.said("problem"):
+        if elsewhere and found.left[0].startswith("experiment: "):
+            return [*notes, f"tried on this machine, not on a node: {problem}"]
+        raise BadRequest(f"{study.name}: {problem}")
+    if found.left and found.in_time and found.code:
+        raise BadRequest(f"{study.name}: {found.left[0]}: {found.how}")
+    return [*notes, _not_tried(found.left, REHEARSAL_SECONDS)] if found.left else notes
+
+
+def _not_tried(left: Sequence[str], seconds: float) -> str:
+    return f"not tried before the first trial, for lack of time ({seconds:g} s): {'; '.join(left)}"
 
 
 def _hand_over(made: Path, tasks: Path) -> None:
@@ -202,6 +239,15 @@ class Answers:
     in_time: bool
     code: int
     how: str
+
+    def said(self, key: str) -> list[Any]:
+        """What all lines say under this key."""
+        return [line[key] for line in self.lines if key in line]
+
+    @property
+    def left(self) -> list[str]:
+        """What was still to be tried at the end."""
+        return self.said("left")[-1] if self.said("left") else []
 
 
 def _asked(module: str, job: Mapping[str, Any], seconds: float) -> Answers:

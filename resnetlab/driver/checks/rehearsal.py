@@ -24,13 +24,11 @@ from resnetlab.experiment.source import Source
 from resnetlab.experiment.task_run import TaskRun
 from resnetlab.study import Study, build_study
 from resnetlab.study.records import Phase, Status
-from resnetlab.study.space import Branch
 from resnetlab.study.trial_config import RunConfig
 from resnetlab.vision.own_task import begin
 
 VALUES = (0.5, 0.4, 0.6)  # of the objective after one epoch and the next, made up
 ROUNDING = 1e-6  # relative: by how much equal seeds may differ, where threads add numbers in another order
-EXPECTED = (Status.DIVERGED, Status.OUT_OF_MEMORY)  # far from the baseline, where a search records this and goes on
 
 
 def main() -> None:
@@ -152,9 +150,8 @@ class TaskTrials:
         baseline = self._study.baseline_config(seed=0)
         yield Step(f"{self._name} at the baseline", partial(self._baseline, baseline))
         yield Step(f"{self._name} with the same seed again", partial(self._again, baseline), lambda: self._seconds)
-        for where, config in _others(self._study):
-            if config != baseline:
-                yield Step(f"{self._name} at {where}", partial(self._far, config, where), lambda: self._seconds)
+        for where, config in self._study.far_configs():
+            yield Step(f"{self._name} at {where}", partial(self._far, config, where), lambda: self._seconds)
 
     def _baseline(self, config: RunConfig) -> str:
         began = time.monotonic()
@@ -174,7 +171,7 @@ class TaskTrials:
                     raise BadRequest(
                         f"{self._name}: epoch {one.epoch}: {name} is {values[0]!r}, and {values[1]!r} when it is run "
                         "again with the same seed (allowed: all randomness from trial.seed(purpose))\n"
-                        f"at {_settings(config)}"
+                        f"at {config.own_words}"
                     )
         return ""
 
@@ -191,7 +188,7 @@ class TaskTrials:
         Raises BadRequest with the settings, and _Expected where a search would go on.
         """
         task = Task(config.trial_id, config, Phase.CONFIRM if self._test else Phase.EXPLORE, self._test)
-        at = f"at {_settings(config)}"
+        at = f"at {config.own_words}"
         try:
             run = begin(task, self._context, keep, self._code)
             if epoch:
@@ -199,12 +196,11 @@ class TaskTrials:
             return run
         except ResnetlabError as error:
             raise BadRequest(f"{error}\n{at}") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             ending = Ending.of(error, self._place / "code")
             said = f"{self._name}: {ending.reason}\n{at}\n{ending.traceback}".rstrip()
-            raise (
-                _Expected(said, f"{ending.reason}, {at}") if ending.status in EXPECTED else BadRequest(said)
-            ) from None
+            kind = _Expected(said, f"{ending.reason}, {at}") if ending.status.expected else BadRequest(said)
+            raise kind from None
 
 
 class _Expected(BadRequest):
@@ -213,28 +209,6 @@ class _Expected(BadRequest):
     def __init__(self, said: str, line: str):
         super().__init__(said)
         self.line = line
-
-
-def _others(study: Study) -> Iterator[tuple[str, RunConfig]]:
-    for name in study.arms:
-        yield f"arm {name}", study.arm_config(name, seed=0)
-    for word, choose in (("smallest", min), ("largest", max)):
-        values: dict[str, Any] = {}
-        for factor in study.space.factors:
-            if (index := factor.branch(values)) is not None:
-                values[factor.name] = _end(factor.branches[index], choose)
-        if values and study.feasible(values):
-            yield f"the {word} point", study.config(values, seed=0)
-
-
-def _end(branch: Branch, choose: Callable[..., Any]) -> Any:
-    """The lowest or the highest value; of levels that are no numbers the first or the last."""
-    ends = branch.levels or (branch.low, branch.high)
-    return choose(ends) if all(isinstance(end, int | float) for end in ends) else ends[0 if choose is min else -1]
-
-
-def _settings(config: RunConfig) -> str:
-    return ", ".join(f"{name}={getattr(config, name)}" for name in config.own.read(config.__dict__)) or "its defaults"
 
 
 if __name__ == "__main__":
