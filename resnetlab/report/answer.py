@@ -146,7 +146,7 @@ def _statement(row: Any, delta: str, metric: Metric) -> Statement:
 
 def _lead(findings: Findings) -> str:
     """What is found under the plan in force, and which verdicts of earlier plans stand beside it."""
-    results, before = findings.results, _earlier(findings.earlier)
+    results, before = findings.results, earlier_in_words(findings.earlier)
     said = _found(results, findings.effects, findings.exploratory, len(findings.hypotheses))
     if not before:
         return said
@@ -157,7 +157,7 @@ def _lead(findings: Findings) -> str:
     return f"{said} Earlier verdicts stand beside these ({before})."
 
 
-def _earlier(earlier: pd.DataFrame) -> str:
+def earlier_in_words(earlier: pd.DataFrame) -> str:
     """`plan 3f… on 3 seeds: 1 effect and 2 inconclusive`, for each plan."""
     said = []
     for (plan_hash, seeds), rows in earlier.groupby(["plan_hash", "seeds"], sort=False):
