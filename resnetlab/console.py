@@ -24,7 +24,19 @@ if TYPE_CHECKING:
 
 ERRORS = "resnetlab.spelt"  # name of the codec error handler below
 SPELT = str.maketrans(
-    {"…": "...", "−": "-", "–": "-", "—": "-", "·": "|", "×": "x", "±": "+/-", "≥": ">=", "≤": "<=", "→": "->"}
+    {
+        "…": "...",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "·": "|",
+        "×": "x",
+        "±": "+/-",
+        "≥": ">=",
+        "≤": "<=",
+        "→": "->",
+        "†": "+",
+    }
     | {"’": "'", "‘": "'", "“": '"', "”": '"', "\xa0": " ", "\u202f": " ", "\u2009": " "}
 )
 LEFT = {errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.EBADF}  # the reader is gone; EIO: a terminal was closed

@@ -76,7 +76,7 @@ REFUSED = {
     "a range of a text": ({"optimizer": {"low": 0, "high": 1}}, "factors.optimizer: level 0", "'sgd'"),
     "a range of a truth value": ({"se": {"low": 0, "high": 1}}, "factors.se", "need a number, got false"),
     "a step": ({"lr": {"low": 0.1, "high": 1, "step": 0.1}}, "factors.lr: step", "unknown key"),
-    "a null level": ({"blocks": {"levels": [None, 3]}}, "factors.blocks: levels", "None"),
+    "a null level": ({"blocks": {"levels": [None, 3]}}, "factors.blocks: levels", "null cannot be a level"),
 }  # fmt: skip
 
 

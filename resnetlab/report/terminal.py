@@ -324,9 +324,7 @@ def show(said: Told, console: Console, standing: bool = True) -> None:
         if mixed(said):
             say("* exploratory: no hypothesis asked for it beforehand", style="dim")
         if any(near[: _most(said.found)]):
-            say(
-                "† the interval excludes 0 only unadjusted: see adjusted p, and adjusted intervals in the report", "dim"
-            )
+            say("† the interval excludes 0 only unadjusted: adjusted ones are in the report", "dim")
         if left_out(said.found):
             say(f"and {left_out(said.found)} more in the report", style="dim")
     for one in said.findings.hypotheses.itertuples(index=False):
