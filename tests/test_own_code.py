@@ -16,7 +16,7 @@ from doors import Door, tree
 from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
-from resnetlab.driver.checks import own_code
+from resnetlab.driver.checks import own_code, rehearsal
 from resnetlab.driver.checks.extend import check_identity
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.experiment import own
@@ -167,7 +167,7 @@ def test_the_network_is_the_user_s_and_its_sizes_are_counted(study, tmp_path):
     found = facts(model, config, (8, 8, 1))
     assert found.parameters == found.trainable == 8 * 9 + 2 * 8 + 8 * 10 + 10
     assert found.multiply_adds == 64 * 8 * 9 + 80
-    assert own_code.tried(study, [(config, (8, 8, 1), 10)]) == [found]
+    assert rehearsal.built(study, [(config, (8, 8, 1), 10)]) == [found]
 
 
 def test_loss_and_augmentation_are_used_and_an_epoch_repeats(study, cache, tmp_path):
@@ -244,10 +244,10 @@ def test_a_network_with_stages_can_be_frozen_and_one_without_says_why_not(study,
     with pytest.raises(
         BadRequest, match=r"frozen=1 with model: my_net\.py:net: the network has no attributes `stages`"
     ):
-        own_code.tried(study, [(whole, (8, 8, 1), 10)])
+        rehearsal.built(study, [(whole, (8, 8, 1), 10)])
     other = loaded(tmp_path / "b", text.replace("width: 8", "width: 8, twice: true"), staged=STAGED)
     with pytest.raises(BadRequest, match="forward computes something else"):
-        own_code.tried(other, [(other.baseline_config(0), (8, 8, 1), 10)])
+        rehearsal.built(other, [(other.baseline_config(0), (8, 8, 1), 10)])
 
 
 NAMED = """
@@ -299,7 +299,7 @@ confirm: {seeds: 2}
     ]:
         other = loaded(tmp_path / "c", text.replace(old, new), named=NAMED)
         with pytest.raises(BadRequest, match=words):
-            own_code.tried(other, [(other.baseline_config(0), (20, 20, 1), 10)])
+            rehearsal.built(other, [(other.baseline_config(0), (20, 20, 1), 10)])
     for old, new, words in [
         ("[stem, layer]", "[stem, stem]", "stages: need names of attributes"),
         ("[stem, layer]", "3", "stages: need names of attributes of the network, each once, got 3"),
@@ -455,7 +455,7 @@ def rehearsed(study, cache):
     """What is said before the first trial."""
     data = study.baseline_config(0).data
     prepare(data, cache)
-    return own_code.try_parts(study, {data_key(study.baseline_config(0)): ((20, 20, 1), 10)}, cache)
+    return rehearsal.try_parts(study, {data_key(study.baseline_config(0)): ((20, 20, 1), 10)}, cache)
 
 
 @pytest.mark.parametrize("case", WRONG)

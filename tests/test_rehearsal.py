@@ -8,7 +8,7 @@ from docs_here import of_the_docs
 from doors import Door, tree
 
 from resnetlab.cli.dry_run import dry_run
-from resnetlab.driver.checks import own_code
+from resnetlab.driver.checks import own_code, rehearsal
 from resnetlab.driver.options import Options
 from resnetlab.errors import BadRequest
 from resnetlab.experiment import own
@@ -74,7 +74,9 @@ def loaded(place, *changes):
 
 
 def tried(place, *changes, **how):
-    return own_code.rehearse(loaded(place / "s", *changes), ResultsFolder.at(place / "r"), place / "cache", **how)
+    return rehearsal.try_search_and_task(
+        loaded(place / "s", *changes), ResultsFolder.at(place / "r"), place / "cache", **how
+    )
 
 
 @pytest.mark.parametrize("form", [(), (WALK,)], ids=["generator", "object"])
@@ -201,7 +203,9 @@ def test_each_named_arm_is_tried(tmp_path):
     arms = "arms: {plain: {}, deep: {depth: 4}, deepest: {depth: 7}}\nsearch: {epochs: 3}\n"
     (place / "study.yaml").write_text(f"experiment: mine.py:train\n{arms}confirm: {{design: arms, seeds: 2, delta: 1}}")
     with pytest.raises(BadRequest, match=r"ZeroDivisionError.*\nat depth=7, rate=0\.1"):
-        own_code.rehearse(own.load(place / "study.yaml"), ResultsFolder.at(tmp_path / "r"), tmp_path / "cache")
+        rehearsal.try_search_and_task(
+            own.load(place / "study.yaml"), ResultsFolder.at(tmp_path / "r"), tmp_path / "cache"
+        )
 
 
 SLEEPS = "    import time, os; open(PLACE, 'a').write(f'{os.getpid()} '); time.sleep(SECONDS)\n    draw ="
@@ -216,7 +220,7 @@ def test_a_task_that_takes_long_is_left_and_what_was_not_tried_is_said(
     seconds, limit, first, many, tmp_path, monkeypatch, capsys
 ):
     """The limit counts from the start of the process; a step that cannot end in time is not begun."""
-    monkeypatch.setattr(own_code, "REHEARSAL_SECONDS", limit)
+    monkeypatch.setattr(rehearsal, "SECONDS", limit)
     sleeps = SLEEPS.replace("PLACE", repr(str(tmp_path / "pid"))).replace("SECONDS", str(seconds))
     study = loaded(tmp_path / "s", ("    draw =", sleeps))
     began = time.monotonic()
@@ -241,14 +245,14 @@ def test_data_that_a_task_makes_stays_for_its_trials_once_all_was_tried(tmp_path
     with pytest.raises(BadRequest, match="FileExistsError"):
         tried(tmp_path, ("    draw =", WRITES.replace("write_text('x')", "touch(exist_ok=False)")))
     assert len(list(tasks.iterdir())) == 2, "nothing of what went wrong"
-    monkeypatch.setattr(own_code, "REHEARSAL_SECONDS", 6)
+    monkeypatch.setattr(rehearsal, "SECONDS", 6)
     tried(tmp_path, ("    draw =", WRITES.replace("draw =", "import time; time.sleep(90); draw =")))
     assert len(list(tasks.iterdir())) == 2, "nothing of what was not done in time"
 
 
 def test_a_task_that_asks_for_a_gpu_is_not_tried_and_that_is_said(tmp_path):
     study = loaded(tmp_path / "s", ("range(trial.epochs)", "()"), ("confirm:", "resources: {gpus: 1}\nconfirm:"))
-    (note,) = own_code.rehearse(study, ResultsFolder.at(tmp_path / "r"), tmp_path / "cache")
+    (note,) = rehearsal.try_search_and_task(study, ResultsFolder.at(tmp_path / "r"), tmp_path / "cache")
     assert note == "experiment: mine.py:train is not tried before the first trial: it asks for a GPU"
 
 
@@ -256,20 +260,20 @@ def test_code_of_which_the_folder_has_results_is_not_tried_again(tmp_path):
     study = loaded(tmp_path / "s", ("range(trial.epochs)", "()"))
     folder = ResultsFolder.at(tmp_path / "r")
     own_code.keep(folder, study, [])
-    assert own_code.rehearse(study, folder, tmp_path / "cache") == []
+    assert rehearsal.try_search_and_task(study, folder, tmp_path / "cache") == []
     other = loaded(tmp_path / "s", ("range(trial.epochs)", "[]"))
     with pytest.raises(BadRequest, match="yielded nothing"):
-        own_code.rehearse(other, folder, tmp_path / "cache")
+        rehearsal.try_search_and_task(other, folder, tmp_path / "cache")
 
 
 def test_the_sampler_and_the_rule_of_a_study_of_images_are_tried_too(tmp_path):
     study = of_the_docs(tmp_path, "my_search.py", "search.yaml")
-    assert own_code.rehearse(study, ResultsFolder.at(tmp_path / "r"), tmp_path / "cache") == []
+    assert rehearsal.try_search_and_task(study, ResultsFolder.at(tmp_path / "r"), tmp_path / "cache") == []
     text = (tmp_path / "my_search.py").read_text()
     (tmp_path / "my_search.py").write_text(text.replace("found[factor.name] = ", "found[factor] = "))
     with pytest.raises(BadRequest, match=r"search\.sampler: my_search\.py:near_the_best: "):
         again = own.load(tmp_path / "search.yaml")
-        own_code.rehearse(again, ResultsFolder.at(tmp_path / "r"), tmp_path / "cache")
+        rehearsal.try_search_and_task(again, ResultsFolder.at(tmp_path / "r"), tmp_path / "cache")
 
 
 def test_a_run_and_a_dry_run_refuse_it_with_one_message_and_leave_nothing(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from resnetlab.driver.checks import own_code, precision
+from resnetlab.driver.checks import precision, rehearsal
 from resnetlab.driver.checks.dataset_record import counts, notes, starts
 from resnetlab.driver.checks.request import PARTS
 from resnetlab.planning.plan import Plan, pilot_trials, sketch
@@ -310,14 +310,14 @@ def _all_facts(study: Study, configs: list[TrialConfig], dataset: Dataset) -> li
     """Of several networks: those with code of the study's own are built in one process."""
     shape, classes = dataset.shape, len(dataset.classes)
     own = [config for config in configs if config.own_model]
-    sizes = iter(own_code.tried(study, [(config, shape, classes) for config in own]) if own else ())
+    sizes = iter(rehearsal.built(study, [(config, shape, classes) for config in own]) if own else ())
     return [next(sizes) if one.own_model else _size(study, one, shape, classes) for one in configs]
 
 
 def _size(study: Study, config: TrialConfig, shape: tuple[int, int, int], classes: int) -> ModelFacts:
     """By arithmetic where that tells; torch takes seconds to import. BadRequest where the network cannot be trained."""
     if config.own_model:
-        return own_code.tried(study, [(config, shape, classes)])[0]
+        return rehearsal.built(study, [(config, shape, classes)])[0]
     counted = architecture.facts(config, shape, classes)
     if counted is not None:
         return counted

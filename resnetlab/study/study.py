@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -15,19 +14,19 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from resnetlab.errors import BadRequest
-from resnetlab.study import catalog, legacy
+from resnetlab.study import consistency, legacy
 from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.study.included import study_file
 from resnetlab.study.metrics import ALWAYS, CLASSIFIER, METRICS, Metric, own
-from resnetlab.study.numbers import DIRECTED, RESERVED, TEST, Number, chosen
+from resnetlab.study.numbers import DIRECTED, TEST, Number, chosen
 from resnetlab.study.parts import OwnCode, Part
 from resnetlab.study.sections.confirm import ConfirmSettings
 from resnetlab.study.sections.resources import Resources
 from resnetlab.study.sections.search import SearchSettings
 from resnetlab.study.seeding import MAX_SEED, stream
-from resnetlab.study.settings import check_level, typed_factors, typed_settings
+from resnetlab.study.settings import typed_factors, typed_settings
 from resnetlab.study.space import Space
 from resnetlab.study.trial_config import (
     DETERMINISTIC,
@@ -43,10 +42,7 @@ from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, s
 from resnetlab.wording import seconds_of
 
 Resolve = Callable[[Mapping[str, Any], Path], dict[str, Any]]  # finds what a study refers to; see experiment.own
-ARM_KEYS = frozenset({"data", "epochs", "source"})  # what an arm may set beside TrialConfig's factors
 FEW = 2_000  # combinations of levels that are counted
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-STEADY = "constant"  # the schedule under which all epochs have one learning rate
 
 
 def _nothing_of_its_own(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -127,7 +123,7 @@ class Study(Frozen):
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:
-        if not NAME.fullmatch(name) or ".." in name:
+        if not consistency.NAME.fullmatch(name) or ".." in name:
             raise ValueError(
                 f"{name!r} cannot name a results folder (allowed: 1 to 128 letters, digits, '.', '_', '-', "
                 "beginning with a letter or digit, without '..')"
@@ -174,127 +170,8 @@ class Study(Frozen):
         return text
 
     @model_validator(mode="after")
-    def _device(self) -> Study:
-        if self.precision == "tf32" and not self.resources.on_gpu:
-            raise ValueError("precision: tf32 needs a GPU (allowed without resources.gpus: fp32, bf16)")
-        return self
-
-    @model_validator(mode="after")
-    def _fair_times(self) -> Study:
-        if self.search.second_objective == "train_seconds" and (shared := self.resources.shared):
-            raise ValueError(
-                f"search.second_objective: train_seconds is no objective where trials share {shared}: they slow each "
-                "other down (allowed: parameters, multiply_adds; or whole devices: resources.gpus: 1, "
-                "resources.cpus: 1)"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _its_task(self) -> Study:
-        """What a task of its own can be asked for."""
-        if not self.experiment:
-            return self
-        if self.own.task is None:
-            raise ValueError(f"experiment: need a reference in a study file (file.py:name), got {self.experiment!r}")
-        only = "is for the built-in experiment"
-        for name in ("precision", "deterministic", "given_weights"):
-            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
-                raise ValueError(f"{name}: {only} (allowed: a setting of the task)")
-        if self.search.second_objective in ("parameters", "multiply_adds"):
-            raise ValueError(f"search.second_objective: {self.search.second_objective} {only} (allowed: train_seconds)")
-        if self.resources.gpus == "auto" or self.resources.compile:
-            raise ValueError("resources: gpus: auto and compile: true are for the built-in experiment")
-        for name, allowed in (("splits", "fixed"), ("last_epochs", 1)):
-            if (asked := getattr(self.confirm, name)) != allowed:
-                raise ValueError(f"confirm.{name}: {asked} {only} (allowed: {allowed})")
-        for name in self.numbers:
-            if not name.isidentifier() or name in RESERVED or name in self.columns:
-                raise ValueError(f"metrics: {name!r} is taken, or no name (allowed: letters, digits and _)")
-        _ = self.searched, self.confirmed
-        return self
-
-    @model_validator(mode="after")
-    def _metrics(self) -> Study:
-        if self.experiment:
-            return self
-        called: dict[str, str] = dict.fromkeys(("loss", "accuracy_best"), "a number that is always there")
-        for text in self.metrics:
-            name = self._metric_name(text)
-            if name == text and text not in CLASSIFIER:
-                known = suggestion(text, CLASSIFIER)
-                raise ValueError(f"metrics: {text!r} is not known{known}; or your own: file.py:name")
-            other = called.setdefault(name, text) if name == text or name not in CLASSIFIER else "a built-in metric"
-            if other != text:
-                raise ValueError(f"metrics: {text} and {other} are both called {name} (allowed: different names)")
-        for column in {metric.name for metric in self.measures} & set(self.columns):
-            raise ValueError(f"metrics: {column} is also a setting that differs between trials (allowed: other names)")
-        self._on("objective", self.objective or "accuracy", "val")
-        if self.confirmed.fraction and self.confirm.delta > 100:
-            raise ValueError(f"confirm.delta: need at most 100 points, got {self.confirm.delta:g}")
-        return self
-
-    @model_validator(mode="after")
-    def _known_search(self) -> Study:
-        """A sampler and a stopping rule are built in, or of the study's own."""
-        self.search.check_known({(part.key, part.text) for part in self.own.parts})
-        return self
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Study:
-        known, own = self.trial_type.factor_fields(), self.trial_type.own
-        for name in self.baseline:
-            if name not in known:
-                raise ValueError(f"baseline.{name}: not a setting{own.unknown(name, known)}")
-        if self.arms or not self.factors:
-            self._check_arms()
-            return self
-        try:
-            self.config({}, seed=0)
-        except ValidationError as error:
-            raise ValueError(f"baseline: {first_problem(error, self.trial_type)}") from None
-        space = self.space
-        for factor in space.factors:
-            for branch in factor.branches:
-                for value in branch.levels or (branch.low, branch.high):
-                    check_level(factor.name, value, self.trial_type)
-                for parent, levels in branch.when.items():
-                    for level in levels:
-                        if not any(other.contains(level) for other in space[parent].branches):
-                            allowed = "; ".join(other.describe() for other in space[parent].branches)
-                            raise ValueError(
-                                f"factors.{factor.name}.when.{parent}={level} is not one of its levels ({allowed})"
-                            )
-        problem = space.problem(self.baseline_values())
-        if problem:
-            raise ValueError(f"baseline: {problem}")
-        for name in self.confirm.factors or ():
-            if name not in space.names or not space[name].compared:
-                allowed = ", ".join(f.name for f in space.factors if f.compared) or "none"
-                raise ValueError(f"confirm.factors: {name!r} has no levels to compare (allowed: {allowed})")
-        self._check_design()
-        self._check_last_epochs()
-        self._check_hypotheses()
-        self.search.check_space(space)
-        _ = self.enqueued
-        return self
-
-    @model_validator(mode="after")
-    def _may_go_on(self) -> Study:
-        """Checkpoints are kept of trials that a longer budget can go on from."""
-        if not self.search.keep_checkpoints:
-            return self
-        names = self.space.names
-        default = self.baseline.get("schedule", TrialConfig.model_fields["schedule"].default)
-        used = [str(level) for level in (self.space["schedule"].levels if "schedule" in names else [default])]
-        why = ""
-        if self.experiment:
-            why = "of a task of your own it is not known whether its epochs depend on trial.epochs"
-        elif self.arms:
-            why = "named arms explore nothing"
-        elif all(map(catalog.depends_on_budget, used)):
-            why = f"schedule: {', '.join(used)} depends on the budget, so no trial can go on to a longer one"
-        if why:
-            raise ValueError(f"search.keep_checkpoints: {why} (allowed: false)")
+    def _consistent(self) -> Study:
+        consistency.check(self)
         return self
 
     @cached_property
@@ -328,101 +205,7 @@ class Study(Frozen):
                 raise ValueError(f"{place}: {name} is read by nothing there (allowed: take it out)")
         return values
 
-    def _check_arms(self) -> None:
-        """A study of named arms: nothing is searched, every arm is run on the confirm stage's seeds."""
-        if not self.arms:
-            raise ValueError("need factors (at least one), or arms (at least two)")
-        if self.factors or len(self.arms) < 2 or self.confirm.design != "arms":
-            raise ValueError("arms: need at least two, without factors, and confirm.design: arms")
-        if self.confirm.around != "incumbent":
-            raise ValueError(f"confirm.around: {self.confirm.around} is for factors; arms are held to the first")
-        known = self.trial_type.factor_fields() | ARM_KEYS
-        for name, changes in self.arms.items():
-            if not NAME.fullmatch(name):
-                raise ValueError(f"arms: {name!r} is not a name (allowed: letters, digits, '.', '_', '-')")
-            for key in changes:
-                if key not in known:
-                    raise ValueError(f"arms.{name}.{key}: not a setting{self.trial_type.own.unknown(key, known)}")
-            source = changes.get("source")
-            if source is not None and (source not in self.arms or "source" in self.arms[source]):
-                allowed = ", ".join(arm for arm, other in self.arms.items() if "source" not in other and arm != name)
-                raise ValueError(f"arms.{name}.source: {source!r} is not an arm to start from (allowed: {allowed})")
-            try:
-                self.arm_config(name, seed=0)
-            except ValidationError as error:
-                raise ValueError(f"arms.{name}: {first_problem(error, self.trial_type)}") from None
-        tasks = [self.arm_task(name) for name in self.arms]
-        self._check_primaries([name for i, name in enumerate(self.arms) if tasks[i] in tasks[:i]])
-        self._check_last_epochs()
-        self._check_hypotheses()
-
-    def _check_last_epochs(self) -> None:
-        """A mean over the last epochs is one over runs at the same rate, of networks that are alike."""
-        asked = self.confirm.last_epochs
-        if asked == 1 or self.experiment:
-            return
-        key = f"confirm.last_epochs: {asked}"
-        if self.confirm.design == "none":
-            raise ValueError(f"{key}, but nothing is confirmed (allowed with design: none: 1)")
-        if self.arms:
-            runs: list[Any] = [self.arm_config(name, seed=0) for name in self.arms]
-            schedules, epochs = {run.schedule for run in runs}, min(run.epochs for run in runs)
-        else:
-            schedules, epochs = self._schedules(), self.search.epochs
-        if asked > epochs:
-            raise ValueError(f"{key}, but runs have {epochs} (allowed: 1 to {epochs})")
-        if decaying := sorted(schedules - {STEADY}):
-            raise ValueError(
-                f"{key} with schedule {', '.join(decaying)}: while the learning rate falls, accuracy rises, so that "
-                "such a mean lies below the last epoch, and further for some arms than for others: of 3 epochs under "
-                f"one-cycle by 2 to 13 points (docs/statistics.md) (allowed: 1, or schedule: {STEADY})"
-            )
-
-    def _schedules(self) -> set[str]:
-        """All that trials of a study of factors can have."""
-        branches = self.space["schedule"].branches if "schedule" in self.space.names else ()
-        fixed: Any = self.config(self.baseline_values(), seed=0)
-        return {str(level) for branch in branches for level in branch.levels or ()} | {fixed.schedule}
-
-    def _check_design(self) -> None:
-        compared = len(self.compared_factors())
-        if self.confirm.design == "arms":
-            raise ValueError("confirm.design: arms needs arms instead of factors")
-        if self.confirm.design == "fractional" and not 2 <= compared <= 8:
-            raise ValueError(f"confirm.design: fractional takes 2 to 8 factors with levels, got {compared}")
-        if self.confirm.design != "none" and not compared:
-            raise ValueError("confirm: no factor has levels to compare; give one levels, or set confirm.design: none")
-        self._check_primaries(self.compared_factors())
-        if self.confirm.around == "baseline" and self.confirm.design == "none":
-            raise ValueError("confirm.around: baseline needs a design, got design: none")
-        if self.confirm.arms is not None and self.confirm.design != "d-optimal":
-            raise ValueError(f"confirm.arms: only design: d-optimal takes it, got design: {self.confirm.design}")
-
-    def _check_primaries(self, compared: Sequence[str]) -> None:
-        for name in self.confirm.primaries or ():
-            if name not in compared:
-                allowed = ", ".join(compared) or "none"
-                raise ValueError(f"confirm.primaries: {name!r} is not compared (allowed: {allowed})")
-
-    def _check_hypotheses(self) -> None:
-        seen: dict[tuple[Any, ...], str] = {}
-        for found in self.declared:
-            tasks = [self.arm_task(name) for name in (found.level, found.reference)] if self.arms else []
-            if len(set(tasks)) > 1:
-                raise ValueError(f"hypotheses: {found.text!r}: arms of different tasks ({' and '.join(tasks)})")
-            if not self.arms and found.factor not in self.compared_factors():
-                allowed = ", ".join(self.compared_factors()) or "none"
-                raise ValueError(
-                    f"hypotheses: {found.text!r}: {found.factor} is not in confirm.factors (allowed: {allowed})"
-                )
-            pair = [repr(found.level), repr(found.reference)]
-            pair = sorted(pair) if found.relation == "within" else pair
-            key = found.factor, *pair, found.relation, found.margin
-            if key in seen:
-                raise ValueError(f"hypotheses: {found.text!r} says the same as {seen[key]!r}")
-            seen[key] = found.text
-
-    def _metric_name(self, text: str) -> str:
+    def metric_name(self, text: str) -> str:
         """What a metric is called in columns: a user's function by its own name."""
         return next(
             (part.short for part in self.own.parts if (part.key, part.text) == ("metrics", text)),
@@ -438,7 +221,7 @@ class Study(Frozen):
     @cached_property
     def measured(self) -> dict[str, Metric]:
         """What is computed from a network's scores, by name: accuracy and loss always, and what `metrics` asks for."""
-        asked_for = {self._metric_name(text): text for text in self.metrics}
+        asked_for = {self.metric_name(text): text for text in self.metrics}
         mine = {name: number.score(name) for name, number in self.numbers.items()}
         return ALWAYS | {name: CLASSIFIER.get(text) or mine.get(name) or own(name) for name, text in asked_for.items()}
 
@@ -457,7 +240,7 @@ class Study(Frozen):
         if self.experiment:
             only = [name for name in self.numbers if name.startswith("val_")]
             return chosen(self.numbers, "objective", self.objective or (only[0] if len(only) == 1 else ""), test=False)
-        return self._on("objective", self.objective or "accuracy", "val")
+        return self.metric_on("objective", self.objective or "accuracy", "val")
 
     @cached_property
     def confirmed(self) -> Metric:
@@ -465,19 +248,19 @@ class Study(Frozen):
         if self.experiment:
             name = self.confirm.metric or f"{TEST}{self.searched.name.removeprefix('val_')}"
             return chosen(self.numbers, "confirm.metric", name, test=True)
-        return self._on("confirm.metric", self._to_confirm, "test").over_last(self.confirm.last_epochs)
+        return self.metric_on("confirm.metric", self._to_confirm, "test").over_last(self.confirm.last_epochs)
 
     @property
     def confirmed_score(self) -> str:
         """The metric that is confirmed, without its split: `auroc`. Empty for a task's."""
-        return "" if self.experiment else self._metric_name(self._to_confirm).removeprefix("test_")
+        return "" if self.experiment else self.metric_name(self._to_confirm).removeprefix("test_")
 
     @property
     def _to_confirm(self) -> str:
         return self.confirm.metric or self.searched.name.removeprefix("val_")
 
-    def _on(self, key: str, text: str, split: str) -> Metric:
-        name = self._metric_name(text).removeprefix(f"{split}_")
+    def metric_on(self, key: str, text: str, split: str) -> Metric:
+        name = self.metric_name(text).removeprefix(f"{split}_")
         if name not in self.measured:
             add = "; add it to metrics" if name in CLASSIFIER else suggestion(text, self.measured)
             raise ValueError(f"{key}: {text!r} is no metric of this study{add}")

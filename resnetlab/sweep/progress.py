@@ -60,19 +60,19 @@ class SweepProgress:
 
 
 class Fuse:
-    """Ends a sweep in which nothing works: the first `most` trials to end have failed, before any trial recorded an
-    epoch, or all for the same reason."""
+    """Ends a sweep in which nothing works: `most` trials have failed, before any trial recorded an epoch or all for the
+    same reason, and none has ended as trials should."""
 
     def __init__(self, most: int):
         self.most = most
         self._reasons: list[str] = []
 
-    def blown(self, status: Status, reason: str, epochs: int, worked: bool) -> bool:
-        """Count a trial that ended; True if the sweep must end. epochs: recorded by all trials. worked: another trial
-        has ended as trials should, in this session or before."""
+    def blown(self, reason: str, epochs: int, worked: bool) -> bool:
+        """Count a trial that failed; True if the sweep must end. epochs: recorded by all trials. worked: a trial has
+        ended as trials should, in this session or before."""
         self._reasons.append(NUMBER.sub("#", reason))
         alike = not epochs or len(set(self._reasons)) == 1
-        return status is Status.FAILED and not worked and len(self._reasons) == self.most and alike
+        return not worked and len(self._reasons) == self.most and alike
 
 
 class Clock:

@@ -514,8 +514,7 @@ class Sweep:
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
         row = self._close(trial_id, status, reason)
-        worked = any(Status(other["status"]) in WORKED for other in self.store.trials.values())
-        if self._fuse.blown(status, reason, self.progress.epochs, worked):
+        if status is Status.FAILED and self._fuse.blown(reason, self.progress.epochs, self._worked):
             self.finished = True
             said = f"the first {self._fuse.most} trials failed, the last with: {reason}"
             if self.study.own.parts:
@@ -598,6 +597,10 @@ class Sweep:
         self.store.add("trials", {"trial_id": trial_id, **ending})
         self._obsolete += (*checkpoint_names(trial_id), *self._unused(trial_id, status))
         return self.store.trials[trial_id]
+
+    @property
+    def _worked(self) -> bool:
+        return any(Status(row["status"]) in WORKED for row in self.store.trials.values())
 
     def _unused(self, trial_id: str, status: Status) -> tuple[str, ...]:
         """What is kept and has no use any more once the trial has ended so."""

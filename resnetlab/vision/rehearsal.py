@@ -2,7 +2,7 @@
 
 A job comes as JSON on standard input. The answers go to standard output, a JSON object a line: `left` names what is
 still to be tried, `facts` are the sizes of the networks, `note` is for people to hear, and `problem` says what is
-wrong, in words. `driver.checks.own_code` asks, and ends this process when its time is over.
+wrong, in words. `driver.checks.rehearsal` asks, and ends this process when its time is over.
 """
 
 from __future__ import annotations

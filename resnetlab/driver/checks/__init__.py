@@ -6,7 +6,8 @@
 | stage, splits, sizes, rows of another study or of other data | `request` |
 | whether a folder's results are of this study, or of one that asked for less | `extend` |
 | arms that would train alike | `duplicate_arms` |
-| the study's own code: kept, compared, tried before the first trial | `own_code`, `rehearsal` |
+| the study's own code: kept and compared | `own_code` |
+| the same tried before the first trial | `rehearsal`, and in a process of its own `rehearsal_process` |
 | weights to begin with | `initial_weights` |
 | results of other folders, told to the sampler | `warm_start` |
 | what a processor computes in software | `precision` |

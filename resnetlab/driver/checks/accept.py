@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from resnetlab.driver.checks import duplicate_arms, initial_weights, own_code, precision, request, warm_start
+from resnetlab.driver.checks import duplicate_arms, initial_weights, own_code, precision, rehearsal, request, warm_start
 from resnetlab.driver.checks.dataset_record import compared, known, starts
 from resnetlab.driver.checks.extend import check_identity
 from resnetlab.driver.options import Options
@@ -78,8 +78,8 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     said = []
     if study.own.parts and not study.experiment:
         sizes = {key: (found.shape, found.n_classes) for key, found in datasets.items()}
-        said = own_code.try_parts(study, sizes, cache)
-    said += own_code.rehearse(study, folder, cache, options.slots == 1, options.address is not None)
+        said = rehearsal.try_parts(study, sizes, cache)
+    said += rehearsal.try_search_and_task(study, folder, cache, options.slots == 1, options.address is not None)
     return Accepted(study, folder, datasets, content, weights, changed, warm, extension, said)
 
 

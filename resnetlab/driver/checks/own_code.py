@@ -1,4 +1,4 @@
-"""Store a study's own code in its results folder, compare it when a sweep continues, and try it before it starts.
+"""Store a study's own code in its results folder, and compare it when a sweep continues.
 
 `code/<hash>/` holds the files of one version and the description of its parts; `code/accepted.json` the changes that
 were accepted after results existed.
@@ -6,32 +6,15 @@ were accepted after results existed.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from resnetlab.driver.checks.dataset_record import starts
-from resnetlab.errors import BadRequest, FolderRefused
+from resnetlab.errors import FolderRefused
 from resnetlab.experiment.source import Source, changed
 from resnetlab.storage.layout import CODE
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import Study, differences
 from resnetlab.study.parts import OwnCode
-from resnetlab.study.records import ModelFacts
-from resnetlab.study.trial_config import TrialConfig, of_images
-from resnetlab.sweep.task import data_key
 
-TRIAL_TIMEOUT = 120.0  # seconds to build and try all networks of a study
-REHEARSAL_SECONDS = 120.0  # to try its sampler, its stopping rule and an epoch of its task at a few points
 ACCEPTED = "accepted.json"
 
 
@@ -88,191 +71,20 @@ def _settings(own: OwnCode) -> dict[str, Any]:
     }
 
 
+def holds(folder: ResultsFolder, study: Study) -> bool:
+    """Whether the folder has results of this very code."""
+    return _place(folder, study.own.source).read_json("own.json") is not None
+
+
 def keep(folder: ResultsFolder, study: Study, changes: list[str]) -> None:
     """Write the study's code into the folder. changes: the accepted ones, for the report."""
     if not study.own.parts:
         return
     place = _place(folder, study.own.source)
-    if place.read_json("own.json") is None:
+    if not holds(folder, study):
         Source(study.code, study.own.folder).write(place)
         place.write_json("own.json", study.own.model_dump(mode="json"))
     if changes:
         earlier = (folder.sub(CODE).read_json(ACCEPTED) or {}).get("changes", [])
         content = [*earlier, {"to": study.own.source, "changes": changes}]
         folder.sub(CODE).write_json(ACCEPTED, {"changes": content})
-
-
-Sized = tuple[TrialConfig, tuple[int, int, int], int]  # a config, the shape (H, W, C) of its images, and its classes
-
-
-def tried(study: Study, configs: Iterable[Sized], cache: Path | None = None) -> list[ModelFacts]:
-    """Build the networks of `configs` in a process of their own under a time limit, and return their sizes.
-
-    cache: of prepared datasets; if given, each network also trains one batch and writes a checkpoint.
-    Raises BadRequest, with the traceback of the user's code, if anything fails.
-    """
-    found = _tried(study, [_item(one) for one in configs], cache)
-    return [ModelFacts(**facts) for facts in found.said("facts")[0]]
-
-
-def try_parts(study: Study, sizes: Mapping[str, tuple[tuple[int, int, int], int]], cache: Path) -> list[str]:
-    """Try one batch of a study of images in a process of its own under a time limit: at the baseline or at each arm, at
-    the smallest and the largest network, where they have own code, and at the points where all factors are lowest and
-    highest, where these use own parts.
-
-    sizes: shape (H, W, C) and number of classes of each dataset, by `data_key`. Far from the baseline a trial may
-    diverge or run out of memory: a search records that and goes on. Returns lines on that and on what was not tried.
-    Raises BadRequest, with the traceback of the user's code, if anything fails.
-    """
-    from resnetlab.driver.dry_run import own_networks  # which asks `tried`
-
-    def item(config: TrialConfig, where: str = "") -> dict[str, Any]:
-        return _item((config, *sizes[data_key(config)]), where)
-
-    baseline = study.baseline_config(seed=0)
-    items = [item(config, f"arm {name}" if config != baseline else "") for name, config in starts(study).items()]
-    far = [(where, of_images(config)) for where, config in study.far_configs() if not study.arms]
-    points = [
-        item(config, where) | {"batch_size": of_images(baseline).batch_size}
-        for where, config in far
-        if config.own.chosen(config.__dict__)
-    ]
-    found = _tried(study, items, cache, [item(config) for config in own_networks(study)], points)
-    late = [] if found.in_time else [_not_tried(found.left, TRIAL_TIMEOUT)]
-    return [*found.said("note"), *late]
-
-
-def _item(sized: Sized, where: str = "") -> dict[str, Any]:
-    config, shape, classes = sized
-    return {"config": config.model_dump(mode="json"), "shape": shape, "classes": classes, "where": where}
-
-
-def _tried(
-    study: Study,
-    items: list[dict[str, Any]],
-    cache: Path | None,
-    networks: Sequence[dict[str, Any]] = (),
-    points: Sequence[dict[str, Any]] = (),
-) -> Answers:
-    code = source(study)
-    assert code is not None
-    job = {
-        "own": study.own.model_dump(mode="json"),
-        "code": dict(code.files),
-        "items": items,
-        "networks": networks,
-        "points": points,
-        "cache": None if cache is None else str(cache),
-    }
-    found = _asked("resnetlab.vision.rehearsal", job, TRIAL_TIMEOUT)
-    for problem in found.said("problem"):
-        raise BadRequest(f"{study.name}: {problem}")
-    if found.in_time and (found.left or not found.lines):
-        raise BadRequest(f"{study.name}: {f'at {found.left[0]}: ' if found.left else ''}{found.how}")
-    if not found.said("facts"):
-        long = f"its own code took more than {TRIAL_TIMEOUT:g} s to build its networks and train one batch"
-        raise BadRequest(f"{study.name}: {long}")
-    return found
-
-
-def rehearse(
-    study: Study, folder: ResultsFolder, cache: Path, alone: bool = False, elsewhere: bool = False
-) -> list[str]:
-    """Try the study's own sampler, stopping rule and task in a process of their own, under a time limit, unless results
-    of this code are in `folder` already.
-
-    cache: below which a task keeps its data; what it makes stays there where all was tried. alone: trials run one at a
-    time. elsewhere: they run on a cluster, whose nodes may have what this machine lacks; a task that fails here is then
-    told, not refused. Returns lines on what was not tried, and on what a search has to expect. Raises BadRequest, in
-    the user's terms, if anything is wrong.
-    """
-    tried = [part for part in study.own.parts if part.key in ("search.sampler", "search.stopping", "experiment")]
-    if not tried or _place(folder, study.own.source).read_json("own.json") is not None:
-        return []
-    notes = []
-    if study.own.task is not None and study.resources.needed_gpus:
-        notes.append(f"experiment: {study.experiment} is not tried before the first trial: it asks for a GPU")
-        tried.remove(study.own.task)
-    if not tried:
-        return notes
-    with tempfile.TemporaryDirectory(prefix="resnetlab-code-", ignore_cleanup_errors=True) as place:
-        job = {
-            "study": study.recorded(),
-            "code": dict(study.code),
-            "keys": [part.key for part in tried],
-            "place": place,
-            "cache": str(cache.absolute()),
-            "seconds": REHEARSAL_SECONDS,
-            "alone": alone,
-        }
-        found = _asked("resnetlab.driver.checks.rehearsal", job, REHEARSAL_SECONDS)
-        if found.in_time and not found.said("problem"):
-            _hand_over(Path(place, "cache", "tasks"), cache / "tasks")
-    notes += found.said("note")
-    for problem in found.said("problem"):
-        if elsewhere and found.left[0].startswith("experiment: "):
-            return [*notes, f"tried on this machine, not on a node: {problem}"]
-        raise BadRequest(f"{study.name}: {problem}")
-    if found.left and found.in_time and found.code:
-        raise BadRequest(f"{study.name}: {found.left[0]}: {found.how}")
-    return [*notes, _not_tried(found.left, REHEARSAL_SECONDS)] if found.left else notes
-
-
-def _not_tried(left: Sequence[str], seconds: float) -> str:
-    return f"not tried before the first trial, for lack of time ({seconds:g} s): {'; '.join(left)}"
-
-
-def _hand_over(made: Path, tasks: Path) -> None:
-    """Move the data that a task has made when it was tried, so that its trials need not make it again."""
-    for folder in made.iterdir() if made.is_dir() else ():
-        tasks.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=tasks) as aside, contextlib.suppress(OSError):
-            shutil.move(folder, aside)  # which may copy: `tasks` never has a part of it
-            Path(aside, folder.name).rename(tasks / folder.name)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a process said, line by line. in_time: it ended by itself. code: its exit code. how: it ended, in words."""
-
-    lines: list[dict[str, Any]]
-    in_time: bool
-    code: int
-    how: str
-
-    def said(self, key: str) -> list[Any]:
-        """What all lines say under this key."""
-        return [line[key] for line in self.lines if key in line]
-
-    @property
-    def left(self) -> list[str]:
-        """What was still to be tried at the end."""
-        return self.said("left")[-1] if self.said("left") else []
-
-
-def _asked(module: str, job: Mapping[str, Any], seconds: float) -> Answers:
-    """Run a module of ours in a new process, of which nothing is left when this returns. job: its standard input."""
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
-    child = subprocess.Popen(
-        [sys.executable, "-m", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env,
-        start_new_session=True,
-    )
-    in_time = True
-    try:
-        out, errors = child.communicate(json.dumps(job).encode(), seconds)
-    except subprocess.TimeoutExpired:
-        in_time = False
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    if not in_time:
-        out, errors = child.communicate()  # what it had said by then
-    last = "\n".join(errors.decode("utf-8", "replace").splitlines()[-5:])
-    lines = [json.loads(line) for line in out.decode("utf-8", "replace").splitlines()]
-    how = f"Python ended ({child.returncode}) when its own code was tried\n{last}".rstrip()
-    return Answers(lines, in_time, child.returncode, how)

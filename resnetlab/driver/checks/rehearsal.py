@@ -1,215 +1,206 @@
-"""A study's own sampler, stopping rule and task, tried before the first trial, in a process of their own.
+"""Try a study's own code before its first trial, in processes of their own and under a time limit.
 
-A job comes as JSON on standard input. The answers go to standard output, a JSON object a line: `left` names what is
-still to be tried, `note` is for people to hear, and `problem` says what is wrong, in words. `own_code` asks, and
-ends this process when its time is over.
+`try_parts` trains a batch where the study is one of images (`vision.rehearsal` is the process), `try_search_and_task`
+asks its sampler and stopping rule and runs an epoch of its task (`rehearsal_process` beside this).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import os
+import shutil
+import signal
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnetlab.errors import BadRequest, ResnetlabError
-from resnetlab.experiment.messages import Ending, Task, TrialContext
-from resnetlab.experiment.source import Source
-from resnetlab.experiment.task_run import TaskRun
-from resnetlab.study import Study, build_study
-from resnetlab.study.records import Phase, Status
-from resnetlab.study.trial_config import RunConfig
-from resnetlab.vision.own_task import begin
+from resnetlab.driver.checks.dataset_record import starts
+from resnetlab.driver.checks.own_code import holds, source
+from resnetlab.errors import BadRequest
+from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.study import Study
+from resnetlab.study.records import ModelFacts
+from resnetlab.study.trial_config import TrialConfig, of_images
+from resnetlab.sweep.task import data_key
 
-VALUES = (0.5, 0.4, 0.6)  # of the objective after one epoch and the next, made up
-ROUNDING = 1e-6  # relative: by how much equal seeds may differ, where threads add numbers in another order
+SECONDS = 120.0  # that one of these processes may take
 
 
-def main() -> None:
-    """Answer one job."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a user's code prints is not an answer
-    job = json.load(sys.stdin)
-    study = build_study(job["study"], "study").model_copy(update={"code": job["code"]})
-    steps = list(_steps(study, job["keys"], Path(job["place"]), Path(job["cache"]), job["alone"]))
-    for answer in _answers(steps, job["seconds"]):
-        print(json.dumps(answer), file=answers, flush=True)
+Sized = tuple[TrialConfig, tuple[int, int, int], int]  # a config, the shape (H, W, C) of its images, and its classes
+
+
+def built(study: Study, configs: Iterable[Sized]) -> list[ModelFacts]:
+    """Build the networks of `configs` in a process of their own under a time limit, and return their sizes.
+
+    Raises BadRequest, with the traceback of the user's code, if anything fails.
+    """
+    found = _tried(study, [_item(one) for one in configs], None)
+    return [ModelFacts(**facts) for facts in found.said("facts")[0]]
+
+
+def try_parts(study: Study, sizes: Mapping[str, tuple[tuple[int, int, int], int]], cache: Path) -> list[str]:
+    """Try one batch of a study of images in a process of its own under a time limit: at the baseline or at each arm, at
+    the smallest and the largest network, where they have own code, and at the points where all factors are lowest and
+    highest, where these use own parts.
+
+    sizes: shape (H, W, C) and number of classes of each dataset, by `data_key`. Far from the baseline a trial may
+    diverge or run out of memory: a search records that and goes on. Returns lines on that and on what was not tried.
+    Raises BadRequest, with the traceback of the user's code, if anything fails.
+    """
+    from resnetlab.driver.dry_run import own_networks  # which asks `built`
+
+    def item(config: TrialConfig, where: str = "") -> dict[str, Any]:
+        return _item((config, *sizes[data_key(config)]), where)
+
+    baseline = study.baseline_config(seed=0)
+    items = [item(config, f"arm {name}" if config != baseline else "") for name, config in starts(study).items()]
+    far = [(where, of_images(config)) for where, config in study.far_configs() if not study.arms]
+    points = [
+        item(config, where) | {"batch_size": of_images(baseline).batch_size}
+        for where, config in far
+        if config.own.chosen(config.__dict__)
+    ]
+    found = _tried(study, items, cache, [item(config) for config in own_networks(study)], points)
+    late = [] if found.in_time else [_not_tried(found.left)]
+    return [*found.said("note"), *late]
+
+
+def _item(sized: Sized, where: str = "") -> dict[str, Any]:
+    config, shape, classes = sized
+    return {"config": config.model_dump(mode="json"), "shape": shape, "classes": classes, "where": where}
+
+
+def _tried(
+    study: Study,
+    items: list[dict[str, Any]],
+    cache: Path | None,
+    networks: Sequence[dict[str, Any]] = (),
+    points: Sequence[dict[str, Any]] = (),
+) -> Answers:
+    code = source(study)
+    assert code is not None
+    job = {
+        "own": study.own.model_dump(mode="json"),
+        "code": dict(code.files),
+        "items": items,
+        "networks": networks,
+        "points": points,
+        "cache": None if cache is None else str(cache),
+    }
+    found = _asked("resnetlab.vision.rehearsal", job)
+    for problem in found.said("problem"):
+        raise BadRequest(f"{study.name}: {problem}")
+    if found.in_time and (found.left or not found.lines):
+        raise BadRequest(f"{study.name}: {f'at {found.left[0]}: ' if found.left else ''}{found.how}")
+    if not found.said("facts"):
+        long = f"its own code took more than {SECONDS:g} s to build its networks and train one batch"
+        raise BadRequest(f"{study.name}: {long}")
+    return found
+
+
+def try_search_and_task(
+    study: Study, folder: ResultsFolder, cache: Path, alone: bool = False, elsewhere: bool = False
+) -> list[str]:
+    """Try the study's own sampler, stopping rule and task in a process of their own, under a time limit, unless results
+    of this code are in `folder` already.
+
+    cache: below which a task keeps its data; what it makes stays there where all was tried. alone: trials run one at a
+    time. elsewhere: they run on a cluster, whose nodes may have what this machine lacks; a task that fails here is then
+    told, not refused. Returns lines on what was not tried, and on what a search has to expect. Raises BadRequest, in
+    the user's terms, if anything is wrong.
+    """
+    tried = [part for part in study.own.parts if part.key in ("search.sampler", "search.stopping", "experiment")]
+    if not tried or holds(folder, study):
+        return []
+    notes = []
+    if study.own.task is not None and study.resources.needed_gpus:
+        notes.append(f"experiment: {study.experiment} is not tried before the first trial: it asks for a GPU")
+        tried.remove(study.own.task)
+    if not tried:
+        return notes
+    with tempfile.TemporaryDirectory(prefix="resnetlab-code-", ignore_cleanup_errors=True) as place:
+        job = {
+            "study": study.recorded(),
+            "code": dict(study.code),
+            "keys": [part.key for part in tried],
+            "place": place,
+            "cache": str(cache.absolute()),
+            "seconds": SECONDS,
+            "alone": alone,
+        }
+        found = _asked("resnetlab.driver.checks.rehearsal_process", job)
+        if found.in_time and not found.said("problem"):
+            _hand_over(Path(place, "cache", "tasks"), cache / "tasks")
+    notes += found.said("note")
+    for problem in found.said("problem"):
+        if elsewhere and found.left[0].startswith("experiment: "):
+            return [*notes, f"tried on this machine, not on a node: {problem}"]
+        raise BadRequest(f"{study.name}: {problem}")
+    if found.left and found.in_time and found.code:
+        raise BadRequest(f"{study.name}: {found.left[0]}: {found.how}")
+    return [*notes, _not_tried(found.left)] if found.left else notes
+
+
+def _not_tried(left: Sequence[str]) -> str:
+    return f"not tried before the first trial, for lack of time ({SECONDS:g} s): {'; '.join(left)}"
+
+
+def _hand_over(made: Path, tasks: Path) -> None:
+    """Move the data that a task has made when it was tried, so that its trials need not make it again."""
+    for folder in made.iterdir() if made.is_dir() else ():
+        tasks.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=tasks) as aside, contextlib.suppress(OSError):
+            shutil.move(folder, aside)  # which may copy: `tasks` never has a part of it
+            Path(aside, folder.name).rename(tasks / folder.name)
 
 
 @dataclass(frozen=True)
-class Step:
-    """One thing to try. call: tries it; what people should hear of it, or an empty text. BadRequest where something is
-    wrong. seconds: how long it will take, where that is known."""
+class Answers:
+    """What a process said, line by line. in_time: it ended by itself. code: its exit code. how: it ended, in words."""
 
-    what: str
-    call: Callable[[], str]
-    seconds: Callable[[], float] = lambda: 0.0
+    lines: list[dict[str, Any]]
+    in_time: bool
+    code: int
+    how: str
 
+    def said(self, key: str) -> list[Any]:
+        """What all lines say under this key."""
+        return [line[key] for line in self.lines if key in line]
 
-def _answers(steps: list[Step], limit: float) -> Iterator[dict[str, Any]]:
-    began = time.monotonic()
-    for number, step in enumerate(steps):
-        yield {"left": [each.what for each in steps[number:]]}
-        if time.monotonic() - began + step.seconds() > limit:
-            return
-        try:
-            note = step.call()
-        except ResnetlabError as error:
-            yield {"problem": str(error)}
-            return
-        if note:
-            yield {"note": note}
-    yield {"left": []}
+    @property
+    def left(self) -> list[str]:
+        """What was still to be tried at the end."""
+        return self.said("left")[-1] if self.said("left") else []
 
 
-def _steps(study: Study, keys: Collection[str], place: Path, cache: Path, alone: bool) -> Iterator[Step]:
-    own = {part.key: f"{part.key}: {part.text}" for part in study.own.parts if part.key in keys}
-    if name := own.get("search.sampler"):
-        yield Step(name, partial(_sampler, study, place / "code", alone))
-    if name := own.get("search.stopping"):
-        yield Step(name, partial(_stopping_rule, study, place / "code"))
-    if name := own.get("experiment"):
-        yield from TaskTrials(study, name, place, cache).steps()
-
-
-def _sampler(study: Study, place: Path, alone: bool) -> str:
-    """Ask for two trials: before any has ended (alone: it never is, trials run one at a time), and after one has ended
-    and one has failed."""
-    from resnetlab.search.optuna_sampler import OptunaSampler
-    from resnetlab.sweep import own_search
-
-    search = OptunaSampler(study, own_search.sampler(study, place), own_search.optunas(study, place))
-    number = len(study.enqueued)  # of the last trial that is not the sampler's
-
-    def asked(trial_id: str, at: int, when: str) -> bool:
-        try:
-            found = search.ask(at)
-        except BadRequest as error:
-            raise BadRequest(f"{error}\nwhen it was asked {when}") from None
-        if found is not None:
-            search.started(trial_id, found[0], (at, found[1]))
-        return found is not None
-
-    asked("baseline", 0, "for the baseline")
-    others = not alone and asked("next", number + 1, "while no trial had ended: `done` is empty")
-    search.reported("baseline", 1, VALUES[0])
-    search.ended("baseline", Status.COMPLETE, 1.0)
-    when = "after the baseline had ended"
-    if others:
-        search.ended("next", Status.FAILED, None)
-        when += ", and another trial had failed: its objective is None"
-    asked("last", number + 2, when)
-    return ""
-
-
-def _stopping_rule(study: Study, place: Path) -> str:
-    """Ask for a decision after each of a few epochs: of two trials that run side by side, then of a third one."""
-    from resnetlab.sweep import own_search
-
-    rule = own_search.rule(study, place)
-    stopped: set[str] = set()
-    for trials in (("first", "second"), ("third",)):
-        for epoch, value in enumerate(VALUES[: study.search.epochs - 1], start=1):
-            for trial_id in trials:
-                found = None if trial_id in stopped else rule.report(trial_id, epoch, value)
-                if found is not None and found.decision == "stop":
-                    stopped.add(trial_id)
-    return ""
-
-
-class TaskTrials:
-    """One epoch of the study's own task at each of a few points. name: what messages call it."""
-
-    def __init__(self, study: Study, name: str, place: Path, cache: Path):
-        self._study, self._name, self._place = study, name, place
-        self._code = Source(study.code, study.own.folder).unpack(place / "code")
-        self._context = TrialContext(
-            folder=str(place / "results"),
-            cache=cache,
-            cpus=study.resources.cpus,
-            gpus=0,
-            epoch_timeout_s=study.resources.epoch_timeout_s,
-            every_epoch=True,
-            code=study.own.source[:12],
-            numbers=tuple(study.numbers),
-        )
-        if not self._context.task_data.exists():  # half of a download must not stay where trials look for the whole
-            self._context = replace(self._context, cache=place / "cache")
-        self._test = study.search.epochs == 1  # a later epoch, after which the test split is read, is not waited for
-        self._seconds = 0.0  # that the first epoch took, and what came before it
-        self._first: TaskRun | None = None
-
-    def steps(self) -> Iterator[Step]:
-        """The baseline, the same once more, and the ends of the space, or the other arms."""
-        baseline = self._study.baseline_config(seed=0)
-        yield Step(f"{self._name} at the baseline", partial(self._baseline, baseline))
-        yield Step(f"{self._name} with the same seed again", partial(self._again, baseline), lambda: self._seconds)
-        for where, config in self._study.far_configs():
-            yield Step(f"{self._name} at {where}", partial(self._far, config, where), lambda: self._seconds)
-
-    def _baseline(self, config: RunConfig) -> str:
-        began = time.monotonic()
-        self._first = self._run(config, keep=True)
-        self._seconds = time.monotonic() - began
-        if self._first.resumes:
-            self._run(config, keep=True, epoch=False)  # which loads the state
-        return ""
-
-    def _again(self, config: RunConfig) -> str:
-        assert self._first is not None
-        directed = {name for name, number in self._study.numbers.items() if number.direction}
-        for one, other in zip(self._first.history, self._run(config).history, strict=False):
-            for name in directed & one.metrics.keys():
-                values = one.metrics[name], other.metrics[name]
-                if not math.isclose(*values, rel_tol=ROUNDING, abs_tol=ROUNDING**2):
-                    raise BadRequest(
-                        f"{self._name}: epoch {one.epoch}: {name} is {values[0]!r}, and {values[1]!r} when it is run "
-                        "again with the same seed (allowed: all randomness from trial.seed(purpose))\n"
-                        f"at {config.own_words}"
-                    )
-        return ""
-
-    def _far(self, config: RunConfig, where: str) -> str:
-        try:
-            self._run(config)
-        except _Expected as error:
-            return f"{self._name} at {where}: {error.line}"
-        return ""
-
-    def _run(self, config: RunConfig, keep: bool = False, epoch: bool = True) -> TaskRun:
-        """A trial that has run its first epoch, and as many as fit into one report where they are short.
-
-        Raises BadRequest with the settings, and _Expected where a search would go on.
-        """
-        task = Task(config.trial_id, config, Phase.CONFIRM if self._test else Phase.EXPLORE, self._test)
-        at = f"at {config.own_words}"
-        try:
-            run = begin(task, self._context, keep, self._code)
-            if epoch:
-                run.step()
-            return run
-        except ResnetlabError as error:
-            raise BadRequest(f"{error}\n{at}") from None
-        except (Exception, SystemExit) as error:
-            ending = Ending.of(error, self._place / "code")
-            said = f"{self._name}: {ending.reason}\n{at}\n{ending.traceback}".rstrip()
-            kind = _Expected(said, f"{ending.reason}, {at}") if ending.status.expected else BadRequest(said)
-            raise kind from None
-
-
-class _Expected(BadRequest):
-    """A trial ended as some of a search do. line: how, in one line."""
-
-    def __init__(self, said: str, line: str):
-        super().__init__(said)
-        self.line = line
-
-
-if __name__ == "__main__":
-    main()
+def _asked(module: str, job: Mapping[str, Any]) -> Answers:
+    """Run a module of ours in a new process, of which nothing is left when this returns. job: its standard input."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        start_new_session=True,
+    )
+    in_time = True
+    try:
+        out, errors = child.communicate(json.dumps(job).encode(), SECONDS)
+    except subprocess.TimeoutExpired:
+        in_time = False
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    if not in_time:
+        out, errors = child.communicate()  # what it had said by then
+    last = "\n".join(errors.decode("utf-8", "replace").splitlines()[-5:])
+    lines = [json.loads(line) for line in out.decode("utf-8", "replace").splitlines()]
+    how = f"Python ended ({child.returncode}) when its own code was tried\n{last}".rstrip()
+    return Answers(lines, in_time, child.returncode, how)
