@@ -146,7 +146,8 @@ def _explore(study: Study, corners: list[dict[str, Any]], left_out: str) -> Iter
     low, high = explore_epochs(study)
     rungs = ", ".join(map(str, search.rungs))
     rule = "ASHA" if search.rule == USUAL_RULE else search.rule
-    how = f", {rule} decides at epochs {rungs}, {search.audit:.0%} exempt" if rungs else ", none is stopped early"
+    exempt = f"{search.audit:.0%} of trials exempt"
+    how = f", {rule} decides at epochs {rungs}, {exempt}" if rungs else ", none is stopped early"
     many = plural(trials, "trial")
     yield (
         f"explore: {left_out}{many} ({search.sampler}), up to {search.epochs} epochs each{how}: "
