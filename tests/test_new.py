@@ -205,9 +205,18 @@ TUNED = {"code/more.py:once": [], "code/more.py:Steps": []}  # factors beside it
 SAID = {  # what the text has beside them
     "code/more.py:stripes": ["name: ../code/more.py:stripes #", "  number: 200\n", "  kind: wide\n", "model: cnn"],
     "code/my_parts.py:worst_class": ["objective: worst_class #", "delta: 1 # percentage points", "name: digits"],
-    "code/more.py:rank": ["objective: rank #", "delta: 0.1 # check this: in places", "by at least 0.1 places"],
+    "code/more.py:rank": [
+        "objective: rank #",
+        "delta: 0.1 # check this: in places",
+        "width 16 < width 8 by at least 0.1 places",
+    ],
     "code/more.py:spread": ["metrics: [../code/more.py:spread] #", "no direction", "delta: 1 # percentage points"],
-    "code/my_task.py:train": ["objective: val_rmse # what is searched for: low is better", "epochs: 6", "low: 0.0033"],
+    "code/my_task.py:train": [
+        "objective: val_rmse # what is searched for: low is better",
+        "epochs: 6",
+        "low: 0.0033",
+        "huber true < huber false by",
+    ],
     "code/more.py:once": ["objective: val_share", "epochs: 1 #", "delta: 1 # percentage points"],
     "code/more.py:Steps": ["objective: val_bits", "  metric: test_error\n", "epochs: 6", "in the unit of test_error"],
 }
@@ -230,7 +239,7 @@ def test_a_study_of_one_s_own_code_compares_one_of_its_settings_and_passes_a_dry
         and list(study.space[factor].branches[0].levels) == levels
     )
     text = (tmp_path / "studies/own.yaml").read_text()
-    assert all(words in text for words in SAID.get(source, [])), text
+    assert all(words in text for words in SAID.get(source, [])) and "\n\n\n" not in text, text
     (tmp_path / "studies/own.yaml").write_text(text.replace("# hypotheses:", "hypotheses:").replace("#   - ", "  - "))
     assert own.load(tmp_path / "studies/own.yaml").declared
     dry_run(study, Options(storage="results"))

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.own import Recognised
-from resnetlab.study.numbers import TEST
+from resnetlab.study.numbers import TEST, Number
 from resnetlab.study.parts import NONE, Joined, Part, Setting
 from resnetlab.study.trial_config import built_in
 from resnetlab.study.yaml_io import quoted
@@ -54,6 +54,7 @@ class Draft:
     epochs: int = 6
     delta: str = POINT
     margin: str = "1 point"
+    than: str = ">"  # how a better level compares with another
     metric: str = ""  # of `confirm`
 
 
@@ -110,6 +111,7 @@ def _of_metric(found: Recognised) -> Draft:
         levels=[8, 16],
         delta=delta,
         margin=margin,
+        than=_better(number),
     )
 
 
@@ -156,7 +158,12 @@ def _of_task(found: Recognised, settings: Mapping[str, Setting]) -> Draft:
         metric="" if objective in pairs else f"  metric: {confirmed}\n",
         delta=delta,
         margin=margin,
+        than=_better(numbers[confirmed]),
     )
+
+
+def _better(number: Number | None) -> str:
+    return "<" if number is not None and number.direction == "min" else ">"
 
 
 def _difference(unit: str, name: str) -> tuple[str, str]:
@@ -195,8 +202,7 @@ def _text(part: Part, draft: Draft) -> str:
     first, other = map(_yaml, draft.levels[:2])
     baseline = f"""\
 baseline: # what every trial starts from; `resnetlab sweep --settings --study FILE` lists all settings
-{draft.baseline}
-"""
+{draft.baseline}"""
     return f"""\
 # A study of the {part.key} {part.text}. Check it: resnetlab sweep --study FILE --dry-run
 name: {quoted(re.sub(r"[^A-Za-z0-9_-]+", "-", part.short).strip("-_")[:64] or "own")} # of the results folder
@@ -208,7 +214,7 @@ factors: # settings with levels are compared; ranges are tuned by the search
 {draft.tuned}
 # What you expect, declared before any run; every other comparison is reported as exploratory. For example:
 # hypotheses:
-#   - {draft.factor} {other} > {draft.factor} {first} by at least {draft.margin}
+#   - {draft.factor} {other} {draft.than} {draft.factor} {first} by at least {draft.margin}
 
 search: # finds good settings of the ranges; its results prove nothing
   trials: 12

@@ -180,6 +180,8 @@ class Answers:
 
 def _asked(module: str, job: Mapping[str, Any]) -> Answers:
     """Run a module of ours in a new process, of which nothing is left when this returns. job: its standard input."""
+    if sys.stderr.isatty():
+        print("trying the study's own code …", file=sys.stderr)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.Popen(
         [sys.executable, "-m", module],
