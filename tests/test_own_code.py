@@ -18,6 +18,7 @@ from sweeps_here import run_here
 from resnetlab.analysis.results import Results
 from resnetlab.driver.checks import own_code, rehearsal
 from resnetlab.driver.checks.extend import check_identity
+from resnetlab.driver.dry_run import own_networks
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.experiment import own
 from resnetlab.experiment.messages import Ending
@@ -456,6 +457,22 @@ def rehearsed(study, cache):
     data = study.baseline_config(0).data
     prepare(data, cache)
     return rehearsal.try_parts(study, {data_key(study.baseline_config(0)): ((20, 20, 1), 10)}, cache)
+
+
+def test_networks_that_were_tried_are_not_built_again_to_be_counted(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(rehearsal, "_sizes", {})
+    study, size = loaded(tmp_path, STUDY), ((20, 20, 1), 10)
+    prepare(study.baseline_config(0).data, cache)
+    networks = own_networks(study)
+    assert len(networks) > 1
+    rehearsal.try_parts(study, {data_key(networks[0]): size}, cache)
+    monkeypatch.setattr(rehearsal, "_asked", None)
+    more = [network.model_copy(update={"lr": 0.5, "seed": 9}) for network in networks]  # which no network reads
+    assert rehearsal.built(study, [(network, *size) for network in networks + more]) == 2 * [
+        rehearsal.built(study, [(network, *size)])[0] for network in networks
+    ]
+    with pytest.raises(TypeError):
+        rehearsal.built(study, [(networks[0], (20, 20, 1), 11)])
 
 
 @pytest.mark.parametrize("case", WRONG)

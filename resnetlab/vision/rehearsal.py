@@ -1,8 +1,8 @@
 """A study's own parts, built and tried for one batch: `python -m resnetlab.vision.rehearsal`.
 
 A job comes as JSON on standard input. The answers go to standard output, a JSON object a line: `left` names what is
-still to be tried, `facts` are the sizes of the networks, `note` is for people to hear, and `problem` says what is
-wrong, in words. `driver.checks.rehearsal` asks, and ends this process when its time is over.
+still to be tried, `facts` and `networks` are the sizes of those of the job, `note` is for people to hear, and `problem`
+says what is wrong, in words. `driver.checks.rehearsal` asks, and ends this process when its time is over.
 """
 
 from __future__ import annotations
@@ -89,10 +89,12 @@ class Rehearsal:
             found.append(asdict(self._tried(item)))
         self._say(facts=found)
         ends = ("the smallest network", min), ("the largest network", max)
-        sizes = []
+        networks = []
         for item in self._networks:
             self._left(*(where for where, _ in ends), *_places(self._points))
-            sizes.append(self._built(item)[1].multiply_adds)
+            networks.append(asdict(self._built(item)[1]))
+        self._say(networks=networks)
+        sizes = [found["multiply_adds"] for found in networks]
         for number, (where, choose) in enumerate(ends if sizes else ()):
             self._left(*(where for where, _ in ends[number:]), *_places(self._points))
             self._tried({**self._networks[sizes.index(choose(sizes))], "where": where})

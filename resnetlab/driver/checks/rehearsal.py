@@ -25,11 +25,10 @@ from resnetlab.errors import BadRequest
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import Study
 from resnetlab.study.records import ModelFacts
-from resnetlab.study.trial_config import TrialConfig, of_images
+from resnetlab.study.trial_config import MODEL_SETTINGS, TrialConfig, of_images
 from resnetlab.sweep.task import data_key
 
 SECONDS = 120.0  # that one of these processes may take
-
 
 Sized = tuple[TrialConfig, tuple[int, int, int], int]  # a config, the shape (H, W, C) of its images, and its classes
 
@@ -37,10 +36,29 @@ Sized = tuple[TrialConfig, tuple[int, int, int], int]  # a config, the shape (H,
 def built(study: Study, configs: Iterable[Sized]) -> list[ModelFacts]:
     """Build the networks of `configs` in a process of their own under a time limit, and return their sizes.
 
-    Raises BadRequest, with the traceback of the user's code, if anything fails.
+    What is known of the same network is not asked again. Raises BadRequest, with the traceback of the user's code, if
+    anything fails.
     """
-    found = _tried(study, [_item(one) for one in configs], None)
-    return [ModelFacts(**facts) for facts in found.said("facts")[0]]
+    wanted = list(configs)
+    unknown = list({key: one for one in wanted if (key := _network(study, one)) not in _sizes}.values())
+    if unknown:
+        _note(study, unknown, _tried(study, [_item(one) for one in unknown], None).said("facts")[0])
+    return [_sizes[_network(study, one)] for one in wanted]
+
+
+_sizes: dict[str, ModelFacts] = {}  # by `_network`, as this process has been told
+
+
+def _network(study: Study, sized: Sized) -> str:
+    """What a network with own code depends on."""
+    config, shape, classes = sized
+    names = {"model", "frozen", "input_size", *MODEL_SETTINGS, *config.network_reads}
+    settings = {name: getattr(config, name) for name in sorted(names)}
+    return repr((study.own.source, settings, tuple(shape), classes))
+
+
+def _note(study: Study, configs: Iterable[Sized], facts: Iterable[Mapping[str, Any]]) -> None:
+    _sizes.update({_network(study, one): ModelFacts(**found) for one, found in zip(configs, facts, strict=True)})
 
 
 def try_parts(study: Study, sizes: Mapping[str, tuple[tuple[int, int, int], int]], cache: Path) -> list[str]:
@@ -54,18 +72,21 @@ def try_parts(study: Study, sizes: Mapping[str, tuple[tuple[int, int, int], int]
     """
     from resnetlab.driver.dry_run import own_networks  # which asks `built`
 
-    def item(config: TrialConfig, where: str = "") -> dict[str, Any]:
-        return _item((config, *sizes[data_key(config)]), where)
+    def sized(config: TrialConfig) -> Sized:
+        return config, *sizes[data_key(config)]
 
-    baseline = study.baseline_config(seed=0)
-    items = [item(config, f"arm {name}" if config != baseline else "") for name, config in starts(study).items()]
+    baseline, first, networks = study.baseline_config(seed=0), starts(study), own_networks(study)
+    items = [_item(sized(config), f"arm {name}" if config != baseline else "") for name, config in first.items()]
     far = [(where, of_images(config)) for where, config in study.far_configs() if not study.arms]
     points = [
-        item(config, where) | {"batch_size": of_images(baseline).batch_size}
+        _item(sized(config), where) | {"batch_size": of_images(baseline).batch_size}
         for where, config in far
         if config.own.chosen(config.__dict__)
     ]
-    found = _tried(study, items, cache, [item(config) for config in own_networks(study)], points)
+    found = _tried(study, items, cache, [_item(sized(config)) for config in networks], points)
+    known = [*found.said("facts"), *found.said("networks")]
+    for configs, facts in zip((first.values(), networks), known, strict=False):
+        _note(study, map(sized, configs), facts)
     late = [] if found.in_time else [_not_tried(found.left)]
     return [*found.said("note"), *late]
 
