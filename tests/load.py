@@ -14,6 +14,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,28 +27,36 @@ def compute(parent: int) -> None:
         sum(range(100_000))
 
 
+@contextmanager
+def busy(number: int) -> Iterator[None]:
+    """So many processes compute while this is open."""
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=compute, args=(os.getpid(),), daemon=True) for _ in range(number)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--busy", type=int, default=2, help="processes that compute (2)")
     parser.add_argument("--times", type=int, default=1, help="runs of the suite, one after another (1)")
     parser.add_argument("pytest", nargs="*", help="after --: what pytest is given instead of `-n 2`")
     chosen = parser.parse_args()
-    fork = multiprocessing.get_context("fork")
-    busy = [fork.Process(target=compute, args=(os.getpid(),), daemon=True) for _ in range(chosen.busy)]
-    for process in busy:
-        process.start()
     code = 0
-    for number in range(1, chosen.times + 1):
-        code = subprocess.run([sys.executable, "-m", "pytest", *(chosen.pytest or ["-n", "2"])], cwd=ROOT).returncode
-        load = os.getloadavg()[0]
-        print(
-            f"run {number} of {chosen.times} beside {chosen.busy} busy processes: code {code}, load average {load:.1f}"
-        )
-        if code:
-            break
-    for process in busy:
-        process.terminate()
-        process.join()
+    with busy(chosen.busy):
+        for number in range(1, chosen.times + 1):
+            suite = [sys.executable, "-m", "pytest", *(chosen.pytest or ["-n", "2"])]
+            code = subprocess.run(suite, cwd=ROOT).returncode
+            beside = f"beside {chosen.busy} busy processes: code {code}, load average {os.getloadavg()[0]:.1f}"
+            print(f"run {number} of {chosen.times} {beside}")
+            if code:
+                break
     sys.exit(code)
 
 

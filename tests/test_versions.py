@@ -50,7 +50,8 @@ def test_a_test_counts_once_and_by_its_worst_part(campaign, tmp_path):
 def test_the_page_marks_what_was_not_run(campaign):
     rows = {
         "oldest-3.11": {
-            "python": "3.11.7", "versions": {"torch": "2.9.0"}, "passed": 1500, "failed": 1, "skipped": 20,
+            "python": "3.11.7", "versions": {"torch": "2.9.0"}, "passed": 1500, "failed": 1, "skipped": 20, "busy": 2,
+            "seconds": 1530,
             "names": ["test_a::test_2"], "ended": "2026-01-02T03:04:05+00:00", "machine": "m", "system": "s",
             "code": "c",
         },
@@ -59,9 +60,10 @@ def test_the_page_marks_what_was_not_run(campaign):
     lines = campaign.page(rows).splitlines()
     table = {tuple(cell.strip() for cell in line.split("|")[1:3]): line for line in lines if line.startswith("|")}
     assert (
-        "| 2.9.0 | – |" in table["oldest", "3.11.7"] and "| 1,500 | 1 | 20 | 2026-01-02 |" in table["oldest", "3.11.7"]
+        "| 2.9.0 | – |" in table["oldest", "3.11.7"]
+        and "| 2 | 1,500 | 1 | 20 | 26 | 2026-01-02 |" in table["oldest", "3.11.7"]
     )
-    assert table["newest", "3.12"].endswith("| – | – | – | not installed: pip failed, 2026-01-02 |")
+    assert table["newest", "3.12"].endswith("| – | – | – | – | – | not installed: pip failed, 2026-01-02 |")
     assert table["newest", "3.13"].endswith("| not run |") and table["newest", "3.14"].endswith("| not run |")
     assert "- oldest, Python 3.11.7: `test_a::test_2`" in lines and "Run on: m, s; code c." in lines
 

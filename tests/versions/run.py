@@ -3,6 +3,7 @@
     python tests/versions/run.py                      # what has no result yet; continues what was stopped
     python tests/versions/run.py --only newest --python 3.13
     python tests/versions/run.py --again              # everything anew
+    python tests/versions/run.py --busy 2             # beside two processes that do nothing but compute
 
 Oldest: on the oldest Python, every `>=X` of pyproject.toml as `==X`. Newest: on each Python that is found as python3.N,
 what the index serves. An environment takes up to 8 GB in build/versions/ and is deleted after its run (`--keep`). Each
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -27,6 +29,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from load import busy  # noqa: E402
+
 BUILD, JSON, PAGE = ROOT / "build/versions", ROOT / "docs/versions.json", ROOT / "docs/versions.md"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 COMBINATIONS = (("oldest", PYTHONS[0]), *(("newest", python) for python in PYTHONS))
@@ -114,11 +120,12 @@ def counted(junit: Path) -> dict[str, Any]:
 
 def here() -> dict[str, str]:
     """What the results are valid for."""
-    cpu = (
-        re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
-    )
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", info)
+    about = f"{name[1]}, {os.cpu_count()} cores, {'with' if 'avx512f' in info else 'without'} AVX-512"
+    machine = about if name else platform.machine()
     git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return {"machine": cpu[1] if cpu else platform.machine(), "system": platform.platform(), "code": git.stdout.strip()}
+    return {"machine": machine, "system": platform.platform(), "code": git.stdout.strip()}
 
 
 def page(rows: dict[str, dict[str, Any]]) -> str:
@@ -127,20 +134,22 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         "# Versions",
         "",
         "Made by `make test-versions`: the whole test suite in a fresh environment, with the oldest versions that",
-        "`pyproject.toml` promises and with the newest that the package index served on that day.",
+        "`pyproject.toml` promises and with the newest that the package index served on that day. Busy: how many",
+        "processes did nothing but compute beside it.",
         "",
-        f"| | Python | {' | '.join(SHOWN)} | passed | failed | skipped | run |",
-        f"|---|---|{'---|' * len(SHOWN)}---:|---:|---:|---|",
+        f"| | Python | {' | '.join(SHOWN)} | busy | passed | failed | skipped | minutes | run |",
+        f"|---|---|{'---|' * len(SHOWN)}---:|---:|---:|---:|---:|---|",
     ]
     notes = []
     for kind, python in COMBINATIONS:
         row = rows.get(key(kind, python), {})
         versions = [row.get("versions", {}).get(name, "–") for name in SHOWN]
         if "passed" in row:
-            counts, when = [f"{row[name]:,}" for name in ("passed", "failed", "skipped")], f"{row['ended'][:10]}"
+            counts = [f"{row[name]:,}" for name in ("busy", "passed", "failed", "skipped")]
+            counts, when = [*counts, f"{row['seconds'] / 60:.0f}"], row["ended"][:10]
         else:
             counts, when = (
-                ["–"] * 3,
+                ["–"] * 5,
                 row.get("error", "not run") + (f", {row['ended'][:10]}" if row.get("ended") else ""),
             )
         lines.append(f"| {' | '.join([kind, row.get('python', python), *versions, *counts, when])} |")
@@ -167,6 +176,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("oldest", "newest"), help="one of the two")
     parser.add_argument("--python", choices=PYTHONS, help="on one Python")
     parser.add_argument("--again", action="store_true", help="also what has a result")
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside it (0)")
     parser.add_argument("--keep", action="store_true", help="leave the environments in build/versions/")
     chosen = parser.parse_args()
     rows: dict[str, dict[str, Any]] = json.loads(JSON.read_text()) if JSON.exists() else {}
@@ -189,7 +199,8 @@ def main() -> None:
             save(rows)
             continue
         print(f"{name}: installing, and running the suite; {BUILD / name}.log …", flush=True)
-        row = run(name, found[0], kind == "oldest")
+        with busy(chosen.busy):
+            row = run(name, found[0], kind == "oldest") | {"busy": chosen.busy}
         ended = datetime.now(UTC).isoformat(timespec="seconds")
         rows[name] = {"python": found[1], "asked": asked, "ended": ended, **here(), **row}
         save(rows)
