@@ -309,6 +309,11 @@ def test_methods_tell_of_seeds_that_were_set_again_and_of_primaries(tmp_path):
     blocks = findings.looks.course.blocks[0]
     assert f"blind to their means; they became {blocks}; as this spread" in said and "92% of each error rate" in said
     assert "Holm over the primary comparisons, all interactions and all other main effects, each by itself" in said
+    rows = findings.effects.set_index("name")
+    assert "Holm over the primary comparisons, " in rows.method["kernel: 5 - 3"]
+    assert "Holm over all other main effects, " in rows.method["blocks: 2 - 3"]
+    assert "Holm over all interactions, " in rows.method["blocks × kernel: (2 - 3) × (5 - 3)"]
+    assert rows.low_adjusted.equals(rows.low)  # each is alone in its family
 
 
 def test_where_arms_stop_alone_the_checklist_says_how_many_seeds_each_had(tmp_path):
@@ -318,6 +323,11 @@ def test_where_arms_stop_alone_the_checklist_says_how_many_seeds_each_had(tmp_pa
     assert n.min() < n.max() <= 8
     assert f"over {n.min()} to {n.max()} seeds an arm of at most 8 planned" in text["checklist"]
     assert "share, or its own at a look before which an arm had stopped or lost a run" in text["checklist"]
+    own = "other arms had stopped before, so the arms' own variances are taken"
+    alone = [
+        (own in row.note, "about what the arms of a seed share" in row.method) for row in findings.effects.itertuples()
+    ]
+    assert (True, False) in alone and (False, True) in alone and len(set(alone)) == 2
     assert "An arm stops once its comparisons are settled" in text["methods"]
 
 

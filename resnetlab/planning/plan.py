@@ -83,6 +83,11 @@ class Layout(Frozen):
         return orientation.around(self.incumbent, self.compared)
 
     @property
+    def companions(self) -> list[str]:
+        """The tuned settings that had to change with the levels of some arm."""
+        return sorted({name for arm in self.arms for name in arm.companions})
+
+    @property
     def references(self) -> dict[str, Any]:
         """The level of each factor that most of its comparisons have for reference."""
         sides = {name: [x.reference for x in self.swaps if x.factor == name] for name in self.compared}

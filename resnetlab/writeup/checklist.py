@@ -95,8 +95,8 @@ def _choice(findings: Findings) -> str:
     if results.study.arms:
         return "Nothing was tuned."
     if plan.around == "baseline":
-        moved = sorted({name for arm in plan.arms for name in arm.companions})
-        but = f" Tuned settings that go with its levels are the search's: {listed(moved)}." if moved else ""
+        moved = listed(plan.companions)
+        but = f" Tuned settings that go with its levels are the search's: {moved}." if moved else ""
         return (
             f"The search chose no level that is compared: the design is laid around the baseline of the study file "
             f"({settings(plan.incumbent)}).{but}"

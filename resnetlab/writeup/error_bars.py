@@ -13,7 +13,6 @@ from resnetlab.report.formatting import listed, missing
 from resnetlab.wording import plural
 
 NEW, THESE, REDRAWN = "new images", "these images", "redrawn splits"  # as the column `verdict_on` has them
-SHARED = " about what the arms of a seed share"  # as the column `method` has it
 TASK = "runs"  # of a task of the study's own, of which nothing is known but its seeds
 ON = {
     NEW: "on new images of the same kind",
@@ -97,8 +96,7 @@ def methods(findings: Findings) -> dict[str, list[str]]:
         how, _, rest = method.partition(", Holm over ")
         family, *more = rest.split(", ")
         taken = [part for part in more if "spending" not in part]  # looks are told of elsewhere
-        way = how.replace(SHARED, "") if _why_own(findings) else how
-        found.setdefault(", ".join([way, *taken]), []).append(family)
+        found.setdefault(", ".join([how, *taken]), []).append(family)
     return found
 
 
@@ -144,12 +142,6 @@ def seeds(findings: Findings) -> str:
 
 def families(findings: Findings) -> str:
     """Within what Holm's method adjusts: `all main effects and all interactions, each by itself`."""
-    looks = findings.looks
-    found = list(dict.fromkeys(family for some in methods(findings).values() for family in some))
-    if looks is not None:
-        rule = looks.course.rule
-        tested = sum(item.kind in ("swap", "main") for item in rule.asked.items)
-        if rule.primary.sum() < tested:
-            rest = [family.replace("all ", "all other ") if "interaction" not in family else family for family in found]
-            found = ["the primary comparisons", *rest]
-    return listed(found) + (", each by itself" if len(found) > 1 else "")
+    found = dict.fromkeys(family for some in methods(findings).values() for family in some)
+    ordered = sorted(found, key=lambda family: "primary" not in family)
+    return listed(ordered) + (", each by itself" if len(ordered) > 1 else "")

@@ -121,8 +121,8 @@ def _chosen(findings: Findings) -> str:
     """What the search chose of what is compared."""
     plan, searched = findings.results.planned, findings.searched
     if plan.around == "baseline":
-        moved = sorted({name for arm in plan.arms for name in arm.companions})
-        but = f", but for tuned settings that go with some of them ({listed(moved)})" if moved else ""
+        moved = listed(plan.companions)
+        but = f", but for tuned settings that go with some of them ({moved})" if moved else ""
         return (
             f"it chose no level that is compared{but}, as the design is laid around the baseline of the study file "
             f"({settings(plan.incumbent)})."
@@ -162,8 +162,8 @@ def _plan(findings: Findings) -> Text:
     lines = plan.asked.get("hypotheses") or []
     said = "; ".join(map(str, lines))
     text.append(f"Declared in it beforehand: {said}. " if lines else "It declares no hypothesis. ")
-    moved = sorted({name for arm in plan.arms for name in arm.companions})
-    text.append(f"Tuned settings that had to change with the levels went along: {listed(moved)}. " if moved else "")
+    moved = listed(plan.companions)
+    text.append(f"Tuned settings that had to change with the levels went along: {moved}. " if moved else "")
     counts = Counts.of(results.confirm)
     runs = plural(len(plan.arms) * plan.seeds, "run")
     asked = f"Of the planned {runs}"

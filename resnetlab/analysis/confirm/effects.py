@@ -28,7 +28,8 @@ class Analysis:
 
     estimates: with the error that the verdict takes: of `these` test images or, where it is about new ones and their
     part is known, of `new`. shown: a main effect gives way to its simple effects where an interaction of its factor is
-    found. turns: the verdict turns on untrained runs (`analyse_runs`), which makes it inconclusive.
+    found. turns: the verdict turns on untrained runs (`analyse_runs`), which makes it inconclusive. families: the
+    questions that each adjustment takes together, but for simple effects.
     """
 
     questions: Estimands
@@ -40,12 +41,20 @@ class Analysis:
     verdict: np.ndarray
     shown: np.ndarray
     turns: np.ndarray
+    families: Sequence[np.ndarray]
     counted: np.ndarray | None = None  # (repeats, questions, arms) runs, where questions rest on unlike ones
     settled: np.ndarray | None = None  # which have a verdict before all runs have ended
 
     def n(self, i: int, arms: np.ndarray) -> int:
         """How many runs of these arms question `i` of a single repeat rests on."""
         return int((self.cells.n[0] if self.counted is None else self.counted[0, i])[arms].sum())
+
+    def family(self, i: int) -> np.ndarray:
+        """The questions of a single repeat that question `i` is adjusted together with, itself among them."""
+        if self.questions.items[i].kind == "simple":
+            simple = self.questions.of_kind("simple")
+            return np.asarray(simple[self.shown[0, simple]])
+        return next(family for family in self.families if i in family)
 
     @property
     def answer(self) -> Answer:
@@ -73,14 +82,15 @@ def analyse(
     estimates = new.else_(these) if about == "new" else these
     p = estimates.p
     adjusted = np.full(p.shape, np.nan)
-    for kind in FAMILIES:
-        family = asked.of_kind(kind)
+    families = [asked.of_kind(kind) for kind in FAMILIES]
+    for family in families:
         adjusted[:, family] = holm(p[:, family])
     shown = np.ones(p.shape, dtype=bool)
     found = adjusted <= alpha if doubted is None else (adjusted <= alpha) & ~doubted
     simple_effects(asked, p, adjusted, shown, found)
     verdict = verdicts(estimates, adjusted, alpha, delta)
-    return Analysis(asked, cells, estimates, these, new, adjusted, verdict, shown, np.zeros(p.shape, dtype=bool))
+    turns = np.zeros(p.shape, dtype=bool)
+    return Analysis(asked, cells, estimates, these, new, adjusted, verdict, shown, turns, families)
 
 
 def analyse_runs(

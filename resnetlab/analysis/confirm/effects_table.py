@@ -89,7 +89,7 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
         **ends,
         "verdict": verdict,
         "note": "; ".join([*notes, *runs.notes]),
-        "method": _method(plan, item.kind),
+        "method": _method(plan, runs, found, i),
         "plan_hash": plan.plan_hash,
     }
 
@@ -117,9 +117,7 @@ def _intervals(plan: Layout, found: Analysis, i: int) -> dict[str, Any]:
 
 def _tests(found: Analysis, i: int) -> int:
     """How many comparisons question `i` is adjusted for."""
-    kind = found.questions.items[i].kind
-    family = found.questions.of_kind(kind)
-    return max(1, int(found.shown[0, family].sum())) if kind == "simple" else len(family)
+    return max(1, len(found.family(i)))
 
 
 def _judge(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Sides) -> tuple[str, list[str]]:
@@ -187,8 +185,7 @@ def cautions(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int, sides: Si
     notes = [runs.describe(used)]
     if found.questions.crossed and not np.isnan(found.estimates.standard_error[0, i]):
         notes += _assumptions(found, plan)
-    if found.questions.blocks and not (runs.whole and len(plan.arms) > 2):
-        why = "runs are missing" if not runs.whole else "there are two arms"
+    if why := _own_variances(plan, runs, found, i):
         notes.append(f"{why}, so the arms' own variances are taken, as if they shared nothing by a seed")
     return [*notes, _companions(plan, used), _about(plan, found, i)]
 
@@ -292,23 +289,43 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _method(plan: Layout, kind: str) -> str:
+def _own_variances(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int) -> str:
+    """Why question `i` takes no account of what the arms of a seed share; empty where it does or was not to."""
+    if not found.questions.blocks:
+        return ""
+    if not runs.whole:
+        return "runs are missing"
+    if len(plan.arms) <= 2:
+        return "there are two arms"
+    stopped = found.counted is not None and (found.cells.n[0] < found.counted[0, i].max()).any()
+    return "other arms had stopped before" if stopped else ""
+
+
+def _method(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int) -> str:
+    kind, together = found.questions.items[i].kind, found.family(i)
+    many = {
+        "swap": "swaps",
+        "main": "main effects",
+        "interaction": "interactions",
+        "simple": "the simple effects shown",
+    }
+    family = f"all {many[kind]}" if kind != "simple" else many[kind]
+    if kind != "simple" and len(together) < len(found.questions.of_kind(kind)):  # with looks the primary ones are apart
+        family = "the primary comparisons" if i in found.families[0] else f"all other {many[kind]}"
     spent = ", O'Brien-Fleming spending over the looks" if plan.looks is not None else ""
+    adjusted = f"Holm over {family}{spent}"
+    shared = found.questions.blocks and not _own_variances(plan, runs, found, i)
+    variance = " about what the arms of a seed share" if shared else ""
     if kind == "swap":
-        return f"difference of means, Welch's t{_shared(plan)}, Holm over all swaps{spent}"
-    family = {"main": "all main effects", "interaction": "all interactions", "simple": "the simple effects shown"}[kind]
+        return f"difference of means, Welch's t{variance}, {adjusted}"
     if plan.design == "d-optimal":
         return (
             "least squares over the arms, interactions taken as zero, each arm's own variance (pure error)"
-            f"{_shared(plan)}, Welch-Satterthwaite t, Holm over {family}{spent}"
+            f"{variance}, Welch-Satterthwaite t, {adjusted}"
         )
     negligible = ", three-factor interactions taken as zero" if plan.design == "fractional" else ""
-    interval = f"contrast of arm means, each arm's own variance (pure error){_shared(plan)}, Welch-Satterthwaite t"
-    return f"{interval}, Holm over {family}{spent}{negligible}"
-
-
-def _shared(plan: Layout) -> str:
-    return " about what the arms of a seed share" if plan.variance == "blocks" else ""
+    contrast = f"contrast of arm means, each arm's own variance (pure error){variance}, Welch-Satterthwaite t"
+    return f"{contrast}, {adjusted}{negligible}"
 
 
 def _left_out(plan: Layout, name: str, why: str) -> dict[str, Any]:

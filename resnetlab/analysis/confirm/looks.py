@@ -308,7 +308,8 @@ class Course:
         settled = self.decision != OPEN
         these, new = self.estimates, UNKNOWN.widened(self.estimates)
         return Analysis(
-            self.rule.asked, cells, these, these, new, adjusted, verdict, shown, self.turns, self.n, settled
+            self.rule.asked, cells, these, these, new, adjusted, verdict, shown, self.turns, self.rule.families, self.n,
+            settled,
         )  # fmt: skip
 
     def repeated(self) -> tuple[np.ndarray, np.ndarray]:
