@@ -71,8 +71,8 @@ def interpreter(python: str) -> tuple[str, str] | None:
     return None
 
 
-def run(name: str, path: str, oldest: bool) -> dict[str, Any]:
-    """Install and run the suite; its row, less what it ran on."""
+def run(name: str, path: str, oldest: bool, beside: int) -> dict[str, Any]:
+    """Install, and run the suite beside so many busy processes; its row, less what it ran on."""
     place = BUILD / name
     python, log = place / "bin/python", BUILD / f"{name}.log"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -95,10 +95,12 @@ def run(name: str, path: str, oldest: bool) -> dict[str, Any]:
         versions = {name: found[name] for name in SHOWN}
         junit, began = place / "junit.xml", time.monotonic()
         suite = [python, "-m", "pytest", "-n", "2", "-rfE", f"--junitxml={junit}"]
-        code = subprocess.run(suite, cwd=ROOT, stdout=out, stderr=out).returncode
+        with busy(beside):
+            code = subprocess.run(suite, cwd=ROOT, stdout=out, stderr=out).returncode
     if not junit.exists():
         return {"error": f"pytest ended with code {code}", "log": tail(log), "versions": versions}
-    return {"versions": versions, "exit_code": code, "seconds": round(time.monotonic() - began), **counted(junit)}
+    seconds = round(time.monotonic() - began)
+    return {"versions": versions, "busy": beside, "exit_code": code, "seconds": seconds, **counted(junit)}
 
 
 def tail(log: Path) -> list[str]:
@@ -199,8 +201,7 @@ def main() -> None:
             save(rows)
             continue
         print(f"{name}: installing, and running the suite; {BUILD / name}.log …", flush=True)
-        with busy(chosen.busy):
-            row = run(name, found[0], kind == "oldest") | {"busy": chosen.busy}
+        row = run(name, found[0], kind == "oldest", chosen.busy)
         ended = datetime.now(UTC).isoformat(timespec="seconds")
         rows[name] = {"python": found[1], "asked": asked, "ended": ended, **here(), **row}
         save(rows)
