@@ -80,7 +80,8 @@ class Results:
 
     @property
     def effects(self) -> pd.DataFrame:
-        """One row per planned comparison: estimate and interval as fractions, adjusted p-value, verdict.
+        """One row per planned comparison: estimate and interval on the scale of the runs' values (of accuracies:
+        fractions), adjusted p-value, verdict.
 
         Empty if the folder has no plan yet. Raises BadData if the rows contradict the plan.
 

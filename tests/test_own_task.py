@@ -26,12 +26,14 @@ from resnetlab.experiment import own, task_run
 from resnetlab.experiment.messages import Ending, Task, TrialContext
 from resnetlab.experiment.task_run import Diverged
 from resnetlab.report.build import build_report
+from resnetlab.report.findings import Findings
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.study import build_study
 from resnetlab.study.records import Phase
 from resnetlab.study.trial_config import COLUMNS, TrialConfig
 from resnetlab.vision.own_task import KEPT, begin, pack, unpack
+from resnetlab.writeup import documents
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = Path(__file__).with_name("own_code")
@@ -178,8 +180,17 @@ def test_the_report_speaks_of_the_task_and_of_no_images(results):
     text = build_report(results).read_text()
     shown = re.sub(r"<(style|script)\b.*?</\1>|<[^>]+>", " ", text, flags=re.S)
     assert "my_task.py:train" in shown and "Test rmse" in shown and "Lower rmse is better" in shown
-    for word in ("accuracy", "Accuracy", "images", "confusion", "Parameters", "multiply-adds", "--export"):
+    assert "Which settings to use" in shown
+    for word in ("accuracy", "Accuracy", "images", "confusion", "etwork", "Parameters", "multiply-adds", "--export"):
         assert word not in shown, f"{word}: {shown[shown.index(word) - 80 : shown.index(word) + 80]}"
+
+
+def test_what_is_written_up_speaks_of_the_task_and_of_no_images(results):
+    text = "\n".join(documents.as_markdown(Findings(Results.open(results))).values()).replace("\\", "")
+    assert "the study's own task, my_task.py:train" in text and "No run was left out by hand." in text
+    text = re.sub(r"(?s)@\w+\{.*?\n\}", "", text)  # the titles of works that are cited
+    for word in ("image", "etwork", "guessing", "classes", "accuracy", "augment"):
+        assert word not in text, f"{word}: {text[text.index(word) - 80 : text.index(word) + 80]}"
 
 
 def test_the_dry_run_names_the_task_and_no_network(study):

@@ -118,6 +118,11 @@ class Layout(Frozen):
         """For each arm what a run scores that learnt nothing; NaN: not known."""
         return [math.nan] * len(self.arms)
 
+    @property
+    def tells_collapse(self) -> bool:
+        """Whether a run that collapsed can be told from one that learnt little: not of a task, which has no classes."""
+        return not all(map(math.isnan, self.collapsed_up_to))
+
 
 # Fields of a plan that are not asked for or run.
 EVIDENCE = ("code", "chosen_val_accuracy", "pilot", "efficiency", "guessing", "oriented", "about", "time")

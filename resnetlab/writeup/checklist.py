@@ -139,7 +139,8 @@ def _left_out(results: Results) -> str:
     others = len(results.other_confirm)
     said = f"Confirm runs without a result: {listed(lost)}." if lost else "No confirm run is without a result."
     more = f" {plural(others, 'run')} of other plans are not part of these effects." if others else ""
-    return f"{said}{more} Runs that collapsed to guessing are counted."
+    collapsed = " Runs that collapsed to guessing are counted." if results.planned.tells_collapse else ""
+    return f"{said}{more}{collapsed}"
 
 
 def _hardware(results: Results) -> str:

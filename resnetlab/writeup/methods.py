@@ -239,7 +239,8 @@ def _analysis(findings: Findings) -> Text:
             f"{plural(turns, 'comparison')} whose answer depends on runs that collapsed or diverged "
             f"{'is' if turns == 1 else 'are'} inconclusive. "
         )
-    text.append("Runs that collapsed to guessing count on both sides of a comparison, and none was left out by hand.")
+    collapsed = "Runs that collapsed to guessing count on both sides of a comparison, and none"
+    text.append(f"{collapsed if plan.tells_collapse else 'No run'} was left out by hand.")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Which network to use: the best arm of the design, or those that cannot be told apart, with the command for it."""
+"""Which network to use, or which settings of a task: the best arm of the design, or those that cannot be told apart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def section(findings: Findings) -> Section | None:
     if findings.results.plan is None or not findings.best:
         return None
     tables = [_table(findings, best) for best in findings.best]
-    return Section("best", "Which network to use", which_network(findings), tables)
+    title = "Which settings to use" if findings.results.study.experiment else "Which network to use"
+    return Section("best", title, which_network(findings), tables)
 
 
 def _table(findings: Findings, best: Best) -> Table:
