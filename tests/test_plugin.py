@@ -10,6 +10,7 @@ import pytest
 from docs_here import PAGE, written
 
 from resnetlab.analysis.results import Results
+from resnetlab.experiment.protocol import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """
@@ -76,6 +77,54 @@ def test_a_network_of_an_installed_package_is_studied_by_its_short_name(sites, t
     done = sweep(tmp_path, sites[:1])
     assert done.returncode == 0, done.stderr
     assert "bias (compared): on, off" in done.stdout and "90 parameters" in done.stdout
+
+
+REGISTERED = {  # group: short name, where it leads
+    "models": ("small", "my_net:net"),
+    "losses": ("focal", "my_loss:focal"),
+    "augmentations": ("hole", "my_parts:cutout"),
+    "optimizers": ("nadam", "torch.optim:NAdam"),
+    "schedules": ("halves", "my_training:halves"),
+    "datasets": ("stripes", "my_data:stripes"),
+    "metrics": ("worst", "my_parts:worst_class"),
+    "samplers": ("near", "my_search:near_the_best"),
+    "stopping_rules": ("third", "my_search:last_third"),
+    "tasks": ("regression", "my_task:train"),
+}
+OF_IMAGES = """
+dataset: {name: stripes, number: 90, test_fraction: 0.3}
+model: small
+loss: focal
+augment: [hole]
+optimizer: nadam
+schedule: halves
+metrics: [accuracy, worst]
+objective: worst
+baseline: {width: 4, depth: 1, batch_size: 32, lr: 0.01, power: 1, size: 2, gamma: 1.0}
+factors: {norm: {levels: [batch, group]}}
+search: {sampler: near, spread: 0.2, stopping: third, least: 4, trials: 2, epochs: 1}
+confirm: {seeds: 2}
+"""
+
+
+def test_a_package_may_register_every_kind_of_part(tmp_path):
+    """What a part does wrong would be found: a dry run tries each, the sampler and the stopping rule as well."""
+    site = tmp_path / "site"
+    written(site, "my_net.py", "my_loss.py", "my_data.py", "my_search.py")
+    for name in ("my_parts.py", "my_task.py"):
+        shutil.copy(ROOT / "tests/own_code" / name, site)
+    (site / "my_training.py").write_text("def halves(done, *, power: int = 1):\n    return (1 - done / 2) ** power\n")
+    info = site / "all_kinds-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: all-kinds\nVersion: 1.0\n")
+    groups = [f"[resnetlab.{group}]\n{name} = {value}\n" for group, (name, value) in REGISTERED.items()]
+    (info / "entry_points.txt").write_text("".join(groups))
+    assert {f"resnetlab.{group}" for group in REGISTERED} == {kind.group for kind in KINDS.values()}
+    of_a_task = (ROOT / "tests/own_code/own-task.yaml").read_text().replace("my_task.py:train", "regression")
+    for study, said in ((OF_IMAGES, "explore: 2 trials (near)"), (of_a_task, "task: regression")):
+        done = sweep(tmp_path, [site], study, ("--dry-run",))
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
 
 
 def test_a_name_that_two_packages_register_is_refused_with_both(sites, tmp_path):
