@@ -17,6 +17,7 @@ from pathlib import Path
 
 import images_here
 import pytest
+from docs_here import written
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = 540  # seconds that a command may take on a loaded machine; pytest ends a test after 600
@@ -61,6 +62,7 @@ SMALL = (
     *("--trials", "2", "--epochs", "1", "--storage", "here", "--name", "small"),
     *("--set", "confirm.seeds=1", "--set", "baseline.width=4"),
 )
+FOREST = ("--trials", "2", "--set", "confirm.seeds=2", "--set", "baseline.trees=5")
 
 
 def run(*words, **options):
@@ -126,7 +128,12 @@ def call(elsewhere, tmp_path_factory):
     images_here.make(place / "photos", seed=0, each=20)
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     own = {"PATH": f"{elsewhere.parent}:{env['PATH']}", "RESNETLAB_CACHE": str(place / "cache"), "COLUMNS": "200"}
-    return lambda *words: run(*words, cwd=place, env=env | own)
+
+    def called(*words):
+        return run(*words, cwd=place, env=env | own)
+
+    called.place = place
+    return called
 
 
 def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel):
@@ -186,3 +193,17 @@ def test_a_new_study_is_swept_and_the_printed_commands_name_the_command(call):
     assert line.startswith("next: resnetlab trial here/small ")
     assert "small: finished" in call("resnetlab", "status", "here/small")
     assert call("resnetlab", "report", "here/small").strip().endswith("report.html")
+    call("resnetlab", "trial", *line.removeprefix("next: resnetlab trial ").split())  # fails where it differs
+    assert "effects.csv" in call("resnetlab", "export", "here/small", "--csv")
+
+
+@pytest.mark.slow
+def test_code_of_one_s_own_is_swept(call):
+    written(call.place, "forest.py", "forest.yaml")
+    said = call("resnetlab", "sweep", "--study", "forest.yaml", "--storage", "here", *FOREST)
+    assert "report: here/forest/report.html" in said
+
+
+def test_the_statistics_are_calibrated(call):
+    call("resnetlab", "calibrate", "--only", "shared-seeds", "--repeats", "20", "--out", "measured")
+    assert "coverage" in (call.place / "measured/shared-seeds.md").read_text()
