@@ -65,12 +65,14 @@ class Unusable(Exception):
 def moments_of(images: np.ndarray) -> np.ndarray:
     """(N, H, W, C) uint8 -> (N, 2, C) int64: each image's sum of pixels and sum of squares, exact."""
     n, height, width, channels = images.shape
-    pixels = images.reshape(n, height * width, channels)
     out = np.empty((n, 2, channels), np.int64)
     for start in range(0, n, 256):
-        chunk = pixels[start : start + 256].astype(np.uint32)
-        out[start : start + 256, 0] = chunk.sum(axis=1)
-        out[start : start + 256, 1] = (chunk * chunk).sum(axis=1, dtype=np.int64)
+        pixels = images[start : start + 256].reshape(-1, height * width, channels)
+        for channel in range(channels):  # each by itself and contiguous: sums over the last axis are 8 times as fast
+            values = np.ascontiguousarray(pixels[..., channel])
+            out[start : start + 256, 0, channel] = values.sum(axis=1, dtype=np.int64)
+            squares = np.multiply(values, values, dtype=np.uint16)
+            out[start : start + 256, 1, channel] = squares.sum(axis=1, dtype=np.int64)
     return out
 
 
