@@ -139,7 +139,7 @@ def test_the_own_study_of_the_readme_is_read_with_the_network_of_the_documentati
 
 
 def test_the_readme_is_short():
-    assert (ROOT / "README.md").read_text().count("\n") <= 150
+    assert (ROOT / "README.md").read_text().count("\n") <= 140
 
 
 @pytest.mark.parametrize(
