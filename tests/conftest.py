@@ -1,5 +1,8 @@
 """Fixtures and settings for all tests."""
 
+import subprocess
+from types import SimpleNamespace
+
 import hypothesis
 import pytest
 
@@ -14,3 +17,19 @@ def pytest_runtest_setup(item):
 
         if not torch.cuda.is_available():
             pytest.skip("needs a GPU")
+
+
+@pytest.fixture(scope="module")
+def warm_processes():
+    """The processes in which a user's own code is read and tried have imported torch already: for tests of what they
+    answer, not of the processes themselves."""
+    from warm import Warm
+
+    from resnetlab.driver.checks import rehearsal
+    from resnetlab.experiment import references
+
+    with Warm() as warm, pytest.MonkeyPatch.context() as patch:
+        warmed = SimpleNamespace(Popen=warm.popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+        for module in (rehearsal, references):
+            patch.setattr(module, "subprocess", warmed)
+        yield

@@ -98,6 +98,21 @@ def test_intervals_on_new_images_cover_where_those_on_these_do_not(world):
         assert effects["ungrouped"] < effects["new"] and means["ungrouped"] < means["new"]
 
 
+def test_where_each_block_has_other_images_variances_about_blocks_cover_and_the_arms_own_are_too_wide():
+    own, blocks = (
+        measure_images(ImageWorld("one-factor", 5, 500, redrawn=True, variance=variance), 200)
+        for variance in ("arms", "blocks")
+    )
+    assert own[0]["splits"] > 0.965 > blocks[0]["splits"] > 0.91  # 200 stages; new-images.md has 1,000
+    assert own[1]["splits"] > 0.91 and "new" not in own[0]
+
+
+def test_splits_of_each_block_take_variances_about_blocks_unless_the_study_says_otherwise():
+    assert default_study(confirm={"splits": "per-block"}).confirm.variance == "blocks"
+    assert default_study(confirm={"splits": "per-block", "variance": "arms"}).confirm.variance == "arms"
+    assert default_study().confirm.variance == "arms"
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     place = tmp_path_factory.mktemp("made")

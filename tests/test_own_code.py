@@ -66,6 +66,9 @@ def loaded(place, text=STUDY, changes=None, **files):
     return own.load(written(place, text, **files), changes)
 
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     return loaded(tmp_path_factory.mktemp("study"))

@@ -16,6 +16,8 @@ from resnetlab.study.records import Status
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 STUDY = """
 dataset: {name: my_data.py:noise, n: 200, limit: 100, kind: grey}
 baseline: {model: mlp, head_width: 8, batch_size: 32}

@@ -12,6 +12,8 @@ from resnetlab.experiment import own, task_run
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 CODE = """
 import random
 

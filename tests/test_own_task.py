@@ -35,6 +35,8 @@ from resnetlab.study.trial_config import COLUMNS, TrialConfig
 from resnetlab.vision.own_task import KEPT, begin, pack, unpack
 from resnetlab.writeup import documents
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 ROOT = Path(__file__).resolve().parents[1]
 OWN = Path(__file__).with_name("own_code")
 CUT = {"search.trials": 3, "search.epochs": 4, "search.grace_period": 1, "confirm.seeds": 2}

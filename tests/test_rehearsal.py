@@ -14,6 +14,8 @@ from resnetlab.errors import BadRequest
 from resnetlab.experiment import own
 from resnetlab.storage.results_folder import ResultsFolder
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 TASK = """
 import random
 import numpy as np

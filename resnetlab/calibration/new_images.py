@@ -2,7 +2,8 @@
 
 Run k of arm a has image i right where m_a + image + arm × image + run + rest > 0, all normal. The part of arm × image
 belongs to levels of factors, as far as the design crosses them: an image that suits kernel 5 does so in every arm that
-has it. So the true accuracies are known: Φ(m_a / sd of the sum).
+has it. So the true accuracies are known: Φ(m_a / sd of the sum). With splits that are drawn again (`redrawn`), each
+block of seeds has images of its own, and the interval over seeds is the one over splits.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ RUN = 0.03  # sd between runs, of the same; between seeds about 0.7 points
 @dataclass(frozen=True)
 class ImageWorld:
     """design, seeds: of the plan; images: tested; of_level, rest: sd of a level's luck with an image, and of a run's.
-    group: so many images are alike in what suits them."""
+    group: so many images are alike in what suits them. redrawn: each block of seeds has other test
+    images. variance: of the plan."""
 
     design: str
     seeds: int
@@ -41,6 +43,8 @@ class ImageWorld:
     of_level: float = 0.3
     rest: float = 0.5
     group: int = 1
+    redrawn: bool = False
+    variance: str = "arms"
 
 
 WORLDS = (
@@ -51,6 +55,11 @@ WORLDS = (
     ImageWorld("fractional", 5, 270),
     ImageWorld("one-factor", 5, 500, of_level=0.0),
     ImageWorld("one-factor", 5, 1000, group=10),
+    *(
+        ImageWorld(design, seeds, images, redrawn=True, variance=variance)
+        for variance in ("arms", "blocks")
+        for design, seeds, images in (("one-factor", 2, 1241), ("one-factor", 5, 500), ("fractional", 5, 270))
+    ),
 )
 
 
@@ -58,9 +67,9 @@ def measure_images(world: ImageWorld, repeats: int, seed: int = 0) -> list[dict[
     """Coverage of the 95% intervals of effects and arm means in `repeats` stages, fractions; a row for each of both.
 
     these, new: of the two intervals; ungrouped: of that on new images where groups are not known; wider: by how much
-    the interval on new images is wider, at the median.
+    the interval on new images is wider, at the median; splits: of the only interval where the splits are redrawn.
     """
-    plan = simulated_plan(world.design, world.seeds)
+    plan = simulated_plan(world.design, world.seeds).model_copy(update={"variance": world.variance})
     asked = estimands(plan)
     swaps = asked.of_kind("swap", "main")
     weights = asked.weights(np.ones(len(plan.arms), dtype=bool))[swaps]
@@ -72,7 +81,8 @@ def measure_images(world: ImageWorld, repeats: int, seed: int = 0) -> list[dict[
         values = right.mean(-1)
         used, groups = np.ones(values.shape, dtype=bool), np.arange(world.images) // world.group
         for what, w in (("effects", weights), ("arm means", np.eye(len(mean)))):
-            terms = [ImageScores.of_array(right, known).term(w, used) for known in (groups, None)]
+            known = () if world.redrawn else (groups, None)
+            terms = [ImageScores.of_array(right, one).term(w, used) for one in known]
             if what == "effects":
                 these = analyse(asked, values[None], plan.alpha, plan.least_effect).these
                 these = Estimates(*(x[0, swaps] for x in (these.estimate, these.standard_error, these.df)))
@@ -93,32 +103,38 @@ def _stages(
     own = world.of_level / np.sqrt(len(names))
     image = np.sqrt(1 - world.of_level**2 - RUN**2 - world.rest**2)
     groups, which = -(-world.images // world.group), np.arange(world.images) // world.group
+    draws = world.seeds if world.redrawn else 1
     for _ in range(repeats):
-        suits = own * rng.standard_normal((len(levels), groups))[:, which]
-        shared = image * rng.standard_normal(groups)[which]
+        suits = own * rng.standard_normal((len(levels), draws, groups))[..., which]
+        shared = image * rng.standard_normal((draws, groups))[:, which]
         run = RUN * rng.standard_normal((len(arms), world.seeds, 1))
         rest = world.rest * rng.standard_normal((len(arms), world.seeds, world.images), dtype=np.float32)
-        yield (mean[:, None, None] + (holds @ suits + shared)[:, None] + run + rest > 0).astype(float)
+        luck = np.tensordot(holds, suits, 1) + shared  # (arms, draws, images)
+        yield (mean[:, None, None] + luck + run + rest > 0).astype(float)
 
 
 def _counted(these: Estimates, terms: list[ImageTerm], truth: np.ndarray) -> np.ndarray:
-    """(4, questions): whether each interval holds the truth, and how much wider the one on new images is."""
+    """(1, questions), or (4, questions) with terms: whether each interval holds the truth, and how much wider the one
+    on new images is."""
     found = [these, *(term.widened(these) for term in terms)]
     ends = [one.interval() for one in found]
+    held = [(low <= truth) & (truth <= high) for low, high in ends]
     widths = [high - low for low, high in ends]
     with np.errstate(divide="ignore", invalid="ignore"):  # runs that agree to the last image
-        wider = widths[1] / widths[0]
-    return np.array([*((low <= truth) & (truth <= high) for low, high in ends), wider])
+        return np.array([*held, widths[1] / widths[0]] if terms else held)
 
 
 def _row(world: ImageWorld, repeats: int, what: str, found: np.ndarray) -> dict[str, Any]:
-    these, new, ungrouped = found[:, :3].mean((0, 2))
-    row: Mapping[str, Any] = {
+    row = {
         "design": world.design, "seeds": world.seeds, "images": world.images, "of_level": world.of_level,
-        "group": world.group, "what": what, "repeats": repeats, "these": round(float(these), 4),
-        "new": round(float(new), 4), "wider": round(float(np.nanmedian(found[:, 3])), 3),
+        "group": world.group, "what": what, "repeats": repeats,
     }  # fmt: skip
-    return dict(row) | ({"ungrouped": round(float(ungrouped), 4)} if world.group > 1 else {})
+    if world.redrawn:
+        return row | {"variance": world.variance, "splits": round(float(found.mean()), 4)}
+    these, new, ungrouped = found[:, :3].mean((0, 2))
+    row |= {"these": round(float(these), 4), "new": round(float(new), 4)}
+    row |= {"wider": round(float(np.nanmedian(found[:, 3])), 3)}
+    return row | ({"ungrouped": round(float(ungrouped), 4)} if world.group > 1 else {})
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -128,6 +144,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         images = f"{row['images']:,}" + (f" in groups of {row['group']}" if row["group"] > 1 else "")
         images += "" if row["of_level"] else ", arms alike in which images they suit"
+        if "splits" in row:
+            images += f", others for each block of seeds, variance: {row['variance']}"
+            new = f"{100 * row['splits']:.1f} (seeds alone)"
+            cells = [row["design"], row["seeds"], images, row["what"], "–", new, "–", f"{row['repeats']:,}"]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+            continue
         new = f"{100 * row['new']:.1f}"
         new += f" ({100 * row['ungrouped']:.1f} without groups)" if "ungrouped" in row else ""
         cells = [row["design"], row["seeds"], images, row["what"], f"{100 * row['these']:.1f}", new,
@@ -137,13 +159,19 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def targets(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Coverage on new images, of effects and of arm means, with two seeds and with more: each held to 93 to 97%."""
+    """Coverage on new images, and over splits that are drawn again, of effects and of arm means: each held to
+    93 to 97%."""
     found = []
     for what in ("effects", "arm means"):
+        mine = [row for row in rows if row["what"] == what]
         for few in (True, False):
-            some = [row for row in rows if row["what"] == what and (row["seeds"] == FEWEST) == few]
+            some = [row for row in mine if "new" in row and (row["seeds"] == FEWEST) == few]
             name = f"coverage on new images, {what}, {f'k = {FEWEST}' if few else f'k > {FEWEST}'}"
             found += [reached(name, [row["new"] for row in some], *ALLOWED, some)] if some else []
+        for variance in ("arms", "blocks"):
+            some = [row for row in mine if row.get("variance") == variance]
+            name = f"coverage over splits drawn again, {what}, variance: {variance}"
+            found += [reached(name, [row["splits"] for row in some], *ALLOWED, some)] if some else []
     return found
 
 
@@ -153,7 +181,8 @@ def write(place: Path, about: Mapping[str, Any], rows: Sequence[dict[str, Any]])
     parts = [
         "# Intervals on new images",
         f"Simulated (`python sweeps/calibrate.py --only new-images --repeats {min(row['repeats'] for row in rows)}`): "
-        "each repeat draws other runs and other test images. Coverage of 95% intervals in percent.",
+        "each repeat draws other runs and other test images. Coverage of 95% intervals in percent. Others for each "
+        "block of seeds: `confirm.splits: per-block`, where the interval over seeds is the only one.",
         "## Targets",
         goals(content["targets"]),
         "## All lines",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -54,8 +54,17 @@ class ConfirmSettings(Frozen):
 
     variance: Literal["arms", "blocks"] = Field(
         "arms",
-        description="an arm's variance: of its own runs (arms), or about what all arms of a seed share (blocks)",
+        description="an arm's variance: of its own runs (arms), or about what all arms of a seed share (blocks: the "
+        "default with splits: per-block)",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variance(cls, given: Any) -> Any:
+        """A block's split moves all its arms; their own variances would hold that, and intervals be too wide."""
+        if isinstance(given, dict) and given.get("splits") == "per-block":
+            return {"variance": "blocks"} | given
+        return given
 
     @field_validator("pilot")
     @classmethod
