@@ -2,10 +2,14 @@
 
 import json
 import random
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from sweeps_here import run_here
+from test_real_sweep import environment
 from test_sweep import FACTORS, FACTS, Trainer, drive
 
 import resnetlab
@@ -17,7 +21,7 @@ from resnetlab.report.build import build
 from resnetlab.report.findings import Findings
 from resnetlab.report.terminal import told
 from resnetlab.storage import versions
-from resnetlab.storage.content_hash import content_hash
+from resnetlab.storage.content_hash import content_hash, repeatable
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
@@ -26,6 +30,7 @@ from resnetlab.sweep.extended import write_study
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import one_dataset
 
+ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {"blocks": {"levels": [2, 3]}, "kernel": {"levels": [3, 5]}}
 
 
@@ -166,6 +171,64 @@ def test_more_explore_trials_are_those_of_a_study_that_asked_for_all_from_the_st
     assert sorted(numbers) == list(range(len(grown)))
     plans = [json.loads((tmp_path / place / "plan.json").read_text()) for place in ("grown", "whole")]
     assert plans[0]["incumbent"] == plans[1]["incumbent"]
+
+
+TAUGHT = {
+    "tpe": FACTORS,
+    "gp": LEVELS | {"lr": {"low": 0.01, "high": 0.5, "log": True}},
+    "cma-es": {"lr": {"low": 0.01, "high": 0.5, "log": True}, "dropout": {"low": 0.0, "high": 0.5}},
+}
+
+
+@pytest.mark.parametrize("sampler", TAUGHT)
+def test_a_sampler_that_learns_proposes_the_same_where_one_trial_runs_at_a_time(tmp_path, sampler):
+    more = {"sampler": sampler, "stopping": True, "epochs": 9, "audit": 0.2, "confirm": {"design": "none"}}
+    run(tmp_path / "grown", study(TAUGHT[sampler], trials=3, **more))
+    larger = study(TAUGHT[sampler], trials=8, **more)
+    assert "they would be the same only with one trial at a time (--slots 1)" in dry(tmp_path / "grown", larger)
+    grown, whole = run(tmp_path / "grown", larger, extends=True), run(tmp_path / "whole", larger)
+    assert explored(grown) == explored(whole) and len(explored(grown)) == 8
+
+
+def test_a_sampler_that_would_have_drawn_more_at_random_proposes_others_and_that_is_said(tmp_path):
+    more = {"sampler": "tpe", "confirm": {"design": "none"}}
+    run(tmp_path / "grown", study(FACTORS, trials=8, **more))
+    larger = study(FACTORS, trials=28, **more)
+    said = "after 5 that it drew at random; had all been asked for from the start, it would have drawn 7"
+    assert said in dry(tmp_path / "grown", larger)
+    grown, whole = (explored(run(tmp_path / place, larger, extends=place == "grown")) for place in ("grown", "whole"))
+    assert grown[:5] == whole[:5] and grown[5] != whole[5]
+
+
+# The default study, with less to train. One trial at a time, so that its sampler, which learns, proposes the same.
+DEFAULT = (
+    "--study", "default", "--slots", "1", "--epochs", "4", "--set", "dataset.variants=1", "--set", "dataset.limit=400",
+    "--set", "confirm.design=one-factor", "--set", "confirm.seeds=2",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_default_study_extended_on_ray_has_the_tables_of_one_that_asked_for_all_from_the_start(tmp_path):
+    def sweep(place, trials, *words):
+        script = [sys.executable, str(ROOT / "sweeps/ablation.py"), *DEFAULT, "--storage", str(tmp_path / place)]
+        command = [*script, "--trials", str(trials), *words]
+        done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=580)
+        assert done.returncode == 0, done.stderr
+
+    def rows(place, table):
+        """All rows, without times and hosts."""
+        return repeatable(read_table(ResultsFolder.at(tmp_path / place / "default"), table), table).to_pylist()
+
+    sweep("whole", 8)
+    sweep("grown", 4, "--phase", "explore")
+    sweep("grown", 8, "--extend")
+    for table in ("trials", "epochs", "rungs"):
+        assert rows("grown", table) == rows("whole", table), table
+    explore = [row for row in rows("grown", "trials") if row["phase"] in ("explore", "audit")]
+    assert len(explore) == 8 == len({row["lr"] for row in explore}) and rows("grown", "rungs")
+    assert len(rows("grown", "trials")) == 8 + 4 * 2
+    said_under = read_table(ResultsFolder.at(tmp_path / "grown/default"), "trials")["study_version"].to_pylist()
+    assert said_under == [1] * 4 + [2] * 12
 
 
 def test_networks_that_are_trained_are_the_same_in_every_bit(tmp_path):
