@@ -4,19 +4,17 @@ import asyncio
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 from made_results import default_study, make_results
-from test_browser import CHROMIUM, CONTRAST, DESKTOP, FLAGS, MARKUP, PHONE
+from serve_here import PATIENCE, chromium, opened, served, until
+from test_browser import CONTRAST, DESKTOP, MARKUP, PHONE
 from test_real_sweep import STUDY, environment
 
 from resnetlab.analysis.results import Results
@@ -31,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "right-token"
 TRACE = 'Traceback:\n  File "<my>.py", line 1\nValueError: <script>alert(1)</script>\n'
 NAME = "<img src=x onerror=alert(1)>& 100%?#"
-PATIENCE = 300  # seconds, of a loaded machine
 
 
 @pytest.fixture(scope="module")
@@ -275,28 +272,6 @@ def test_a_request_that_cannot_be_written_or_has_nobody_to_obey_is_said(driven, 
     assert answer.status == 409 and "no sweep runs there" in answer.text
 
 
-@contextmanager
-def served(place: Path, *words: str):
-    """`resnetlab serve` of a folder, in a process of its own; ended by Ctrl-C, and in order."""
-    command = [sys.executable, "-m", "resnetlab", "serve", str(place), "--port", "0", *words]
-    process = subprocess.Popen(
-        command, cwd=place.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    lines = [process.stdout.readline() for _ in range(3)]
-    try:
-        url = re.search(r"http://127\.0\.0\.1:(\d+)/\?token=[\w-]{40,}", lines[0])
-        assert url and f"ssh -N -L {url[1]}:127.0.0.1:{url[1]}" in lines[1], lines
-        yield SimpleNamespace(url=url[0], base=url[0].partition("/?")[0], process=process)
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, said) == (0, "\nended\n")
-    finally:
-        process.kill()
-        process.wait(PATIENCE)
-        process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def server(folder):
     with served(folder) as server:
@@ -305,42 +280,8 @@ def server(folder):
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium here (tests/debian.sh installs it)")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser, url: str, viewport=DESKTOP, heard=(), **how):
-    """A page in a context of its own; fails where the console says anything, or another server is asked.
-
-    heard: words of what the console may say.
-    """
-    context = browser.new_context(viewport=viewport, **how)
-    page, said = context.new_page(), []
-    page.set_default_timeout(1000 * PATIENCE)
-    page.on("console", lambda message: any(word in message.text for word in heard) or said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on(
-        "request", lambda request: request.url.startswith((url.partition("?")[0], "data:")) or said.append(request.url)
-    )
-    page.goto(url)
-    yield page
-    context.close()
-    assert said == []
-
-
-def until(true, what: str = ""):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := true()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-    return found
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
