@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -178,6 +179,25 @@ def test_a_failed_trial_is_named_with_its_cause_its_log_and_the_command_that_deb
     assert f"{failed['number']} --debug</code>" in log
 
 
+def test_the_end_of_a_long_log_is_shown_with_the_file_of_all_of_it(tmp_path):
+    """Also while the trial runs, or has ended well: what the folder has is shown."""
+    make_results(tmp_path / "made", default_study(search={"trials": 4, "epochs": 3}), confirm=False, faults=False)
+    first = Results.open(tmp_path / "made").trials.sort_values("number").iloc[0]
+    assert first["status"] == "complete"
+    one, file = Client(tmp_path), tmp_path / f"made/errors/{first['trial_id']}.txt"
+    page = one.ask("/trial/0/made").text
+    assert "has no log of this trial: one is written where a trial fails" in page and str(file.name) not in page
+    assert f"sed -sn &#39;/trial {first['trial_id']} begins/,/trial .* begins/p&#39; /tmp/ray/session_2*" in page
+    file.parent.mkdir()
+    file.write_text("the first line\n" + "x" * 200_000 + "\nthe last line\n")
+    page = one.ask("/trial/0/made").text
+    assert "the last line" in page and "the first line" not in page and len(page) < 100_000
+    assert "The last 64 kB of 200; the whole log is in <code>" in page and f"errors/{file.name}</code>" in page
+    file.write_text("all of it")
+    page = one.ask("/trial/0/made").text
+    assert "all of it</pre>" in page and "the whole log is in" not in page and "has no log" not in page
+
+
 def test_what_is_damaged_is_said_in_one_line_and_the_rest_is_shown(client):
     answer = client.ask("/study/damaged")
     assert answer.status == 503 and "trials.parquet: damaged" in answer.text and "Traceback" not in answer.text
@@ -292,7 +312,7 @@ def test_the_pages_can_be_read_on_every_screen(browser, server, viewport, scheme
         until(lambda: "is being read" not in page.locator(".studies").inner_text())
         text = page.locator(".studies").inner_text()
         assert MARKUP in text and f"deeper/{NAME}" in text and "secret" not in text
-        for path in ("/", "/study/made", "/trial/11/made", f"/study/deeper/{quote(NAME)}"):
+        for path in ("/", "/study/made", "/trial/11/made", "/trial/0/made", f"/study/deeper/{quote(NAME)}"):
             page.goto(server.base + path)
             assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
             assert page.evaluate(CONTRAST) == []
@@ -302,7 +322,7 @@ def test_the_pages_can_be_read_on_every_screen(browser, server, viewport, scheme
         page.get_by_role("link", name="The whole report").press("Enter")  # by keyboard
         frame = page.frame_locator("iframe")
         assert frame.locator("h1").inner_text() == MARKUP
-        assert frame.locator("#all tr.row").count() > 10  # its script runs
+        until(lambda: frame.locator("#all tr.row").count() > 10)  # its script runs
         assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
 
 
@@ -383,6 +403,11 @@ def test_a_page_follows_a_real_sweep_and_stops_it(browser, tmp_path):
             until(lambda: curves.count() > seen + 2)
             until(lambda: page.locator("#rungs tbody tr").count() > 1)
             assert page.evaluate("window.loadedOnce") is True  # it was never loaded again
+            oldest = page.locator("#trials tbody a").last.get_attribute("href")
+            text = unescape(page.evaluate("address => fetch(address).then(answer => answer.text())", oldest))
+            printed = re.search(r"<code>(sed -sn '/trial \w+ begins/.*?)</code>", text)[1]
+            told = subprocess.run(["bash", "-c", printed], capture_output=True, text=True, timeout=PATIENCE).stdout
+            assert re.search(r"trial (\w+) begins", printed)[0] in told
             page.get_by_role("button", name="Pause …").click()
             page.get_by_role("button", name="Pause", exact=True).click()
             assert page.url == f"{server.base}/study/live"
