@@ -262,6 +262,17 @@ def test_the_plan_stands_where_the_search_ends_with_the_same_arms(tmp_path):
         assert plan == first and {row["plan_hash"] for row in rows} == {None, first["plan_hash"]}
 
 
+def test_a_dry_run_speaks_of_a_plan_once_and_says_where_there_is_none(tmp_path):
+    run(tmp_path, study(trials=2), stage="explore")
+    said = dry(tmp_path, study(trials=3))
+    first = "continues: 2 of 3 explore trials ended   extends it: search.trials: 2 in the folder, 3 asked for"
+    assert first in said and said.endswith("  no plan was made so far, so none changes")
+    assert "continues: 2 of 2 explore trials ended, no plan yet" in dry(tmp_path, study(trials=2), extends=False)
+    run(tmp_path, study(trials=2))
+    said = dry(tmp_path, study(trials=3))
+    assert "no plan" not in said and "stands if the search ends with the same arms" in said
+
+
 def test_a_new_incumbent_means_a_second_plan_and_the_verdicts_of_the_first_stand(tmp_path):
     def one(trials):
         return study(enqueue=[{"blocks": 3, "kernel": 5}], trials=trials, more={"baseline": {"blocks": 2}})
