@@ -14,6 +14,8 @@ from test_sweep import FACTORS, FACTS, Trainer, drive
 
 import resnetlab
 from resnetlab.analysis.results import Results
+from resnetlab.comparison.folders import Comparison
+from resnetlab.comparison.shown import notes
 from resnetlab.driver.checks.extend import check_identity
 from resnetlab.driver.checks.request import look
 from resnetlab.errors import BadData, BadRequest, FolderRefused
@@ -340,6 +342,21 @@ def test_further_seeds_are_a_second_plan_and_the_first_verdict_stands(tmp_path):
     assert f"It adds 2 seeds to plan {held.plan_hash}" in page and "confirm.seeds: 3 then, 5 now" in page
     assert versions.number(ResultsFolder.at(tmp_path)) == 2
     check_identity(study(confirm={"seeds": 5}), ResultsFolder.at(tmp_path))  # nothing is left to refuse
+
+
+def test_a_comparison_of_folders_says_which_plans_it_leaves_out(tmp_path):
+    run(tmp_path / "a", study())
+    run(tmp_path / "b", study(more={"seed": 1}))
+    first = Results.open(tmp_path / "a").planned
+    both = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert not [note for note in notes(Comparison.of(both)) if "left out" in note]
+    run(tmp_path / "a", study(confirm={"seeds": 5}), extends=True)
+    comparison = Comparison.of(both)
+    now = comparison.plans[0].plan_hash
+    assert now != first.plan_hash
+    (said,) = [note for note in notes(comparison) if "left out" in note]
+    assert f"plan {first.plan_hash} ended before the one in force, {now}, and is left out here" in said
+    assert {answer.n for one in comparison.compared for answer in one.answers if answer.study == 0} == {2}  # its own
 
 
 def test_a_plan_that_has_not_ended_is_run_to_its_end_before_the_second_begins(tmp_path):
