@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import inspect
 import json
+import os
 import shutil
 import stat
 import sys
@@ -26,10 +27,14 @@ import pyarrow.parquet as pq
 from doors import Door, Ended, tree
 from made_results import default_study, make_results
 from PIL import Image
+from sweeps_here import run_here
 from test_hostile_tables import constant, epochs
 
 from resnetlab.analysis.results import Results
+from resnetlab.experiment import own
 from resnetlab.report.findings import Findings
+from resnetlab.storage.lease import Lease
+from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import prepare
@@ -227,6 +232,45 @@ def grown_study(trials: str, *words: str) -> Callable[[Path], list[str]]:
     return command
 
 
+CODE = "def falls(done):\n    return 1 - done\n"
+
+
+@cache
+def _coded() -> Path:
+    """A folder with a study of one trial whose schedule is its own code, and its results."""
+    place = Path(tempfile.mkdtemp(prefix="resnetlab-coded-"))
+    atexit.register(shutil.rmtree, place)
+    (place / "mine.py").write_text(CODE)
+    (place / "mine.yaml").write_text(OWN_CODE)
+    run_here(own.load(place / "mine.yaml"), place / "results/mine", place / "cache", extends=False)
+    return place
+
+
+OWN_CODE = """
+dataset: {name: glyphs, variants: 1, limit: 100}
+baseline: {blocks: 1, width: 4, downsample: 1, batch_size: 32, schedule: mine.py:falls}
+factors: {kernel: {levels: [1, 3]}}
+search: {trials: 1, epochs: 1}
+confirm: {design: none}
+"""
+
+
+def grown_while_driven(place: Path) -> list[str]:
+    """Of a folder whose driver is this process. Its images are already in the cache."""
+    study = default_study(search={"trials": 4, "epochs": 3}, dataset={"name": "glyphs", "variants": 1})
+    make_results(place / "results/made", study, confirm=False, faults=False)
+    prepare(study.baseline_config(seed=0).data, place / "cache")
+    (place / "made.yaml").write_text(json.dumps(study.recorded()))
+    Lease(ResultsFolder.at(place / "results/made"))
+    return ["--study", "made.yaml", "--trials", "6", "--extend", "--dry-run"]
+
+
+def grown_under_changed_code(place: Path) -> list[str]:
+    shutil.copytree(_coded(), place, dirs_exist_ok=True)
+    (place / "mine.py").write_text(CODE.replace("1 - done", "1 - done**2"))
+    return ["--study", "mine.yaml", "--trials", "2", "--extend"]
+
+
 def write(place: Path, rows: pa.Table, name: str = "epochs", **options: object) -> None:
     with pq.ParquetWriter(place / f"{name}.parquet", rows.schema, **options) as writer:
         writer.write_table(rows, row_group_size=1 << 30)
@@ -410,6 +454,12 @@ CASES = {
         4,
         ("results/made", "--extend cannot go on from", "dataset.variants: 24 in the folder, 7 asked for"),
         grown_study("6", "--extend", "--set", "dataset.variants=7"),
+    ),
+    "--extend while a driver runs (a dry run)": Case(
+        4, ("results/made: held by", f"pid {os.getpid()}"), grown_while_driven
+    ),
+    "--extend under changed code": Case(
+        4, ("mine.py: falls changed", "--accept-changed-code"), grown_under_changed_code
     ),
     "--extend of nothing": options(["--extend", "--dry-run"], "--extend: ", "holds no results", "allowed"),
     # data

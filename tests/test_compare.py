@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from made_results import default_study, make_results
 from scipy import stats
+from test_real_sweep import environment
 
 from resnetlab.comparison import shown
 from resnetlab.comparison.folders import AGREE, DIFFER, IDENTICAL, Comparison, labels
@@ -265,3 +266,40 @@ def test_the_command(tmp_path):
     text = run(a, b)
     assert "pooled" in text.stdout and "differs" in text.stdout and text.returncode == 0
     assert run(a).returncode == 2 and run(a, "nowhere").returncode == 2
+
+
+REAL = """
+dataset: {name: glyphs, variants: 1, limit: 400}
+baseline: {blocks: 1, width: 4, downsample: 1, batch_size: 32, lr: 0.1}
+arms: {kernel-3: {kernel: 3}, kernel-1: {kernel: 1}}
+search: {epochs: 2}
+confirm: {design: arms, seeds: 3}
+"""
+
+
+@pytest.mark.slow
+def test_two_real_sweeps_of_one_study_with_other_seeds_are_compared_and_pooled(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(REAL)
+    for seed in ("1", "2"):
+        words = ["--study", "tiny.yaml", "--storage", f"seed-{seed}", "--seed", seed]
+        script = [sys.executable, str(ROOT / "sweeps/ablation.py"), *words]
+        done = subprocess.run(script, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    places = ["seed-1/tiny", "seed-2/tiny"]
+    script = [sys.executable, str(ROOT / "sweeps/compare.py"), *places, "--json", "--output", "both"]
+    done = subprocess.run(
+        script, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = Comparison.of([str(tmp_path / place) for place in places])
+    (one,) = found.compared
+    assert dict(found.settings)["seed"] == ["1", "2"] and found.shared == []
+    for study, answer in enumerate(one.answers):
+        runs = found.findings[study].results.confirm
+        means = runs.groupby("arm")["test_accuracy"].mean()
+        assert abs(answer.estimate) == pytest.approx(abs(means["kernel-1"] - means["kernel-3"]))
+        assert (answer.n, answer.n_reference) == (3, 3)
+    assert one.answers[1].difference == pytest.approx(one.answers[1].estimate - one.answers[0].estimate)
+    assert one.pooled is not None and one.pooled.studies == 2
+    assert min(a.estimate for a in one.answers) <= one.pooled.estimate <= max(a.estimate for a in one.answers)
+    assert json.loads(done.stdout) and (tmp_path / "both/compare.html").stat().st_size > 10_000

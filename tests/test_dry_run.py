@@ -176,7 +176,9 @@ def test_what_a_run_would_do_in_a_folder_is_said_for_each_part_and_for_a_new_pla
     (line,) = look(pilot=2)
     assert line.endswith(f"2 of 2 pilot runs ended, 4 of 4 explore trials ended, {runs} of {runs} confirm runs ended")
     line, replaced = look(delta=0.6)
-    assert line.endswith("4 of 4 explore trials ended, no plan yet")
+    assert line.endswith(
+        "4 of 4 explore trials ended"
+    )  # and not `no plan yet`: there is one, of which the next line is
     assert f"takes the place of {plan} (delta: 0.5 in the folder, 0.6 asked for), whose {runs} runs are set" in replaced
 
 

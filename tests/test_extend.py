@@ -2,14 +2,20 @@
 
 import json
 import random
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from sweeps_here import run_here
+from test_real_sweep import environment
 from test_sweep import FACTORS, FACTS, Trainer, drive
 
 import resnetlab
 from resnetlab.analysis.results import Results
+from resnetlab.comparison.folders import Comparison
+from resnetlab.comparison.shown import notes
 from resnetlab.driver.checks.extend import check_identity
 from resnetlab.driver.checks.request import look
 from resnetlab.errors import BadData, BadRequest, FolderRefused
@@ -17,7 +23,7 @@ from resnetlab.report.build import build
 from resnetlab.report.findings import Findings
 from resnetlab.report.terminal import told
 from resnetlab.storage import versions
-from resnetlab.storage.content_hash import content_hash
+from resnetlab.storage.content_hash import content_hash, repeatable
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
@@ -26,6 +32,7 @@ from resnetlab.sweep.extended import write_study
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import one_dataset
 
+ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {"blocks": {"levels": [2, 3]}, "kernel": {"levels": [3, 5]}}
 
 
@@ -168,6 +175,64 @@ def test_more_explore_trials_are_those_of_a_study_that_asked_for_all_from_the_st
     assert plans[0]["incumbent"] == plans[1]["incumbent"]
 
 
+TAUGHT = {
+    "tpe": FACTORS,
+    "gp": LEVELS | {"lr": {"low": 0.01, "high": 0.5, "log": True}},
+    "cma-es": {"lr": {"low": 0.01, "high": 0.5, "log": True}, "dropout": {"low": 0.0, "high": 0.5}},
+}
+
+
+@pytest.mark.parametrize("sampler", TAUGHT)
+def test_a_sampler_that_learns_proposes_the_same_where_one_trial_runs_at_a_time(tmp_path, sampler):
+    more = {"sampler": sampler, "stopping": True, "epochs": 9, "audit": 0.2, "confirm": {"design": "none"}}
+    run(tmp_path / "grown", study(TAUGHT[sampler], trials=3, **more))
+    larger = study(TAUGHT[sampler], trials=8, **more)
+    assert "they would be the same only with one trial at a time (--slots 1)" in dry(tmp_path / "grown", larger)
+    grown, whole = run(tmp_path / "grown", larger, extends=True), run(tmp_path / "whole", larger)
+    assert explored(grown) == explored(whole) and len(explored(grown)) == 8
+
+
+def test_a_sampler_that_would_have_drawn_more_at_random_proposes_others_and_that_is_said(tmp_path):
+    more = {"sampler": "tpe", "confirm": {"design": "none"}}
+    run(tmp_path / "grown", study(FACTORS, trials=8, **more))
+    larger = study(FACTORS, trials=28, **more)
+    said = "after 5 that it drew at random; had all been asked for from the start, it would have drawn 7"
+    assert said in dry(tmp_path / "grown", larger)
+    grown, whole = (explored(run(tmp_path / place, larger, extends=place == "grown")) for place in ("grown", "whole"))
+    assert grown[:5] == whole[:5] and grown[5] != whole[5]
+
+
+# The default study, with less to train. One trial at a time, so that its sampler, which learns, proposes the same.
+DEFAULT = (
+    "--study", "default", "--slots", "1", "--epochs", "4", "--set", "dataset.variants=1", "--set", "dataset.limit=400",
+    "--set", "confirm.design=one-factor", "--set", "confirm.seeds=2",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_default_study_extended_on_ray_has_the_tables_of_one_that_asked_for_all_from_the_start(tmp_path):
+    def sweep(place, trials, *words):
+        script = [sys.executable, str(ROOT / "sweeps/ablation.py"), *DEFAULT, "--storage", str(tmp_path / place)]
+        command = [*script, "--trials", str(trials), *words]
+        done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=580)
+        assert done.returncode == 0, done.stderr
+
+    def rows(place, table):
+        """All rows, without times and hosts."""
+        return repeatable(read_table(ResultsFolder.at(tmp_path / place / "default"), table), table).to_pylist()
+
+    sweep("whole", 8)
+    sweep("grown", 4, "--phase", "explore")
+    sweep("grown", 8, "--extend")
+    for table in ("trials", "epochs", "rungs"):
+        assert rows("grown", table) == rows("whole", table), table
+    explore = [row for row in rows("grown", "trials") if row["phase"] in ("explore", "audit")]
+    assert len(explore) == 8 == len({row["lr"] for row in explore}) and rows("grown", "rungs")
+    assert len(rows("grown", "trials")) == 8 + 4 * 2
+    said_under = read_table(ResultsFolder.at(tmp_path / "grown/default"), "trials")["study_version"].to_pylist()
+    assert said_under == [1] * 4 + [2] * 12
+
+
 def test_networks_that_are_trained_are_the_same_in_every_bit(tmp_path):
     def trained(place, *trials):
         for number, many in enumerate(trials):
@@ -197,6 +262,17 @@ def test_the_plan_stands_where_the_search_ends_with_the_same_arms(tmp_path):
     assert len(explored(rows)) == 3
     if plan["incumbent"] == first["incumbent"]:
         assert plan == first and {row["plan_hash"] for row in rows} == {None, first["plan_hash"]}
+
+
+def test_a_dry_run_speaks_of_a_plan_once_and_says_where_there_is_none(tmp_path):
+    run(tmp_path, study(trials=2), stage="explore")
+    said = dry(tmp_path, study(trials=3))
+    first = "continues: 2 of 3 explore trials ended   extends it: search.trials: 2 in the folder, 3 asked for"
+    assert first in said and said.endswith("  no plan was made so far, so none changes")
+    assert "continues: 2 of 2 explore trials ended, no plan yet" in dry(tmp_path, study(trials=2), extends=False)
+    run(tmp_path, study(trials=2))
+    said = dry(tmp_path, study(trials=3))
+    assert "no plan" not in said and "stands if the search ends with the same arms" in said
 
 
 def test_a_new_incumbent_means_a_second_plan_and_the_verdicts_of_the_first_stand(tmp_path):
@@ -266,6 +342,21 @@ def test_further_seeds_are_a_second_plan_and_the_first_verdict_stands(tmp_path):
     assert f"It adds 2 seeds to plan {held.plan_hash}" in page and "confirm.seeds: 3 then, 5 now" in page
     assert versions.number(ResultsFolder.at(tmp_path)) == 2
     check_identity(study(confirm={"seeds": 5}), ResultsFolder.at(tmp_path))  # nothing is left to refuse
+
+
+def test_a_comparison_of_folders_says_which_plans_it_leaves_out(tmp_path):
+    run(tmp_path / "a", study())
+    run(tmp_path / "b", study(more={"seed": 1}))
+    first = Results.open(tmp_path / "a").planned
+    both = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert not [note for note in notes(Comparison.of(both)) if "left out" in note]
+    run(tmp_path / "a", study(confirm={"seeds": 5}), extends=True)
+    comparison = Comparison.of(both)
+    now = comparison.plans[0].plan_hash
+    assert now != first.plan_hash
+    (said,) = [note for note in notes(comparison) if "left out" in note]
+    assert f"plan {first.plan_hash} ended before the one in force, {now}, and is left out here" in said
+    assert {answer.n for one in comparison.compared for answer in one.answers if answer.study == 0} == {2}  # its own
 
 
 def test_a_plan_that_has_not_ended_is_run_to_its_end_before_the_second_begins(tmp_path):

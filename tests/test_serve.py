@@ -4,19 +4,18 @@ import asyncio
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 from made_results import default_study, make_results
-from test_browser import CHROMIUM, CONTRAST, DESKTOP, FLAGS, MARKUP, PHONE
+from serve_here import PATIENCE, chromium, opened, served, until
+from test_browser import CONTRAST, DESKTOP, MARKUP, PHONE
 from test_real_sweep import STUDY, environment
 
 from resnetlab.analysis.results import Results
@@ -31,7 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "right-token"
 TRACE = 'Traceback:\n  File "<my>.py", line 1\nValueError: <script>alert(1)</script>\n'
 NAME = "<img src=x onerror=alert(1)>& 100%?#"
-PATIENCE = 300  # seconds, of a loaded machine
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +179,25 @@ def test_a_failed_trial_is_named_with_its_cause_its_log_and_the_command_that_deb
     assert f"{failed['number']} --debug</code>" in log
 
 
+def test_the_end_of_a_long_log_is_shown_with_the_file_of_all_of_it(tmp_path):
+    """Also while the trial runs, or has ended well: what the folder has is shown."""
+    make_results(tmp_path / "made", default_study(search={"trials": 4, "epochs": 3}), confirm=False, faults=False)
+    first = Results.open(tmp_path / "made").trials.sort_values("number").iloc[0]
+    assert first["status"] == "complete"
+    one, file = Client(tmp_path), tmp_path / f"made/errors/{first['trial_id']}.txt"
+    page = one.ask("/trial/0/made").text
+    assert "has no log of this trial: one is written where a trial fails" in page and str(file.name) not in page
+    assert f"sed -sn &#39;/trial {first['trial_id']} begins/,/trial .* begins/p&#39; /tmp/ray/session_2*" in page
+    file.parent.mkdir()
+    file.write_text("the first line\n" + "x" * 200_000 + "\nthe last line\n")
+    page = one.ask("/trial/0/made").text
+    assert "the last line" in page and "the first line" not in page and len(page) < 100_000
+    assert "The last 64 kB of 200; the whole log is in <code>" in page and f"errors/{file.name}</code>" in page
+    file.write_text("all of it")
+    page = one.ask("/trial/0/made").text
+    assert "all of it</pre>" in page and "the whole log is in" not in page and "has no log" not in page
+
+
 def test_what_is_damaged_is_said_in_one_line_and_the_rest_is_shown(client):
     answer = client.ask("/study/damaged")
     assert answer.status == 503 and "trials.parquet: damaged" in answer.text and "Traceback" not in answer.text
@@ -275,28 +292,6 @@ def test_a_request_that_cannot_be_written_or_has_nobody_to_obey_is_said(driven, 
     assert answer.status == 409 and "no sweep runs there" in answer.text
 
 
-@contextmanager
-def served(place: Path, *words: str):
-    """`resnetlab serve` of a folder, in a process of its own; ended by Ctrl-C, and in order."""
-    command = [sys.executable, "-m", "resnetlab", "serve", str(place), "--port", "0", *words]
-    process = subprocess.Popen(
-        command, cwd=place.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    lines = [process.stdout.readline() for _ in range(3)]
-    try:
-        url = re.search(r"http://127\.0\.0\.1:(\d+)/\?token=[\w-]{40,}", lines[0])
-        assert url and f"ssh -N -L {url[1]}:127.0.0.1:{url[1]}" in lines[1], lines
-        yield SimpleNamespace(url=url[0], base=url[0].partition("/?")[0], process=process)
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, said) == (0, "\nended\n")
-    finally:
-        process.kill()
-        process.wait(PATIENCE)
-        process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def server(folder):
     with served(folder) as server:
@@ -305,42 +300,8 @@ def server(folder):
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium here (tests/debian.sh installs it)")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser, url: str, viewport=DESKTOP, heard=(), **how):
-    """A page in a context of its own; fails where the console says anything, or another server is asked.
-
-    heard: words of what the console may say.
-    """
-    context = browser.new_context(viewport=viewport, **how)
-    page, said = context.new_page(), []
-    page.set_default_timeout(1000 * PATIENCE)
-    page.on("console", lambda message: any(word in message.text for word in heard) or said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on(
-        "request", lambda request: request.url.startswith((url.partition("?")[0], "data:")) or said.append(request.url)
-    )
-    page.goto(url)
-    yield page
-    context.close()
-    assert said == []
-
-
-def until(true, what: str = ""):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := true()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-    return found
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -351,7 +312,7 @@ def test_the_pages_can_be_read_on_every_screen(browser, server, viewport, scheme
         until(lambda: "is being read" not in page.locator(".studies").inner_text())
         text = page.locator(".studies").inner_text()
         assert MARKUP in text and f"deeper/{NAME}" in text and "secret" not in text
-        for path in ("/", "/study/made", "/trial/11/made", f"/study/deeper/{quote(NAME)}"):
+        for path in ("/", "/study/made", "/trial/11/made", "/trial/0/made", f"/study/deeper/{quote(NAME)}"):
             page.goto(server.base + path)
             assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
             assert page.evaluate(CONTRAST) == []
@@ -361,7 +322,7 @@ def test_the_pages_can_be_read_on_every_screen(browser, server, viewport, scheme
         page.get_by_role("link", name="The whole report").press("Enter")  # by keyboard
         frame = page.frame_locator("iframe")
         assert frame.locator("h1").inner_text() == MARKUP
-        assert frame.locator("#all tr.row").count() > 10  # its script runs
+        until(lambda: frame.locator("#all tr.row").count() > 10)  # its script runs
         assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
 
 
@@ -442,6 +403,11 @@ def test_a_page_follows_a_real_sweep_and_stops_it(browser, tmp_path):
             until(lambda: curves.count() > seen + 2)
             until(lambda: page.locator("#rungs tbody tr").count() > 1)
             assert page.evaluate("window.loadedOnce") is True  # it was never loaded again
+            oldest = page.locator("#trials tbody a").last.get_attribute("href")
+            text = unescape(page.evaluate("address => fetch(address).then(answer => answer.text())", oldest))
+            printed = re.search(r"<code>(sed -sn '/trial \w+ begins/.*?)</code>", text)[1]
+            told = subprocess.run(["bash", "-c", printed], capture_output=True, text=True, timeout=PATIENCE).stdout
+            assert re.search(r"trial (\w+) begins", printed)[0] in told
             page.get_by_role("button", name="Pause …").click()
             page.get_by_role("button", name="Pause", exact=True).click()
             assert page.url == f"{server.base}/study/live"

@@ -55,6 +55,11 @@ def notes(comparison: Comparison) -> list[str]:
     for label, one in zip(comparison.labels, comparison.findings, strict=True):
         if not one.runs.finished:
             said.append(f"{label} has not ended: its effects may change.")
+        for plan_hash in dict.fromkeys(one.earlier["plan_hash"]):
+            said.append(
+                f"{label}: plan {plan_hash} ended before the one in force, {one.results.planned.plan_hash}, and is "
+                f"left out here; the report of {label} has its verdicts."
+            )
     said += [f"{label}: {note}" for label, one in zip(comparison.labels, comparison.findings, strict=True)
              for note in one.results.notes]  # fmt: skip
     return said

@@ -222,20 +222,16 @@ class OptunaSampler:
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         """Seeded anew for each proposal, so that a continued sweep draws as an uninterrupted one would."""
         seed = stream(self.study.seed, "sampler", number, attempt) % 2**32
-        kind = self.study.search.sampler
+        kind, first = self.study.search.sampler, self.study.search.random_first
         if kind == "tpe" and attempt < 3:  # it would propose an infeasible level, never seen to be bad, for ever
             return optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=self._startup
+                seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=first
             )
         if kind == "gp" and attempt < 3:
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self._startup)
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=first)
         if self._make is not None and attempt < MAX_ASKS // 2:
             return self._make(seed)
         return optuna.samplers.RandomSampler(seed=seed)
-
-    @property
-    def _startup(self) -> int:
-        return max(5, min(20, self.study.search.trials // 4))
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         values: dict[str, Any] = {}

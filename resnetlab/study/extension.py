@@ -27,10 +27,11 @@ class Change:
 @dataclass(frozen=True)
 class Extension:
     """changes: what the new study asks for beyond the old one. refused: differences that no results go on from, each
-    with what is allowed."""
+    with what is allowed. random_first: `SearchSettings.random_first` of the old and of the new study."""
 
     changes: tuple[Change, ...]
     refused: tuple[str, ...]
+    random_first: tuple[int, int]
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -57,7 +58,8 @@ def extension(old: Study, new: Study) -> Extension:
     for content in (one, other):
         content["search"] = {k: v for k, v in content["search"].items() if k not in ("trials", "epochs")}
     refused += differences(one, other, words=WORDS)
-    return Extension(tuple([*changes, *_confirmed(old, new)]), tuple(refused))
+    random_first = old.search.random_first, new.search.random_first
+    return Extension(tuple([*changes, *_confirmed(old, new)]), tuple(refused), random_first)
 
 
 def _counts(old: Study, new: Study) -> Iterator[Change | str]:

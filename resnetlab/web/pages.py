@@ -25,6 +25,7 @@ from resnetlab.storage.layout import ERRORS
 from resnetlab.study.metrics import METRICS
 from resnetlab.study.records import Phase, Status
 from resnetlab.web.curves import Chart, chart
+from resnetlab.web.studies import Log
 
 LINES = 60  # curves of the chart
 ROWS = 50  # trials of a page
@@ -196,8 +197,8 @@ def _trials(results: Results, before: int | None, to: _Links) -> dict[str, Any]:
     return {"table": Table(headings, kinds, rows), "of": len(trials), "older": older, "newest": before is None}
 
 
-def trial(said: Told, number: int, log_of: Callable[[str], str]) -> dict[str, dict[str, Any]]:
-    """The one part of a trial's page; none where there is no such trial. log_of: trial_id -> its errors, in full."""
+def trial(said: Told, number: int, log_of: Callable[[str], Log | None]) -> dict[str, dict[str, Any]]:
+    """The one part of a trial's page; none where there is no such trial. log_of: trial_id -> its log."""
     results, metric = said.findings.results, said.findings.results.study.searched
     found = results.trials[results.trials["number"] == number]
     if found.empty:
@@ -225,13 +226,20 @@ def trial(said: Told, number: int, log_of: Callable[[str], str]) -> dict[str, di
         "facts": [(name, text) for name, text in facts if not missing(text)],
         "settings": _settings(row["config"]),
         "log": log,
-        "file": f"{said.place}/{ERRORS}/{row['trial_id']}.txt" if log else "",
+        "file": f"{said.place}/{ERRORS}/{row['trial_id']}.txt",
+        "printed": _printed(row["trial_id"]),
+        "host": "its machine" if missing(row["host"]) else row["host"],
         "again": again,
         "typed": _where(),
         "chart": _chart(results, found, int(row["epochs_allowed"]), kinds),
         "epochs": _epochs(results, row["trial_id"]),
     }
     return {"trial": content}
+
+
+def _printed(trial_id: str) -> str:
+    """The command that shows what a trial's worker wrote to stderr meanwhile, on the machine of that worker."""
+    return f"sed -sn '/trial {trial_id} begins/,/trial .* begins/p' /tmp/ray/session_2*/logs/worker-*.err"
 
 
 def _time(value: Any) -> str:

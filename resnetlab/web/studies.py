@@ -26,7 +26,20 @@ DEPTH = 2  # folders below the given one that a study may lie in: results/refere
 PACE = {True: 1.0, False: 5.0}  # seconds between two looks at a folder: on a disk, behind a URL
 SHARE = 0.05  # of the time, at most, that reading one study's tables may take
 KEPT = 60.0  # seconds that the tables of a study stay in memory once no page shows them
+LOG_BYTES = 64_000  # of a trial's log that its page shows: the last ones
 SUBS = ("segments", "lease", ERRORS)  # subfolders that change while a sweep runs
+
+
+@dataclass(frozen=True)
+class Log:
+    """text: the last `LOG_BYTES` of a trial's log. size: of all of it, in bytes."""
+
+    text: str
+    size: int
+
+    @property
+    def cut(self) -> bool:
+        return self.size > LOG_BYTES
 
 
 @dataclass(frozen=True)
@@ -84,11 +97,12 @@ class Watched:
             if not driven and time.monotonic() - self._shown > KEPT:
                 self._findings = self._said = None
 
-    def log(self, trial_id: str) -> str:
-        """The full log or traceback of a trial that failed; empty where there is none."""
+    def log(self, trial_id: str) -> Log | None:
+        """The end of the log of a trial; None where the folder has none."""
         name = f"{ERRORS}/{trial_id}.txt"
         self._check_link(name)
-        return (self.folder.read(name) or b"").decode(errors="replace")
+        content = self.folder.read(name)
+        return None if not content else Log(content[-LOG_BYTES:].decode(errors="replace"), len(content))
 
     def report(self) -> bytes | None:
         """The report as it lies in the folder; None where there is none, or one that is older than the tables."""

@@ -47,6 +47,10 @@ EXPERIMENTS = {  # number: (what is done, what must come of it)
     23: ("nodes with GPUs of different kinds", "exit 2, naming the nodes"),
     # With looks at the confirm runs.
     24: ("driver killed before and after it writes a look", "same looks, runs and verdicts"),
+    # With a page of `resnetlab serve` open in Chromium.
+    25: ("a page open while its folder is deleted, damaged and put back", "the page says why, then goes on"),
+    26: ("*Pause* pressed on a page while the disk is full", "that it was not asked, and why; then it is asked"),
+    27: ("a wrong token, or none; markup as name and title of a study", "403 and nothing else; shown as text"),
 }
 
 

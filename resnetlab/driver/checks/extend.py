@@ -13,7 +13,7 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.study import ConfirmSettings, Study, build_study, differences
 from resnetlab.study.extension import Extension, extension
-from resnetlab.study.sections.search import UNTAUGHT
+from resnetlab.study.sections.search import SAMPLERS, UNTAUGHT
 from resnetlab.study.yaml_io import first_problem
 from resnetlab.sweep.longer import LongerTrials
 from resnetlab.sweep.plan_store import further_seeds, goes_on, read_plan
@@ -101,11 +101,11 @@ def said(
     if "budget" in kinds:
         lines += _of_longer_budget(study, LongerTrials.of(study, rows, folder))
     elif "trials" in kinds and sampler not in UNTAUGHT:
-        lines.append(f"{sampler} proposes further trials from all results so far; it would not, had all been asked for")
+        lines.append(f"{sampler} proposes further trials from all results so far{_unlike(sampler, asks)}")
     if "trials" not in kinds and kinds & {"levels", "factor"} and sampler != "grid" and "budget" not in kinds:
         lines.append("no explore trial is added, so none tries them: raise search.trials for that")
     if plan is None:
-        return lines
+        return lines if study.confirm.design == "none" else [*lines, "no plan was made so far, so none changes"]
     beside = f"the verdicts of plan {plan.plan_hash} are shown beside it"
     stands = plan.seeds_short(asked(study)) is not None and not kinds & {"budget", "factor", "arm"}
     if asks.explores and stands and not _more_to_compare(study, plan):
@@ -122,6 +122,20 @@ def said(
             f"{plural(more, 'further seed')}"
         )
     return lines
+
+
+def _unlike(sampler: str, asks: Extension) -> str:
+    """How further proposals of a sampler that learns may differ from those of a study that asked for all at once."""
+    then, now = asks.random_first
+    if sampler in ("tpe", "gp") and then != now:
+        return (
+            f", after {then} that it drew at random; had all been asked for from the start, it would have drawn {now}"
+        )
+    if sampler in SAMPLERS:
+        return (
+            "; had all been asked for from the start, they would be the same only with one trial at a time (--slots 1)"
+        )
+    return "; had all been asked for from the start, they might be others"
 
 
 def _of_longer_budget(study: Study, longer: LongerTrials) -> Iterator[str]:

@@ -146,7 +146,10 @@ def look(
     if not rows and held is None:
         known = folder.read("study.json") is not None
         return [f"results: {folder.url}: " + ("the same study, of which nothing has run" if known else "a new folder")]
-    lines = [f"results: {folder.url}: continues: {', '.join(_ended(study, rows, plan))}"]
+    so_far = list(_ended(study, rows, plan))
+    if held is None and extension is None and study.confirm.design != "none":
+        so_far.append("no plan yet")
+    lines = [f"results: {folder.url}: continues: {', '.join(so_far)}"]
     if extension is not None:
         lines += [f"  {line}" for line in said(study, rows, extension, held, folder)]
     elif held is not None and plan is None:
@@ -183,5 +186,3 @@ def _ended(study: Study, rows: Rows, plan: Plan | None) -> Iterator[str]:
             f"at most {most}" if plan.looks else most,
             (row for row in rows if row["plan_hash"] == plan.plan_hash),
         )
-    elif study.confirm.design != "none":
-        yield "no plan yet"

@@ -89,6 +89,11 @@ class SearchBase(Frozen):
         rule = catalog.stopping_rule(self.rule)
         return rule.decides(self.__dict__) if rule is not None else list(range(1, self.epochs))
 
+    @property
+    def random_first(self) -> int:
+        """How many trials `tpe` and `gp` draw at random before they learn from results."""
+        return max(5, min(20, self.trials // 4))
+
     def identity(self) -> dict[str, Any]:
         """Without settings that are not used, of parts that came after the first results, and without what is kept."""
         unread = {name for name in RULE_SETTINGS if name not in legacy.SEARCH and not self._reads(name)}
