@@ -681,6 +681,8 @@ def test_errors_elsewhere_are_told_as_before():
 def test_a_study_with_own_code_is_killed_and_continued(tmp_path):
     text = STUDY.replace("trials: 2, epochs: 2", "trials: 3, epochs: 3")
     written(tmp_path, text)
+    with (tmp_path / "my_net.py").open("a") as file:
+        file.write("\n\nprint('my_net.py was read')\n")
     env = os.environ | {"RESNETLAB_CACHE": str(tmp_path / "cache"), "RAY_TMPDIR": "/tmp"}
     command = [
         sys.executable,
@@ -705,6 +707,9 @@ def test_a_study_with_own_code_is_killed_and_continued(tmp_path):
         (tmp_path / name).unlink()
     found = Results.open(tmp_path / "r/mine")
     assert set(found.confirm["status"]) == {"complete"} and len(found.confirm) == 6
+    printed = {file.stem: file.read_text() for file in (tmp_path / "r/mine/printed").iterdir()}
+    assert set(printed) <= set(found.trials["trial_id"]) and printed
+    assert {line for text in printed.values() for line in text.splitlines()} == {"my_net.py was read"}
     again = [sys.executable, str(ROOT / "sweeps/trial.py"), str(tmp_path / "r/mine"), "0"]
     done = subprocess.run(again, capture_output=True, timeout=300, **elsewhere)
     assert done.returncode == 0 and "identical" in done.stdout, done.stdout + done.stderr

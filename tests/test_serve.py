@@ -184,18 +184,23 @@ def test_the_end_of_a_long_log_is_shown_with_the_file_of_all_of_it(tmp_path):
     make_results(tmp_path / "made", default_study(search={"trials": 4, "epochs": 3}), confirm=False, faults=False)
     first = Results.open(tmp_path / "made").trials.sort_values("number").iloc[0]
     assert first["status"] == "complete"
-    one, file = Client(tmp_path), tmp_path / f"made/errors/{first['trial_id']}.txt"
+    one, file = Client(tmp_path), tmp_path / f"made/printed/{first['trial_id']}.txt"
     page = one.ask("/trial/0/made").text
-    assert "has no log of this trial: one is written where a trial fails" in page and str(file.name) not in page
+    assert "The trial&#39;s code has printed nothing" in page.replace("'", "&#39;") and str(file.name) not in page
     assert f"sed -sn &#39;/trial {first['trial_id']} begins/,/trial .* begins/p&#39; /tmp/ray/session_2*" in page
     file.parent.mkdir()
-    file.write_text("the first line\n" + "x" * 200_000 + "\nthe last line\n")
+    file.write_text("the first line\n" + "x" * 200_000 + "\nthe last <line>\n")
     page = one.ask("/trial/0/made").text
-    assert "the last line" in page and "the first line" not in page and len(page) < 100_000
-    assert "The last 64 kB of 200; the whole log is in <code>" in page and f"errors/{file.name}</code>" in page
+    assert "the last &lt;line&gt;" in page and "the first line" not in page and len(page) < 100_000
+    assert "The last 64 kB of 200; the whole file is <code>" in page and f"printed/{file.name}</code>" in page
     file.write_text("all of it")
     page = one.ask("/trial/0/made").text
-    assert "all of it</pre>" in page and "the whole log is in" not in page and "has no log" not in page
+    assert "all of it</pre>" in page and "the whole file is" not in page and "has printed nothing" not in page
+    error = tmp_path / f"made/errors/{file.name}"
+    error.parent.mkdir()
+    error.write_text("why it failed")
+    page = one.ask("/trial/0/made").text
+    assert page.index("why it failed</pre>") < page.index("all of it</pre>")
 
 
 def test_what_is_damaged_is_said_in_one_line_and_the_rest_is_shown(client):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from resnetlab.analysis.confirm.power_preview import replicates
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.experiment.messages import Ending, Report
+from resnetlab.experiment.printed import MOST, Printed, kept
 from resnetlab.planning.plan import asked, make_plan
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
 from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
-from resnetlab.sweep.crashes import Crash
+from resnetlab.sweep.crashes import PRINTED_BYTES, Crash
 from resnetlab.sweep.plan_store import read_plan
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key, one_dataset
@@ -215,6 +217,35 @@ def test_a_signal_at_the_same_place_ends_a_trial_and_deaths_of_other_kinds_do_no
         assert words in row["reason"], row["reason"]
     kept = (tmp_path / "errors" / f"{task.trial_id}.txt").read_text()
     assert 'File "a.py", line 3 in f' in kept and "settings: model resnet, batch_size 128" in kept
+
+
+def test_what_a_trial_prints_is_kept_report_after_report_and_its_last_part_where_it_is_long(tmp_path):
+    sweep, trainer = start(tmp_path), Trainer()
+    task = sweep.next()
+    file = tmp_path / "printed" / f"{task.trial_id}.txt"
+    sweep.report(task.trial_id, trainer.step(task, 0))
+    assert not file.exists()
+    for number, text in enumerate(("one\n", "zwei: ä\n", "x" * PRINTED_BYTES), start=1):
+        sweep.report(task.trial_id, replace(trainer.step(task, number), printed=text))
+        if number == 2:
+            assert file.read_text() == "one\nzwei: ä\n"
+    assert file.read_bytes() == b"x" * PRINTED_BYTES
+
+
+def test_what_python_code_prints_is_kept_and_goes_where_it_went_before(capsys):
+    printed = Printed()
+    with kept(printed):
+        print("to stdout")
+        print("to stderr", file=sys.stderr)
+        sys.stdout.writelines(["a\n", "b\n"])
+        sys.stdout.flush()
+    print("after")
+    assert printed.take() == "to stdout\nto stderr\na\nb\n" and printed.take() == ""
+    assert capsys.readouterr() == ("to stdout\na\nb\nafter\n", "to stderr\n")
+    for _ in range(5):
+        printed.add("y" * (MOST - 1) + "\n")
+    text = printed.take()
+    assert len(text) == MOST and text.startswith("…\ny") and text.endswith("y\n")
 
 
 def test_failed_trials_are_run_again_when_asked_with_what_befell_them_kept(tmp_path):

@@ -154,7 +154,7 @@ class Report:
     epochs: those that this worker has not reported before, oldest first. columns: of the trial's row in the trials
     table. note: what people must hear of the trial. restarted: the trial was begun before, elsewhere. busy_seconds:
     spent in the epoch and on the test split. test: at the full budget, where the task asks for it. before: epochs up to
-    which the same trial of a shorter budget trained it.
+    which the same trial of a shorter budget trained it. printed: by its code, since the last report.
     """
 
     epochs: tuple[EpochRecord | TaskEpoch, ...] = ()
@@ -165,3 +165,4 @@ class Report:
     ending: Ending | None = None
     test: TestResult | TaskTest | None = None
     before: int = 0
+    printed: str = ""

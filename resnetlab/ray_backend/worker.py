@@ -11,6 +11,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ray import tune
 
 from resnetlab.errors import BadData
 from resnetlab.experiment.messages import Ending, Report, Task, TrialContext
+from resnetlab.experiment.printed import Printed, kept
 from resnetlab.ray_backend.preflight import check_here
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.sweep.crashes import LEAVES, begins
@@ -38,6 +40,7 @@ class TrialWorker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._busy = self._leaving = False
+        self._printed = Printed()
         self._run: Run | None = None
         self.reset_config(config)
         if self.is_actor():  # type: ignore[no-untyped-call]
@@ -71,7 +74,8 @@ class TrialWorker(tune.Trainable):
         # A thread that does not need the interpreter writes the stack to the log and ends a process that hangs.
         faulthandler.dump_traceback_later(self._context.epoch_timeout_s, exit=True, file=2)
         try:
-            report = self._next_report()
+            with kept(self._printed):
+                report = self._next_report()
         except Exception as error:
             if (device_lost := accelerator.lost(error)) is not None:
                 raise device_lost from error  # which ends this process: it could not use the GPU again
@@ -83,7 +87,7 @@ class TrialWorker(tune.Trainable):
             self._busy = False
         if self._leaving and self._run is not None:
             self._leave()  # the next worker reports this step's epoch from the checkpoint
-        return {"report": report}
+        return {"report": replace(report, printed=self._printed.take())}
 
     def _ending(self, error: Exception) -> Ending:
         """How the trial ended, if `error` ended it: its status, and a reason that names the epoch."""

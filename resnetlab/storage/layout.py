@@ -8,6 +8,7 @@ WEIGHTS = "weights"  # of trials that others start from, and the files given wit
 CODE = "code"  # the study's own code, by version
 VERSIONS = "versions"  # earlier versions of a study that was extended
 ERRORS = "errors"  # one text file for each failed trial
+PRINTED = "printed"  # one text file for each trial whose code printed something
 
 
 def checkpoint_names(trial_id: str) -> tuple[str, str]:

@@ -432,6 +432,8 @@ class Sweep:
         self.started(trial_id)
         self.working.add(trial_id)
         columns = dict(report.columns)
+        if report.printed:
+            crashes.keep_printed(self.store.folder, trial_id, report.printed)
         if report.note:
             self.notes.append(f"trial {trial_id}: {report.note}")
             columns["reason"] = self._reason(trial_id, report.note)

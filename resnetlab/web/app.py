@@ -218,7 +218,7 @@ class _Site:
         return parts
 
     def _trial_parts(self, watched: Watched, number: int) -> Parts:
-        made = pages.trial(watched.look(), number, watched.log)
+        made = pages.trial(watched.look(), number, watched.end_of)
         return {"problem": ""} | {name: self._part(name, content) for name, content in made.items()}
 
     def _report_of(self, findings: Findings) -> bytes:

@@ -21,7 +21,7 @@ from resnetlab.report.formatting import DASH, duration, level, missing, settings
 from resnetlab.report.layout import Table
 from resnetlab.report.rerun_command import debug_command, rerun_command
 from resnetlab.report.terminal import Told
-from resnetlab.storage.layout import ERRORS
+from resnetlab.storage.layout import ERRORS, PRINTED
 from resnetlab.study.metrics import METRICS
 from resnetlab.study.records import Phase, Status
 from resnetlab.web.curves import Chart, chart
@@ -197,14 +197,19 @@ def _trials(results: Results, before: int | None, to: _Links) -> dict[str, Any]:
     return {"table": Table(headings, kinds, rows), "of": len(trials), "older": older, "newest": before is None}
 
 
-def trial(said: Told, number: int, log_of: Callable[[str], Log | None]) -> dict[str, dict[str, Any]]:
-    """The one part of a trial's page; none where there is no such trial. log_of: trial_id -> its log."""
+def trial(said: Told, number: int, end_of: Callable[[str], Log | None]) -> dict[str, dict[str, Any]]:
+    """The one part of a trial's page; none where there is no such trial. end_of: a file of the folder -> its end."""
     results, metric = said.findings.results, said.findings.results.study.searched
     found = results.trials[results.trials["number"] == number]
     if found.empty:
         return {}
     row = found.iloc[0]
-    lost, log = Status(row["status"]) in LOST, log_of(row["trial_id"])
+    lost = Status(row["status"]) in LOST
+    files = {kind: f"{kind}/{row['trial_id']}.txt" for kind in (ERRORS, PRINTED)}
+    logs = [
+        ("Failures" if kind == ERRORS else "Printed", f"{said.place}/{name}", end_of(name))
+        for kind, name in files.items()
+    ]
     facts = [
         ("Trial", row["trial_id"]),
         ("Phase", row["phase"] + ("" if missing(row["arm"]) else f", arm {row['arm']}")),
@@ -225,9 +230,8 @@ def trial(said: Told, number: int, log_of: Callable[[str], Log | None]) -> dict[
         "reason": "" if missing(row["reason"]) else row["reason"],
         "facts": [(name, text) for name, text in facts if not missing(text)],
         "settings": _settings(row["config"]),
-        "log": log,
-        "file": f"{said.place}/{ERRORS}/{row['trial_id']}.txt",
-        "printed": _printed(row["trial_id"]),
+        "logs": [{"title": title, "file": file, "end": log} for title, file, log in logs if log is not None],
+        "worker": _of_the_worker(row["trial_id"]),
         "host": "its machine" if missing(row["host"]) else row["host"],
         "again": again,
         "typed": _where(),
@@ -237,7 +241,7 @@ def trial(said: Told, number: int, log_of: Callable[[str], Log | None]) -> dict[
     return {"trial": content}
 
 
-def _printed(trial_id: str) -> str:
+def _of_the_worker(trial_id: str) -> str:
     """The command that shows what a trial's worker wrote to stderr meanwhile, on the machine of that worker."""
     return f"sed -sn '/trial {trial_id} begins/,/trial .* begins/p' /tmp/ray/session_2*/logs/worker-*.err"
 

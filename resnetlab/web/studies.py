@@ -19,7 +19,7 @@ from resnetlab.errors import FolderRefused, ResnetlabError
 from resnetlab.report.answer import answer
 from resnetlab.report.findings import Findings
 from resnetlab.report.terminal import Told, told
-from resnetlab.storage.layout import ERRORS
+from resnetlab.storage.layout import ERRORS, PRINTED
 from resnetlab.storage.results_folder import ResultsFolder
 
 DEPTH = 2  # folders below the given one that a study may lie in: results/reference/default
@@ -27,12 +27,13 @@ PACE = {True: 1.0, False: 5.0}  # seconds between two looks at a folder: on a di
 SHARE = 0.05  # of the time, at most, that reading one study's tables may take
 KEPT = 60.0  # seconds that the tables of a study stay in memory once no page shows them
 LOG_BYTES = 64_000  # of a trial's log that its page shows: the last ones
-SUBS = ("segments", "lease", ERRORS)  # subfolders that change while a sweep runs
+LOGS = (ERRORS, PRINTED)
+SUBS = ("segments", "lease", *LOGS)  # subfolders that change while a sweep runs
 
 
 @dataclass(frozen=True)
 class Log:
-    """text: the last `LOG_BYTES` of a trial's log. size: of all of it, in bytes."""
+    """text: the last `LOG_BYTES` of a file. size: of all of it, in bytes."""
 
     text: str
     size: int
@@ -97,9 +98,8 @@ class Watched:
             if not driven and time.monotonic() - self._shown > KEPT:
                 self._findings = self._said = None
 
-    def log(self, trial_id: str) -> Log | None:
-        """The end of the log of a trial; None where the folder has none."""
-        name = f"{ERRORS}/{trial_id}.txt"
+    def end_of(self, name: str) -> Log | None:
+        """The end of a file of the folder, such as errors/<trial_id>.txt; None where there is none."""
         self._check_link(name)
         content = self.folder.read(name)
         return None if not content else Log(content[-LOG_BYTES:].decode(errors="replace"), len(content))
@@ -138,7 +138,9 @@ class Watched:
             self._check_link(sub)
             lists[sub] = self.folder.listing(sub)[0]
         for sub, names in lists.items():
-            for name in names if sub != ERRORS else ():  # of which there may be many: `log` checks the one it reads
+            for name in (
+                names if sub not in LOGS else ()
+            ):  # of which there may be many: `end_of` checks the one it reads
                 self._check_link(f"{sub}/{name}".lstrip("/"))
         return lists
 
