@@ -33,6 +33,7 @@ from resnetlab.study import build_study
 from resnetlab.study.records import Phase
 from resnetlab.study.trial_config import COLUMNS, TrialConfig
 from resnetlab.vision.own_task import KEPT, begin, pack, unpack
+from resnetlab.web import pages
 from resnetlab.writeup import documents
 
 pytestmark = pytest.mark.usefixtures("warm_processes")
@@ -185,6 +186,12 @@ def test_the_report_speaks_of_the_task_and_of_no_images(results):
     assert "Which settings to use" in shown
     for word in ("accuracy", "Accuracy", "images", "confusion", "etwork", "Parameters", "multiply-adds", "--export"):
         assert word not in shown, f"{word}: {shown[shown.index(word) - 80 : shown.index(word) + 80]}"
+
+
+def test_a_trial_s_page_has_the_numbers_of_the_task_in_its_own_units(results):
+    table = pages._epochs(Results.open(results), Results.open(results).trials["trial_id"].iloc[0])
+    assert table.headings[:3] == ["Epoch", "Validation rmse", "Training loss"] and "lr" not in table.headings
+    assert not any("nats" in cell for row in table.rows for cell in row)
 
 
 def test_what_is_written_up_speaks_of_the_task_and_of_no_images(results):
@@ -745,3 +752,4 @@ def test_the_wished_for_study_is_killed_and_continued_on_ray(tmp_path):
     again = [sys.executable, str(ROOT / "sweeps/trial.py"), str(tmp_path / "r/own-task"), "0"]
     done = subprocess.run(again, capture_output=True, timeout=300, **elsewhere)
     assert done.returncode == 0 and "identical" in done.stdout, done.stdout + done.stderr
+

@@ -267,8 +267,11 @@ def _epochs(results: Results, trial_id: str) -> Table | None:
         return None
     rungs = results.rungs[results.rungs["trial_id"] == trial_id]
     said = {row.epoch: f"rung {row.rung}: {row.decision}" for row in rungs.itertuples(index=False)}
-    names = [name for name in ("train_loss", "val_loss", "lr") if epochs[name].notna().any()]
-    metrics = list(dict.fromkeys([results.study.searched, *(METRICS[name] for name in names)]))
+    known = {name: METRICS[name] for name in ("train_loss", "val_loss", "lr")}
+    if results.study.experiment:  # whose numbers have units of their own
+        known = {name: number.metric(name) for name, number in results.study.numbers.items()}
+    known = {results.study.searched.name: results.study.searched} | known
+    metrics = [metric for name, metric in known.items() if name in epochs and epochs[name].notna().any()]
     rows = [
         [
             f"{row['epoch']}",
