@@ -205,7 +205,7 @@ def test_a_sampler_that_would_have_drawn_more_at_random_proposes_others_and_that
 # The default study, with less to train. One trial at a time, so that its sampler, which learns, proposes the same.
 DEFAULT = (
     "--study", "default", "--slots", "1", "--epochs", "4", "--set", "dataset.variants=1", "--set", "dataset.limit=400",
-    "--set", "confirm.design=one-factor", "--set", "confirm.seeds=2",
+    "--set", "confirm.design=none",
 )  # fmt: skip
 
 
@@ -222,15 +222,14 @@ def test_the_default_study_extended_on_ray_has_the_tables_of_one_that_asked_for_
         return repeatable(read_table(ResultsFolder.at(tmp_path / place / "default"), table), table).to_pylist()
 
     sweep("whole", 8)
-    sweep("grown", 4, "--phase", "explore")
+    sweep("grown", 4)
     sweep("grown", 8, "--extend")
     for table in ("trials", "epochs", "rungs"):
         assert rows("grown", table) == rows("whole", table), table
     explore = [row for row in rows("grown", "trials") if row["phase"] in ("explore", "audit")]
     assert len(explore) == 8 == len({row["lr"] for row in explore}) and rows("grown", "rungs")
-    assert len(rows("grown", "trials")) == 8 + 4 * 2
     said_under = read_table(ResultsFolder.at(tmp_path / "grown/default"), "trials")["study_version"].to_pylist()
-    assert said_under == [1] * 4 + [2] * 12
+    assert said_under == [1] * 4 + [2] * 4
 
 
 def test_networks_that_are_trained_are_the_same_in_every_bit(tmp_path):

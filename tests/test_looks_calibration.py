@@ -64,11 +64,18 @@ def test_the_committed_tables_have_every_case():
 
 
 def test_the_committed_intervals_on_new_images_miss_only_with_two_seeds():
-    """They are wider than need be there: 97.1 to 97.6%. With more seeds each line is within 93 to 97%."""
+    """They are wider than need be there, up to 97.7%; with more seeds each line is within 93 to 97%. Over splits that are
+    drawn again, those of effects from the arms' own variances are too wide, and all others within."""
     rows = json.loads((REFERENCE / "new-images.json").read_text())["rows"]
-    missed = [(row["seeds"], 0.97 < row["new"] < 0.98) for row in rows if not 0.93 <= row["new"] <= 0.97]
+    missed = [(row["seeds"], 0.97 < row["new"] < 0.98) for row in rows if not 0.93 <= row.get("new", 0.95) <= 0.97]
     assert missed == [(2, True)] * 3
-    assert [one["met"] for one in new_images.targets(rows)] == [False, True, False, True]
+    wide = [(row["variance"], row["what"]) for row in rows if not 0.93 <= row.get("splits", 0.95) <= 0.97]
+    assert wide == [("arms", "effects")] * 3
+    met = (
+        [False, True, False, True],
+        [False, True, True, True],
+    )  # of effects, of arm means: few seeds, more; arms, blocks
+    assert [one["met"] for one in new_images.targets(rows)] == [*met[0], *met[1]]
 
 
 def test_low_runs_are_told_from_others_at_guessing_only():

@@ -222,6 +222,7 @@ SAID = {  # what the text has beside them
 }
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("source", PARTS)
 def test_a_study_of_one_s_own_code_compares_one_of_its_settings_and_passes_a_dry_run(
     source, tmp_path, monkeypatch, capsys

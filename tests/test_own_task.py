@@ -752,4 +752,3 @@ def test_the_wished_for_study_is_killed_and_continued_on_ray(tmp_path):
     again = [sys.executable, str(ROOT / "sweeps/trial.py"), str(tmp_path / "r/own-task"), "0"]
     done = subprocess.run(again, capture_output=True, timeout=300, **elsewhere)
     assert done.returncode == 0 and "identical" in done.stdout, done.stdout + done.stderr
-

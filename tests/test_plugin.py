@@ -10,6 +10,9 @@ import pytest
 from docs_here import PAGE, written
 
 from resnetlab.analysis.results import Results
+from resnetlab.cli.dry_run import dry_run
+from resnetlab.driver.options import Options
+from resnetlab.experiment import own
 from resnetlab.experiment.protocol import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +110,7 @@ confirm: {seeds: 2}
 """
 
 
-def test_a_package_may_register_every_kind_of_part(tmp_path):
+def test_a_package_may_register_every_kind_of_part(tmp_path, monkeypatch, capsys, warm_processes):
     """What a part does wrong would be found: a dry run tries each, the sampler and the stopping rule as well."""
     site = tmp_path / "site"
     written(site, "my_net.py", "my_loss.py", "my_data.py", "my_search.py")
@@ -121,10 +124,12 @@ def test_a_package_may_register_every_kind_of_part(tmp_path):
     (info / "entry_points.txt").write_text("".join(groups))
     assert {f"resnetlab.{group}" for group in REGISTERED} == {kind.group for kind in KINDS.values()}
     of_a_task = (ROOT / "tests/own_code/own-task.yaml").read_text().replace("my_task.py:train", "regression")
-    for study, said in ((OF_IMAGES, "explore: 2 trials (near)"), (of_a_task, "task: regression")):
-        done = sweep(tmp_path, [site], study, ("--dry-run",))
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.chdir(tmp_path)
+    for text, said in ((OF_IMAGES, "explore: 2 trials (near)"), (of_a_task, "task: regression")):
+        (tmp_path / "mine.yaml").write_text(text)
+        dry_run(own.load(tmp_path / "mine.yaml"), Options(cache=tmp_path / "cache"))
+        assert said in capsys.readouterr().out
 
 
 def test_a_name_that_two_packages_register_is_refused_with_both(sites, tmp_path):

@@ -53,6 +53,7 @@ def killed(lab, name, look, at):
     lab.look(name)
 
 
+@pytest.mark.campaign
 @pytest.mark.experiment(24)
 def test_a_driver_killed_at_a_look(lab, record):
     whole = lab.run("whole")

@@ -25,6 +25,7 @@ def browser():
         yield browser
 
 
+@pytest.mark.campaign
 @pytest.mark.experiment(25)
 def test_a_page_open_while_its_folder_is_deleted_damaged_and_put_back(browser, tmp_path, record):
     place = tmp_path / "results"
@@ -55,6 +56,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
+@pytest.mark.campaign
 @pytest.mark.experiment(26)
 def test_a_button_pressed_while_the_disk_is_full(browser, small_disk, record):
     made(small_disk)
@@ -83,6 +85,7 @@ def test_a_button_pressed_while_the_disk_is_full(browser, small_disk, record):
     lease.release()
 
 
+@pytest.mark.campaign
 @pytest.mark.experiment(27)
 def test_a_wrong_token_and_markup_as_a_name(browser, tmp_path, record):
     place = tmp_path / "results"
