@@ -64,8 +64,8 @@ def test_the_committed_tables_have_every_case():
 
 
 def test_the_committed_intervals_on_new_images_miss_only_with_two_seeds():
-    """They are wider than need be there, up to 97.7%; with more seeds each line is within 93 to 97%. Over splits that are
-    drawn again, those of effects from the arms' own variances are too wide, and all others within."""
+    """They are wider than need be there, up to 97.7%; with more seeds each line is within 93 to 97%. Over splits
+    that are drawn again, those of effects from the arms' own variances are too wide, and all others within."""
     rows = json.loads((REFERENCE / "new-images.json").read_text())["rows"]
     missed = [(row["seeds"], 0.97 < row["new"] < 0.98) for row in rows if not 0.93 <= row.get("new", 0.95) <= 0.97]
     assert missed == [(2, True)] * 3
