@@ -76,7 +76,7 @@ def opened(browser: Any, url: str, viewport: Any = DESKTOP, heard: Sequence[str]
     page.goto(url)
     yield page
     context.close()
-    assert said == []
+    assert said == [], said
 
 
 def until(true: Callable[[], Any], what: str = "") -> Any:
