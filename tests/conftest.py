@@ -23,13 +23,13 @@ def pytest_runtest_setup(item):
 def warm_processes():
     """The processes in which a user's own code is read and tried have imported torch already: for tests of what they
     answer, not of the processes themselves."""
-    from warm import Warm
+    import warm
 
     from resnetlab.driver.checks import rehearsal
     from resnetlab.experiment import references
 
-    with Warm() as warm, pytest.MonkeyPatch.context() as patch:
-        warmed = SimpleNamespace(Popen=warm.popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    with pytest.MonkeyPatch.context() as patch:
+        warmed = SimpleNamespace(Popen=warm.Popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
         for module in (rehearsal, references):
             patch.setattr(module, "subprocess", warmed)
         yield

@@ -30,7 +30,7 @@ def run_here(
     if len(files := image_table(study, datasets)):
         write_table(folder, "images", files)
     own_code.keep(folder, study, [])
-    store = Store(folder, study.columns, own=study.own_columns, measures=study.measures)
+    store = Store(folder, study.columns, own=study.own_columns, measures=(*study.measures, *study.borrowed))
     facts = FACTS
     if extends is not None:
         facts = FACTS | {"study_version": write_study(store, study, check_identity(study, folder, extends))}

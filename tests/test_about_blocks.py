@@ -1,6 +1,7 @@
 """Variances about what the arms of a seed share: the estimator, when it falls back, and what a plan makes of it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_looks_sweep import study
 
@@ -70,8 +71,6 @@ def test_effects_use_it_and_say_so_where_runs_are_missing():
     values = confirm_values(Truth(main={"kernel": {5: 1.0}}, shared=0.7), arms, 3, 1, np.random.default_rng(0))[0]
 
     def effects(values):
-        import pandas as pd
-
         return estimate(ConfirmRuns.of(plan, pd.DataFrame(confirm_rows(plan, values)))).set_index("name")
 
     asked = estimands(plan)
@@ -82,7 +81,21 @@ def test_effects_use_it_and_say_so_where_runs_are_missing():
     assert "about what the arms of a seed share" in whole.loc["kernel: 5 - 3", "method"]
     assert "runs are missing" not in " ".join(whole["note"])
     values[2, 1] = np.nan
-    assert "runs are missing, so the arms' own variances are taken" in effects(values).loc["kernel: 5 - 3", "note"]
+    missing = effects(values).loc["kernel: 5 - 3"]
+    assert "runs are missing, so the arms' own variances are taken" in missing.note
+    assert "about what the arms of a seed share" not in missing.method
+
+
+def test_an_arm_without_any_run_does_not_keep_the_others_from_it():
+    """Where all of an arm's runs failed, the others still share their seeds, and are not said to be by themselves."""
+    arms = {"plain": {}, "wide": {"width": 32}, "deep": {"blocks": 4}, "lost": {"kernel": 5}}
+    plan = make_plan(study({"looks": "none", "variance": "blocks", "seeds": 3}, arms=arms), [], "d", "c")
+    values = table(seeds=3, repeats=1)[0] / 100 + 0.5
+    values[[arm.name for arm in plan.arms].index("lost")] = np.nan
+    found = estimate(ConfirmRuns.of(plan, pd.DataFrame(confirm_rows(plan, values)))).set_index("name")
+    there = found[found["estimate"].notna()]
+    assert 0 < len(there) < len(found) and there["method"].str.contains("about what the arms of a seed share").all()
+    assert not there["note"].str.contains("own variances are taken").any()
 
 
 def test_it_brings_power_where_seeds_move_together_and_loses_none_where_they_do_not():

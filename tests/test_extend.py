@@ -267,7 +267,7 @@ def test_a_dry_run_speaks_of_a_plan_once_and_says_where_there_is_none(tmp_path):
     run(tmp_path, study(trials=2), stage="explore")
     said = dry(tmp_path, study(trials=3))
     first = "continues: 2 of 3 explore trials ended   extends it: search.trials: 2 in the folder, 3 asked for"
-    assert first in said and said.endswith("  no plan was made so far, so none changes")
+    assert first in said and said.endswith("  no plan has been made yet, so none changes")
     assert "continues: 2 of 2 explore trials ended, no plan yet" in dry(tmp_path, study(trials=2), extends=False)
     run(tmp_path, study(trials=2))
     said = dry(tmp_path, study(trials=3))

@@ -171,6 +171,11 @@ def test_the_columns_are_the_task_s_and_no_settings_of_images(results, study):
     rows = epochs.to_pylist()
     assert all(row["train_loss"] > 0 and row["val_rmse"] > 0 and row["train_seconds"] > 0 for row in rows)
     assert all(row["val_accuracy"] is None for row in rows)
+    about = epochs.schema.field(
+        "train_loss"
+    ).metadata  # a column of ours, which the task fills with a number of its own
+    assert about[b"unit"] == b"" and about[b"meaning"].startswith(b"training loss;")
+    assert epochs.schema.field("lr").metadata[b"meaning"] == b"learning rate of the last step"
     confirm = [row for row in trials.to_pylist() if row["phase"] == "confirm"]
     assert len(confirm) == 8 and all(row["test_rmse"] > 0 for row in confirm)
     assert all(row["test_rmse"] is None for row in trials.to_pylist() if row["phase"] != "confirm")

@@ -17,10 +17,11 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
 from resnetlab.study.records import EpochRecord, Phase, Status, TestResult
-from resnetlab.sweep.crashes import PRINTED_BYTES, Crash
+from resnetlab.sweep.crashes import Crash
 from resnetlab.sweep.plan_store import read_plan
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key, one_dataset
+from resnetlab.sweep.trial_texts import PRINTED_BYTES
 
 FACTS = {"git_revision": "g", "versions": "{}"}
 FACTORS = {

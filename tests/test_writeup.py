@@ -323,7 +323,7 @@ def test_where_arms_stop_alone_the_checklist_says_how_many_seeds_each_had(tmp_pa
     assert n.min() < n.max() <= 8
     assert f"over {n.min()} to {n.max()} seeds an arm of at most 8 planned" in text["checklist"]
     assert "share, or its own at a look before which an arm had stopped or lost a run" in text["checklist"]
-    own = "other arms had stopped before, so the arms' own variances are taken"
+    own = "fewer than three arms still ran, so the arms' own variances are taken"
     alone = [
         (own in row.note, "about what the arms of a seed share" in row.method) for row in findings.effects.itertuples()
     ]

@@ -1,48 +1,35 @@
 """Processes that have imported torch before they are asked for.
 
 A user's own code is read and tried in processes of its own (`references.probe`, `rehearsal`), each of which imports
-torch: seconds, of which a hundred tests of what these processes answer need none. `Warm` is a process that has imported
-it, and forks for each of them: the child is in a session of its own, with the environment, the path and the streams
-that were asked for, and ends as it would have.
+torch: seconds, of which a hundred tests of what these processes answer need none. `Popen` stands in for
+`subprocess.Popen`, where this is called as those two modules do: the process comes from multiprocessing's fork server,
+which has imported it, and is in a session of its own, with the environment, the path and the streams asked for.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import multiprocessing
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import BinaryIO
 
-MODULES = ("torch", "resnetlab.vision.models", "resnetlab.vision.training.loop", "resnetlab.sweep.own_search")
-MOST = 2**20  # bytes of a request
+PRELOADED = ["torch", "resnetlab.vision.models", "resnetlab.vision.training.loop", "resnetlab.sweep.own_search"]
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(PRELOADED)
 
 
-class Warm:
-    """A context manager. `popen` stands in for `subprocess.Popen`, where this is called as those two modules do."""
+class Popen:
+    """Such a process, with what the two modules ask of `subprocess.Popen`."""
 
-    def __enter__(self) -> Warm:
-        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._server = subprocess.Popen(
-                [sys.executable, "-B", __file__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ours.close()
-        self._server.wait(60)
-
-    def popen(
+    def __init__(
         self,
         command: Sequence[str],
         *,
@@ -51,46 +38,42 @@ class Warm:
         stderr: int,
         start_new_session: bool,
         env: Mapping[str, str] | None = None,
-    ) -> Forked:
+    ):
         assert (stdin, stdout, stderr) == (subprocess.PIPE,) * 3 and start_new_session and command[0] == sys.executable
-        job = {"words": list(command[1:]), "env": dict(os.environ if env is None else env), "cwd": str(Path.cwd())}
-        (given, write), (read, out), (read_errors, errors) = os.pipe(), os.pipe(), os.pipe()
-        told, tell = socket.socketpair()
-        theirs = [given, out, errors, tell.fileno()]
-        socket.send_fds(self._ours, [json.dumps(job).encode()], theirs)
-        tell.close()
-        for one in theirs[:3]:
-            os.close(one)
-        return Forked(told, os.fdopen(write, "wb"), os.fdopen(read, "rb"), os.fdopen(read_errors, "rb"))
-
-
-class Forked:
-    """Such a process, with what the two modules ask of a `Popen`."""
-
-    def __init__(self, told: socket.socket, stdin: BinaryIO, stdout: BinaryIO, stderr: BinaryIO):
-        self._told, self._stdin = told.makefile("r"), stdin
-        told.close()
-        self.pid = int(self._told.readline())
-        self.returncode: int | None = None
+        given, self._write = SERVER.Pipe(duplex=False)
+        (out, said), (errors, complained) = SERVER.Pipe(duplex=False), SERVER.Pipe(duplex=False)
+        words = [word for word in command[1:] if word != "-B"]
+        job = words, dict(os.environ if env is None else env), str(Path.cwd()), given, said, complained
+        self._process = SERVER.Process(target=_run, args=job)
+        self._process.start()
+        for one in (given, said, complained):
+            one.close()
         self._said = [b"", b""]
         self._readers = [
-            threading.Thread(target=self._read, args=(number, stream), daemon=True)
-            for number, stream in enumerate((stdout, stderr))
+            threading.Thread(target=self._read, args=(number, pipe), daemon=True)
+            for number, pipe in enumerate((out, errors))
         ]
         for reader in self._readers:
             reader.start()
 
-    def _read(self, number: int, stream: BinaryIO) -> None:
-        with stream:
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def _read(self, number: int, pipe: Connection) -> None:
+        with os.fdopen(os.dup(pipe.fileno()), "rb") as stream, pipe:
             self._said[number] = stream.read()
 
     def communicate(self, words: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:
         if words is not None:
-            try:
-                with self._stdin:
-                    self._stdin.write(words)
-            except BrokenPipeError:
-                pass  # as `Popen.communicate` does
+            # A process that ends before it has read all is no error here, as with `subprocess.Popen`.
+            with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(self._write.fileno()), "wb") as stream:
+                self._write.close()
+                stream.write(words)
         end = None if timeout is None else time.monotonic() + timeout
         for reader in self._readers:
             reader.join(None if end is None else max(0.0, end - time.monotonic()))
@@ -100,49 +83,24 @@ class Forked:
         return self._said[0], self._said[1]
 
     def wait(self) -> int:
-        if self.returncode is None:
-            self.returncode = int(self._told.readline())
-            self._told.close()
-        return self.returncode
+        self._process.join()
+        return self._process.exitcode
 
 
-def serve(requests: socket.socket) -> None:
-    for module in MODULES:
-        __import__(module)
-    while True:
-        job, fds, *_ = socket.recv_fds(requests, MOST, 4)
-        if not job:
-            return
-        child = os.fork()
-        if not child:
-            _run(json.loads(job), fds)
-        with socket.socket(fileno=fds.pop()) as tell:
-            for fd in fds:
-                os.close(fd)
-            tell.sendall(f"{child}\n".encode())
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            tell.sendall(f"{code}\n".encode())
-
-
-def _run(job: dict, fds: list[int]) -> None:
+def _run(words: list[str], env: dict[str, str], cwd: str, *streams: Connection) -> None:
     os.setsid()
-    for number, fd in enumerate(fds[:3]):
-        os.dup2(fd, number)
-    os.closerange(3, max(fds) + 1)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    os.chdir(job["cwd"])
+    for number, stream in enumerate(streams):
+        os.dup2(stream.fileno(), number)
+        stream.close()
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(cwd)
     os.environ.clear()
-    os.environ.update(job["env"])
-    own = filter(None, job["env"].get("PYTHONPATH", "").split(os.pathsep))
-    sys.path[:] = dict.fromkeys([job["cwd"], *own, *sys.path])
-    words = [word for word in job["words"] if word != "-B"]
-    sys.argv = ["-" + words[0][1:], *words[2:]]
+    os.environ.update(env)
+    own = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = dict.fromkeys([cwd, *own, *sys.path])
+    sys.argv = [words[0], *words[2:]]
     if words[0] == "-m":
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
         exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
-    sys.exit(0)
-
-
-if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -144,16 +144,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         images = f"{row['images']:,}" + (f" in groups of {row['group']}" if row["group"] > 1 else "")
         images += "" if row["of_level"] else ", arms alike in which images they suit"
-        if "splits" in row:
-            images += f", others for each block of seeds, variance: {row['variance']}"
-            new = f"{100 * row['splits']:.1f} (seeds alone)"
-            cells = [row["design"], row["seeds"], images, row["what"], "–", new, "–", f"{row['repeats']:,}"]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-            continue
-        new = f"{100 * row['new']:.1f}"
+        images += f", others for each block of seeds, variance: {row['variance']}" if "splits" in row else ""
+        these = f"{100 * row['these']:.1f}" if "these" in row else "–"
+        wider = f"{100 * (row['wider'] - 1):.0f}%" if "wider" in row else "–"
+        new = f"{100 * row['splits']:.1f} (seeds alone)" if "splits" in row else f"{100 * row['new']:.1f}"
         new += f" ({100 * row['ungrouped']:.1f} without groups)" if "ungrouped" in row else ""
-        cells = [row["design"], row["seeds"], images, row["what"], f"{100 * row['these']:.1f}", new,
-                 f"{100 * (row['wider'] - 1):.0f}%", f"{row['repeats']:,}"]  # fmt: skip
+        cells = [row["design"], row["seeds"], images, row["what"], these, new, wider, f"{row['repeats']:,}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -95,7 +95,7 @@ def run_study(study: Study, options: Options, watch: Callable[[Sweep], LiveView]
 def _open_store(folder: ResultsFolder, study: Study) -> Store:
     try:
         say = partial(print, file=sys.stderr, flush=True)
-        return Store(folder, study.columns, say, study.own_columns, study.measures)
+        return Store(folder, study.columns, say, study.own_columns, (*study.measures, *study.borrowed))
     except StorageLost:
         raise
     except OSError as error:

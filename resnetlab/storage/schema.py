@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from resnetlab.errors import FolderRefused
 from resnetlab.study import legacy
-from resnetlab.study.metrics import Metric
+from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Status
 from resnetlab.study.trial_config import TrialConfig
 
@@ -229,15 +229,18 @@ def schema(
 
     factors: the study's factor columns, in `trials`. own: those of them that are settings of the study's own code, each
     with its type (bool, int, float or str). measures: metrics of this study, in `trials` and, except those of the test
-    split, in `epochs`.
+    split, in `epochs`; one that has the name of a column of ours gives it its meaning and unit.
     """
+    added = {metric.name: metric for metric in measures}
     if table == "trials":
-        columns = [_factor(name, (own or {}).get(name)) for name in factors]
-        fields = [*_TRIAL_HEAD, *columns, *_TRIAL_TAIL, *map(_measure, measures)]
+        fields = [*_TRIAL_HEAD, *(_factor(name, (own or {}).get(name)) for name in factors), *_TRIAL_TAIL]
     elif table == "epochs":
-        fields = _TABLES[table] + [_measure(metric) for metric in measures if not metric.name.startswith("test_")]
-    else:
         fields = _TABLES[table]
+        added = {name: metric for name, metric in added.items() if not name.startswith("test_")}
+    else:
+        fields, added = _TABLES[table], {}
+    fields = [field.with_metadata(_about(added[field.name])) if field.name in added else field for field in fields]
+    fields += [_measure(metric) for name, metric in added.items() if name not in METRICS]
     return pa.schema(fields, metadata={"resnetlab.table": table, "resnetlab.version": str(SCHEMA_VERSION)})
 
 
@@ -270,9 +273,12 @@ def _factor(name: str, own: str | None) -> pa.Field:
 
 def _measure(metric: Metric) -> pa.Field:
     """The column of a study's own metric. `better` in its metadata distinguishes it from a factor."""
+    return pa.field(metric.name, _FLOAT, metadata=_about(metric) | {"better": metric.better})
+
+
+def _about(metric: Metric) -> dict[str, str]:
     unit = "fraction" if metric.fraction else metric.unit
-    meaning = f"{metric.words}; null where it was not measured"
-    return pa.field(metric.name, _FLOAT, metadata={"meaning": meaning, "unit": unit, "better": metric.better})
+    return {"meaning": f"{metric.words}; null where it was not measured", "unit": unit}
 
 
 _OWN = {"bool": _BOOL, "int": _INT, "float": _FLOAT, "str": _TEXT}

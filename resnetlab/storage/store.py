@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from resnetlab.errors import FolderRefused
 from resnetlab.storage import parquet, segment
-from resnetlab.storage.layout import CHECKPOINTS, KEPT
+from resnetlab.storage.layout import CHECKPOINTS, ERRORS, KEPT, PRINTED
 from resnetlab.storage.lease import Lease
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import KEYS, current, like, schema
@@ -48,7 +48,7 @@ class Store:
     ):
         self.folder = folder
         self.lease = Lease(folder, say)
-        folder.tidy("", "segments", "lease", CHECKPOINTS, KEPT)
+        folder.tidy("", "segments", "lease", CHECKPOINTS, KEPT, ERRORS, PRINTED)
         self._schemas = {table: schema(table, factors, own, measures) for table in WRITTEN}
         self._pending = {table: _Columns(self._schemas[table]) for table in WRITTEN if table != "trials"}
         self._trials: dict[str, dict[str, Any]] = {}

@@ -234,6 +234,11 @@ class Study(Frozen):
         mean = (self.confirmed,) if self.confirm.last_epochs > 1 else ()
         return (*(metric.on(split) for metric in more for split in ("val", "test")), *mean)
 
+    @property
+    def borrowed(self) -> tuple[Metric, ...]:
+        """The columns that the tables have anyway, such as `val_loss`, where a task's numbers fill them."""
+        return tuple(one.metric(name) for name, one in self.numbers.items() if self.experiment and name in METRICS)
+
     @cached_property
     def searched(self) -> Metric:
         """The column that the sampler, ASHA and the choice of the incumbent go by."""

@@ -12,11 +12,8 @@ import signal
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from resnetlab.storage.layout import ERRORS, PRINTED
-from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study.records import Status
 from resnetlab.study.trial_config import RunConfig
 from resnetlab.wording import level_text
@@ -29,7 +26,6 @@ RETRIES = {  # deaths of a trial's process that are retried, if no new epoch com
 LOG_TIMEOUT = 30.0  # seconds that reading a log on another machine may take
 TAIL_BYTES = 64 << 10  # of a log, that are read
 STORED_LINES = 80  # of a log, that are stored
-PRINTED_BYTES = 1 << 20  # of what a trial printed, that are stored
 MESSAGE_LINES = 4  # of a log, that a message shows
 MEANINGS = {
     "SIGSEGV": "segmentation fault",
@@ -210,19 +206,3 @@ def settings(config: RunConfig, baseline: RunConfig) -> str:
         f"{name} {level_text(getattr(config, name))} (baseline {level_text(getattr(baseline, name))})" for name in names
     ]
     return ", ".join(texts)
-
-
-def keep(folder: ResultsFolder, config: RunConfig, baseline: RunConfig, reason: str, detail: str) -> None:
-    """Append a failure to errors/<trial_id>.txt. detail: a traceback, or the end of a log."""
-    trial_id, about = config.trial_id, settings(config, baseline)
-    name = f"{ERRORS}/{trial_id}.txt"
-    before = (folder.read(name) or b"").decode(errors="replace")
-    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    text = f"{when}: trial {trial_id}: {reason}\nsettings: {about}\n\n{detail.strip() or 'nothing more is known'}\n"
-    folder.write(name, (f"{before}\n{text}" if before else text).encode())
-
-
-def keep_printed(folder: ResultsFolder, trial_id: str, text: str) -> None:
-    """Append what a trial's code printed to printed/<trial_id>.txt, which keeps the last `PRINTED_BYTES`."""
-    name = f"{PRINTED}/{trial_id}.txt"
-    folder.write(name, ((folder.read(name) or b"") + text.encode(errors="replace"))[-PRINTED_BYTES:])

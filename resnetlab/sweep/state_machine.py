@@ -30,7 +30,7 @@ from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch
 from resnetlab.study.sections.search import USUAL_RULE
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.trial_config import RunConfig
-from resnetlab.sweep import crashes, own_search, plan_store, reopened, test_rows
+from resnetlab.sweep import crashes, own_search, plan_store, reopened, test_rows, trial_texts
 from resnetlab.sweep.crashes import Crash, Deaths
 from resnetlab.sweep.longer import LongerTrials
 from resnetlab.sweep.paused import Paused
@@ -433,7 +433,7 @@ class Sweep:
         self.working.add(trial_id)
         columns = dict(report.columns)
         if report.printed:
-            crashes.keep_printed(self.store.folder, trial_id, report.printed)
+            trial_texts.add_printed(self.store.folder, trial_id, report.printed)
         if report.note:
             self.notes.append(f"trial {trial_id}: {report.note}")
             columns["reason"] = self._reason(trial_id, report.note)
@@ -512,7 +512,8 @@ class Sweep:
         if task is None:
             return
         if status in reopened.FAILED:
-            crashes.keep(self.store.folder, task.config, self._baseline(task), reason, detail)
+            about = crashes.settings(task.config, self._baseline(task))
+            trial_texts.add_failure(self.store.folder, trial_id, about, reason, detail)
         self.working.discard(trial_id)
         self.waiting.discard(trial_id)
         row = self._close(trial_id, status, reason)

@@ -205,10 +205,13 @@ def trial(said: Told, number: int, end_of: Callable[[str], Log | None]) -> dict[
         return {}
     row = found.iloc[0]
     lost = Status(row["status"]) in LOST
-    files = {kind: f"{kind}/{row['trial_id']}.txt" for kind in (ERRORS, PRINTED)}
     logs = [
-        ("Failures" if kind == ERRORS else "Printed", f"{said.place}/{name}", end_of(name))
-        for kind, name in files.items()
+        {"title": title, "file": f"{said.place}/{name}", "end": end}
+        for title, name in (
+            ("Failures", f"{ERRORS}/{row['trial_id']}.txt"),
+            ("Printed", f"{PRINTED}/{row['trial_id']}.txt"),
+        )
+        if (end := end_of(name)) is not None
     ]
     facts = [
         ("Trial", row["trial_id"]),
@@ -230,7 +233,7 @@ def trial(said: Told, number: int, end_of: Callable[[str], Log | None]) -> dict[
         "reason": "" if missing(row["reason"]) else row["reason"],
         "facts": [(name, text) for name, text in facts if not missing(text)],
         "settings": _settings(row["config"]),
-        "logs": [{"title": title, "file": file, "end": log} for title, file, log in logs if log is not None],
+        "logs": logs,
         "worker": _of_the_worker(row["trial_id"]),
         "host": "its machine" if missing(row["host"]) else row["host"],
         "again": again,

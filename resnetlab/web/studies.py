@@ -138,9 +138,9 @@ class Watched:
             self._check_link(sub)
             lists[sub] = self.folder.listing(sub)[0]
         for sub, names in lists.items():
-            for name in (
-                names if sub not in LOGS else ()
-            ):  # of which there may be many: `end_of` checks the one it reads
+            if sub in LOGS:  # of which there may be many: `end_of` checks the one it reads
+                continue
+            for name in names:
                 self._check_link(f"{sub}/{name}".lstrip("/"))
         return lists
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from resnetlab.analysis.confirm.contrasts import whole_blocks
+from resnetlab.analysis.confirm.effects_table import SHARED
 from resnetlab.analysis.confirm.estimands import estimands
+from resnetlab.planning.plan import Plan
 from resnetlab.report.findings import Findings
 from resnetlab.report.formatting import listed, missing
 from resnetlab.wording import plural
@@ -106,27 +107,17 @@ def variance(findings: Findings) -> str:
     own, shared = "each arm's own variance", "each arm's variance about what all arms of a seed share"
     if plan.variance == "arms":
         return own
-    if why := _why_own(findings):
-        return f"{own}, not that about what all arms of a seed share: {why}"
-    return (
-        shared
-        if plan.looks is None
-        else f"{shared}, or its own at a look before which an arm had stopped or lost a run"
-    )
+    about = [SHARED in method for method in methods(findings)]
+    if not any(about):
+        return f"{own}, not that about what all arms of a seed share: {_why_own(plan)}"
+    return shared if all(about) else f"{shared}, or its own at a look before which an arm had stopped or lost a run"
 
 
-def _why_own(findings: Findings) -> str:
-    """Why the variances are not those about blocks that the plan asks for; empty where they are, or it does not."""
-    plan = findings.results.planned
-    if plan.variance == "arms":
-        return ""
+def _why_own(plan: Plan) -> str:
+    """Why none of a plan's variances are those about blocks that it asks for."""
     if not estimands(plan).blocks:
         return "arms of several tasks share nothing by a seed"
-    if len(plan.arms) < 3:
-        return "two arms do not tell what they share"
-    if plan.looks is None and not whole_blocks(findings.runs.values):
-        return "runs are missing"
-    return ""
+    return "two arms do not tell what they share" if len(plan.arms) < 3 else "runs are missing"
 
 
 def seeds(findings: Findings) -> str:

@@ -1,6 +1,7 @@
 """The experiments of the fault campaign, and the table of their outcomes.
 
-python tests/faults/experiments.py    prints the table of results/reference/faults.json, and what kills.py found
+python tests/faults/experiments.py            prints the table of results/reference/faults.json, and what kills.py found
+python tests/faults/experiments.py --adopt    takes into it those experiments of results/faults.json that ran
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,17 @@ def shown(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
+def adopt() -> None:
+    """Take those experiments that ran in the last campaign into the reference."""
+    content, fresh = json.loads(REFERENCE.read_text()), json.loads(OUT.read_text())["experiments"]
+    content["experiments"] |= {number: found for number, found in fresh.items() if found["outcome"] != "not run"}
+    REFERENCE.write_text(json.dumps(content, indent=1))
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--adopt"]:
+        adopt()
+        sys.exit()
     text = table(json.loads(REFERENCE.read_text()))
     for file in (KILLS, PAUSING, EXTENDING):
         if file.exists():

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from resnetlab.analysis.confirm.collapse import Answer, Runs, Sides, taken_back
-from resnetlab.analysis.confirm.contrasts import CellMeans, Estimates, contrast, holm, verdicts
+from resnetlab.analysis.confirm.contrasts import CellMeans, Estimates, contrast, holm, verdicts, whole_blocks
 from resnetlab.analysis.confirm.estimands import Estimands
 from resnetlab.analysis.confirm.images import UNKNOWN, ImageTerm
 from resnetlab.planning.plan import Layout
@@ -29,7 +29,8 @@ class Analysis:
     estimates: with the error that the verdict takes: of `these` test images or, where it is about new ones and their
     part is known, of `new`. shown: a main effect gives way to its simple effects where an interaction of its factor is
     found. turns: the verdict turns on untrained runs (`analyse_runs`), which makes it inconclusive. families: the
-    questions that each adjustment takes together, but for simple effects.
+    questions that each adjustment takes together, but for simple effects. shared: where variances are those about what
+    the arms of a seed share.
     """
 
     questions: Estimands
@@ -42,6 +43,7 @@ class Analysis:
     shown: np.ndarray
     turns: np.ndarray
     families: Sequence[np.ndarray]
+    shared: np.ndarray
     counted: np.ndarray | None = None  # (repeats, questions, arms) runs, where questions rest on unlike ones
     settled: np.ndarray | None = None  # which have a verdict before all runs have ended
 
@@ -90,7 +92,8 @@ def analyse(
     simple_effects(asked, p, adjusted, shown, found)
     verdict = verdicts(estimates, adjusted, alpha, delta)
     turns = np.zeros(p.shape, dtype=bool)
-    return Analysis(asked, cells, estimates, these, new, adjusted, verdict, shown, turns, families)
+    shared = np.broadcast_to(asked.blocks & whole_blocks(values)[:, None], p.shape)
+    return Analysis(asked, cells, estimates, these, new, adjusted, verdict, shown, turns, families, shared)
 
 
 def analyse_runs(

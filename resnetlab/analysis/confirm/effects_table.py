@@ -23,6 +23,7 @@ from resnetlab.storage.schema import schema
 from resnetlab.wording import level_text, plural
 
 TURNS = "turns on runs that collapsed or diverged: with and without them, the answer differs"
+SHARED = " about what the arms of a seed share"  # in the method of one whose variances were those about blocks
 NEEDS_ONE = "and this comparison needs one"  # in the note of one for which all runs of an arm failed
 
 
@@ -89,7 +90,7 @@ def _row(plan: Layout, runs: ConfirmRuns, found: Analysis, trained: Analysis, i:
         **ends,
         "verdict": verdict,
         "note": "; ".join([*notes, *runs.notes]),
-        "method": _method(plan, runs, found, i),
+        "method": _method(plan, found, i),
         "plan_hash": plan.plan_hash,
     }
 
@@ -291,31 +292,23 @@ def _short(value: object) -> str:
 
 def _own_variances(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int) -> str:
     """Why question `i` takes no account of what the arms of a seed share; empty where it does or was not to."""
-    if not found.questions.blocks:
+    if not found.questions.blocks or found.shared[0, i]:
         return ""
-    if not runs.whole:
-        return "runs are missing"
-    if len(plan.arms) <= 2:
+    if len(plan.arms) < 3:
         return "there are two arms"
-    stopped = found.counted is not None and (found.cells.n[0] < found.counted[0, i].max()).any()
-    return "other arms had stopped before" if stopped else ""
+    return "fewer than three arms still ran" if runs.whole else "runs are missing"
 
 
-def _method(plan: Layout, runs: ConfirmRuns, found: Analysis, i: int) -> str:
+def _method(plan: Layout, found: Analysis, i: int) -> str:
     kind, together = found.questions.items[i].kind, found.family(i)
-    many = {
-        "swap": "swaps",
-        "main": "main effects",
-        "interaction": "interactions",
-        "simple": "the simple effects shown",
-    }
-    family = f"all {many[kind]}" if kind != "simple" else many[kind]
-    if kind != "simple" and len(together) < len(found.questions.of_kind(kind)):  # with looks the primary ones are apart
-        family = "the primary comparisons" if i in found.families[0] else f"all other {many[kind]}"
+    family = {"swap": "all swaps", "main": "all main effects", "interaction": "all interactions"}.get(kind)
+    if family is None:
+        family = "the simple effects shown"
+    elif len(together) < len(found.questions.of_kind(kind)):  # with looks the primary ones are a family by themselves
+        family = "the primary comparisons" if i in found.families[0] else family.replace("all", "all other")
     spent = ", O'Brien-Fleming spending over the looks" if plan.looks is not None else ""
     adjusted = f"Holm over {family}{spent}"
-    shared = found.questions.blocks and not _own_variances(plan, runs, found, i)
-    variance = " about what the arms of a seed share" if shared else ""
+    variance = SHARED if found.shared[0, i] else ""
     if kind == "swap":
         return f"difference of means, Welch's t{variance}, {adjusted}"
     if plan.design == "d-optimal":

@@ -17,7 +17,7 @@ from scipy import special, stats
 
 from resnetlab.analysis.confirm import spending
 from resnetlab.analysis.confirm.collapse import Answer, Runs, Sides, turning
-from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, holm
+from resnetlab.analysis.confirm.contrasts import EQUIVALENCE, CellMeans, Estimates, holm, whole_blocks
 from resnetlab.analysis.confirm.effects import FAMILIES, Analysis, contrasts, simple_effects
 from resnetlab.analysis.confirm.estimands import Estimands
 from resnetlab.analysis.confirm.images import UNKNOWN
@@ -124,6 +124,7 @@ class Course:
     equal: np.ndarray = field(init=False)  # (ways, repeats, questions): found equivalent at some look
     estimates: Estimates = field(init=False)  # of each question at its last look
     n: np.ndarray = field(init=False)  # (repeats, questions, arms) runs that it rests on
+    shared: np.ndarray = field(init=False)  # (repeats, questions) whether its variances were those about blocks
     decision: np.ndarray = field(init=False)
     turns: np.ndarray = field(init=False)
     block: np.ndarray = field(init=False)
@@ -137,7 +138,7 @@ class Course:
         shape = repeats, len(self.rule.asked.items)
         self.least, self.equal = np.full((3, *shape), np.nan), np.zeros((3, *shape), dtype=bool)
         self.estimates = Estimates(*(np.full(shape, np.nan) for _ in range(3)))
-        self.n = np.zeros((*shape, arms), dtype=int)
+        self.n, self.shared = np.zeros((*shape, arms), dtype=int), np.zeros(shape, dtype=bool)
         self.decision, self.turns = np.full(shape, OPEN, dtype=object), np.zeros(shape, dtype=bool)
         self.block = np.zeros(shape, dtype=int)
         self.blocks, self.stopped = np.full(repeats, blocks), np.zeros(repeats, dtype=int)
@@ -239,6 +240,8 @@ class Course:
             kept[who] = np.where(looked, getattr(found, name), kept[who])
         counts = (~np.isnan(runs.values)).sum(-1)[:, None] * self.rule.used
         self.n[who] = np.where(looked[..., None], counts, self.n[who])
+        shared = self.rule.asked.blocks & whole_blocks(runs.values)[:, None]
+        self.shared[who] = np.where(looked, shared, self.shared[who])
         self.block[who] = np.where(looked, block, self.block[who])
 
     def _decide(
@@ -308,8 +311,8 @@ class Course:
         settled = self.decision != OPEN
         these, new = self.estimates, UNKNOWN.widened(self.estimates)
         return Analysis(
-            self.rule.asked, cells, these, these, new, adjusted, verdict, shown, self.turns, self.rule.families, self.n,
-            settled,
+            self.rule.asked, cells, these, these, new, adjusted, verdict, shown, self.turns, self.rule.families,
+            self.shared, self.n, settled,
         )  # fmt: skip
 
     def repeated(self) -> tuple[np.ndarray, np.ndarray]:

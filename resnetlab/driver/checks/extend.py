@@ -105,7 +105,7 @@ def said(
     if "trials" not in kinds and kinds & {"levels", "factor"} and sampler != "grid" and "budget" not in kinds:
         lines.append("no explore trial is added, so none tries them: raise search.trials for that")
     if plan is None:
-        return lines if study.confirm.design == "none" else [*lines, "no plan was made so far, so none changes"]
+        return lines if study.confirm.design == "none" else [*lines, "no plan has been made yet, so none changes"]
     beside = f"the verdicts of plan {plan.plan_hash} are shown beside it"
     stands = plan.seeds_short(asked(study)) is not None and not kinds & {"budget", "factor", "arm"}
     if asks.explores and stands and not _more_to_compare(study, plan):

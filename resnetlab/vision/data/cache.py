@@ -68,7 +68,7 @@ def moments_of(images: np.ndarray) -> np.ndarray:
     out = np.empty((n, 2, channels), np.int64)
     for start in range(0, n, 256):
         pixels = images[start : start + 256].reshape(-1, height * width, channels)
-        for channel in range(channels):  # each by itself and contiguous: sums over the last axis are 8 times as fast
+        for channel in range(channels):  # each by itself and contiguous: NumPy then adds along the last axis
             values = np.ascontiguousarray(pixels[..., channel])
             out[start : start + 256, 0, channel] = values.sum(axis=1, dtype=np.int64)
             squares = np.multiply(values, values, dtype=np.uint16)
