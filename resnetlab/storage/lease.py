@@ -115,10 +115,13 @@ def holder(folder: ResultsFolder) -> Holder | None:
     return Holder(lease["host"], lease["pid"], lease["since"], silent, alive, number)
 
 
-def check_free(folder: ResultsFolder) -> None:
-    """Raise FolderRefused if a driver that seems to be alive holds the folder. Writes nothing."""
+def check_free(folder: ResultsFolder, here: bool = False) -> None:
+    """Raise FolderRefused if a driver that seems to be alive holds the folder. Writes nothing.
+
+    here: only if it runs on this host. Of one on another host `Lease` waits to see whether it renews.
+    """
     current = holder(folder)
-    if current is not None and current.alive:
+    if current is not None and current.alive and (not here or current.host == socket.gethostname()):
         raise _held(folder, asdict(current))
 
 

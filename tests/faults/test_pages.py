@@ -27,18 +27,20 @@ def browser():
 
 @pytest.mark.campaign
 @pytest.mark.experiment(25)
-def test_a_page_open_while_its_folder_is_deleted_damaged_and_put_back(browser, tmp_path, record):
+def test_a_page_open_while_its_folder_is_deleted_or_damaged_and_put_back(browser, tmp_path, record):
     place = tmp_path / "results"
     made(place)
     shutil.copytree(place / "made", tmp_path / "whole")
     with served(place) as server, opened(browser, server.url, heard=["503", "ERR_"]) as page:
         page.goto(f"{server.base}/study/made")
         problem, rows = page.locator("[data-part=problem]"), page.locator("#trials tbody tr")
-        for damage in ("deleted", "damaged"):
+        for damage in ("deleted", "damaged", "without its trials"):
             if damage == "deleted":
                 shutil.rmtree(place / "made")
-            else:
+            elif damage == "damaged":
                 (place / "made/trials.parquet").write_bytes(b"PAR1 nonsense PAR1")
+            else:
+                (place / "made/trials.parquet").unlink()
             until(lambda: "cannot be read now" in problem.inner_text())
             assert rows.count() == 4  # as it was
             shutil.copytree(tmp_path / "whole", place / "made", dirs_exist_ok=True)

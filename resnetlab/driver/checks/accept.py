@@ -16,6 +16,7 @@ from resnetlab.paths import user_path
 from resnetlab.ray_backend import cluster
 from resnetlab.ray_backend.capacity import check_slots
 from resnetlab.search import cma_es
+from resnetlab.storage.lease import check_free
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import Study
 from resnetlab.study.extension import Extension
@@ -59,6 +60,7 @@ def accept(study: Study, options: Options, dry: bool = False) -> Accepted:
     study, weights = initial_weights.given(_absolute(study), file)
     duplicate_arms.check(study)
     folder = results_folder(study, options.storage)
+    check_free(folder, here=not dry)
     study = initial_weights.resumed(study, folder)
     extension = check_identity(study, folder, options.extend)
     changed = own_code.accept(study, folder, options.accept_changed_code)

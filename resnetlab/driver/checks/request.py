@@ -14,7 +14,6 @@ from resnetlab.driver.checks.extend import said
 from resnetlab.errors import BadData, BadRequest, FolderRefused
 from resnetlab.planning.plan import Plan, asked
 from resnetlab.provenance import code_version
-from resnetlab.storage.lease import check_free
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import check_complete, check_study, read_table
 from resnetlab.study import Study, differences
@@ -124,7 +123,6 @@ def look(
     extension: what the study asks beyond the one that the folder holds.
     Raises the errors that a run would raise: FolderRefused, BadData, BadRequest, TrialsFailed.
     """
-    check_free(folder)
     check_complete(folder)
     table = read_table(folder, "trials")
     rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
