@@ -6,6 +6,7 @@ import pdb
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,15 +62,22 @@ def test_a_finished_study_is_known(place):
     assert tree(place) == before
 
 
-def test_it_answers_within_three_seconds_and_changes_nothing(place, tmp_path):
+def test_it_answers_at_once_and_changes_nothing(place, tmp_path):
+    """At once: in less than twice the time that importing torch alone takes here."""
     with Door("ablation") as door:
         door.call(tmp_path, "--storage", "results")  # reads the data into the cache
         before = tree(tmp_path / "results")
-        ended = door.call(tmp_path, "--storage", "results")
+        took = {"answer": [], "torch": []}
+        for _ in range(3):
+            ended = door.call(tmp_path, "--storage", "results")
+            took["answer"].append(ended.seconds)
+            began = time.monotonic()
+            subprocess.run([sys.executable, "-c", "import torch"], check=True)
+            took["torch"].append(time.monotonic() - began)
         told = door.call(tmp_path, "--storage", "results", "--json")
     assert ended.code == 0, ended.err
     assert ended.out.startswith("default: finished") and "kernel 5 instead of 3" in ended.out
-    assert ended.seconds < 3
+    assert min(took["answer"]) < 2 * min(took["torch"])
     assert tree(tmp_path / "results") == before
     assert json.loads(told.out)["state"] == "finished"
 
