@@ -7,11 +7,12 @@ INSTALLED := $(VENV)/.installed
 
 BENCHMARKS := training sweep search turnover tables augmentation residency frozen own_code dry_run gpu
 
-.PHONY: sweep test coverage test-load test-versions faults test-cluster bench reports pins notebook docs check clean help
+.PHONY: sweep test test-long coverage test-load test-versions faults test-cluster bench reports pins notebook docs check clean help
 
 help:
 	@echo "make sweep   run the default study and write its report (installs into $(VENV) first)"
 	@echo "make test    run the tests; as root on Debian, installs chromium and LaTeX for some of them first"
+	@echo "make test-long   the tests that take a minute each and whose code others cover too"
 	@echo "make coverage    the tests again, and which share of each room's lines they run (TESTS=tests/test_cli.py: some of them)"
 	@echo "make test-load      the tests beside two processes that do nothing but compute (TIMES=3: so many times)"
 	@echo "make test-versions  the tests with the oldest promised versions and with the newest; writes docs/versions.md"
@@ -39,6 +40,9 @@ coverage: $(VENV)/.installed-dev $(VENV)/moto/.installed
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage json --quiet
 	$(BIN)/python tests/coverage_table.py build/coverage/coverage.json
+
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --long -m long
 
 test-load: $(INSTALLED) $(VENV)/moto/.installed
 	$(BIN)/python tests/load.py --times $(or $(TIMES),1)

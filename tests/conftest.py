@@ -11,6 +11,17 @@ hypothesis.settings.register_profile("ours", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("ours")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="also the tests that `make test` leaves to `make test-long`")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        left = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu"):
         import torch

@@ -277,6 +277,7 @@ confirm: {design: arms, seeds: 3}
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_real_sweeps_of_one_study_with_other_seeds_are_compared_and_pooled(tmp_path):
     (tmp_path / "tiny.yaml").write_text(REAL)

@@ -209,6 +209,7 @@ DEFAULT = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_default_study_extended_on_ray_has_the_tables_of_one_that_asked_for_all_from_the_start(tmp_path):
     def sweep(place, trials, *words):

@@ -46,7 +46,7 @@ class Place:
             "COLUMNS": "200",
         }
         words = [sys.executable, str(ROOT / "sweeps/ablation.py"), "--study", str(self.path / "s.yaml")]
-        words += ["--storage", str(self.path / "r"), *options]
+        words += ["--storage", str(self.path / "r"), "--slots", "1", *options]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=500)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr
@@ -81,7 +81,7 @@ def place(tmp_path, cache):
     ("number", "named", "advice"),
     [
         (signal.SIGSEGV, "killed by SIGSEGV (segmentation fault)", "try another level of kernel"),
-        (signal.SIGKILL, "killed by SIGKILL", "a smaller batch"),
+        pytest.param(signal.SIGKILL, "killed by SIGKILL", "a smaller batch", marks=pytest.mark.long),
     ],
     ids=["SIGSEGV", "SIGKILL"],
 )

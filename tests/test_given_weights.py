@@ -179,7 +179,8 @@ def test_a_file_that_cannot_be_taken_ends_before_anything_runs(
 @pytest.mark.slow
 def test_without_weights_and_network_an_arm_says_so_and_its_advice_works(tmp_path, cache, files):
     (tmp_path / "arms.yaml").write_text(STUDY)
-    code, out, error = script("ablation.py", tmp_path, "--study", tmp_path / "arms.yaml", RESNETLAB_CACHE=str(cache))
+    words = "--study", tmp_path / "arms.yaml", "--slots", "1"
+    code, out, error = script("ablation.py", tmp_path, *words, RESNETLAB_CACHE=str(cache))
     assert code == 1 and "1 planned comparison could not be made" in error, error
     rows = {row["arm"]: row for row in pq.read_table(tmp_path / "r/arms/trials.parquet").to_pylist()}
     assert rows["plain"]["status"] == "complete" and rows["started"]["status"] == "failed"
@@ -193,14 +194,14 @@ def test_without_weights_and_network_an_arm_says_so_and_its_advice_works(tmp_pat
         and "cannot be estimated yet" not in out
     )
     plain = rows["plain"]
-    options = "--study", tmp_path / "arms.yaml", "--weights", files / "resnet18.pt", "--retry-failed"
+    options = *words, "--weights", files / "resnet18.pt", "--retry-failed"
     code, out, error = script("ablation.py", tmp_path, *options, RESNETLAB_CACHE=str(cache))  # as it advises
     assert code == 0, error
     rows = pq.read_table(tmp_path / "r/arms/trials.parquet").to_pylist()
     now = {row["arm"]: row for row in rows if row["status"] != "replaced"}
     assert now["plain"] == plain and now["started"]["status"] == "complete"
     assert len(rows) == 3 and {row["plan_hash"] for row in now.values()} == {plain["plan_hash"]}
-    code, out, error = script("ablation.py", tmp_path, "--study", tmp_path / "arms.yaml", RESNETLAB_CACHE=str(cache))
+    code, out, error = script("ablation.py", tmp_path, *words, RESNETLAB_CACHE=str(cache))
     assert code == 0 and "2 of 2 planned confirm runs" in out, error  # the folder knows which file it was
 
 

@@ -39,6 +39,7 @@ def test_unknown_options_are_refused(options):
     assert code == 2 and "allowed: " in said
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_all_checks_run_on_the_cpu_and_go_on_where_they_were(tmp_path):
     tool = tmp_path / "nvidia-smi"

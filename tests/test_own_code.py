@@ -677,6 +677,7 @@ def test_errors_elsewhere_are_told_as_before():
         assert "test_own_code.py" in Ending.of(error, Path("/nowhere")).reason
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_study_with_own_code_is_killed_and_continued(tmp_path):
     text = STUDY.replace("trials: 2, epochs: 2", "trials: 3, epochs: 3")

@@ -32,6 +32,7 @@ def record(lab, name):
     return lab.folder(name).read_json("sweep.json") or {}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sweeps_share_a_cluster_and_do_as_they_are_asked(tmp_path):
     lab = Lab(tmp_path, STUDY)

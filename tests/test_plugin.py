@@ -72,7 +72,7 @@ def sweep(place, sites, study=STUDY, options=("--dry-run",)):
     (place / "mine.yaml").write_text(study)
     path = os.pathsep.join(map(str, [ROOT, *sites]))
     env = os.environ | {"PYTHONPATH": path, "RESNETLAB_CACHE": str(place / "cache"), "RAY_TMPDIR": "/tmp"}
-    command = [sys.executable, "-m", "resnetlab", "sweep", "--study", "mine.yaml", *options]
+    command = [sys.executable, "-m", "resnetlab", "sweep", "--study", "mine.yaml", "--slots", "1", *options]
     return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
 
 
@@ -186,41 +186,33 @@ print(unpacked(folder, context).is_dir())
 """
 
 
-def test_a_node_with_another_package_than_the_sweeps_is_refused(sites, tmp_path):
+def test_a_node_and_a_trial_run_again_name_what_differs_in_an_installed_package(sites, tmp_path):
     done = sweep(tmp_path, sites[:1], options=())
     assert done.returncode == 0, done.stderr
-
-    def node(site):
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, site]))}
-        command = [sys.executable, "-c", ON_A_NODE, str(tmp_path / "results/mine")]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-
-    assert node(sites[0]).stdout == "True\n"
     other = shutil.copytree(sites[0], tmp_path / "other")
     nets = other / "one_nets" / "nets.py"
-    nets.write_text(nets.read_text() + "\n# a remark changes nothing\n")
-    assert node(other).stdout == "True\n"
-    nets.write_text(nets.read_text().replace("nn.ReLU()", "nn.Tanh()"))
-    said = node(other).stderr
-    assert "NodeRefused: node " in said and "packages/one_nets/nets.py: tiny changed" in said, said
-    absent = node(tmp_path).stderr
-    assert "NodeRefused: node " in absent and "packages/one_nets/nets.py: removed" in absent, absent
 
-
-def test_a_trial_run_again_with_another_package_names_what_differs(sites, tmp_path):
-    assert sweep(tmp_path, sites[:1], options=()).returncode == 0
-    other = shutil.copytree(sites[0], tmp_path / "other")
-    nets = other / "one_nets" / "nets.py"
-    nets.write_text(nets.read_text().replace("nn.ReLU()", "nn.Tanh()"))
-
-    def again(site):
+    def run(site, *command):
         env = os.environ | {
             "PYTHONPATH": os.pathsep.join(map(str, [ROOT, site])),
             "RESNETLAB_CACHE": str(tmp_path / "cache"),
         }
-        command = [sys.executable, "-m", "resnetlab", "trial", "results/mine", "1"]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        return subprocess.run([sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True)
 
+    def node(site):
+        return run(site, "-c", ON_A_NODE, str(tmp_path / "results/mine"))
+
+    def again(site):
+        return run(site, "-m", "resnetlab", "trial", "results/mine", "1")
+
+    assert node(sites[0]).stdout == "True\n"
     said = again(sites[0])
     assert said.returncode == 0 and "packages/" not in said.stdout, said.stdout + said.stderr
+    nets.write_text(nets.read_text() + "\n# a remark changes nothing\n")
+    assert node(other).stdout == "True\n"
+    nets.write_text(nets.read_text().replace("nn.ReLU()", "nn.Tanh()"))
+    refused = node(other).stderr
+    assert "NodeRefused: node " in refused and "packages/one_nets/nets.py: tiny changed" in refused, refused
     assert "packages/one_nets/nets.py: tiny changed in the package that is installed now" in again(other).stdout
+    absent = node(tmp_path).stderr
+    assert "NodeRefused: node " in absent and "packages/one_nets/nets.py: removed" in absent, absent

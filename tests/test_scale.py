@@ -71,6 +71,7 @@ def run(place, until, gpus="0"):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_no_experiment_of_tune_has_more_trials_than_a_round_and_the_sweep_goes_on(tmp_path):
     first = run(tmp_path, 250)

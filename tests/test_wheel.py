@@ -59,10 +59,10 @@ confirm: {design: one-factor, seeds: 2}
 
 
 SMALL = (
-    *("--trials", "2", "--epochs", "1", "--storage", "here", "--name", "small"),
+    *("--trials", "2", "--epochs", "1", "--storage", "here", "--name", "small", "--slots", "1"),
     *("--set", "confirm.seeds=1", "--set", "baseline.width=4"),
 )
-FOREST = ("--trials", "2", "--set", "confirm.seeds=2", "--set", "baseline.trees=5")
+FOREST = ("--trials", "2", "--slots", "1", "--set", "confirm.seeds=2", "--set", "baseline.trees=5")
 
 
 def run(*words, **options):
