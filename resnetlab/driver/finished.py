@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from resnetlab.analysis.failures import to_go
-from resnetlab.analysis.results import TABLES, Results
 from resnetlab.driver.checks.dataset_record import compared, starts
 from resnetlab.planning.plan import asked
 from resnetlab.storage.lease import holder
@@ -14,6 +13,9 @@ from resnetlab.study import Study
 from resnetlab.study.records import Phase, Status
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import default_cache, prepare
+
+if TYPE_CHECKING:
+    from resnetlab.analysis.results import Results
 
 FREE = {"resources", "given_weights", "own", "time_budget"}  # of study.json: what may differ, or is compared by itself
 
@@ -35,7 +37,11 @@ def finished(study: Study, place: str, cache: Path | None = None) -> Results | N
         return None
     if (held_by := holder(folder)) is not None and held_by.alive:
         return None
-    if not _same(held, study) or not _reported(folder):
+    if not _same(held, study):
+        return None
+    from resnetlab.analysis.results import Results  # takes a second, which a new study is not to wait for
+
+    if not _reported(folder):
         return None
     results = Results.open(place)
     if not _complete(results, study):
@@ -57,12 +63,16 @@ def _same(held: dict[str, object], study: Study) -> bool:
 
 def _reported(folder: ResultsFolder) -> bool:
     """The report was made after all that it shows."""
+    from resnetlab.analysis.results import TABLES
+
     report = folder.changed("report.html")
     sources = [folder.changed(name) for name in ("study.json", "plan.json", *(f"{table}.parquet" for table in TABLES))]
     return report is not None and all(changed is None or changed <= report for changed in sources)
 
 
 def _complete(results: Results, study: Study) -> bool:
+    from resnetlab.analysis.failures import to_go
+
     trials, plan = results.trials, results.plan
     if plan is None or results.notes or results.folder.names("segments") or plan.asked != asked(study):
         return False

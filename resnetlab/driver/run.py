@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from resnetlab.analysis.confirm.power import enough_seeds
 from resnetlab.driver.checks import own_code, request, warm_start
 from resnetlab.driver.checks.accept import accept
 from resnetlab.driver.checks.dataset_record import guessing, image_table, known, noted
@@ -115,6 +114,8 @@ def _time(study: Study, folder: ResultsFolder, began: float) -> Unlimited:
     """The study's time budget, less what earlier sessions took."""
     if not study.time_budget:
         return UNLIMITED
+    from resnetlab.analysis.confirm.power import enough_seeds  # half a second that only time budgets are to cost
+
     sessions = (folder.read_json("sweep.json") or {}).get("sessions", [])
     return TimeBudget(study, sum(map(used_seconds, sessions)), began, enough=enough_seeds)
 

@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from scipy.fft import dctn
 
 LEAST = 16  # pixels a side: smaller images are alike by chance
 FREQUENCIES = 8  # of each axis
@@ -28,6 +27,8 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 def hashes(images: np.ndarray) -> np.ndarray:
     """(N, H, W, C) uint8 -> (N,) uint64."""
+    from scipy.fft import dctn  # images that are in the cache already are not to wait for the import
+
     found = np.empty(len(images), np.uint64)
     for start, pixels in _chunks(images):
         low = dctn(_smaller(_grey(pixels)), axes=(1, 2), norm="ortho")[:, :FREQUENCIES, :FREQUENCIES].reshape(
