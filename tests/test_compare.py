@@ -192,6 +192,14 @@ def test_plans_that_are_not_alike_are_not_pooled(tmp_path):
     longer = crossed(tmp_path / "b", 8, search={"trials": 30, "epochs": 12, "grace_period": 1, "reduction_factor": 3})
     found = Comparison.of([crossed(tmp_path / "a", 7), longer])
     assert all("budgets differ (9 and 12 epochs)" in one.why for one in found.compared)
+    wider = crossed(tmp_path / "e", 8, baseline={"width": 16, "weight_decay": 0.001})
+    found = Comparison.of([str(tmp_path / "a"), wider])
+    assert all(
+        one.pooled is None and "baselines differ (batch_size, downsample, weight_decay, width)" in one.why
+        for one in found.compared
+    )
+    other = crossed(tmp_path / "f", 8, dataset={"name": "digits"})
+    assert all(one.pooled is not None for one in Comparison.of([str(tmp_path / "a"), other]).compared)
     for name, seed in (("c", 7), ("d", 8)):
         make_results(tmp_path / name, default_study(seed=seed), faults=False)
     around = Comparison.of([str(tmp_path / "c"), str(tmp_path / "d")])

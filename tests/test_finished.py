@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 from doors import Door, tree
+from made_results import make_results
 
 from resnetlab.cli import notify
 from resnetlab.cli.notify import Notifier
@@ -80,6 +81,17 @@ def test_it_answers_at_once_and_changes_nothing(place, tmp_path):
     assert min(took["answer"]) < 2 * min(took["torch"])
     assert tree(tmp_path / "results") == before
     assert json.loads(told.out)["state"] == "finished"
+
+
+def test_a_study_that_confirms_nothing_is_finished_without_a_plan(tmp_path):
+    few = {"search.trials": 4, "search.audit": 0, "confirm.design": "none"}
+    one = study(**few)
+    make_results(tmp_path / "default", one, confirm=False, faults=False)
+    ResultsFolder.at(tmp_path / "default").write_json("study.json", one.recorded())
+    (tmp_path / "default/report.html").touch()
+    assert len(finished(one, str(tmp_path / "default")).trials) == 4
+    assert finished(study(**few | {"search.trials": 5}), str(tmp_path / "default")) is None
+    assert finished(study(**few | {"confirm.design": "factorial"}), str(tmp_path / "default")) is None
 
 
 @pytest.mark.parametrize(

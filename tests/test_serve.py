@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from doors import tree
 from made_results import default_study, make_results
 from serve_here import PATIENCE, chromium, opened, served, until
 from test_browser import CONTRAST, DESKTOP, MARKUP, PHONE
@@ -161,9 +162,22 @@ def test_links_in_a_study_that_lead_out_of_the_folder_are_not_followed(client, f
     (made / f"errors/{trial['trial_id']}.txt").symlink_to(secret)
     answer = one.ask(f"/trial/{trial['number']}/made")
     assert answer.status == 503 and "SECRET" not in answer.text and "not followed" in answer.text
+    (made / f"errors/{trial['trial_id']}.txt").unlink()
     (made / "report.html").symlink_to(secret)
     answer = one.ask("/report-file/made")
     assert answer.status == 503 and "SECRET" not in answer.text
+    (made / "report.html").unlink()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("versions", "plans", "versions/1.json", "plans/abc.json"):
+        link = made / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(secret if link.suffix else outside)
+        for page in ("study", "report-file"):
+            answer = one.ask(f"/{page}/made")
+            assert answer.status == 503 and "not followed" in answer.text, name
+        link.unlink()
+    assert one.ask("/report-file/made").status == 200
 
 
 def test_a_failed_trial_is_named_with_its_cause_its_log_and_the_command_that_debugs_it(client, folder):
@@ -269,6 +283,20 @@ def test_only_a_page_of_the_server_itself_can_ask_a_sweep_to_pause(driven):
     assert one.ask(form(page, "resume"), "POST", **own).status == 303 and control.asked(driven) is None
     assert one.ask(form(page, "stop"), "POST", **own).status == 303 and control.asked(driven).what == "stop"
     assert "data-opens" not in one.ask("/study/made").text  # nothing is left to ask
+
+
+def test_no_request_is_written_through_a_link_that_leads_out_of_the_folder(driven, tmp_path_factory):
+    own, lease = {"origin": "http://127.0.0.1:1"}, driven.path / "lease"
+    one = Client(driven.path.parent)
+    target = form(one.ask("/study/made").text, "pause")
+    outside = shutil.move(lease, tmp_path_factory.mktemp("elsewhere") / "lease")
+    lease.symlink_to(outside)
+    before = tree(Path(outside))
+    answer = one.ask(target, "POST", **own)
+    assert answer.status == 409 and "not followed" in answer.text and tree(Path(outside)) == before
+    lease.unlink()
+    shutil.move(outside, lease)
+    assert one.ask(target, "POST", **own).status == 303 and control.asked(driven).what == "pause"
 
 
 def test_read_only_has_no_buttons_and_takes_no_request(driven):

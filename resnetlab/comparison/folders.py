@@ -23,6 +23,7 @@ from resnetlab.report.sections.provenance import distinct, revisions
 from resnetlab.study.metrics import Metric
 from resnetlab.wording import level_text
 
+RUN = ("data", "seed", "split_seed", "epochs")  # of a config: what it runs on, and how long
 DIFFER, AGREE, UNDECIDED, IDENTICAL, NONE = "differ", "agree", "undecided", "identical", "–"
 
 
@@ -236,6 +237,8 @@ class Comparison:
         budgets = sorted({one.study.search.epochs for one in results})
         if len(budgets) > 1:
             return f"their budgets differ ({' and '.join(map(str, budgets))} epochs)"
+        if others := _differing([_fixed(one) for one in results]):
+            return f"their baselines differ ({', '.join(others)})"
         if question.estimand == ARMS:
             names = [name for _, levels in question.pairs for name in levels]
             return "" if len({repr([one.study.arms.get(name) for name in names]) for one in results}) == 1 else (
@@ -253,9 +256,22 @@ class Comparison:
                 }
                 for plan in plans
             ]
-        differing = sorted(name for name in set().union(*held) if len({repr(one.get(name)) for one in held}) > 1)
+        differing = _differing(held)
         what = "incumbents" if question.estimand == SWAP else "levels of the other factors"
         return f"their {what} differ ({', '.join(differing)})" if differing else ""
+
+
+def _fixed(results: Results) -> dict[str, Any]:
+    """The settings of the baseline that no factor varies, without its data."""
+    config = results.study.baseline_config(seed=0).model_dump(mode="json")
+    varied = {factor.name for factor in results.study.space.factors}
+    return {name: value for name, value in config.items() if name not in {*RUN, *varied}}
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names whose values are not the same in all."""
+    names = set().union(*settings)
+    return sorted(name for name in names if len({repr(one.get(name)) for one in settings}) > 1)
 
 
 WORDS = {"effect": DIFFER, "equivalent": AGREE, "inconclusive": UNDECIDED, "not estimable": NONE}

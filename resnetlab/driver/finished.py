@@ -15,6 +15,8 @@ from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import default_cache, prepare
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from resnetlab.analysis.results import Results
 
 FREE = {"resources", "given_weights", "own", "time_budget"}  # of study.json: what may differ, or is compared by itself
@@ -33,7 +35,7 @@ def finished(study: Study, place: str, cache: Path | None = None) -> Results | N
     """
     folder = ResultsFolder.at(place)
     held = folder.read_json("study.json")
-    if held is None or folder.read_json("plan.json") is None:
+    if held is None or (study.confirm.design != "none" and folder.read_json("plan.json") is None):
         return None
     if (held_by := holder(folder)) is not None and held_by.alive:
         return None
@@ -74,16 +76,27 @@ def _complete(results: Results, study: Study) -> bool:
     from resnetlab.analysis.failures import to_go
 
     trials, plan = results.trials, results.plan
-    if plan is None or results.notes or results.folder.names("segments") or plan.asked != asked(study):
+    if results.notes or results.folder.names("segments"):
         return False
-    ended = trials["status"].map(lambda status: Status(status).ended).astype(bool)
-    searched = trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT])
+    if plan is None or study.confirm.design == "none":
+        return plan is None and _all_ended(trials) and _explored(trials) >= study.reachable_trials
+    if plan.asked != asked(study):
+        return False
     piloted = trials["phase"] == Phase.PILOT
     in_time = plan.time is not None  # then what there was no time for before the plan is not made up for
     return bool(
-        ended.all()
-        and (in_time or searched.sum() >= study.reachable_trials)
+        _all_ended(trials)
+        and (in_time or _explored(trials) >= study.reachable_trials)
         and (in_time or piloted.sum() >= study.confirm.pilot)
         and to_go(results) == 0
-        and (trials["status"] == Status.COMPLETE).any()
     )
+
+
+def _all_ended(trials: pd.DataFrame) -> bool:
+    """None waits or runs, and one at least reached its whole budget."""
+    ended = trials["status"].map(lambda status: Status(status).ended).astype(bool)
+    return bool(ended.all() and (trials["status"] == Status.COMPLETE).any())
+
+
+def _explored(trials: pd.DataFrame) -> int:
+    return int(trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT]).sum())

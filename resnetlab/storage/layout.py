@@ -6,6 +6,7 @@ CHECKPOINTS = "checkpoints"  # a trial's last two states
 KEPT = "kept"  # the last state of explore trials that ran all epochs, for a study that asks for more of them
 WEIGHTS = "weights"  # of trials that others start from, and the files given with --weights
 CODE = "code"  # the study's own code, by version
+PLANS = "plans"  # those that a later plan replaced or followed
 VERSIONS = "versions"  # earlier versions of a study that was extended
 ERRORS = "errors"  # one text file for each failed trial
 PRINTED = "printed"  # one text file for each trial whose code printed something

@@ -16,6 +16,7 @@ from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.messages import Task
 from resnetlab.planning.affordable import Fit
 from resnetlab.planning.plan import Plan, PlannedArm, asked, make_plan, pilot_trials
+from resnetlab.storage.layout import PLANS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
@@ -52,7 +53,7 @@ def find(store: Store, study: Study) -> tuple[Plan | None, str | None]:
     plan = read_plan(raw, f"{store.folder.url}/plan.json")
     if goes_on(plan, study, store.trials.values()):
         return plan, None
-    store.folder.write(f"plans/{plan.plan_hash}.json", raw)
+    store.folder.write(f"{PLANS}/{plan.plan_hash}.json", raw)
     return None, plan.plan_hash
 
 
@@ -81,7 +82,7 @@ def set_aside(folder: ResultsFolder) -> None:
     """Move plan.json, if there is one, to where `due` finds it."""
     if (raw := folder.read("plan.json")) is not None:
         plan = read_plan(raw, f"{folder.url}/plan.json")
-        folder.write(f"plans/{plan.plan_hash}.json", raw)
+        folder.write(f"{PLANS}/{plan.plan_hash}.json", raw)
         folder.delete("plan.json")
 
 
@@ -151,8 +152,8 @@ def _runs(plan: Plan, study: Study, rows: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _set_aside(folder: ResultsFolder) -> Iterator[Plan]:
-    for name in folder.names("plans"):
-        if (raw := folder.read(f"plans/{name}")) is not None:
+    for name in folder.names(PLANS):
+        if (raw := folder.read(f"{PLANS}/{name}")) is not None:
             yield read_plan(raw, f"{folder.url}/plans/{name}")
 
 

@@ -167,6 +167,7 @@ class _Site:
             text = "Only a page of this server can ask that."
             return self._page("message.html", 403, title="Refused", events="", text=text)
         try:
+            watched.check_links()
             control.ask(watched.folder, what)
         except (ResnetlabError, OSError) as error:
             title = f"{watched.name} was not asked to {what}"

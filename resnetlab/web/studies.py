@@ -19,7 +19,7 @@ from resnetlab.errors import FolderRefused, ResnetlabError
 from resnetlab.report.answer import answer
 from resnetlab.report.findings import Findings
 from resnetlab.report.terminal import Told, told
-from resnetlab.storage.layout import ERRORS, PRINTED
+from resnetlab.storage.layout import CODE, ERRORS, PLANS, PRINTED, VERSIONS
 from resnetlab.storage.results_folder import ResultsFolder
 
 DEPTH = 2  # folders below the given one that a study may lie in: results/reference/default
@@ -29,6 +29,7 @@ KEPT = 60.0  # seconds that the tables of a study stay in memory once no page sh
 LOG_BYTES = 64_000  # of a trial's log that its page shows: the last ones
 LOGS = (ERRORS, PRINTED)
 SUBS = ("segments", "lease", *LOGS)  # subfolders that change while a sweep runs
+STILL = (VERSIONS, PLANS, CODE)  # subfolders that a report reads too
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ class Watched:
         with self._lock:
             self._shown = time.monotonic()
             return self._look(self._now())
+
+    def check_links(self) -> None:
+        """FolderRefused where a symbolic link in the folder leads out of the one that is served."""
+        self._now()
 
     def refresh(self) -> None:
         """Bring `summary` up to date, and forget the tables if no page shows them."""
@@ -142,6 +147,11 @@ class Watched:
                 continue
             for name in names:
                 self._check_link(f"{sub}/{name}".lstrip("/"))
+        if self.folder.path is not None:
+            for sub in STILL:
+                self._check_link(sub)
+                for path in (self.folder.path / sub).rglob("*"):
+                    self._check_link(str(path.relative_to(self.folder.path)))
         return lists
 
     def _check_link(self, name: str) -> None:

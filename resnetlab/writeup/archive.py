@@ -29,7 +29,7 @@ from resnetlab.errors import BadData, BadRequest, ResnetlabError
 from resnetlab.report.findings import Findings
 from resnetlab.report.layout import Section
 from resnetlab.report.sections import declared_hypotheses, effects, interactions
-from resnetlab.storage.layout import CODE, VERSIONS
+from resnetlab.storage.layout import CODE, PLANS, VERSIONS
 from resnetlab.storage.parquet import encode
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import effects_schema
@@ -90,7 +90,7 @@ def members(findings: Findings) -> dict[str, bytes]:
     folder = results.folder
     found = {name: folder.read(name) for name in RECORDS}
     found |= {f"{table}.parquet": _table(folder, table) for table in TABLES}
-    found |= {f"plans/{name}": folder.read(f"plans/{name}") for name in folder.names("plans")}
+    found |= {f"{PLANS}/{name}": folder.read(f"{PLANS}/{name}") for name in folder.names(PLANS)}
     found |= {f"{VERSIONS}/{name}": folder.read(f"{VERSIONS}/{name}") for name in folder.names(VERSIONS)}
     found |= {name: folder.read(name) for name in _code(results)}
     figures, _ = drawn(gallery(findings))

@@ -20,6 +20,7 @@ from resnetlab.analysis.intervals import t_interval, welch_df
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadData
 from resnetlab.planning.plan import Plan
+from resnetlab.storage.layout import PLANS
 
 COLUMNS = [
     "plan_hash", "seeds", "alpha", "name", "verdict", "verdict_on", "estimate", "low", "high",
@@ -59,8 +60,8 @@ def _estimated(effects: pd.DataFrame) -> pd.DataFrame:
 
 def _ended(results: Results) -> Iterator[tuple[Plan, ConfirmRuns]]:
     """The earlier plans of which every run has ended, with their runs."""
-    for name in results.folder.names("plans"):
-        content = results.folder.read_json(f"plans/{name}") or {}
+    for name in results.folder.names(PLANS):
+        content = results.folder.read_json(f"{PLANS}/{name}") or {}
         content.pop("plan_hash", None)
         plan = Plan(**content)
         if results.plan is not None and plan.plan_hash == results.plan.plan_hash:

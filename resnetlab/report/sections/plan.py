@@ -13,6 +13,7 @@ from resnetlab.report.formatting import level, settings
 from resnetlab.report.layout import FOLDED, Section, Table
 from resnetlab.report.sections.earlier import earlier
 from resnetlab.storage import versions
+from resnetlab.storage.layout import PLANS
 from resnetlab.study import differences, legacy
 from resnetlab.study.space import Branch
 from resnetlab.wording import plural
@@ -103,8 +104,8 @@ def _replaced(results: Results) -> list[str]:
             f"It adds {plural(results.planned.seeds, 'seed')} to plan {adds_to}, all of whose runs had ended, with the "
             "same arms and an error rate of its own."
         )
-    for name in results.folder.names("plans"):
-        old = legacy.renamed(results.folder.read_json(f"plans/{name}") or {}, legacy.PLAN)
+    for name in results.folder.names(PLANS):
+        old = legacy.renamed(results.folder.read_json(f"{PLANS}/{name}") or {}, legacy.PLAN)
         if old.get("plan_hash") in (adds_to, results.planned.plan_hash):
             continue
         changed = differences(old.get("asked", {}), results.planned.asked, words="{} then, {} now")
