@@ -21,7 +21,7 @@ help:
 	@echo "             benchmarks/results/ and the tables of docs/benchmarks.md (BENCH=--quick: seconds each, and the tables stay)"
 	@echo "make check   lint, and check types strictly"
 	@echo "make test-cluster   Slurm, nodes with addresses of their own, S3; as root, installs Slurm from Debian's packages"
-	@echo "make reports remake the reports of the reference results, and the picture in the README (needs chromium)"
+	@echo "make reports remake the reports of the reference results, and the pictures in README and docs (needs chromium)"
 	@echo "make pins    write the installed versions to cluster/constraints.txt"
 	@echo "make docs    build the documentation in build/docs, check its links, and run its code blocks"
 	@echo "make notebook   execute docs/tables-with-other-tools.md into the notebook beside it"
@@ -80,7 +80,7 @@ notebook: $(INSTALLED)
 
 reports: $(INSTALLED)
 	for study in results/reference/*/study.json; do $(BIN)/python sweeps/report.py $$(dirname $$study) || exit 1; done
-	$(BIN)/python docs/make_pictures.py results/reference/default/report.html
+	$(BIN)/python docs/make_pictures.py results/reference/default
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -31,12 +31,14 @@ from sweeps_here import run_here
 from test_hostile_tables import constant, epochs
 
 from resnetlab.analysis.results import Results
+from resnetlab.driver.checks.dataset_record import compared
 from resnetlab.experiment import own
 from resnetlab.report.findings import Findings
 from resnetlab.storage.lease import Lease
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.study.trial_config import DataConfig
+from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import prepare
 from resnetlab.writeup.archive import members, zipped
 
@@ -268,6 +270,23 @@ def grown_while_driven(*options: str) -> Callable[[Path], list[str]]:
     return put
 
 
+def grown_on_changed_images(place: Path) -> list[str]:
+    """One image of a swept folder is another one now."""
+    images(place)
+    dataset = {"name": "folder", "root": str(place / "images")}
+    study = default_study(search={"trials": 4, "epochs": 3}, dataset=dataset, baseline={"batch_size": 8})
+    make_results(place / "results/made", study, confirm=False, faults=False)
+    config = study.baseline_config(seed=0)
+    found = {data_key(config): prepare(config.data, place / "before")}
+    folder = ResultsFolder.at(place / "results/made")
+    folder.write_json("data.json", compared(folder, study, found))
+    (place / "made.yaml").write_text(json.dumps(study.recorded() | {"dataset": dataset}))
+    Image.new("RGB", (8, 8), "red").save(place / "images/train/cat/3.png")
+    shutil.rmtree(place / "before")
+    prepare(config.data, place / "cache")
+    return ["--study", "made.yaml", "--trials", "6", "--extend"]
+
+
 def grown_under_changed_code(place: Path) -> list[str]:
     shutil.copytree(_coded(), place, dirs_exist_ok=True)
     (place / "mine.py").write_text(CODE.replace("1 - done", "1 - done**2"))
@@ -457,6 +476,9 @@ CASES = {
         4,
         ("results/made", "--extend cannot go on from", "dataset.variants: 24 in the folder, 7 asked for"),
         grown_study("6", "--extend", "--set", "dataset.variants=7"),
+    ),
+    "--extend on changed images": Case(
+        3, ("results/made: was run on folder with data hash", "restore the data"), grown_on_changed_images
     ),
     "--extend while a driver runs": Case(4, ("results/made: held by", f"pid {os.getpid()}"), grown_while_driven()),
     "--extend while a driver runs (a dry run)": Case(

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from sweeps_here import run_here
 from test_real_sweep import environment
@@ -205,7 +206,7 @@ def test_a_sampler_that_would_have_drawn_more_at_random_proposes_others_and_that
 # The default study, with less to train. One trial at a time, so that its sampler, which learns, proposes the same.
 DEFAULT = (
     "--study", "default", "--slots", "1", "--epochs", "4", "--set", "dataset.variants=1", "--set", "dataset.limit=400",
-    "--set", "confirm.design=none",
+    "--set", "confirm.seeds=1",
 )  # fmt: skip
 
 
@@ -223,14 +224,16 @@ def test_the_default_study_extended_on_ray_has_the_tables_of_one_that_asked_for_
         return repeatable(read_table(ResultsFolder.at(tmp_path / place / "default"), table), table).to_pylist()
 
     sweep("whole", 8)
-    sweep("grown", 4)
+    sweep("grown", 4, "--phase", "explore")
     sweep("grown", 8, "--extend")
-    for table in ("trials", "epochs", "rungs"):
+    for table in ("trials", "epochs", "rungs", "classes", "predictions"):
         assert rows("grown", table) == rows("whole", table), table
+    effects = [pd.read_parquet(tmp_path / place / "default/effects.parquet") for place in ("grown", "whole")]
+    assert len(effects[0]) and effects[0].equals(effects[1])
     explore = [row for row in rows("grown", "trials") if row["phase"] in ("explore", "audit")]
     assert len(explore) == 8 == len({row["lr"] for row in explore}) and rows("grown", "rungs")
     said_under = read_table(ResultsFolder.at(tmp_path / "grown/default"), "trials")["study_version"].to_pylist()
-    assert said_under == [1] * 4 + [2] * 4
+    assert said_under[:8] == [1] * 4 + [2] * 4 and set(said_under[8:]) == {2}
 
 
 def test_networks_that_are_trained_are_the_same_in_every_bit(tmp_path):

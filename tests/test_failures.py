@@ -109,13 +109,15 @@ def test_a_second_death_by_a_signal_at_one_place_ends_a_trial_and_says_all(place
     assert failure["cause"] == lost["reason"]
     page = (place.path / "r/s/report.html").read_text()
     assert "What failed" in page and lost["trial_id"] in page and "--retry-failed" in page
+    assert "--debug" in page and f"errors/{lost['trial_id']}.txt" in page
 
 
 @pytest.mark.slow
 def test_failed_trials_are_run_again_when_asked_and_only_then(place):
     fault = {"when": {"kernel": 3}, "epoch": 1, "do": "raise", "words": "no such operator", "once": False}
     place.plant(fault)
-    code, out, error = place.sweep()
+    notify = "--notify", f"cat >> {place.path / 'told.jsonl'}"
+    code, out, error = place.sweep(*notify)
     lost = place.rows()["kernel-3"]
     assert code == 1 and "1 planned comparison could not be made" in error, error
     assert lost["status"] == "failed" and "RuntimeError: no such operator (sitecustomize.py" in lost["reason"]
@@ -126,7 +128,7 @@ def test_failed_trials_are_run_again_when_asked_and_only_then(place):
     code, out, _ = place.sweep()  # the same command alone leaves it as it is
     assert code == 1 and place.rows()["kernel-3"]["status"] == "failed" and "--retry-failed" in out
     before = place.rows()["kernel-1"]
-    code, out, error = place.sweep("--retry-failed", "--set", "resources.epoch_timeout_s=600")
+    code, out, error = place.sweep("--retry-failed", "--set", "resources.epoch_timeout_s=600", *notify)
     assert code == 0, error
     now = place.rows()
     assert now["kernel-1"] == before  # what was complete is left alone
@@ -134,3 +136,7 @@ def test_failed_trials_are_run_again_when_asked_and_only_then(place):
     assert "run again after it ended as failed: RuntimeError: no such operator" in now["kernel-3"]["reason"]
     assert "1 trial that failed is run again" in out and kept.exists()
     assert not place.told()["failures"] and not place.told()["not_made"]
+    told = [json.loads(line) for line in (place.path / "told.jsonl").read_text().splitlines()]
+    assert [one["event"] for one in told] == ["failed", "finished"]
+    sessions = json.loads((place.path / "r/s/sweep.json").read_text())["sessions"]
+    assert [session["slots"] for session in sessions] == [1] * len(sessions)

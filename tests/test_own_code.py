@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from doors import Door, tree
+from pydantic import BaseModel
 from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
@@ -131,6 +132,19 @@ def _hash(identity):
 def test_the_same_parts_at_the_top_and_in_the_baseline_are_one_study(tmp_path, study):
     text = STUDY.replace("model: my_net.py:net\n", "").replace("{depth: 1", "{model: my_net.py:net, depth: 1")
     assert loaded(tmp_path, text).study_hash == loaded(tmp_path / "b", STUDY).study_hash
+
+
+def test_a_setting_may_be_called_like_anything_that_a_config_has(tmp_path, recwarn):
+    """With the key of its part, as for a name that two parts have."""
+    names = [name for name in dir(TrialConfig) if not name.startswith("_") and not hasattr(BaseModel, name)]
+    assert {"stages", "own", "trial_id", "reads"} <= set(names)
+    net = f"def net(shape, classes, *, {', '.join(f'{name}: int = 1' for name in names)}):\n    return None\n"
+    text = STUDY.replace("depth: 1, width: 8", ", ".join(f"model.{name}: 2" for name in names))
+    text = text.replace("norm: {levels: [batch, group]}", "model.stages: {levels: [2, 3]}").partition("hypoth")[0]
+    config = loaded(tmp_path, text.replace("my_net.py:net", "named.py:net"), named=net).baseline_config(0)
+    again = pickle.loads(pickle.dumps(config))
+    assert again == config and again.trial_id == config.trial_id and "model.stages=2" in config.own_words
+    assert not [str(said.message) for said in recwarn if "shadows" in str(said.message)]
 
 
 SHARED = "def soft(logits, labels, *, gamma: float = 1.0, size: int = 2):\n    raise NotImplementedError\n"

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from docs_here import of_the_docs
 from doors import Door, tree
+from pydantic import BaseModel
 from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
@@ -31,7 +32,7 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.study import build_study
 from resnetlab.study.records import Phase
-from resnetlab.study.trial_config import COLUMNS, TrialConfig
+from resnetlab.study.trial_config import COLUMNS, TaskConfig, TrialConfig
 from resnetlab.vision.own_task import KEPT, begin, pack, unpack
 from resnetlab.web import pages
 from resnetlab.writeup import documents
@@ -112,6 +113,16 @@ def written(place, text=STUDY, code=TASK):
 
 def loaded(place, text=STUDY, code=TASK, **changes):
     return own.load(written(place, text, code), changes)
+
+
+def test_a_setting_of_a_task_may_be_called_like_anything_that_a_config_has(tmp_path):
+    names = [name for name in dir(TaskConfig) if not name.startswith("_") and not hasattr(BaseModel, name)]
+    assert {"own", "trial_id", "identity"} <= set(names)
+    code = TASK.replace("depth: int = 2", "depth: int = 2, " + ", ".join(f"{name}: int = 1" for name in names))
+    text = STUDY + "baseline: {" + ", ".join(f"experiment.{name}: 2" for name in names) + "}\n"
+    config = loaded(tmp_path, text, code).baseline_config(0)
+    again = pickle.loads(pickle.dumps(config))
+    assert again == config and again.trial_id == config.trial_id and "experiment.identity=2" in config.own_words
 
 
 def swept(study, place, cache, until=None):

@@ -430,6 +430,8 @@ def test_a_page_follows_a_real_sweep_and_stops_it(browser, tmp_path):
             page.get_by_role("link", name="live").click()
             until(lambda: "running" in page.locator("#now").inner_text())
             until(lambda: page.locator("#workers tbody a").count() > 0)
+            until(lambda: "explores" in page.locator("#workers tbody").inner_text())
+            until(lambda: re.search(r"about .+ left", page.locator("#now").inner_text()))
             page.evaluate("() => { window.loadedOnce = true; }")
             curves = page.locator("#curves path.line")
             seen = until(lambda: curves.count())

@@ -186,7 +186,11 @@ class Space(Frozen):
                 return f"{factor.name} is missing (allowed: {factor.branches[index].describe()})"
             value = values[factor.name]
             if value is None:
-                return f"{factor.name} is read by nothing here (take it out, or say `when` it matters)"
+                allowed = factor.branches[index].describe()
+                return (
+                    f"{factor.name} is read by nothing here, or is null (allowed: {allowed}; or take the factor out, or "
+                    "say `when` it matters)"
+                )
             if not factor.branches[index].contains(value):
                 return f"{factor.name}={value} is not allowed (allowed: {factor.branches[index].describe()})"
             kept[factor.name] = value

@@ -557,12 +557,14 @@ def _base(parts: tuple[Part, ...]) -> type[RunConfig]:
 
 
 def built_in(parts: tuple[Part, ...] = ()) -> dict[str, str]:
-    """Each built-in setting, with the key of the part that reads it; also names that settings once had.
+    """Each built-in setting, with the key of the part that reads it; also names that settings once had, and those of
+    what a config can do: no setting of a part can have them without its key (`model.stages`).
 
     parts: of the study; where one is a task, few settings are left.
     """
     plain = _base(parts)
-    every = dict.fromkeys([*COLUMNS, *plain.model_fields, *legacy.SETTINGS], "")
+    attributes = [name for name in dir(_OwnTask if plain is TaskConfig else _OwnTrial) if not name.startswith("_")]
+    every = dict.fromkeys([*COLUMNS, *plain.model_fields, *legacy.SETTINGS, *attributes], "")
     if plain is TaskConfig:
         return every
     optional = {name: found.readers[0] for name, found in SETTINGS.items() if not found.readers[0].declared.always}
