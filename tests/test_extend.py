@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -25,6 +26,7 @@ from resnetlab.report.findings import Findings
 from resnetlab.report.terminal import told
 from resnetlab.storage import versions
 from resnetlab.storage.content_hash import content_hash, repeatable
+from resnetlab.storage.lease import check_free
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
@@ -534,12 +536,20 @@ def test_what_is_refused_says_whether_extend_would_help(tmp_path):
         check_identity(study(trials=9, more={"seed": 1}), folder, True)
 
 
-def test_while_a_driver_runs_nothing_is_extended(tmp_path):
+def test_while_a_driver_runs_nothing_is_extended(tmp_path, monkeypatch):
+    """Of one on another host a run waits to see whether it is alive; a dry run does not."""
     running = begin(tmp_path, study())
     drive(running, Trainer(), slots=1, steps=5)
     running.store.flush()
-    with pytest.raises(FolderRefused):
-        dry(tmp_path, study(trials=9))
+    folder = ResultsFolder.at(tmp_path)
+    for here in (False, True):
+        with pytest.raises(FolderRefused, match="held by another sweep"):
+            check_free(folder, here=here)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: "elsewhere")
+        check_free(folder, here=True)
+        with pytest.raises(FolderRefused, match="held by another sweep"):
+            check_free(folder)
     with pytest.raises(FolderRefused):
         begin(tmp_path, study(trials=9), extends=True)
     assert json.loads((tmp_path / "study.json").read_text())["search"]["trials"] == 4
