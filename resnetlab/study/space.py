@@ -188,8 +188,8 @@ class Space(Frozen):
             if value is None:
                 allowed = factor.branches[index].describe()
                 return (
-                    f"{factor.name} is read by nothing here, or is null (allowed: {allowed}; or take the factor out, or "
-                    "say `when` it matters)"
+                    f"{factor.name} is read by nothing here, or is null (allowed: {allowed}; or take the factor out, "
+                    "or say `when` it matters)"
                 )
             if not factor.branches[index].contains(value):
                 return f"{factor.name}={value} is not allowed (allowed: {factor.branches[index].describe()})"
