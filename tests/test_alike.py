@@ -69,7 +69,7 @@ def test_arms_that_differ_are_taken():
 
 MOMENTUM = {"momentum": {"levels": [0.5, 0.9]}}
 NO_EFFECT = {
-    "a setting of another optimizer": (MOMENTUM, {"optimizer": "adamw"}, "momentum is read by nothing here, or is null"),
+    "a setting of another optimizer": (MOMENTUM, {"optimizer": "adamw"}, "momentum is read by nothing here, or is"),
     "a setting of another model": ({"kernel": {"levels": [3, 5]}}, {"model": "cnn"}, "kernel is read by nothing here"),
     "hidden units of a head without": (
         {"head_width": {"levels": [64, 128]}}, {},
