@@ -16,7 +16,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,16 @@ def check_free(folder: ResultsFolder, here: bool = False) -> None:
 
     here: only if it runs on this host. Of one on another host `Lease` waits to see whether it renews.
     """
-    current = holder(folder)
-    if current is not None and current.alive and (not here or current.host == socket.gethostname()):
-        raise _held(folder, asdict(current))
+    number, lease = _newest(folder)
+    if lease is None:
+        return
+    if here:
+        held = lease["host"] == socket.gethostname() and _alive(folder, number, lease, lambda line: None)
+    else:
+        current = holder(folder)
+        held = current is not None and current.alive
+    if held:
+        raise _held(folder, lease)
 
 
 def _held(folder: ResultsFolder, holder: dict[str, Any]) -> FolderRefused:
