@@ -55,10 +55,12 @@ def served(place: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "resnetlab", "serve", str(place), "--port", "0"]
     with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        url = re.search(r"http://\S+", process.stdout.readline())
-        assert url is not None
-        yield url[0]
-        process.send_signal(signal.SIGINT)
+        try:
+            url = re.search(r"http://\S+", process.stdout.readline())
+            assert url is not None
+            yield url[0]
+        finally:
+            process.send_signal(signal.SIGINT)
 
 
 def main(place: Path) -> None:

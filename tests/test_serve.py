@@ -21,6 +21,8 @@ from test_real_sweep import STUDY, environment
 
 from resnetlab.analysis.results import Results
 from resnetlab.errors import CannotWrite
+from resnetlab.report.answer import answer
+from resnetlab.report.findings import Findings
 from resnetlab.storage import control
 from resnetlab.storage.lease import Lease
 from resnetlab.storage.results_folder import ResultsFolder
@@ -339,10 +341,12 @@ def browser():
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_the_pages_can_be_read_on_every_screen(browser, server, viewport, scheme):
+def test_the_pages_can_be_read_on_every_screen(browser, server, folder, viewport, scheme):
     with opened(browser, server.url, viewport, color_scheme=scheme) as page:
         assert page.url == f"{server.base}/"
         until(lambda: "is being read" not in page.locator(".studies").inner_text())
+        shown = page.locator(".studies .conclusion").all_inner_texts()
+        assert answer(Findings(Results.open(folder / "made"))).words in shown
         text = page.locator(".studies").inner_text()
         assert MARKUP in text and f"deeper/{NAME}" in text and "secret" not in text
         for path in ("/", "/study/made", "/trial/11/made", "/trial/0/made", f"/study/deeper/{quote(NAME)}"):
