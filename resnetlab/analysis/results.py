@@ -64,9 +64,6 @@ class Results:
             if name == "trials":
                 check_study(found["study"].unique().to_pylist(), study.name, folder)
             tables[name] = _frame(found, study.columns if name == "trials" else ())
-        lone = [name for name in TABLES if name not in missing and len(tables[name])]
-        if "trials" in missing and lone and read_table(folder, "trials") is None:  # or it was written in between
-            raise FolderRefused(f"{folder.url}/trials.parquet: is missing, which {lone[0]}.parquet has rows of")
         files = read_table(folder, "images")
         tables["images"] = (schema("images").empty_table() if files is None else files).to_pandas()
         if study.own.parts:

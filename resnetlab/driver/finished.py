@@ -15,8 +15,6 @@ from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import default_cache, prepare
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from resnetlab.analysis.results import Results
 
 FREE = {"resources", "given_weights", "own", "time_budget"}  # of study.json: what may differ, or is compared by itself
@@ -75,28 +73,30 @@ def _reported(folder: ResultsFolder) -> bool:
 def _complete(results: Results, study: Study) -> bool:
     from resnetlab.analysis.failures import to_go
 
-    trials, plan = results.trials, results.plan
+    plan = results.plan
     if results.notes or results.folder.names("segments"):
         return False
     if plan is None or study.confirm.design == "none":
-        return plan is None and _all_ended(trials) and _explored(trials) >= study.reachable_trials
+        return plan is None and _all_ended(results) and _explored(results) >= study.reachable_trials
     if plan.asked != asked(study):
         return False
-    piloted = trials["phase"] == Phase.PILOT
+    piloted = results.trials["phase"] == Phase.PILOT
     in_time = plan.time is not None  # then what there was no time for before the plan is not made up for
     return bool(
-        _all_ended(trials)
-        and (in_time or _explored(trials) >= study.reachable_trials)
+        _all_ended(results)
+        and (in_time or _explored(results) >= study.reachable_trials)
         and (in_time or piloted.sum() >= study.confirm.pilot)
         and to_go(results) == 0
     )
 
 
-def _all_ended(trials: pd.DataFrame) -> bool:
-    """None waits or runs, and one at least reached its whole budget."""
-    ended = trials["status"].map(lambda status: Status(status).ended).astype(bool)
-    return bool(ended.all() and (trials["status"] == Status.COMPLETE).any())
+def _all_ended(results: Results) -> bool:
+    """No trial waits or runs, and one at least reached its whole budget."""
+    status = results.trials["status"]
+    ended = status.map(lambda one: Status(one).ended).astype(bool)
+    return bool(ended.all() and (status == Status.COMPLETE).any())
 
 
-def _explored(trials: pd.DataFrame) -> int:
-    return int(trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT]).sum())
+def _explored(results: Results) -> int:
+    """How many trials the search has asked for."""
+    return int(results.trials["phase"].isin([Phase.EXPLORE, Phase.AUDIT]).sum())

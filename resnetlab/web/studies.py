@@ -119,7 +119,10 @@ class Watched:
         fresh = stamp != self._stamp and time.monotonic() >= self._next
         if self._findings is None or fresh:
             began = time.monotonic()
-            self._findings, self._stamp = Findings(Results.open(self.folder.place)), stamp
+            results = Results.open(self.folder.place)
+            if "trials" in results.missing and len(results.epochs):
+                raise FolderRefused(f"{self.folder.url}/trials.parquet: is missing, and the other tables have its rows")
+            self._findings, self._stamp = Findings(results), stamp
             self._said = self._tell(self._findings)
             self._next = time.monotonic() + (time.monotonic() - began) / SHARE
         elif self._said is None or self._said.holder is not None:  # it has a driver, which may end, or fall silent
