@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
+from resnetlab.comparison.folders import Comparison
 from resnetlab.driver import rerun
 from resnetlab.driver.checks.extend import check_identity
 from resnetlab.driver.dry_run import describe
@@ -129,6 +130,16 @@ def swept(study, place, cache, until=None):
     folder = ResultsFolder.at(place)
     folder.write_json("study.json", study.recorded())
     return run_here(study, place, cache, until)
+
+
+def test_effects_of_changed_code_are_not_pooled(tmp_path, cache):
+    for name, code in (("a", TASK), ("b", TASK), ("c", TASK.replace("1 / depth", "2 / depth"))):
+        swept(loaded(tmp_path / f"{name}-code", code=code, seed=ord(name)), tmp_path / name / "study", cache)
+    places = {name: str(tmp_path / name / "study") for name in "abc"}
+    (alike,) = Comparison.of([places["a"], places["b"]]).compared
+    (changed,) = Comparison.of([places["a"], places["c"]]).compared
+    assert alike.pooled is not None and changed.pooled is None
+    assert changed.why == "their baselines differ (own code)"
 
 
 @pytest.fixture(autouse=True)

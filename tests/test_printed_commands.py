@@ -137,7 +137,10 @@ def test_nothing_follows_the_last_line_of_a_script(here, words, last):
 def test_nothing_follows_the_last_line_of_a_whole_reproduction(here):
     """Which ends with the footnotes of its comparison."""
     how = ["--data", "my images", "--seeds", "1", "--set", "search.epochs=1", "--set", "baseline.batch_size=8"]
-    quiet(shell(here, script("reproduce.py", "resnet-vs-cnn", *how)), r"\([0-9]+\) .+")
+    first = quiet(shell(here, script("reproduce.py", "resnet-vs-cnn", *how)), r"\([0-9]+\) .+")
+    again = quiet(shell(here, script("reproduce.py", "resnet-vs-cnn", *how)), r"\([0-9]+\) .+")
+    assert "starting Ray" in first and again.startswith("resnet-vs-cnn: finished")
+    assert again[again.index("Numbers") :] == first[first.index("Numbers") :]
 
 
 @pytest.mark.slow

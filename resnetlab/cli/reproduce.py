@@ -12,7 +12,7 @@ from resnetlab.cli import options
 from resnetlab.cli.dry_run import dry_run
 from resnetlab.cli.exit_codes import report_errors
 from resnetlab.cli.requested import parse_settings, run_options
-from resnetlab.cli.run_and_report import run
+from resnetlab.cli.run_and_report import answer_if_finished, run
 from resnetlab.errors import BadRequest
 from resnetlab.paths import user_path
 from resnetlab.reproduction.studies import listed, study_of
@@ -59,6 +59,10 @@ def main(
             print("\n".join(listed(PUBLISHED)))
             return
         requested = study_of(PUBLISHED, study, seeds, scale, data, parse_settings(settings))
+        then = None if json else print_comparison
+        more = only_plan or weights or retry_failed
+        if not more and answer_if_finished(requested, storage, json, then=then):
+            return
         execution = run_options(
             storage, address, weights=weights, retry_failed=retry_failed, slots=slots, extend=extend
         )
@@ -66,7 +70,7 @@ def main(
             options.refuse_beside(context, "--dry-run", "json")
             dry_run(requested, execution)
         else:
-            run(requested, execution, json, then=None if json else print_comparison)
+            run(requested, execution, json, then=then)
 
 
 def print_comparison(place: str) -> None:

@@ -85,14 +85,20 @@ def _run_and_report(
     return findings, summary
 
 
-def answer_if_finished(study: Study, storage: str, as_json: bool, notify: str | None = None) -> bool:
+def answer_if_finished(
+    study: Study,
+    storage: str,
+    as_json: bool,
+    notify: str | None = None,
+    then: Callable[[str], None] | None = None,
+) -> bool:
     """Print the conclusions of a study that has nothing left to do, within seconds; False where there is more to it.
 
     Args:
         study: what is asked for.
         storage: folder or URL that holds the results folder.
         as_json: print one JSON object to stdout.
-        notify: as of `run`.
+        notify: as of `run`, like `then`.
 
     Raises:
         TrialsFailed: a planned comparison could not be made.
@@ -114,6 +120,8 @@ def answer_if_finished(study: Study, storage: str, as_json: bool, notify: str | 
     from resnetlab.report.findings import Findings
 
     summary = status.print_summary(Findings(results), folder.place, as_json)
+    if then is not None:
+        then(folder.place)
     with notifier.failures():
         _check_made(study, summary)
     notifier.finished(summary)

@@ -262,10 +262,11 @@ class Comparison:
 
 
 def _fixed(results: Results) -> dict[str, Any]:
-    """The settings of the baseline that no factor varies, without its data."""
+    """The settings of the baseline that no factor varies, without its data; and the study's own code, by its hash."""
     config = results.study.baseline_config(seed=0).model_dump(mode="json")
     varied = {factor.name for factor in results.study.space.factors}
-    return {name: value for name, value in config.items() if name not in {*RUN, *varied}}
+    fixed = {name: value for name, value in config.items() if name not in {*RUN, *varied}}
+    return fixed | {"own code": results.study.own.source}
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

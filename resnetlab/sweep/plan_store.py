@@ -154,7 +154,7 @@ def _runs(plan: Plan, study: Study, rows: Iterable[Mapping[str, Any]]) -> bool:
 def _set_aside(folder: ResultsFolder) -> Iterator[Plan]:
     for name in folder.names(PLANS):
         if (raw := folder.read(f"{PLANS}/{name}")) is not None:
-            yield read_plan(raw, f"{folder.url}/plans/{name}")
+            yield read_plan(raw, f"{folder.url}/{PLANS}/{name}")
 
 
 def planned(plan: Plan, study: Study) -> list[tuple[int, int, PlannedArm, RunConfig]]:

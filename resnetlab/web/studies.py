@@ -29,7 +29,7 @@ KEPT = 60.0  # seconds that the tables of a study stay in memory once no page sh
 LOG_BYTES = 64_000  # of a trial's log that its page shows: the last ones
 LOGS = (ERRORS, PRINTED)
 SUBS = ("segments", "lease", *LOGS)  # subfolders that change while a sweep runs
-STILL = (VERSIONS, PLANS, CODE)  # subfolders that a report reads too
+STILL = (VERSIONS, PLANS, CODE)  # further subfolders of which a report reads the files
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Watched:
         if self.folder.path is not None:
             for sub in STILL:
                 self._check_link(sub)
-                for path in (self.folder.path / sub).rglob("*"):
+                for path in (self.folder.path / sub).glob("*"):
                     self._check_link(str(path.relative_to(self.folder.path)))
         return lists
 
