@@ -257,6 +257,15 @@ def test_a_study_of_one_s_own_code_compares_one_of_its_settings_and_passes_a_dry
         ("package.module:build", "s.yaml", BadRequest, "no module 'package.module'"),
         ("math:pi", "s.yaml", BadRequest, "is a float, which cannot be called"),
         ("more.py:propose", "s.yaml", BadRequest, "is a sampler .*allowed: model, loss, .*, dataset, task, metric"),
+        ("optuna.samplers:TPESampler", "s.yaml", BadRequest, "TPESampler: is a sampler .*allowed: model, loss, "),
+        ("torchvision.models:resnet18", "s.yaml", BadRequest, r"model: .*resnet18: takes weights.*\(shape, classes\)"),
+        ("more.py", "s.yaml", BadRequest, "name the function or class in it .*more.py:stripes, .*more.py:Steps"),
+        (
+            "nothing.py",
+            "s.yaml",
+            BadRequest,
+            r"nothing.py: name the function or class in it \(allowed: nothing.py:name",
+        ),
         ("more.py:none", "s.yaml", BadRequest, "no numbers are declared"),
         ("more.py:fixed", "s.yaml", BadRequest, "fixed: has no setting to compare"),
         ("more.py:untested", "s.yaml", BadRequest, "no number with a direction of the test split"),
@@ -270,6 +279,25 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(photos, tmp_path, mon
     with pytest.raises(error, match=words):
         new_study(source, Path(output))
     assert sorted(tmp_path.rglob("*.yaml")) == before
+
+
+def test_a_short_name_that_a_package_registers_is_of_the_kind_that_it_says(tmp_path, monkeypatch):
+    """A dataset without arguments and a network with defaults alone would both be taken for datasets."""
+    site = tmp_path / "site"
+    (site / "short-1.0.dist-info").mkdir(parents=True)
+    shutil.copy(ROOT / "tests/own_code/my_parts.py", site / "short_parts.py")
+    groups = {"losses": "focal", "metrics": "rank", "models": "rank", "samplers": "guess"}
+    lines = [f"[resnetlab.{group}]\n{name} = short_parts:focal\n" for group, name in groups.items()]
+    (site / "short-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: short\nVersion: 1.0\n")
+    (site / "short-1.0.dist-info/entry_points.txt").write_text("".join(lines))
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.chdir(tmp_path)
+    new_study("focal", Path("study.yaml"))
+    assert list(own.load(tmp_path / "study.yaml").space["loss"].branches[0].levels) == ["cross-entropy", "focal"]
+    with pytest.raises(BadRequest, match="rank: is registered as model and as metric"):
+        new_study("rank", Path("other.yaml"))
+    with pytest.raises(BadRequest, match="guess: is a sampler"):
+        new_study("guess", Path("other.yaml"))
 
 
 def test_an_image_that_is_broken_is_named(photos, tmp_path):

@@ -583,6 +583,50 @@ BAD = {  # a change of the study, the code beside it, and words of the one messa
 }
 
 
+LISTS = """
+import numpy as np
+from torch import nn
+
+
+def net(shape, classes, *, depth: int = 1, sizes: list[int] = (3,)):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+
+def images(*, number: int = 40, sizes: list[int] = (3,)):
+    return np.zeros((number, 8, 8), np.uint8), np.arange(number) % 2
+
+def sample(space, done, seed, *, sizes: list[int] = (3,)):
+    return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("baseline: {sizes: 3}\nfactors: {depth: {levels: [1, 2]}}", "baseline.sizes: not a setting: in lists.py:net"),
+        (
+            "baseline: {model.sizes: 3}\nfactors: {depth: {levels: [1, 2]}}",
+            "baseline.model.sizes: not a setting: in li",
+        ),
+        ("factors: {sizes: {levels: [1, 2]}}", "factors: 'sizes' is not a factor: in lists.py:net"),
+        ("arms: {a: {}, b: {sizes: 3}}", "arms.b.sizes: not a setting: in lists.py:net"),
+        (
+            "factors: {depth: {levels: [1, 2]}}\nsearch: {sampler: lists.py:sample, sizes: 3}",
+            "search.sizes: not a setting: in lists.py:sample",
+        ),
+        (
+            "factors: {depth: {levels: [1, 2]}}\ndataset: {name: lists.py:images, sizes: 3}",
+            "dataset.sizes: not a setting: in lists.py:images",
+        ),
+    ],
+)
+def test_an_argument_that_no_setting_can_have_is_refused_with_the_reason(text, words, tmp_path):
+    design = "confirm: {design: arms}" if "arms" in text else "confirm: {seeds: 2}"
+    data = "" if "dataset" in text else "dataset: {name: digits}\n"
+    with pytest.raises(BadRequest) as caught:
+        loaded(tmp_path, f"{data}model: lists.py:net\n{text}\n{design}\n", lists=LISTS)
+    assert words in str(caught.value) and "it has the type list[int]" in str(caught.value), caught.value
+
+
 @pytest.fixture(scope="module")
 def door():
     with Door("ablation") as opened:

@@ -21,6 +21,7 @@ from sweeps_here import run_here
 from resnetlab.analysis.results import Results
 from resnetlab.comparison.folders import Comparison
 from resnetlab.driver import rerun
+from resnetlab.driver.checks import rehearsal
 from resnetlab.driver.checks.extend import check_identity
 from resnetlab.driver.dry_run import describe
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
@@ -414,6 +415,20 @@ def test_a_class_made_with_its_settings_in_a_model_is_swept_and_learns(cache, tm
     assert again.identical and again.compared == 4
     with pytest.raises(BadRequest, match=r"baseline: width: .*less than or equal to 64, got 65"):
         loaded(tmp_path / "s", FITS.replace("width: 8", "width: 65"), FITTED)
+
+
+def test_a_rule_of_the_user_s_model_across_settings_is_said_in_its_words_when_the_task_is_tried(cache, tmp_path):
+    rule = "    @model_validator(mode='after')\n    def _fits(self):\n        if self.width > 6 and self.lr < 0.05:\n"
+    rule += "            raise ValueError('a wide network needs lr >= 0.05')\n        return self\n"
+    text = FITTED.replace("BaseModel, Field", "BaseModel, Field, model_validator").replace(
+        "\n\nclass Fitted", rule + "\n\nclass Fitted"
+    )
+    study = loaded(tmp_path / "s", FITS, text)
+    with pytest.raises(BadRequest) as caught:
+        rehearsal.try_search_and_task(study, ResultsFolder.at(tmp_path / "r"), cache)
+    said = str(caught.value)
+    assert "experiment: mine.py:Fitted: a wide network needs lr >= 0.05" in said, said
+    assert "width=8" in said and "Traceback" not in said and "resnetlab" not in said, said
 
 
 def test_a_class_made_with_its_settings_in_a_model_goes_on_within_a_trial(cache, tmp_path):

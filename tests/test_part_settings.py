@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.protocol import KINDS
 from resnetlab.experiment.references import refer
-from resnetlab.study.part_settings import JoinedSettings, PartSettings
+from resnetlab.study.part_settings import PartSettings
 
 OWN = Path(__file__).with_name("own_code")
 
@@ -258,35 +258,6 @@ def test_a_pydantic_model_is_held_to_the_rules_of_a_study():
         pass
 
     refused(lambda: read(mixed, "trial"), "'other' stands beside settings: Settings")
-
-
-def joined():
-    loss = PartSettings.of(lambda a, *, gamma=2.0: 0, "loss: x.py:focal", ["a"])
-    other = PartSettings.of(lambda a, *, gamma=1.0, size=4, lr=0.1: 0, "augment: x.py:cutout", ["a"])
-    return JoinedSettings({"loss": loss, "cutout": other}, own={"lr", "epochs"})
-
-
-def test_a_keyword_of_two_parts_is_told_apart_and_a_keyword_of_one_is_not():
-    both = joined()
-    assert list(both.settings) == ["loss.gamma", "cutout.gamma", "size", "cutout.lr"]
-    assert both.name("cutout.size") == "size"
-    found = both.complete({"loss.gamma": 0, "size": 3, "cutout.lr": 1})
-    assert found == {"loss": {"gamma": 0.0}, "cutout": {"gamma": 1.0, "size": 3, "lr": 1.0}}
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"gamma": 1.0}, "s.yaml: gamma: is a setting of loss and cutout (allowed: loss.gamma, cutout.gamma)"),
-        ({"lr": 1.0}, "s.yaml: lr: is a setting of cutout (allowed: cutout.lr)"),
-        ({"sice": 1}, "s.yaml: sice: unknown key (did you mean 'size'?)"),
-        ({"loss.gama": 1}, "s.yaml: loss.gama: unknown key (did you mean 'loss.gamma'?)"),
-        ({"loss.gamma": "a"}, "s.yaml: loss.gamma: need a number, got the text 'a'"),
-        ({"size": 1, "cutout.size": 1}, "cutout.size: the setting is given twice"),
-    ],
-)
-def test_a_joined_setting_is_refused_by_the_name_that_the_study_has_for_it(values, words):
-    refused(lambda: joined().complete(values, "s.yaml"), words)
 
 
 CASES = {  # reference in own_code -> kind, its settings

@@ -21,7 +21,10 @@ REFERENCE = re.compile(r"(?:[^:]+\.py|[A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")  # 
 def main(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="folder of images, train/<class>/<image>; or own code, file.py:name"),
+        typer.Argument(
+            metavar="SOURCE",
+            help="folder of images, train/<class>/<image>; own code, file.py:name; or a name that a package registers",
+        ),
     ],
     output: Annotated[Path, typer.Option(help="file to write the study to")] = Path("study.yaml"),
 ) -> None:
@@ -35,7 +38,7 @@ def new_study(source: str, output: Path) -> None:
 
     Args:
         source: path of a folder of images; or a network, loss, augmentation, optimizer, schedule, dataset, metric or
-            task, as `file.py:name` or `package.module:name`.
+            task, as `file.py:name` or `package.module:name`, or by the short name that an installed package registers.
         output: file to write, which must not exist yet.
 
     Raises:
@@ -58,8 +61,9 @@ def new_study(source: str, output: Path) -> None:
 def _text_for(source: str, place: Path) -> str:
     """The text of a study of `source`, to be written into the folder `place`."""
     folder = user_path(source, "SOURCE")
-    if REFERENCE.fullmatch(source) and not folder.exists():
-        from resnetlab.experiment import own
+    from resnetlab.experiment import own
+
+    if not folder.is_dir() and (REFERENCE.fullmatch(source) or source.endswith(".py") or own.registered(source)):
         from resnetlab.vision import reference_template
 
         return reference_template.study_text(own.recognise(_seen_from(place, source), place))
@@ -70,5 +74,5 @@ def _text_for(source: str, place: Path) -> str:
 
 def _seen_from(place: Path, source: str) -> str:
     """A reference to a file, relative to the folder `place`."""
-    file, colon, name = source.rpartition(":")
+    file, colon, name = (source, "", "") if source.endswith(".py") else source.rpartition(":")
     return os.path.relpath(Path(file).absolute(), place) + colon + name if file.endswith(".py") else source

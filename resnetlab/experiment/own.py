@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.protocol import KINDS, Kind
+from resnetlab.experiment.protocol import KINDS, Kind, is_optuna_sampler
 from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
 from resnetlab.experiment.scores import Score, own_score
@@ -87,9 +87,7 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if not references:
         return found
     seen = probe(references, look=LOOK)
-    parts = tuple(
-        _part(reference, about["settings"], folder) for reference, about in zip(references, seen, strict=True)
-    )
+    parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
     source = Source.collect([reference.trace() for reference in references], folder, _registered(references))
     parts = tuple(part.model_copy(update={"stages": stages}) if part.key == "model" else part for part in parts)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
@@ -295,10 +293,10 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
 
 
 def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any]:
-    """In the process of `probe`: the settings of what a reference leads to, and the METRICS of a task or metric,
-    JSON-like."""
+    """In the process of `probe`, JSON-like: the settings of what a reference leads to, its arguments that are none, and
+    the METRICS of a task or metric."""
     kind = OF_KEY[reference.key]
-    found = PartSettings.of(target, str(reference), kind.given_to(target), kind.offered).settings
+    read = PartSettings.of(target, str(reference), kind.given_to(target), kind.offered)
     declared = reference.beside("METRICS", {}) if reference.key in ("experiment", "metrics") else {}
     if not isinstance(declared, Mapping) or not all(isinstance(name, str) for name in declared):
         raise BadRequest(
@@ -314,9 +312,9 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
             "bounds": dict(setting.bounds),
             "description": setting.description,
         }
-        for name, setting in found.items()
+        for name, setting in read.settings.items()
     }
-    return {"settings": settings, "metrics": dict(declared)}
+    return {"settings": settings, "fixed": dict(read.fixed), "metrics": dict(declared)}
 
 
 @dataclass(frozen=True)
@@ -334,16 +332,26 @@ class Recognised:
 DRAFTED = (*PARTS, DATA, "experiment", "metrics")  # keys of the parts for which a study can be written
 
 
+def registered(name: str) -> list[Kind]:
+    """The kinds of part for which an installed package registers this short name."""
+    return [kind for kind in KINDS.values() if entry_points(group=kind.group, name=name)]
+
+
 def recognise(text: str, folder: Path) -> Recognised:
-    """What a reference leads to: which kind of part, told by the arguments that it takes, and its settings.
+    """What a reference leads to: which kind of part, told by the arguments that it takes or by the kind for which a
+    package registers it, and its settings.
 
     folder: where files are looked for. BadRequest where it leads nowhere, or to no part that a study is about.
     """
-    reference = refer("reference", text, folder, {})
+    kinds = registered(text)
+    if len(kinds) > 1:
+        names = " and as ".join(kind.name for kind in kinds)
+        raise BadRequest(f"{text}: is registered as {names} (allowed: package.module:name)")
+    reference = refer(kinds[0].key, text, folder, {}, kinds[0].group) if kinds else refer("SOURCE", text, folder, {})
     ((key, about),) = probe([reference], look=f"{__name__}:recognised")
     if key not in DRAFTED:
         raise BadRequest(f"{text}: is a {OF_KEY[key].name} (allowed: {', '.join(OF_KEY[one].name for one in DRAFTED)})")
-    part, numbers = _part(replace(reference, key=key), about["settings"], folder), {}
+    part, numbers = _part(replace(reference, key=key), about, folder), {}
     if key == "metrics":
         numbers = _number(part, about["metrics"], None)
     if key == "experiment":
@@ -355,24 +363,43 @@ def recognise(text: str, folder: Path) -> Recognised:
 
 
 def recognised(reference: Reference, target: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
-    """In the process of `probe`: the key of the part that takes these arguments, of a dataset where none has to be
-    given and of a model else; what `described` says of it, and whether it goes by epochs."""
+    """In the process of `probe`: the key of the reference, or where that is of no kind, of the part that takes these
+    arguments, of a dataset where none has to be given and of a model else; what `described` says of it, and whether it
+    goes by epochs."""
+    key = reference.key if reference.key in OF_KEY else _kind_of(target)
+    code = "" if key != "experiment" else read_text(Path(inspect.getsourcefile(target) or ""))
+    about = described(replace(reference, key=key), target) if key in DRAFTED else {}
+    return key, about | {"epochs": hasattr(target, "epoch") or ".epochs" in code}
+
+
+def _kind_of(target: Callable[..., Any]) -> str:
+    """The key of the kind of part that `target` seems to be."""
+    if is_optuna_sampler(target):
+        return SAMPLER
     try:
         takes = inspect.signature(target).parameters
     except (ValueError, TypeError):
         takes = {}  # type: ignore[assignment]
     kinds = sorted(OF_KEY.values(), key=lambda kind: -len(kind.given))
     fits = (kind.key for kind in kinds if kind.given and set(takes).issuperset(kind.given))
-    module = isinstance(target, type) and any(base.__module__.startswith("torch.nn.") for base in target.__mro__)
+    made = target if isinstance(target, type) else _returned(target)
+    module = any(base.__module__.startswith("torch.nn.") for base in getattr(made, "__mro__", ()))
     places = [one for one in takes.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     given = [one for one in places if one.default is one.empty and one.name not in KINDS["dataset"].offered]
-    key = next(fits, "model" if given or module else DATA)
-    code = "" if key != "experiment" else read_text(Path(inspect.getsourcefile(target) or ""))
-    about = described(replace(reference, key=key), target)
-    return key, about | {"epochs": hasattr(target, "epoch") or ".epochs" in code}
+    return next(fits, "model" if given or module else DATA)
 
 
-def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Part:
+def _returned(target: Callable[..., Any]) -> Any:
+    """What a function is annotated to return; None where that cannot be told."""
+    try:
+        return get_type_hints(target).get("return")
+    except Exception:  # annotations are expressions, and may do anything
+        return None
+
+
+def _part(reference: Reference, about: Mapping[str, Any], folder: Path) -> Part:
+    """about: what `described` returns."""
+    settings = about["settings"]
     file = reference.file and os.path.relpath(Path(reference.folder, reference.file).resolve(), folder.resolve())
     place = {"name": reference.name, "module": reference.module, "file": Path(file).as_posix() if file else ""}
     if reference.key == "metrics":
@@ -384,7 +411,7 @@ def _part(reference: Reference, settings: Mapping[str, Any], folder: Path) -> Pa
         settings = {}
     if reference.key in (DATA, SAMPLER, STOPPING):
         settings = {}  # see _with_data and _with_search
-    return Part(key=reference.key, text=reference.text, settings=dict(settings), **place)
+    return Part(key=reference.key, text=reference.text, settings=dict(settings), fixed=about["fixed"], **place)
 
 
 def _with_data(content: dict[str, Any], part: Part, settings: Mapping[str, Setting], source: Source) -> dict[str, Any]:
@@ -395,7 +422,8 @@ def _with_data(content: dict[str, Any], part: Part, settings: Mapping[str, Setti
     rest = DataConfig.model_fields.keys() - settings.keys()  # of a dataset of any kind
 
     def taken(data: Mapping[str, Any], where: str, before: Mapping[str, Any]) -> dict[str, Any]:
-        values = _checked(settings, {**before, **{name: data[name] for name in data if name not in rest}}, where)
+        given = {name: data[name] for name in data if name not in rest}
+        values = _checked(part, settings, {**before, **given}, where)
         own = OwnData(
             **part.model_dump(include={"name", "module", "file"}),
             settings=tuple(values.items()),
@@ -429,13 +457,16 @@ def _with_search(content: dict[str, Any], parts: Sequence[tuple[Part, Mapping[st
         for name in settings:
             if name in SearchSettings.model_fields or names.count(name) > 1:
                 raise BadRequest(f"search.{key}: {part.text}: argument {name!r} has another meaning there (rename it)")
-        given = {name: search.pop(name) for name in settings if name in search}
-        own[key] = _checked(settings, given, "search")
+        fixed = [name for name in part.fixed if name not in SearchSettings.model_fields]
+        given = {name: search.pop(name) for name in (*settings, *fixed) if name in search}
+        own[key] = _checked(part, settings, given, "search")
     return content | {"search": search | {"own": own}}
 
 
-def _checked(settings: Mapping[str, Setting], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """All of these settings, as given or by default. BadRequest: a line `where.name: rule` for each that is wrong."""
+def _checked(part: Part, settings: Mapping[str, Setting], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """All of a part's settings, as given or by default. BadRequest: a line `where.name: rule` for each wrong one."""
+    for name in part.fixed.keys() & given.keys():
+        raise BadRequest(f"{where}.{name}: not a setting: in {part.text}, {part.fixed[name]}")
     fields: dict[str, Any] = {
         name: (one.annotation | None if one.optional else one.annotation, ... if one.required else one.default)
         for name, one in settings.items()

@@ -178,7 +178,9 @@ def refer(key: str, given: Any, folder: Path, built_in: Mapping[str, str], group
     text, folder = given.strip(), folder.resolve()
     place, colon, name = text.rpartition(":")
     if not colon and text.endswith(".py"):
-        raise BadRequest(f"{key}: {text}: name the function or class in it (allowed: {text}:name)")
+        names = defined(Path(folder, text)) or {} if Path(folder, text).is_file() else {}
+        allowed = ", ".join(f"{text}:{name}" for name, callable_ in names.items() if callable_) or f"{text}:name"
+        raise BadRequest(f"{key}: {text}: name the function or class in it (allowed: {allowed})")
     if not colon:
         return _short(key, text, built_in, group)
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):

@@ -217,7 +217,7 @@ def defined(file: Path) -> dict[str, bool] | None:
     names: dict[str, bool] = {}
     waiting: list[ast.AST] = [_parsed(file)]
     while waiting:
-        node = waiting.pop()
+        node = waiting.pop(0)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names[node.name] = True
         elif isinstance(node, ast.alias):
@@ -225,7 +225,7 @@ def defined(file: Path) -> dict[str, bool] | None:
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names[node.id] = False
         else:
-            waiting += ast.iter_child_nodes(node)
+            waiting[:0] = ast.iter_child_nodes(node)
     return None if {"*", "__getattr__"} & names.keys() else names
 
 

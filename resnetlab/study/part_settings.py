@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from resnetlab.errors import BadRequest
 from resnetlab.study.frozen import Frozen, as_truth, rules_of
-from resnetlab.study.yaml_io import explain, suggestion
+from resnetlab.study.yaml_io import explain, first_problem, suggestion
 
 ARROW = {int: "int64", float: "double", bool: "bool", str: "string"}  # names that pyarrow.type_for_alias takes
 ALLOWED = "int, float, bool, str, Literal[…], one of these or None, Annotated[…, Field(…)]; or one pydantic model"
@@ -166,19 +166,23 @@ class PartSettings:
         return f"unknown key, got {value!r}{hint}"
 
     def call(self, target: Callable[..., Any], values: Mapping[str, Any], /, **given: Any) -> Any:
-        """Call `target` with complete `values` and what its kind is given, by the kind's names."""
+        """Call `target` with complete `values` and what its kind is given, by the kind's names. BadRequest where the
+        values break a rule of the user's own pydantic model."""
         positional, keywords = [], {}
         for name, by_place, role in self._roles:
-            if role == "*":
-                assert self._bundle is not None
-                value: Any = self._bundle.model_validate(dict(values))
-            else:
-                value = values[name] if role == "=" else given[role]
+            value = self._bundled(values) if role == "*" else values[name] if role == "=" else given[role]
             if by_place:
                 positional.append(value)
             else:
                 keywords[name] = value
         return target(*positional, **keywords)
+
+    def _bundled(self, values: Mapping[str, Any]) -> Any:
+        assert self._bundle is not None
+        try:
+            return self._bundle.model_validate(dict(values))
+        except ValidationError as error:
+            raise BadRequest(f"{self.part}: {first_problem(error, self._bundle)}") from None
 
     def _check_defaults(self) -> None:
         defaults = {name: setting.default for name, setting in self.settings.items() if not setting.required}
@@ -191,74 +195,6 @@ class PartSettings:
                     line for line in explain(error, self._check, "").splitlines() if not line.endswith("is missing")
                 ]
                 raise BadRequest(f"{self.part}: default of {lines[0]}") from None
-
-
-class JoinedSettings:
-    """The settings of all parts of an experiment under the names that a study gives them.
-
-    A keyword that two parts have, or that is in `own` (the experiment's own settings), is told apart by its part:
-    `loss.gamma`. The long name can be written for any other setting too. parts: by name, e.g. `loss`, `cutout`.
-    """
-
-    def __init__(self, parts: Mapping[str, PartSettings], own: Collection[str] = ()) -> None:
-        self._parts, self._own = parts, own
-        self._places: dict[str, list[tuple[str, str]]] = {}
-        for part, settings in parts.items():
-            for keyword in settings.settings:
-                self._places.setdefault(keyword, []).append((part, keyword))
-                self._places[f"{part}.{keyword}"] = [(part, keyword)]
-        self.settings = {
-            self._name(part, keyword): setting
-            for part, settings in parts.items()
-            for keyword, setting in settings.settings.items()
-        }
-
-    def _name(self, part: str, keyword: str) -> str:
-        shared = keyword in self._own or len(self._places[keyword]) > 1
-        return f"{part}.{keyword}" if shared else keyword
-
-    def name(self, key: str) -> str:
-        """The one name of the setting that a study calls `key`. ValueError where it is none, or could be two."""
-        places = self._places.get(key, [])
-        if len(places) == 1 and key not in self._own:
-            return self._name(*places[0])
-        if places:
-            long = [f"{part}.{keyword}" for part, keyword in places]
-            raise ValueError(f"is a setting of {' and '.join(part for part, _ in places)} (allowed: {', '.join(long)})")
-        for part in self._parts.values():
-            if key in part.fixed:
-                raise ValueError(f"is no setting of {part.part}: {part.fixed[key]}")
-        known = [*self.settings, *self._own]
-        raise ValueError(f"unknown key{suggestion(key, known)}" if known else "unknown key")
-
-    def complete(self, values: Mapping[str, Any], where: str = "") -> dict[str, dict[str, Any]]:
-        """All settings by part and keyword. BadRequest, one line a problem: `where: key: rule, got value`."""
-        given: dict[str, dict[str, Any]] = {part: {} for part in self._parts}
-        problems: list[str] = []
-        for key, value in values.items():
-            try:
-                part, keyword = self._places[self.name(key)][0]
-            except ValueError as error:
-                problems.append(f"{key}: {error}")
-                continue
-            if keyword in given[part]:
-                problems.append(f"{key}: the setting is given twice")
-            given[part][keyword] = value
-        found: dict[str, dict[str, Any]] = {}
-        for part, settings in self._parts.items():
-            try:
-                found[part] = settings.complete(given[part])
-            except BadRequest as error:
-                problems += [self._renamed(part, line) for line in str(error).splitlines()]
-        if problems:
-            raise BadRequest("\n".join(f"{where}: {problem}" if where else problem for problem in problems))
-        return found
-
-    def _renamed(self, part: str, line: str) -> str:
-        """A problem of one part, with the study's name for its setting."""
-        keyword, colon, rule = line.partition(": ")
-        known = colon and keyword in self._parts[part].settings
-        return f"{self._name(part, keyword)}: {rule}" if known else f"{part}: {line}"
 
 
 def _roles(
@@ -278,7 +214,10 @@ def _roles(
         ]
         if len(places) < len(given):
             has = ", ".join(one.name for one in free) or "no arguments"
-            raise BadRequest(f"{part}: takes {has} (allowed: ({', '.join(given)}) first, then settings with a name)")
+            raise BadRequest(
+                f"{part}: takes {has} (allowed: ({', '.join(given)}) first, then settings with a name; or a function "
+                "of your own that takes these and calls it)"
+            )
         roles = dict(zip(places, given, strict=False))
     return roles | {one.name: one.name for one in free if one.name in offered and one.name not in roles}
 

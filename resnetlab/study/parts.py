@@ -42,7 +42,8 @@ class Setting(Frozen):
 class Part(Frozen):
     """One reference. text: as the study has it. name: of the object, in a `module`, or in a `file` of the study.
 
-    stages: of a model, the attributes that the study calls its stages, in order.
+    stages: of a model, the attributes that the study calls its stages, in order. fixed: its arguments that are no
+    settings, with the reason.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Part(Frozen):
     file: str = ""
     settings: dict[str, Setting] = Field(default_factory=dict)
     stages: tuple[str, ...] = ()
+    fixed: dict[str, str] = Field(default_factory=dict)
 
     @property
     def short(self) -> str:
@@ -156,6 +158,10 @@ class Joined:
         long = sorted({self.name(part, name) for part in self.parts if name in part.settings})
         if long:
             return f": could be {' or '.join(long)}, say which"
+        for part in self.parts:
+            keyword = name.removeprefix(f"{part.group}.")
+            if keyword in part.fixed:
+                return f": in {part.text}, {part.fixed[keyword]}"
         return suggestion(name, known)
 
     def chosen(self, values: Mapping[str, Any]) -> list[Part]:
