@@ -34,13 +34,16 @@ def pytest_runtest_setup(item):
 def warm_processes():
     """The processes in which a user's own code is read and tried have imported torch already: for tests of what they
     answer, not of the processes themselves."""
+    from multiprocessing import forkserver
+
     import warm
 
-    from resnetlab.driver.checks import rehearsal
+    from resnetlab.driver.checks import own_process
     from resnetlab.experiment import references
 
+    forkserver.ensure_running()  # now, as it puts its socket where temporary files lie: a test may have its own place
     with pytest.MonkeyPatch.context() as patch:
         warmed = SimpleNamespace(Popen=warm.Popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
-        for module in (rehearsal, references):
+        for module in (own_process, references):
             patch.setattr(module, "subprocess", warmed)
         yield

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from doors import Door, tree
@@ -483,7 +484,7 @@ def test_networks_that_were_tried_are_not_built_again_to_be_counted(cache, tmp_p
     networks = own_networks(study)
     assert len(networks) > 1
     rehearsal.try_parts(study, {data_key(networks[0]): size}, cache)
-    monkeypatch.setattr(rehearsal, "_asked", None)
+    monkeypatch.setattr(rehearsal, "ask", None)
     more = [network.model_copy(update={"lr": 0.5, "seed": 9}) for network in networks]  # which no network reads
     assert rehearsal.built(study, [(network, *size) for network in networks + more]) == 2 * [
         rehearsal.built(study, [(network, *size)])[0] for network in networks
@@ -646,6 +647,21 @@ def test_bad_references_end_with_one_message_and_leave_nothing(case, door, tmp_p
     assert ended.code == 2 and ended.err.startswith("error: ") and ended.err.count("error: ") == 1, ended
     assert all(word in ended.err for word in words) and "mine.yaml" in ended.err, ended.err
     assert tree(place) == before and ended.alone
+
+
+def test_the_process_that_waits_to_try_the_code_ends_with_a_driver_that_is_killed(tmp_path):
+    """It is started before the code is imported, which takes longer here than the driver lives."""
+    slow = "import time; time.sleep(1.5)\ndef net(shape, classes): pass"
+    study = written(tmp_path, STUDY.replace("my_net.py:net", "slow.py:net"), slow=slow)
+    command = [sys.executable, str(ROOT / "sweeps/ablation.py"), "--study", str(study)]
+
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        below = psutil.Process(driver.pid)
+        while not (found := [one for one in below.children() if "resnetlab.vision.rehearsal" in one.cmdline()]):
+            assert driver.poll() is None
+            time.sleep(0.02)
+        driver.kill()
+    found[0].wait(60)
 
 
 def test_what_an_import_prints_does_not_spoil_the_study(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,13 +20,19 @@ if TYPE_CHECKING:
     from resnetlab.sweep.state_machine import Stage
 
 
-def requested_study(name: str, overrides: Mapping[str, Any], settings: Sequence[str] | None = None) -> Study:
+def requested_study(
+    name: str,
+    overrides: Mapping[str, Any],
+    settings: Sequence[str] | None = None,
+    heard: Callable[[Collection[str]], None] | None = None,
+) -> Study:
     """Load the study that `--study` names, with the overrides of the command line.
 
     Args:
         name: of an included study; or the path of a .yaml or .yml file.
         overrides: dotted key: value, from options of their own; None if the option was not given.
         settings: `key=value` of each `--set`.
+        heard: called with the keys of the study's own parts, if it has any, before they are imported.
 
     Raises:
         BadRequest: no such study, not a valid one, or a setting given twice.
@@ -37,7 +43,7 @@ def requested_study(name: str, overrides: Mapping[str, Any], settings: Sequence[
         raise BadRequest(
             f"--set {twice[0]}={by_set[twice[0]]}: another option gives {by_option[twice[0]]} (allowed: one of them)"
         )
-    study = own.load(path, by_option | by_set)
+    study = own.load(path, by_option | by_set, heard)
     if study.arms and "search.trials" in by_option:
         raise BadRequest(f"--trials {by_option['search.trials']}: {path} names its arms, so that nothing is explored")
     try:

@@ -13,6 +13,7 @@ from resnetlab.cli.exit_codes import report_errors
 from resnetlab.cli.requested import requested_study, run_options
 from resnetlab.cli.run_and_report import answer_if_finished, run
 from resnetlab.cli.settings import list_settings
+from resnetlab.driver.checks import own_process
 from resnetlab.ray_backend.capacity import check_slots
 from resnetlab.study.included import study_names
 from resnetlab.study.yaml_io import parse_value
@@ -79,7 +80,7 @@ def main(
             list_settings(requested_study(study, {}).own.parts if mine else ())
             return
         check_slots(slots)
-        requested = requested_study(study, overrides, settings)
+        requested = requested_study(study, overrides, settings, own_process.start)
         trackers = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
         more = only_plan or weights or retry_failed or any(trackers.values()) or nodes != 1
         if phase is Phase.all and not more and answer_if_finished(requested, storage, json, notify=notify):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -57,18 +57,22 @@ PARTS = tuple(
 LOOK = f"{__name__}:described"
 
 
-def load(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
-    """Read a study file, with what it refers to. Arguments and errors are those of `study.load_study`."""
-    return load_study(path, changes, resolve)
+Heard = Callable[[Collection[str]], None]
 
 
-def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def load(path: Path, changes: Mapping[str, Any] | None = None, heard: Heard | None = None) -> Study:
+    """Read a study file, with what it refers to. Arguments and errors are those of `study.load_study`, and `heard` that
+    of `resolve`."""
+    return load_study(path, changes, partial(resolve, heard=heard))
+
+
+def resolve(content: Mapping[str, Any], folder: Path, heard: Heard | None = None) -> dict[str, Any]:
     """The content of a study file with what it refers to: parts moved into `baseline`, and `own` and `code` where there
     is code of the study's own.
 
     folder: that the file lies in, where its references begin. From Python, `content` may have a function or class in
-    place of a reference. BadRequest for a reference that leads nowhere, or to what
-    cannot be such a part.
+    place of a reference. heard: called with the keys of the parts, if there are any, before they are imported.
+    BadRequest for a reference that leads nowhere, or to what cannot be such a part.
     """
     held: dict[tuple[str, str], Reference] = {}
     found: dict[str, Any] = _as_text(content, "", held)
@@ -86,6 +90,8 @@ def resolve(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         raise BadRequest("stages: are those of a network of your own, and the study has none (allowed: take it out)")
     if not references:
         return found
+    if heard is not None:
+        heard({reference.key for reference in references})
     seen = probe(references, look=LOOK)
     parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
     source = Source.collect([reference.trace() for reference in references], folder, _registered(references))

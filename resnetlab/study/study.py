@@ -417,6 +417,8 @@ class Study(Frozen):
         for arm in content["arms"].values():  # the code is part of `own`
             if held := arm.get("data", {}).get("own"):
                 del held["files"]
+        for part in content["own"]["parts"]:  # words for messages
+            del part["fixed"]
         content["search"] = self.search.identity()
         return content | ({"dataset": self.dataset.identity()} if self.dataset is not None else {})
 

@@ -46,7 +46,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a user's code prints is not an answer
     torch.set_num_threads(1)
-    job = json.load(sys.stdin)
+    text = sys.stdin.read()
+    if not text:  # it was started early, and the study was refused before this
+        return
+    job = json.loads(text)
 
     def say(**answer: Any) -> None:
         print(json.dumps(answer), file=answers, flush=True)

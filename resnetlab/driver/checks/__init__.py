@@ -7,7 +7,7 @@
 | whether a folder's results are of this study, or of one that asked for less | `extend` |
 | arms that would train alike | `duplicate_arms` |
 | the study's own code: kept and compared | `own_code` |
-| the same tried before the first trial | `rehearsal`, and in a process of its own `rehearsal_process` |
+| the same tried before the first trial | `rehearsal`, and in a process of its own (`own_process`) `rehearsal_process` |
 | weights to begin with | `initial_weights` |
 | results of other folders, told to the sampler | `warm_start` |
 | what a processor computes in software | `precision` |

@@ -7,20 +7,15 @@ asks its sampler and stopping rule and runs an epoch of its task (`rehearsal_pro
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnetlab.driver.checks.dataset_record import starts
 from resnetlab.driver.checks.own_code import holds, source
+from resnetlab.driver.checks.own_process import IMAGES, TASK, Answers, ask
 from resnetlab.errors import BadRequest
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import Study
@@ -113,7 +108,7 @@ def _tried(
         "points": points,
         "cache": None if cache is None else str(cache),
     }
-    found = _asked("resnetlab.vision.rehearsal", job)
+    found = ask(IMAGES, job, SECONDS)
     for problem in found.said("problem"):
         raise BadRequest(f"{study.name}: {problem}")
     if found.in_time and (found.left or not found.lines):
@@ -154,7 +149,7 @@ def try_search_and_task(
             "seconds": SECONDS,
             "alone": alone,
         }
-        found = _asked("resnetlab.driver.checks.rehearsal_process", job)
+        found = ask(TASK, job, SECONDS)
         if found.in_time and not found.said("problem"):
             _hand_over(Path(place, "cache", "tasks"), cache / "tasks")
     notes += found.said("note")
@@ -178,52 +173,3 @@ def _hand_over(made: Path, tasks: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".", dir=tasks) as aside, contextlib.suppress(OSError):
             shutil.move(folder, aside)  # which may copy: `tasks` never has a part of it
             Path(aside, folder.name).rename(tasks / folder.name)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a process said, line by line. in_time: it ended by itself. code: its exit code. how: it ended, in words."""
-
-    lines: list[dict[str, Any]]
-    in_time: bool
-    code: int
-    how: str
-
-    def said(self, key: str) -> list[Any]:
-        """What all lines say under this key."""
-        return [line[key] for line in self.lines if key in line]
-
-    @property
-    def left(self) -> list[str]:
-        """What was still to be tried at the end."""
-        return self.said("left")[-1] if self.said("left") else []
-
-
-def _asked(module: str, job: Mapping[str, Any]) -> Answers:
-    """Run a module of ours in a new process, of which nothing is left when this returns. job: its standard input."""
-    if sys.stderr.isatty():
-        print("trying the study's own code …", file=sys.stderr)
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
-    child = subprocess.Popen(
-        [sys.executable, "-m", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env,
-        start_new_session=True,
-    )
-    in_time = True
-    try:
-        out, errors = child.communicate(json.dumps(job).encode(), SECONDS)
-    except subprocess.TimeoutExpired:
-        in_time = False
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    if not in_time:
-        out, errors = child.communicate()  # what it had said by then
-    last = "\n".join(errors.decode("utf-8", "replace").splitlines()[-5:])
-    lines = [json.loads(line) for line in out.decode("utf-8", "replace").splitlines()]
-    how = f"Python ended ({child.returncode}) when its own code was tried\n{last}".rstrip()
-    return Answers(lines, in_time, child.returncode, how)

@@ -35,7 +35,10 @@ def main() -> None:
     """Answer one job."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a user's code prints is not an answer
-    job = json.load(sys.stdin)
+    text = sys.stdin.read()
+    if not text:  # it was started early, and the study was refused before this
+        return
+    job = json.loads(text)
     study = build_study(job["study"], "study").model_copy(update={"code": job["code"]})
     steps = list(_steps(study, job["keys"], Path(job["place"]), Path(job["cache"]), job["alone"]))
     for answer in _answers(steps, job["seconds"]):
