@@ -11,11 +11,13 @@ import optuna
 import pytest
 from made_results import default_study, make_results
 from optuna.trial import TrialState
+from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
 from resnetlab.cli.export import main as export_command
 from resnetlab.commands import command, short
 from resnetlab.errors import BadRequest, FolderRefused
+from resnetlab.experiment import own
 from resnetlab.search.optuna_export import write
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
@@ -177,7 +179,7 @@ def uri(tmp_path_factory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
-def runs(uri: str, study: str) -> dict:
+def runs(uri: str, study: str, number: str = "val_accuracy") -> dict:
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -187,7 +189,7 @@ def runs(uri: str, study: str) -> dict:
     return {
         run.data.tags["resnetlab.trial_id"]: (
             run,
-            [(m.step, m.value) for m in history(run.info.run_id, "val_accuracy")],
+            [(m.step, m.value) for m in history(run.info.run_id, number)],
         )
         for run in found
     }
@@ -240,7 +242,9 @@ def test_a_feed_that_comes_back_goes_on_where_the_tool_was(results, uri, tmp_pat
         assert [step for step, _ in curve] == steps
 
 
-def test_weights_and_biases_takes_the_runs_offline(results, tmp_path, monkeypatch):
+@pytest.mark.parametrize("swept", ["results", "of_a_task"])
+def test_weights_and_biases_takes_the_runs_offline(swept, request, tmp_path, monkeypatch):
+    results = request.getfixturevalue(swept)
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
@@ -254,6 +258,46 @@ def test_weights_and_biases_takes_the_runs_offline(results, tmp_path, monkeypatc
     fed(few, *chosen("made", tensorboard=None, mlflow=None, wandb="p"))
     (place,) = (tmp_path / "wandb").glob("offline-run-*")
     assert place.name.endswith(keep) and list(place.glob("*.wandb"))
+
+
+# -- a task of one's own --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_a_task(tmp_path_factory) -> Results:
+    """Eight trials of a task whose error is to be low."""
+    place = tmp_path_factory.mktemp("task")
+    changes = {"search.trials": 4, "search.epochs": 4, "search.grace_period": 1, "confirm.seeds": 2}
+    study = own.load(ROOT / "tests/own_code/own-task.yaml", changes | {"confirm.design": "one-factor"})
+    ResultsFolder.at(place / "results").write_json("study.json", study.recorded())
+    run_here(study, place / "results", place / "cache")
+    return Results.open(place / "results")
+
+
+def test_each_tool_has_the_trials_of_a_task_with_its_settings_and_numbers(of_a_task, uri, tmp_path):
+    trials, curves = rows(of_a_task, "trials"), {}
+    for e in rows(of_a_task, "epochs"):
+        curves.setdefault(e["trial_id"], []).append((e["epoch"], e["val_rmse"]))
+    (confirmed, *_) = [row for row in trials if row["phase"] == "confirm"]
+
+    fed(of_a_task.folder, *chosen("task", tensorboard=tmp_path / "boards", mlflow=uri, wandb=None))
+    places = sorted((tmp_path / "boards").iterdir())
+    found = scalars(places[confirmed["number"]])
+    curve = [(step, value) for step, value, _ in found["val_rmse"]]
+    assert curve == [(step, pytest.approx(value)) for step, value in curves[confirmed["trial_id"]]]
+    assert found["test_rmse"][0][1] == pytest.approx(confirmed["test_rmse"]) and "val_accuracy" not in found
+
+    sent = runs(uri, "task", "val_rmse")
+    assert {trial_id: steps for trial_id, (_, steps) in sent.items()} == curves
+    run, _ = sent[confirmed["trial_id"]]
+    assert run.data.metrics["test_rmse"] == confirmed["test_rmse"] and "test_accuracy" not in run.data.metrics
+    assert run.data.params["layers"] == str(confirmed["layers"]) and "data.name" not in run.data.params
+
+    explored = [row for row in trials if row["phase"] != "confirm"]
+    assert write(of_a_task.study, of_a_task.folder, str(tmp_path / "study.db")) == len(explored)
+    held = optuna.load_study(study_name=of_a_task.study.name, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert held.direction == optuna.study.StudyDirection.MINIMIZE
+    assert held.best_value == min(row["val_rmse"] for row in explored if row["status"] == "complete")
 
 
 # -- all of them -----------------------------------------------------------------------------------------------------

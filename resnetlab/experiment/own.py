@@ -158,7 +158,9 @@ def _named_metrics(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     metrics = content.get("metrics", [])
     names: list[Any] = list(metrics) if isinstance(metrics, Mapping | list | tuple) else [None]
     if not all(isinstance(name, str) for name in names):
-        raise BadRequest(f"metrics: need a list of names, got {metrics!r} (allowed: {', '.join(SCORES)}; or your own)")
+        raise BadRequest(
+            f"metrics: need a list of names, got {metrics!r} (allowed: {', '.join(SCORES)}; or your own: file.py:name)"
+        )
     if len(set(names)) < len(names):
         raise BadRequest(f"metrics: need each once, got {', '.join(names)}")
     if not isinstance(metrics, Mapping):
