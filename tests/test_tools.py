@@ -245,7 +245,8 @@ def test_a_feed_that_comes_back_goes_on_where_the_tool_was(results, uri, tmp_pat
 @pytest.mark.parametrize("swept", ["results", "of_a_task"])
 def test_weights_and_biases_takes_the_runs_offline(swept, request, tmp_path, monkeypatch):
     results = request.getfixturevalue(swept)
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
+    request.addfinalizer(wandb.teardown)  # which has read where its files lie
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     few = results.folder.sub("few")
