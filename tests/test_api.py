@@ -155,9 +155,11 @@ here.__module__, here.__qualname__ = "__main__", "here"
         ("__main__:here", "no module '__main__'"),
     ],
 )
-def test_a_function_that_no_worker_can_find_is_refused_with_what_to_do(model, words):
-    with pytest.raises(BadRequest, match=re.escape(words)):
-        resnetlab.Study.load(OWN, model=model)
+def test_a_function_that_no_worker_can_find_is_refused_with_what_to_do(model, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadRequest, match=re.escape(words)) as refused:
+        resnetlab.run(resnetlab.Study.load(OWN, model=model))
+    assert len(str(refused.value).splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 def test_a_function_that_is_no_part_is_refused():

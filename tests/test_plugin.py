@@ -133,8 +133,9 @@ def test_a_package_may_register_every_kind_of_part(tmp_path, monkeypatch, capsys
 
 
 def test_a_name_that_two_packages_register_is_refused_with_both(sites, tmp_path):
-    done = sweep(tmp_path, sites)
+    done = sweep(tmp_path, sites, options=())
     assert done.returncode == 2 and done.stderr.count("error: ") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.yaml"]
     words = ["model: 'tiny' is registered by", "one_nets", "two_nets", "allowed: one_nets.nets:tiny or two_nets.nets"]
     assert all(word in done.stderr for word in words), done.stderr
 
