@@ -249,9 +249,11 @@ def test_the_report_says_what_time_allowed_and_what_more_would_give(tmp_path):
     assert said.standing.planned == len(results.explore) + 8 * plan.seeds
 
 
-def test_a_plan_stands_when_the_budget_changes_and_more_time_begins_its_other_blocks(tmp_path):
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plan_stands_when_the_budget_changes_and_more_time_begins_its_other_blocks(seed, tmp_path):
+    """The shorter time ends at the end of a block with some seeds, and within one that was tried with others."""
     world = World("10m", 2.0, 2)
-    study = timed_study(world, 1)
+    study = timed_study(world, 1).model_copy(update={"seed": seed})
     store = Store(ResultsFolder.at(tmp_path), study.columns)
     clock = SimulatedClock(until=300.0)
     time = TimeBudget(study, 0.0, 0.0, clock)
@@ -269,8 +271,10 @@ def test_a_plan_stands_when_the_budget_changes_and_more_time_begins_its_other_bl
         drive(again, Truth(), 2, pace=pace(world, 1), clock=clock)
         store.flush()
         assert again.plan == first.plan
-        ended = sum(row["phase"] == Phase.CONFIRM and row["status"] == Status.COMPLETE for row in store.trials.values())
+        confirm = [row for row in store.trials.values() if row["phase"] == Phase.CONFIRM]
+        ended = sum(row["status"] == Status.COMPLETE for row in confirm)
         assert (ended == 8 * first.plan.seeds) == whole and (time.not_begun == 0) == whole
+        assert len({row["seed_block"] for row in confirm}) + time.not_begun == first.plan.seeds
     write(store, changed, time)
     assert told(Findings(Results.open(tmp_path)), str(tmp_path)).state == "finished"
     assert finished(changed, str(tmp_path)) is None  # for want of a report alone

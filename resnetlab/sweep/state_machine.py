@@ -348,11 +348,15 @@ class Sweep:
         design = "" if self.plan is None else self.plan.design
         if self.time.may_begin_block(runs, self.running, self.store.trials, design):
             return True
-        later = {row["seed_block"] for row, _ in self._confirm if row["seed_block"] >= block}
-        self._confirm = deque((row, task) for row, task in self._confirm if row["seed_block"] < block)
-        self.time.not_begun += len(later)
-        self.notes.append(f"{plural(len(later), 'block')} of seeds not begun: the time that is left is too short")
+        self._leave({row["seed_block"] for row, _ in self._confirm if row["seed_block"] >= block})
         return False
+
+    def _leave(self, blocks: set[int]) -> None:
+        """Do not begin these blocks of the plan, for lack of time."""
+        self._confirm = deque((row, task) for row, task in self._confirm if row["seed_block"] not in blocks)
+        self.time.not_begun += len(blocks)
+        if blocks:
+            self.notes.append(f"{plural(len(blocks), 'block')} of seeds not begun: the time that is left is too short")
 
     def _look(self) -> bool:
         """Take the looks that are due, and queue the runs that they ask for; False where there are none."""
@@ -573,6 +577,10 @@ class Sweep:
         self.running.clear()
         self.waiting.clear()
         self.working.clear()
+        if self.time.over:  # in a block that was tried although it might not end in time
+            begun = {(row["seed_block"], row["plan_hash"]) for row in self.store.trials.values()}
+            waiting = {(row["seed_block"], row["plan_hash"]) for row, _ in self._confirm}
+            self._leave({block for block, _ in waiting - begun})
 
     @property
     def _stopped_by(self) -> str:
