@@ -94,7 +94,7 @@ def run(name: str, path: str, oldest: bool, beside: int) -> dict[str, Any]:
         found = json.loads(subprocess.run([python, "-c", VERSIONS], capture_output=True, check=True).stdout)
         versions = {name: found[name] for name in SHOWN}
         junit, began = place / "junit.xml", time.monotonic()
-        suite = [python, "-m", "pytest", "-n", "2", "-rfE", f"--junitxml={junit}"]
+        suite = [python, "-m", "pytest", "-n", "2", "-rfEs", f"--junitxml={junit}"]
         with busy(beside):
             code = subprocess.run(suite, cwd=ROOT, stdout=out, stderr=out).returncode
     if not junit.exists():
