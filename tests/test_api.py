@@ -56,13 +56,21 @@ def test_results_are_read_without_torch_and_ray():
     assert not {"torch", "torchvision", "ray", "typer"} & set(loaded(code).split())
 
 
-@pytest.mark.parametrize("name", ["trials", "epochs", "effects", "report", "load", "Results", "Study.load"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("trials", "epochs", "effects", "report", "load", "Results", "Study.load"),
+        pytest.param("run", marks=[pytest.mark.long, pytest.mark.slow]),
+    ],
+)
 def test_the_example_of_each_name_can_be_run(name, tmp_path, monkeypatch, capsys):
-    """On the recorded run of the default study."""
+    """On the recorded run of the default study, but for `run`, which makes one."""
     home = getattr(resnetlab.Results, name, None) or functools.reduce(getattr, name.split("."), resnetlab)
     examples = doctest.DocTestParser().get_examples(home.__doc__)
     assert examples, f"{name} has no example"
-    shutil.copytree(ROOT / "results/reference/default", tmp_path / "results/default")
+    if name != "run":
+        shutil.copytree(ROOT / "results/reference/default", tmp_path / "results/default")
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
     monkeypatch.chdir(tmp_path)
     names = {"resnetlab": resnetlab}
     for example in examples:
