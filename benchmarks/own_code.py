@@ -25,7 +25,7 @@ from resnetlab.driver.checks import own_code
 from resnetlab.driver.checks.dataset_record import known
 from resnetlab.experiment import own
 from resnetlab.experiment.messages import Task, TrialContext
-from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.own_parts import OwnParts
 from resnetlab.experiment.source import Source
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store

@@ -12,7 +12,7 @@ from resnetlab.driver import rerun
 from resnetlab.driver.checks.dataset_record import guessing
 from resnetlab.driver.dry_run import confirm_stage
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.own import scores
+from resnetlab.experiment.own_parts import scores
 from resnetlab.planning.plan import asked
 from resnetlab.report.build import build_report
 from resnetlab.report.findings import Findings

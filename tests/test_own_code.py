@@ -24,7 +24,7 @@ from resnetlab.driver.dry_run import own_networks
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.experiment import own
 from resnetlab.experiment.messages import Ending
-from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.own_parts import OwnParts
 from resnetlab.experiment.source import Source
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder

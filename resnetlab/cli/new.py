@@ -61,12 +61,12 @@ def new_study(source: str, output: Path) -> None:
 def _text_for(source: str, place: Path) -> str:
     """The text of a study of `source`, to be written into the folder `place`."""
     folder = user_path(source, "SOURCE")
-    from resnetlab.experiment import own
+    from resnetlab.experiment import recognise
 
-    if not folder.is_dir() and (REFERENCE.fullmatch(source) or source.endswith(".py") or own.registered(source)):
+    if not folder.is_dir() and (REFERENCE.fullmatch(source) or source.endswith(".py") or recognise.registered(source)):
         from resnetlab.vision import reference_template
 
-        return reference_template.study_text(own.recognise(_seen_from(place, source), place))
+        return reference_template.study_text(recognise.recognise(_seen_from(place, source), place))
     from resnetlab.vision import study_template
 
     return study_template.study_text(study_template.look(folder))

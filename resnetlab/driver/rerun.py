@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resnetlab.driver.checks import initial_weights, own_code
 from resnetlab.driver.recorded_data import data_of
 from resnetlab.errors import BadRequest, FolderRefused
-from resnetlab.experiment.own import scores
+from resnetlab.experiment.own_parts import scores
 from resnetlab.experiment.source import Source, changed, installed, of_packages
 from resnetlab.provenance import git_revision, versions
 from resnetlab.storage.layout import WEIGHTS

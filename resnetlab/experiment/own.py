@@ -1,43 +1,34 @@
-"""A study's own parts: found and described when the study is loaded, and called in the workers.
+"""A study's own parts, found and described when the study is loaded.
 
 `resolve` follows each reference of a study file once, in a process of its own, and returns what `Study.own` holds: the
 parts with their settings, and the text of all code that they need. From then on the study is data. A worker unpacks the
-code and calls the parts through `OwnParts`.
+code and calls the parts through `own_parts`.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from pydantic import ValidationError, create_model
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.protocol import KINDS, Kind, is_optuna_sampler
+from resnetlab.experiment.own_parts import DATA
+from resnetlab.experiment.protocol import OF_KEY
 from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
-from resnetlab.experiment.scores import Score, own_score
-from resnetlab.experiment.source import Source, read_text
+from resnetlab.experiment.source import Source
 from resnetlab.study import SearchSettings, Study, catalog, legacy, load_study
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.numbers import Number
 from resnetlab.study.part_settings import PartSettings
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, OwnData, Part, Setting
 from resnetlab.study.sections.search import SAMPLERS
-from resnetlab.study.trial_config import (
-    ALWAYS_READ,
-    CHOICES,
-    DataConfig,
-    RunConfig,
-    TaskConfig,
-    built_in,
-)
+from resnetlab.study.trial_config import ALWAYS_READ, CHOICES, DataConfig, TaskConfig, built_in
 from resnetlab.study.yaml_io import explain, first_problem, suggestion
 
 SAMPLER, STOPPING = "search.sampler", catalog.STOPPING
@@ -49,8 +40,6 @@ BUILT_IN: dict[str, tuple[str, ...]] = {key: tuple(catalog.parts(key)) for key i
     SAMPLER: SAMPLERS,
     STOPPING: tuple(catalog.parts(STOPPING)),
 }
-OF_KEY: dict[str, Kind] = {kind.key: kind for kind in KINDS.values()}
-DATA = "dataset.name"
 PARTS = tuple(
     key for key in BUILT_IN if key not in ("metrics", "experiment", DATA, SAMPLER, STOPPING)
 )  # keys at the top of a study that are settings of each trial
@@ -93,7 +82,7 @@ def resolve(content: Mapping[str, Any], folder: Path, heard: Heard | None = None
     if heard is not None:
         heard({reference.key for reference in references})
     seen = probe(references, look=LOOK)
-    parts = tuple(_part(reference, about, folder) for reference, about in zip(references, seen, strict=True))
+    parts = tuple(part_of(reference, about, folder) for reference, about in zip(references, seen, strict=True))
     source = Source.collect([reference.trace() for reference in references], folder, _registered(references))
     parts = tuple(part.model_copy(update={"stages": stages}) if part.key == "model" else part for part in parts)
     own = OwnCode(parts=parts, source=source.hash, folder=source.folder)
@@ -104,11 +93,11 @@ def resolve(content: Mapping[str, Any], folder: Path, heard: Heard | None = None
     found = _with_search(found, [(part, about["settings"]) for part, about in zip(parts, seen, strict=True)])
     if own.task is not None:
         declared = next(about["metrics"] for part, about in zip(parts, seen, strict=True) if part == own.task)
-        found["numbers"] = _numbers(own.task.text, declared, found.pop("metrics", {}))
+        found["numbers"] = numbers_of(own.task.text, declared, found.pop("metrics", {}))
     numbers: dict[str, Any] = {}
     for part, about in zip(parts, seen, strict=True):
         if part.key == "metrics":
-            numbers |= _number(part, about["metrics"], said.get(part.text))
+            numbers |= number_of(part, about["metrics"], said.get(part.text))
     if numbers:
         found["numbers"] = numbers
     return _short_names(found, own) | {"own": own.model_dump(mode="json"), "code": dict(source.files)}
@@ -171,7 +160,7 @@ def _named_metrics(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     return content | {"metrics": names}, {name: said for name, said in metrics.items() if said}
 
 
-def _number(part: Part, beside: Mapping[str, Any], said: Any) -> dict[str, Any]:
+def number_of(part: Part, beside: Mapping[str, Any], said: Any) -> dict[str, Any]:
     """The number that an own metric returns, as METRICS beside it and the study declare it; empty where neither does.
 
     BadRequest where METRICS leaves it out: that is a slip of its name, or of the one it has there.
@@ -204,7 +193,7 @@ def _declared(text: str, declared: Mapping[str, Any], given: Mapping[str, Any]) 
     return found
 
 
-def _numbers(task: str, declared: Mapping[str, Any], given: Any) -> dict[str, Any]:
+def numbers_of(task: str, declared: Mapping[str, Any], given: Any) -> dict[str, Any]:
     """The numbers of a task, which are declared beside it or in the study."""
     if not isinstance(given, Mapping):
         raise BadRequest(f"metrics: need a mapping beside experiment, got {given!r} ({LIKE})")
@@ -325,88 +314,9 @@ def described(reference: Reference, target: Callable[..., Any]) -> dict[str, Any
     return {"settings": settings, "fixed": dict(read.fixed), "metrics": dict(declared)}
 
 
-@dataclass(frozen=True)
-class Recognised:
-    """A part, told by its arguments, for which a study can be written. numbers: that METRICS beside it declares.
-
-    epochs: of a task, whether its code reads `trial.epochs`, or has an `epoch` to be called.
-    """
-
-    part: Part
-    numbers: Mapping[str, Number]
-    epochs: bool
-
-
-DRAFTED = (*PARTS, DATA, "experiment", "metrics")  # keys of the parts for which a study can be written
-
-
-def registered(name: str) -> list[Kind]:
-    """The kinds of part for which an installed package registers this short name."""
-    return [kind for kind in KINDS.values() if entry_points(group=kind.group, name=name)]
-
-
-def recognise(text: str, folder: Path) -> Recognised:
-    """What a reference leads to: which kind of part, told by the arguments that it takes or by the kind for which a
-    package registers it, and its settings.
-
-    folder: where files are looked for. BadRequest where it leads nowhere, or to no part that a study is about.
-    """
-    kinds = registered(text)
-    if len(kinds) > 1:
-        names = " and as ".join(kind.name for kind in kinds)
-        raise BadRequest(f"{text}: is registered as {names} (allowed: package.module:name)")
-    reference = refer(kinds[0].key, text, folder, {}, kinds[0].group) if kinds else refer("SOURCE", text, folder, {})
-    ((key, about),) = probe([reference], look=f"{__name__}:recognised")
-    if key not in DRAFTED:
-        raise BadRequest(f"{text}: is a {OF_KEY[key].name} (allowed: {', '.join(OF_KEY[one].name for one in DRAFTED)})")
-    part, numbers = _part(replace(reference, key=key), about, folder), {}
-    if key == "metrics":
-        numbers = _number(part, about["metrics"], None)
-    if key == "experiment":
-        numbers = _numbers(text, about["metrics"], {})
-    if key == DATA:
-        settings = {name: Setting(**setting) for name, setting in about["settings"].items()}
-        part = part.model_copy(update={"settings": settings})
-    return Recognised(part, {name: Number(**said) for name, said in numbers.items()}, about["epochs"])
-
-
-def recognised(reference: Reference, target: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
-    """In the process of `probe`: the key of the reference, or where that is of no kind, of the part that takes these
-    arguments, of a dataset where none has to be given and of a model else; what `described` says of it, and whether it
-    goes by epochs."""
-    key = reference.key if reference.key in OF_KEY else _kind_of(target)
-    code = "" if key != "experiment" else read_text(Path(inspect.getsourcefile(target) or ""))
-    about = described(replace(reference, key=key), target) if key in DRAFTED else {}
-    return key, about | {"epochs": hasattr(target, "epoch") or ".epochs" in code}
-
-
-def _kind_of(target: Callable[..., Any]) -> str:
-    """The key of the kind of part that `target` seems to be."""
-    if is_optuna_sampler(target):
-        return SAMPLER
-    try:
-        takes = inspect.signature(target).parameters
-    except (ValueError, TypeError):
-        takes = {}  # type: ignore[assignment]
-    kinds = sorted(OF_KEY.values(), key=lambda kind: -len(kind.given))
-    fits = (kind.key for kind in kinds if kind.given and set(takes).issuperset(kind.given))
-    made = target if isinstance(target, type) else _returned(target)
-    module = any(base.__module__.startswith("torch.nn.") for base in getattr(made, "__mro__", ()))
-    places = [one for one in takes.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    given = [one for one in places if one.default is one.empty and one.name not in KINDS["dataset"].offered]
-    return next(fits, "model" if given or module else DATA)
-
-
-def _returned(target: Callable[..., Any]) -> Any:
-    """What a function is annotated to return; None where that cannot be told."""
-    try:
-        return get_type_hints(target).get("return")
-    except Exception:  # annotations are expressions, and may do anything
-        return None
-
-
-def _part(reference: Reference, about: Mapping[str, Any], folder: Path) -> Part:
-    """about: what `described` returns."""
+def part_of(reference: Reference, about: Mapping[str, Any], folder: Path) -> Part:
+    """A part as the study holds it. about: what `described` returns. BadRequest for a metric with an argument that has
+    no default."""
     settings = about["settings"]
     file = reference.file and os.path.relpath(Path(reference.folder, reference.file).resolve(), folder.resolve())
     place = {"name": reference.name, "module": reference.module, "file": Path(file).as_posix() if file else ""}
@@ -507,82 +417,4 @@ def _short_names(content: dict[str, Any], own: OwnCode) -> dict[str, Any]:
         found: dict[str, Any] = legacy.renamed(content, tree)
     except ValueError as error:
         raise BadRequest(str(error)) from None
-    return found
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A part with its settings, ready to be called with what its kind is given. folder: of the study's files."""
-
-    part: Part
-    values: Mapping[str, Any]
-    folder: Path
-
-    @cached_property
-    def reference(self) -> Reference:
-        part = self.part
-        folder = str(self.folder) if part.file else ""
-        return Reference(part.key, part.text, part.name, part.module, part.file, folder)
-
-    @cached_property
-    def target(self) -> Callable[..., Any]:
-        """The function or class itself."""
-        found: Callable[..., Any] = self.reference.load()
-        return found
-
-    @cached_property
-    def _settings(self) -> PartSettings:
-        kind = OF_KEY[self.part.key]
-        return PartSettings.of(self.target, str(self.reference), kind.given_to(self.target), kind.offered)
-
-    def by_default(self) -> Bound:
-        """The same with its defaults for all settings."""
-        return replace(self, values={name: setting.default for name, setting in self._settings.settings.items()})
-
-    def changed(self) -> dict[str, Any]:
-        """The settings that are not as they are by default."""
-        settings = self._settings.settings
-        return {name: value for name, value in self.values.items() if value != settings[name].default}
-
-    def __call__(self, **given: Any) -> Any:
-        """What the part returns. given: by the names of its kind, e.g. `logits` and `labels`."""
-        return self._settings.call(self.target, self.values, **given)
-
-    def of_scores(self, labels: Any, scores: Any) -> Any:
-        """What a metric returns."""
-        return self(labels=labels, scores=scores)
-
-    def first(self, **given: Any) -> Any:
-        """The same, with BadRequest where that is not what such a part returns."""
-        found = self(**given)
-        OF_KEY[self.part.key].check(found, str(self.reference))
-        return found
-
-
-class OwnParts:
-    """The own parts that one trial uses. folder: of the study's files, as `Source.unpack` returns it."""
-
-    def __init__(self, config: RunConfig, folder: Path | None):
-        self._bound = [
-            Bound(part, config.own.keywords(part, config), folder or Path())
-            for part in config.own.chosen(config.__dict__)
-        ]
-
-    def one(self, key: str) -> Bound | None:
-        """The model, loss, optimizer or schedule; None where that is a built-in one."""
-        return next(self.all(key), None)
-
-    def all(self, key: str) -> Iterator[Bound]:
-        """In the order of the study's parts."""
-        return (bound for bound in self._bound if bound.part.key == key)
-
-
-def scores(metrics: Iterable[str | Part], folder: Path | None) -> list[Score]:
-    """The metrics of `Study.scored`, ready to be computed. folder: of the study's files."""
-    found = []
-    for metric in metrics:
-        if isinstance(metric, str):
-            found.append(SCORES[metric])
-            continue
-        found.append(own_score(metric.short, Bound(metric, {}, folder or Path()).by_default().of_scores))
     return found

@@ -271,3 +271,5 @@ KINDS = {
         ),
     ]
 }
+
+OF_KEY = {kind.key: kind for kind in KINDS.values()}  # by the key of the study that names such a part

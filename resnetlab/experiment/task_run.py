@@ -22,7 +22,7 @@ import numpy as np
 
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.messages import Cell, Report, Task, TrialContext
-from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.own_parts import OwnParts
 from resnetlab.study.numbers import TEST
 from resnetlab.study.records import ItemPredictions, TaskEpoch, TaskTest
 from resnetlab.study.seeding import stream

@@ -8,7 +8,7 @@ from typing import Any
 
 from resnetlab.errors import BadRequest, ResnetlabError
 from resnetlab.experiment.messages import Ending
-from resnetlab.experiment.own import Bound
+from resnetlab.experiment.own_parts import Bound
 from resnetlab.experiment.protocol import is_optuna_sampler
 from resnetlab.experiment.source import Source
 from resnetlab.search.optuna_sampler import MakeSampler, Propose

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.own import Recognised
+from resnetlab.experiment.recognise import Recognised
 from resnetlab.study.numbers import TEST, Number
 from resnetlab.study.parts import NONE, Joined, Part, Setting
 from resnetlab.study.trial_config import built_in

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from resnetlab.errors import BadRequest, ResnetlabError
 from resnetlab.experiment.messages import Ending
-from resnetlab.experiment.own import OwnParts, scores
+from resnetlab.experiment.own_parts import OwnParts, scores
 from resnetlab.experiment.source import Source
 from resnetlab.study.parts import OwnCode, Part
 from resnetlab.study.records import ModelFacts

@@ -14,7 +14,7 @@ import torch
 
 from resnetlab.errors import BadData, OtherData
 from resnetlab.experiment.messages import Cell, Report, Task, TrialContext
-from resnetlab.experiment.own import scores
+from resnetlab.experiment.own_parts import scores
 from resnetlab.storage.layout import WEIGHTS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study.records import TestResult

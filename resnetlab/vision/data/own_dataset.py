@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.experiment.own import DATA, Bound
+from resnetlab.experiment.own_parts import DATA, Bound
 from resnetlab.experiment.references import user_traceback
 from resnetlab.experiment.source import Source
 from resnetlab.study.parts import OwnData, Part

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.own_parts import OwnParts
 from resnetlab.study import catalog
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.models import own_model

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.own import Bound
+from resnetlab.experiment.own_parts import Bound
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.study.yaml_io import suggestion
 from resnetlab.vision.models.blocks import Staged

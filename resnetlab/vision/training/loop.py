@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from resnetlab.errors import BadData, BadRequest, ResnetlabError
 from resnetlab.experiment.contributions import contributions, of_predictions
-from resnetlab.experiment.own import OwnParts
+from resnetlab.experiment.own_parts import OwnParts
 from resnetlab.experiment.scores import Score
 from resnetlab.study import catalog
 from resnetlab.study.metrics import over_last

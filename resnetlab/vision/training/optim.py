@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnetlab.experiment.own import Bound, OwnParts
+from resnetlab.experiment.own_parts import Bound, OwnParts
 from resnetlab.study import catalog
 from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.training.torch_private import spare_the_compiler

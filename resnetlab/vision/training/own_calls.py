@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.own import Bound, OwnParts
+from resnetlab.experiment.own_parts import Bound, OwnParts
 from resnetlab.study import catalog
 from resnetlab.study.parts import PLUS
 from resnetlab.study.trial_config import TrialConfig
