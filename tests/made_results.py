@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from resnetlab.planning.plan import Plan, make_plan
+from resnetlab.planning.making import make_plan
+from resnetlab.planning.plan import Plan
 from resnetlab.search.schedulers.asha import Asha
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store

@@ -12,7 +12,7 @@ from resnetlab.analysis.confirm.estimands import between, estimands
 from resnetlab.calibration.error_rates import simulated_plan
 from resnetlab.calibration.shared_seeds import Case, measure_shared
 from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
-from resnetlab.planning.plan import make_plan, sketch
+from resnetlab.planning.making import make_plan, sketch
 
 
 def table(arms=4, seeds=3, repeats=20_000, sd=(1.0, 2.0, 0.5, 1.5), block=3.0):

@@ -6,7 +6,7 @@ from test_sweep import Trainer, drive, start, study
 
 from resnetlab.driver.checks.duplicate_arms import check
 from resnetlab.errors import BadRequest, FolderRefused
-from resnetlab.planning.plan import pilot_trials, sketch
+from resnetlab.planning.making import pilot_trials, sketch
 from resnetlab.study import build_study
 from resnetlab.study.records import Phase
 from resnetlab.study.trial_config import TrialConfig

@@ -18,7 +18,8 @@ from resnetlab.calibration.error_rates import INCUMBENT, PLANTED, simulated_plan
 from resnetlab.calibration.simulator import Memory, Truth, confirm_rows, confirm_values, drive
 from resnetlab.calibration.sweeps import Way, simulated_study
 from resnetlab.errors import BadRequest
-from resnetlab.planning.plan import asked, sketch
+from resnetlab.planning.making import sketch
+from resnetlab.planning.plan import asked
 from resnetlab.study import build_study
 from resnetlab.study.hypotheses import read_hypothesis
 from resnetlab.sweep.state_machine import Sweep

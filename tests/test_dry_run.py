@@ -19,7 +19,8 @@ from resnetlab.driver.dry_run import confirm_epochs, epochs_of, explore_epochs
 from resnetlab.driver.options import Options
 from resnetlab.driver.run import run_study
 from resnetlab.errors import BadRequest, FolderRefused, ResnetlabError, TrialsFailed
-from resnetlab.planning.plan import Plan, pilot_trials
+from resnetlab.planning.making import pilot_trials
+from resnetlab.planning.plan import Plan
 from resnetlab.search.optuna_sampler import OptunaSampler
 from resnetlab.storage.lease import check_free
 from resnetlab.storage.results_folder import ResultsFolder

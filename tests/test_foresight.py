@@ -12,7 +12,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.calibration.error_rates import simulated_plan
 from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
 from resnetlab.driver.dry_run import confirm_stage
-from resnetlab.planning.plan import sketch
+from resnetlab.planning.making import sketch
 from resnetlab.study import build_study
 
 FACTORS = {"blocks": {"levels": [2, 3]}, "kernel": {"levels": [3, 5]}, "se": {"levels": [False, True]}}

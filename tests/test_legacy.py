@@ -10,7 +10,8 @@ from made_results import default_study, make_results
 
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest
-from resnetlab.planning.plan import Plan, sketch
+from resnetlab.planning.making import sketch
+from resnetlab.planning.plan import Plan
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import SCHEMA_VERSION, schema

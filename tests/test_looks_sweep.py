@@ -170,7 +170,7 @@ def test_a_source_runs_as_long_as_an_arm_that_starts_from_it(tmp_path):
         "wide": {"width": 32},
     }  # fmt: skip
     found = study(arms=arms)
-    from resnetlab.planning.plan import make_plan
+    from resnetlab.planning.making import make_plan
 
     plan = make_plan(found, [], "d", "c")
     assert plan.looks.sources == {"from-other": "other"} and plan.looks.stops == "arms"

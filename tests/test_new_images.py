@@ -17,7 +17,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.calibration.new_images import ImageWorld, measure_images
 from resnetlab.driver.checks.request import check_splits
 from resnetlab.errors import BadRequest
-from resnetlab.planning.plan import sketch
+from resnetlab.planning.making import sketch
 from resnetlab.report.findings import Findings
 from resnetlab.report.sections import plan as plan_section
 from resnetlab.study import build_study

@@ -23,7 +23,7 @@ from resnetlab.analysis.explore.search_progress import levels_tried, search_prog
 from resnetlab.analysis.results import Results
 from resnetlab.errors import BadRequest, TrialsFailed
 from resnetlab.experiment import own
-from resnetlab.planning.plan import make_plan, sketch
+from resnetlab.planning.making import make_plan, sketch
 from resnetlab.report.build import build
 from resnetlab.report.findings import Findings
 from resnetlab.report.terminal import show, told

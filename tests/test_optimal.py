@@ -18,7 +18,7 @@ from resnetlab.calibration.simulator import Truth, confirm_rows, confirm_values
 from resnetlab.errors import BadRequest
 from resnetlab.planning import designs
 from resnetlab.planning.d_optimal import choose, good_size, main_effects
-from resnetlab.planning.plan import make_plan, sketch
+from resnetlab.planning.making import make_plan, sketch
 from resnetlab.study import build_study
 
 

@@ -9,7 +9,8 @@ from resnetlab.analysis.confirm.effects_table import estimate
 from resnetlab.analysis.confirm.estimands import estimands
 from resnetlab.calibration.simulator import confirm_rows
 from resnetlab.errors import BadRequest
-from resnetlab.planning.plan import Plan, make_plan, sketch
+from resnetlab.planning.making import make_plan, sketch
+from resnetlab.planning.plan import Plan
 from resnetlab.study import build_study
 
 BASELINE = {"blocks": 2, "kernel": 3, "downsample": 1, "se": False, "optimizer": "sgd", "lr": 0.05}

@@ -4,7 +4,8 @@ import pytest
 
 from resnetlab import provenance
 from resnetlab.errors import TrialsFailed
-from resnetlab.planning.plan import Plan, make_plan, sketch
+from resnetlab.planning.making import make_plan, sketch
+from resnetlab.planning.plan import Plan
 from resnetlab.study import build_study
 from resnetlab.study.seeding import stream
 
@@ -174,7 +175,7 @@ def test_a_tuned_setting_whose_range_changes_comes_from_the_search_even_where_th
 @pytest.mark.parametrize("kind", ["one-factor", "factorial", "fractional", "d-optimal"])
 def test_the_plan_names_its_contrasts_before_the_evidence(kind):
     from resnetlab.analysis.confirm.estimands import estimands
-    from resnetlab.planning.plan import sketch
+    from resnetlab.planning.making import sketch
     from resnetlab.study import build_study
 
     factors = {"blocks": {"levels": [2, 3]}, "kernel": {"levels": [3, 5]}, "se": {"levels": [True, False]}}

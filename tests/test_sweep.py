@@ -12,7 +12,8 @@ from resnetlab.analysis.confirm.power_preview import replicates
 from resnetlab.errors import BadRequest, FolderRefused, TrialsFailed
 from resnetlab.experiment.messages import Ending, Report
 from resnetlab.experiment.printed import MOST, Printed, kept
-from resnetlab.planning.plan import asked, make_plan
+from resnetlab.planning.making import make_plan
+from resnetlab.planning.plan import asked
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study

@@ -22,7 +22,8 @@ from resnetlab.driver.finished import finished
 from resnetlab.driver.in_time import in_time
 from resnetlab.errors import BadRequest
 from resnetlab.planning.affordable import DoesNotFit, fitted, makespan, most_blocks
-from resnetlab.planning.plan import asked, make_plan, sketch
+from resnetlab.planning.making import make_plan, sketch
+from resnetlab.planning.plan import asked
 from resnetlab.report.findings import Findings
 from resnetlab.report.sections import plan as plan_section
 from resnetlab.report.terminal import told

@@ -9,7 +9,8 @@ from typing import Any
 from resnetlab.driver.checks import precision, rehearsal
 from resnetlab.driver.checks.dataset_record import counts, notes, starts
 from resnetlab.driver.checks.request import PARTS
-from resnetlab.planning.plan import Plan, pilot_trials, sketch
+from resnetlab.planning.making import pilot_trials, sketch
+from resnetlab.planning.plan import Plan
 from resnetlab.ray_backend.capacity import in_words
 from resnetlab.search.optuna_sampler import MAX_ASKS, OptunaSampler
 from resnetlab.study import Study, catalog, class_counts

@@ -12,7 +12,7 @@ from resnetlab.analysis.results import Results
 from resnetlab.analysis.time_spent import detectable, left_out
 from resnetlab.driver.dry_run import explore_epochs, pilot_epochs
 from resnetlab.planning.affordable import ArmSeconds, DoesNotFit, fitted
-from resnetlab.planning.plan import sketch
+from resnetlab.planning.making import sketch
 from resnetlab.study import Study
 from resnetlab.study.seeding import stream
 from resnetlab.study.trial_config import RunConfig, of_images

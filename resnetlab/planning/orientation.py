@@ -7,7 +7,7 @@ baseline's level is the reference, else (where the design leaves that one out) t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from resnetlab.study import Study
@@ -54,3 +54,8 @@ def _of_factor(study: Study, factor: str, there: Sequence[Any]) -> Iterator[Swap
 
 def _among(level: Any, levels: Sequence[Any]) -> bool:
     return any(level == other for other in levels)
+
+
+def triples(oriented: Iterable[Swap]) -> list[tuple[str, Any, Any]]:
+    """(factor, level, reference) of each, as names of contrasts are made of."""
+    return [(found.factor, found.level, found.reference) for found in oriented]

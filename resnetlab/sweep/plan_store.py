@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from resnetlab.errors import BadRequest, FolderRefused
 from resnetlab.experiment.messages import Task
 from resnetlab.planning.affordable import Fit
-from resnetlab.planning.plan import Plan, PlannedArm, asked, make_plan, pilot_trials
+from resnetlab.planning.making import make_plan, pilot_trials
+from resnetlab.planning.plan import Plan, PlannedArm, asked
 from resnetlab.storage.layout import PLANS
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store

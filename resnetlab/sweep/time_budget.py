@@ -15,7 +15,8 @@ from resnetlab.errors import BadRequest
 from resnetlab.experiment.messages import Task
 from resnetlab.planning.affordable import DoesNotFit, Fit, Make, candidates, fitted, least_seeds, makespan, weigh
 from resnetlab.planning.in_time import InTime
-from resnetlab.planning.plan import Plan, make_plan, sketch
+from resnetlab.planning.making import make_plan, sketch
+from resnetlab.planning.plan import Plan
 from resnetlab.study import Study
 from resnetlab.study.records import Phase, Status
 from resnetlab.study.trial_config import RunConfig

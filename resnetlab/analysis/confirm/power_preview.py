@@ -13,7 +13,8 @@ from resnetlab.analysis.confirm.power import POWER, NoiseFloor, outlook, pooled_
 from resnetlab.analysis.confirm.verdicts import not_compared
 from resnetlab.analysis.results import Results
 from resnetlab.analysis.trial_outcomes import full_budget
-from resnetlab.planning.plan import Plan, asked, sketch
+from resnetlab.planning.making import sketch
+from resnetlab.planning.plan import Plan, asked
 from resnetlab.study import Study
 from resnetlab.study.metrics import METRICS, Metric
 from resnetlab.study.records import Phase
