@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import torch
 from made_results import make_results
 from nbclient import NotebookClient
 
@@ -56,27 +57,30 @@ def test_results_are_read_without_torch_and_ray():
     assert not {"torch", "torchvision", "ray", "typer"} & set(loaded(code).split())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("trials", "epochs", "effects", "report", "load", "Results", "Study.load"),
-        pytest.param("run", marks=[pytest.mark.long, pytest.mark.slow]),
-    ],
-)
+@pytest.mark.parametrize("name", ["trials", "epochs", "effects", "report", "load", "Results", "Study.load"])
 def test_the_example_of_each_name_can_be_run(name, tmp_path, monkeypatch, capsys):
-    """On the recorded run of the default study, but for `run`, which makes one."""
+    """On the recorded run of the default study."""
     home = getattr(resnetlab.Results, name, None) or functools.reduce(getattr, name.split("."), resnetlab)
     examples = doctest.DocTestParser().get_examples(home.__doc__)
     assert examples, f"{name} has no example"
-    if name != "run":
-        shutil.copytree(ROOT / "results/reference/default", tmp_path / "results/default")
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    shutil.copytree(ROOT / "results/reference/default", tmp_path / "results/default")
     monkeypatch.chdir(tmp_path)
     names = {"resnetlab": resnetlab}
     for example in examples:
         exec(compile(example.source, name, "single"), names)
     shown = capsys.readouterr().out
     assert (shown or name == "Study.load") and "Empty DataFrame" not in shown, shown
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_the_example_of_run_can_be_run(tmp_path):
+    lines = [example.source for example in doctest.DocTestParser().get_examples(resnetlab.run.__doc__)]
+    code = "".join(["import resnetlab\n", *lines[:-1], f"print({lines[-1].strip()})\n"])
+    env = os.environ | {"PYTHONPATH": str(ROOT), "RESNETLAB_CACHE": str(tmp_path / "cache"), "RAY_TMPDIR": "/tmp"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "Empty DataFrame" not in done.stdout, done.stderr
+    assert len(resnetlab.load(tmp_path / "results/default").effects)
 
 
 def test_the_package_lists_its_names():
@@ -160,6 +164,8 @@ here.__module__, here.__qualname__ = "__main__", "here"
         (here, "model: here is defined in this notebook or script, where workers cannot find it"),
         (here, "`%%writefile file.py` above a notebook's cell makes such a file"),
         (functools.partial(here, 3), "is defined in no file"),
+        (torch.nn.Linear(2, 2), "model: is a Linear itself (allowed: what makes one, as a function in a file"),
+        (functools, "model: functools is a module (allowed: a function or class in it)"),
         ("__main__:here", "no module '__main__'"),
     ],
 )

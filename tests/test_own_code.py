@@ -372,7 +372,7 @@ WRONG = {  # what the parts do: text of wrong.py, the reference, words; and a fa
         "        self.flat, self.last = nn.Flatten(), nn.Linear(400, 10)\n"
         "    def forward(self, x): return self.last(self.flat(x)).detach()",
         "model",
-        "no parameter of the network gets a gradient from the loss",
+        "no parameter of the network gets a gradient from the loss\nown code in use: model: wrong.py:net\n",
     ),
     "a loss that is no number": (
         "def net(logits, labels): return logits.mean() * float('nan')",
@@ -403,7 +403,37 @@ WRONG = {  # what the parts do: text of wrong.py, the reference, words; and a fa
     "an exit of Python": (
         "import os\ndef net(shape, classes): os._exit(3)",
         "model",
-        "at the baseline: Python ended (3) when its own code was tried",
+        "model: wrong.py:net: at the baseline: Python ended (3) when its own code was tried",
+    ),
+    "an interrupt": (
+        "def net(shape, classes): raise KeyboardInterrupt",
+        "model",
+        "model: wrong.py:net: KeyboardInterrupt (wrong.py, line 3, in net)\nat its defaults\n",
+    ),
+    "a metric that is random": (
+        "import random\ndef net(labels, scores): return random.random()",
+        "metrics",
+        "of the same labels and logits (allowed: a function of these alone)",
+    ),
+    "an optimizer that needs a closure": (
+        "def net(params, lr): return torch.optim.LBFGS(params, lr)",
+        "optimizer",
+        "optimizer: wrong.py:net: its step() needs closure (allowed: a step() without arguments",
+    ),
+    "an optimizer of something else": (
+        "def net(params, lr): return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr)",
+        "optimizer",
+        "optimizer: wrong.py:net: it has no parameter of the network",
+    ),
+    "a schedule below 0": (
+        "def net(done): return 1 - 2 * done",
+        "schedule",
+        "schedule: wrong.py:net: returned float (-0.02",
+    ),
+    "a schedule that is no number late in the run": (
+        "def net(done): return 1.0 if done < 0.9 else float('nan')",
+        "schedule",
+        "schedule: wrong.py:net: returned float (nan) (allowed: a finite number, 0 or more)",
     ),
     "a network that no checkpoint can keep": (
         "class net(nn.Linear):\n    def __init__(self, shape, classes): super().__init__(400, classes)\n"
@@ -491,6 +521,41 @@ def test_networks_that_were_tried_are_not_built_again_to_be_counted(cache, tmp_p
     ]
     with pytest.raises(TypeError):
         rehearsal.built(study, [(networks[0], (20, 20, 1), 11)])
+
+
+HOOKED = """
+def net(params, lr):
+    found = torch.optim.SGD(params, lr)
+    found.register_step_pre_hook(lambda *given: 1 / 0)
+    return found
+"""
+WRAPPED = """
+import functools
+
+def twice(step):
+    @functools.wraps(step)
+    def wrapper(*given):
+        1 / 0
+    return wrapper
+
+class net(torch.optim.SGD):
+    step = twice(torch.optim.SGD.step)
+"""
+
+
+@pytest.mark.parametrize("text", [HOOKED, WRAPPED, HOOKED.replace("found.register_step_pre_hook(", "found.step = (")])
+def test_an_own_optimizer_runs_with_its_hooks_and_with_what_is_wrapped_around_its_step(text, cache, tmp_path):
+    with pytest.raises(BadRequest, match=r"optimizer: wrong.py:net: ZeroDivisionError: division by zero \(wrong.py"):
+        rehearsed(loaded(tmp_path, **brought(text, "optimizer")), cache)
+
+
+def test_a_metric_that_works_in_place_changes_no_other(cache, tmp_path):
+    text = "def net(labels, scores):\n    scores[:] = 0\n    labels[:] = 0\n    return 0.5"
+    study = loaded(tmp_path, **brought(text, "metrics"))
+    plain = loaded(tmp_path / "plain", **brought("", "")).model_copy(update={"metrics": ["macro_f1"]})
+    with_own = study.model_copy(update={"metrics": [*study.metrics, "macro_f1"]})
+    found = [run_here(one, tmp_path / one_name, cache)[0] for one_name, one in (("a", with_own), ("b", plain))]
+    assert found[0]["val_macro_f1"] == found[1]["val_macro_f1"] < 1 and found[0]["val_net"] == 0.5
 
 
 @pytest.mark.parametrize("case", WRONG)

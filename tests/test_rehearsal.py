@@ -132,6 +132,14 @@ WRONG = {  # changes of the study and its code, and words of the one message
         [("epochs: 4", "epochs: 1"), ('return {"test_loss": depth + rate}', "return 3")],
         ["on the test split: returned int (3) (allowed: a mapping of names to numbers: test_loss)"],
     ),
+    "nothing of the test split, after several epochs": (
+        [('return {"test_loss": depth + rate} if trial.may_test else None', "return None")],
+        ["on the test split: returned NoneType (None) (allowed: a mapping of names to numbers: test_loss)"],
+    ),
+    "another number of the test split": (
+        [WALK, ('return {"test_loss": float', 'return {"test_los": float')],
+        ["on the test split: test() returned no 'test_loss', which METRICS declares (got: test_los)"],
+    ),
     "it exits": (
         [("    draw =", "    raise SystemExit(3)\n    draw =")],
         ["experiment: mine.py:train: SystemExit: 3 (mine.py, line 8, in train)\nat depth=2", "Traceback"],
@@ -210,12 +218,27 @@ def test_each_named_arm_is_tried(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("range(trial.epochs)", "range(4)"), []),  # it knows how many the study asks for
+        (
+            ("        yield", "        1 / (trial.epochs - 1)\n        yield"),
+            ["experiment: mine.py:train, to its end with trial.epochs = 1: ZeroDivisionError: division by zero"],
+        ),
+    ],
+)
+def test_a_task_that_cannot_do_with_one_epoch_is_not_refused(change, said, tmp_path):
+    notes = tried(tmp_path, change)
+    assert len(notes) == len(said) and all(map(str.startswith, notes, said)), notes
+
+
 SLEEPS = "    import time, os; open(PLACE, 'a').write(f'{os.getpid()} '); time.sleep(SECONDS)\n    draw ="
 
 
 @pytest.mark.parametrize(
     ("seconds", "limit", "first", "many"),
-    [(300, 8, "experiment: mine.py:train at the baseline", 4), (5, 9.5, "experiment: mine.py:train with the same", 3)],
+    [(300, 8, "experiment: mine.py:train at the baseline", 5), (5, 9.5, "experiment: mine.py:train with the same", 4)],
     ids=["the first epoch", "a second one"],
 )
 def test_a_task_that_takes_long_is_left_and_what_was_not_tried_is_said(

@@ -11,6 +11,7 @@ import docs_here
 import pytest
 from sweeps_here import run_here
 
+import resnetlab
 from resnetlab.analysis.results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +48,7 @@ def test_a_study_is_swept_as_it_stands(name, tmp_path):
     assert done.returncode == 0, done.stderr
     found = Results.open(tmp_path / "results" / name)
     assert set(found.trials["status"]) <= {"complete", "stopped"} and not found.missing
-    assert set(found.confirm["status"]) == {"complete"} and len(found.effects)
+    assert set(found.confirm["status"]) == {"complete"} and len(resnetlab.load(found.folder.path).effects)
     assert (tmp_path / "results" / name / "report.html").is_file()
 
 

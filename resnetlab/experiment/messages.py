@@ -114,7 +114,7 @@ class Ending:
         when: what the trial was at, in words, for such an error.
         """
         kind = type(error).__name__
-        text = f"{kind}: {error}".splitlines()[0]
+        text = ": ".join(filter(None, (kind, str(error)))).splitlines()[0]
         if kind == "Diverged":
             return cls(Status.DIVERGED, str(error))
         if kind in END_THE_SWEEP:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError, create_model
@@ -113,6 +114,8 @@ def _as_text(content: Any, key: str, held: dict[tuple[str, str], Reference]) -> 
         }
     if isinstance(content, list | tuple):
         return [_as_text(value, key, held) for value in content]
+    if isinstance(content, ModuleType):
+        raise BadRequest(f"{key}: {content.__name__} is a module (allowed: a function or class in it)")
     if not callable(content):
         return content
     if not key:

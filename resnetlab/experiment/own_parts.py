@@ -58,8 +58,8 @@ class Bound:
         return self._settings.call(self.target, self.values, **given)
 
     def of_scores(self, labels: Any, scores: Any) -> Any:
-        """What a metric returns."""
-        return self(labels=labels, scores=scores)
+        """What a metric returns. It gets copies: other metrics see the same arrays."""
+        return self(labels=labels.copy(), scores=scores.copy())
 
     def first(self, **given: Any) -> Any:
         """The same, with BadRequest where that is not what such a part returns."""

@@ -217,8 +217,8 @@ KINDS = {
             "schedule",
             ("done",),
             "schedule(done: float, *, power: float = 1.0) -> float",
-            "a finite number",
-            _is_number,
+            "a finite number, 0 or more",
+            lambda value: _is_number(value) and value >= 0,
             "`done`: the part of the run that is over when a step begins, in [0, 1). Returns what the peak learning "
             "rate is multiplied by.",
         ),

@@ -21,7 +21,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
@@ -287,10 +287,12 @@ def _of_object(key: str, given: Any) -> Reference:
     module = sys.modules.get(home)
     file = getattr(module, "__file__", None)
     here = "this notebook or script" if home == "__main__" else "another function" if "<locals>" in name else ""
+    if not name and not isinstance(given, partial):
+        raise BadRequest(f"{key}: is {_a(type(given).__name__)} itself (allowed: what makes one, as {IN_FILE})")
     if "<lambda>" in name:
         raise BadRequest(f"{key}: a lambda cannot be found by workers (allowed: {IN_FILE})")
     if here or not name or module is None or file is None:
-        shown = name.rpartition(".")[2] or repr(given)
+        shown = name.rpartition(".")[2] or _a(type(given).__name__)
         where = f"is defined in {here or 'no file'}, where workers cannot find it"
         raise BadRequest(f"{key}: {shown} {where} (allowed: {IN_FILE})")
     path = Path(file).resolve()

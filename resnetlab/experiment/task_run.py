@@ -7,6 +7,7 @@ checkpoint.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import numbers
@@ -149,6 +150,12 @@ class TaskRun:
     def resumes(self) -> bool:
         """Whether it goes on from checkpoints, as an object with `state` and `load` does."""
         return self._checkpoints is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done and the task has nothing more to yield."""
+        whole = self._whole and inspect.getgeneratorstate(self._iterator) == inspect.GEN_CLOSED  # type: ignore[arg-type]
+        return self.epoch == self._epochs and (whole or not self._whole)
 
     def step(self) -> Report:
         """Run one epoch, several where they are short, none where the checkpoint was complete; report what is new."""

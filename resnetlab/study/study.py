@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -111,7 +110,7 @@ class Study(Frozen):
             dotted |= {f"{key}.{name}": inner for name, inner in value.items()} if section else {key: value}
         if not isinstance(source, Mapping):
             return load_study(study_file(os.fspath(source), "study"), dotted, cls.resolve)
-        content = with_changes(deepcopy(dict(source)), dotted, "study")
+        content = with_changes(_copied(dict(source)), dotted, "study")
         return _resolved(content, Path.cwd(), "study", cls.resolve)
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -473,6 +472,13 @@ def _resolved(content: dict[str, Any], folder: Path, source: str, own: Resolve) 
         return build_study(own(content, folder), source)
     except BadRequest as error:
         raise BadRequest(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
+
+
+def _copied(content: Any) -> Any:
+    """Sections and lists copied; what else a caller gives stays as it is, and may be a function or class."""
+    if isinstance(content, Mapping):
+        return {key: _copied(value) for key, value in content.items()}
+    return [_copied(value) for value in content] if isinstance(content, list | tuple) else content
 
 
 def with_changes(content: Mapping[str, Any], changes: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -35,8 +35,10 @@ from resnetlab.vision.data import prepare
 from resnetlab.vision.models import build, facts
 from resnetlab.vision.training import checkpoint
 from resnetlab.vision.training.loop import Diverged, Training
+from resnetlab.vision.training.optim import schedule
 
 IMAGES = 1000  # made up, for metrics
+PARTS_OF_A_RUN = 100  # at each of which a schedule is asked
 NO_GRADIENT = "no parameter of the network gets a gradient from the loss"
 KEPT = "tensors, numbers, text, None, and lists, tuples and dicts of these"
 
@@ -69,7 +71,7 @@ class Rehearsal:
         self._cache = None if job["cache"] is None else Path(job["cache"])
         self._folder = Source(job["code"], own.folder).unpack(place)
         self._kind = trial_type(own.parts)
-        self._at = ""  # what is being tried, for messages
+        self._at = self._used = ""  # what is being tried, and the own parts that it uses, for messages
         self._done: set[str] = set()  # ids of the trials whose batch was tried
 
     def run(self) -> None:
@@ -78,7 +80,7 @@ class Rehearsal:
             self._run()
         except ResnetlabError as error:
             self._say(problem=f"{error}\n{self._at}".rstrip())
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # nobody can press Ctrl-C here
             ending = Ending.of(error, self._place)
             part = _blamed(error, self._parts, self._folder)
             self._say(problem=f"{part}{ending.reason}\n{self._at}\n{ending.traceback}".rstrip())
@@ -111,6 +113,7 @@ class Rehearsal:
 
     def _config(self, item: Mapping[str, Any]) -> TrialConfig:
         config = of_images(self._kind.model_validate(item["config"]))
+        self._used = ", ".join(f"{part.key}: {part.text}" for part in config.own.chosen(config.__dict__))
         self._at = f"at {config.own_words}" + (f" ({item['where']})" if item["where"] else "")
         return config
 
@@ -125,6 +128,7 @@ class Rehearsal:
         config, found = self._built(item)
         if self._is_new(config):
             with self._expected(item["where"]):
+                self._scheduled(config)
                 self._whole(config)
         return found
 
@@ -134,7 +138,8 @@ class Rehearsal:
         if self._is_new(config):
             fewer = config.model_copy(update={"batch_size": min(config.batch_size, item["batch_size"])})
             with self._expected(item["where"]):
-                _one_batch(self._training(fewer))
+                self._scheduled(config)
+                self._one_batch(self._training(fewer))
 
     def _is_new(self, config: TrialConfig) -> bool:
         """Whether a batch of this trial is to be tried."""
@@ -148,15 +153,41 @@ class Rehearsal:
         config = config.model_copy(update={"weights": "none"})
         return Training(config, prepare(config.data, self._cache), code=self._folder)
 
+    def _scheduled(self, config: TrialConfig) -> None:
+        """Ask an own schedule all along the run."""
+        own = OwnParts(config, self._folder)
+        if own.one("schedule"):
+            multiplier = schedule(config, own)
+            for part in range(PARTS_OF_A_RUN):
+                multiplier(part / PARTS_OF_A_RUN)
+
     def _whole(self, config: TrialConfig) -> None:
         one, other = (self._training(config) for _ in range(2))
-        losses = [_one_batch(training) for training in (one, other)]
+        losses = [self._one_batch(training) for training in (one, other)]
         if losses[0] != losses[1]:
             raise BadRequest(
                 f"the loss of the first batch is {losses[0]!r}, and {losses[1]!r} when it is run again with the same "
-                "seed (allowed: randomness from torch's generator, or from the one that is passed)"
+                "seed (allowed: randomness from torch's generator, or from the one that is passed)\n"
+                f"own code in use: {self._used}"
             )
         _keep(other.state(), OwnParts(config, self._folder))
+
+    def _one_batch(self, training: Training) -> float:
+        """The loss of the first batch. Diverged where it is not finite, BadRequest where nothing is learned from it."""
+        nothing = BadRequest(f"{NO_GRADIENT}\nown code in use: {self._used}")
+        try:
+            training.one_batch()
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):  # torch's words for a loss that no parameter has a part in
+                raise
+            raise nothing from None
+        loss, _ = training.sums()
+        trained = [value for value in training.model.parameters() if value.requires_grad]
+        if all(value.grad is None for value in trained):
+            raise nothing
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss of the first batch is {loss!r}")
+        return loss
 
     @contextlib.contextmanager
     def _expected(self, where: str) -> Iterator[None]:
@@ -196,28 +227,16 @@ def _blamed(error: BaseException, parts: Iterable[Part], folder: Path) -> str:
 
 
 def _score(parts: Iterable[Part], folder: Path, classes: int) -> None:
-    """Compute the study's own metrics of made-up logits. Raises what `Score.of` does, and what they raise."""
+    """Compute the study's own metrics of made-up logits, twice. Raises what `Score.of` does, and what they raise."""
     labels = np.arange(IMAGES) % classes
     logits = np.random.default_rng(0).normal(size=(IMAGES, classes)).astype(np.float32)
     for score in scores([part for part in parts if part.key == "metrics"], folder):
-        score.of(labels, logits)
-
-
-def _one_batch(training: Training) -> float:
-    """The loss of the first batch. Diverged where it is not finite, BadRequest where nothing is learned from it."""
-    try:
-        training.one_batch()
-    except RuntimeError as error:
-        if "does not require grad" not in str(error):  # torch's words for a loss that no parameter has a part in
-            raise
-        raise BadRequest(NO_GRADIENT) from None
-    loss, _ = training.sums()
-    without = [name for name, value in training.model.named_parameters() if value.requires_grad and value.grad is None]
-    if len(without) == sum(1 for value in training.model.parameters() if value.requires_grad):
-        raise BadRequest(NO_GRADIENT)
-    if not math.isfinite(loss):
-        raise Diverged(f"the loss of the first batch is {loss!r}")
-    return loss
+        one, other = score.of(labels, logits), score.of(labels, logits)
+        if one != other:
+            raise BadRequest(
+                f"metrics: {score.name}: is {one!r}, and {other!r} of the same labels and logits (allowed: a function "
+                "of these alone)"
+            )
 
 
 def _keep(state: Mapping[str, Any], own: OwnParts) -> None:

@@ -153,6 +153,7 @@ def _compare(folder: ResultsFolder, held: Mapping[str, Any], now: Mapping[str, A
     raise BadData(
         f"{folder.url}: was run on {held.get('name')}{label} with data hash {held.get('hash')}, which is now "
         f"{now['hash']}{f' ({what})' if what else ''}: restore the data, or begin under another name"
+        + (" (a function that returns a dataset has to return the same each time)" if ":" in now["name"] else "")
     )
 
 

@@ -112,7 +112,8 @@ def _tried(
     for problem in found.said("problem"):
         raise BadRequest(f"{study.name}: {problem}")
     if found.in_time and (found.left or not found.lines):
-        raise BadRequest(f"{study.name}: {f'at {found.left[0]}: ' if found.left else ''}{found.how}")
+        parts = ", ".join(f"{part.key}: {part.text}" for part in study.own.parts)
+        raise BadRequest(f"{study.name}: {parts}: {f'at {found.left[0]}: ' if found.left else ''}{found.how}")
     if not found.said("facts"):
         long = f"its own code took more than {SECONDS:g} s to build its networks and train one batch"
         raise BadRequest(f"{study.name}: {long}")

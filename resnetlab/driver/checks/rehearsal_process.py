@@ -149,10 +149,13 @@ class TaskTrials:
         self._first: TaskRun | None = None
 
     def steps(self) -> Iterator[Step]:
-        """The baseline, the same once more, and the ends of the space, or the other arms."""
+        """The baseline, the same once more, a trial of one epoch to its end, and the ends of the space, or the other
+        arms."""
         baseline = self._study.baseline_config(seed=0)
         yield Step(f"{self._name} at the baseline", partial(self._baseline, baseline))
         yield Step(f"{self._name} with the same seed again", partial(self._again, baseline), lambda: self._seconds)
+        if not self._test and self._study.confirm.design != "none":
+            yield Step(f"{self._name} on the test split", partial(self._short, baseline), lambda: self._seconds)
         for where, config in self._study.far_configs():
             yield Step(f"{self._name} at {where}", partial(self._far, config, where), lambda: self._seconds)
 
@@ -176,6 +179,22 @@ class TaskTrials:
                         "again with the same seed (allowed: all randomness from trial.seed(purpose))\n"
                         f"at {config.own_words}"
                     )
+        return ""
+
+    def _short(self, config: RunConfig) -> str:
+        """The numbers of the test split after one epoch, of which only the names count. Code that cannot do with one
+        epoch is told, and code that yields more is let alone: no trial of the study asks for one."""
+        task = Task(config.trial_id, config.model_copy(update={"epochs": 1}), Phase.CONFIRM, True)
+        run = None
+        try:
+            run = begin(task, self._context, False, self._code)
+            run.step()
+        except BadRequest as error:
+            if run is not None and run.ended:
+                raise BadRequest(f"{error}\nat {config.own_words}") from None
+        except (Exception, SystemExit) as error:
+            ending = Ending.of(error, self._place / "code")
+            return f"{self._name}, to its end with trial.epochs = 1: {ending.reason}"
         return ""
 
     def _far(self, config: RunConfig, where: str) -> str:

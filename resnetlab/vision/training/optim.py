@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from resnetlab.errors import BadRequest
 from resnetlab.experiment.own_parts import Bound, OwnParts
 from resnetlab.study import catalog
 from resnetlab.study.trial_config import TrialConfig
@@ -45,14 +46,31 @@ def _own(part: Bound, config: TrialConfig, groups: list[dict[str, Any]]) -> torc
     """A user's optimizer, over plain parameters where there is one group of them; `lr` is what each group peaks at."""
     params = groups[0]["params"] if len(groups) == 1 else groups
     optimizer: torch.optim.Optimizer = part.first(params=params, lr=config.lr)
+    given = {id(parameter) for group in groups for parameter in group["params"]}
+    if given.isdisjoint(id(parameter) for group in optimizer.param_groups for parameter in group["params"]):
+        raise BadRequest(f"{part.reference}: it has no parameter of the network (allowed: those of `params`)")
+    if needed := _needs(optimizer.step):
+        raise BadRequest(
+            f"{part.reference}: its step() needs {needed} (allowed: a step() without arguments, after loss.backward())"
+        )
     for group in optimizer.param_groups:
         group.setdefault("peak_lr", float(group["lr"]))
     return optimizer
 
 
+def _needs(step: Callable[..., Any]) -> str:
+    """The arguments without a default of an optimizer's `step`, e.g. the closure of LBFGS."""
+    try:
+        takes = inspect.signature(step).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    varied = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return ", ".join(one.name for one in takes if one.default is one.empty and one.kind not in varied)
+
+
 def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """`optimizer.step` without what torch wraps around it: hooks and a profiler's range, of which there are none here,
-    and the import of its compiler."""
+    """`optimizer.step` of a built-in optimizer without what torch wraps around it: hooks and a profiler's range, of
+    which it has none here, and the import of torch's compiler."""
     step = inspect.unwrap(type(optimizer).step)
 
     def run() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,9 @@ class Step:
     ):
         weighted = {"label_smoothing": config.label_smoothing, "class_weights": class_weights}
         self._loss_of: Loss = loss or catalog.part("loss", config.loss).bound(config, **weighted)
-        self._forward, self._optimizer, self._update = forward, optimizer, step_of(optimizer)
+        own = any(part.key == "optimizer" for part in config.own.chosen(config.__dict__))
+        self._forward, self._optimizer = forward, optimizer
+        self._update: Callable[[], Any] = optimizer.step if own else step_of(optimizer)  # own: with its hooks
         self._precision, self._device = config.precision, device
         self._loss = torch.zeros((), dtype=machine.sums_type(device), device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
