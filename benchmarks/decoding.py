@@ -24,7 +24,7 @@ import torch
 from common import ROOT, Book, Row, interleaved, options, ratios, spread
 from PIL import Image
 
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import prepare
 
 CORES = os.cpu_count() or 1

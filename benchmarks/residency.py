@@ -39,7 +39,7 @@ def write_data(place: Path, count: int) -> None:
 
 
 def prepared(place: Path) -> Any:
-    from resnetlab.study.trial_config import DataConfig
+    from resnetlab.study.data_config import DataConfig
     from resnetlab.vision.data import prepare
 
     return prepare(DataConfig(name="cifar10", root=str(place)), place / "cache")

@@ -37,7 +37,7 @@ from resnetlab.report.findings import Findings
 from resnetlab.storage.lease import Lease
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import prepare
 from resnetlab.writeup.archive import members, zipped

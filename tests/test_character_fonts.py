@@ -14,8 +14,8 @@ from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver.options import Options
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.records import bad_rows_said
-from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare
 from resnetlab.vision.data.character_fonts import PIXELS, CharacterFonts
 

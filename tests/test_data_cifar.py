@@ -10,7 +10,7 @@ import pytest
 
 import resnetlab.vision.data as data
 from resnetlab.errors import BadData
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import check, cifar, prepare
 
 PER_BATCH = 20
@@ -140,7 +140,7 @@ def test_the_second_process_needs_no_torchvision(cifar10):
     opened("cifar10", root)
     code = (
         "import sys; from pathlib import Path; "
-        "from resnetlab.study.trial_config import DataConfig; from resnetlab.vision.data import prepare; "
+        "from resnetlab.study.data_config import DataConfig; from resnetlab.vision.data import prepare; "
         f"prepare(DataConfig(name='cifar10', root={str(root)!r}), Path({str(root.parent / 'cache')!r})); "
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )

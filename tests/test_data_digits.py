@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import load_study
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import check, prepare
 
 STUDY = Path(__file__).resolve().parents[1] / "sweeps" / "studies" / "small-target.yaml"

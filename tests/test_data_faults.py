@@ -8,7 +8,7 @@ from PIL import Image
 from test_data_trees import counts, lines, opened, tree
 
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import check
 from resnetlab.vision.data.decode import Decoder
 from resnetlab.vision.data.folder.faults import KINDS

@@ -8,7 +8,7 @@ from PIL import Image
 
 import resnetlab.vision.data as data
 from resnetlab.errors import BadData
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import check, prepare
 from resnetlab.vision.data.decode import Decoder
 from resnetlab.vision.data.decode import decode as decoded

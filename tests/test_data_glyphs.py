@@ -11,7 +11,7 @@ import pytest
 from fontTools.ttLib import TTFont
 
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import check, fonts, glyphs, prepare
 from resnetlab.vision.data import default_cache as find_cache
 
@@ -67,7 +67,7 @@ def test_symbol_fonts_are_left_out_and_text_fonts_kept():
 def test_another_process_renders_the_same(dataset, tmp_path):
     code = (
         "import sys; from pathlib import Path; "
-        "from resnetlab.study.trial_config import DataConfig; from resnetlab.vision.data import prepare;"
+        "from resnetlab.study.data_config import DataConfig; from resnetlab.vision.data import prepare;"
         f"print(prepare(DataConfig(name='glyphs', variants=2), Path({str(tmp_path)!r})).hash);"
         "assert not {'torch', 'torchvision', 'matplotlib', 'ray'} & set(sys.modules)"
     )

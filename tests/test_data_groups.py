@@ -8,7 +8,7 @@ from PIL import Image
 from test_data_trees import counts, lines, opened, refused, tree
 
 from resnetlab.errors import BadData
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import Dataset
 from resnetlab.vision.data.folder.tracks import tracks_said
 from resnetlab.vision.data.split import SPLITS, spread_groups

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 import resnetlab.vision.data as data
 from resnetlab.errors import BadData
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import check, prepare, said
 from resnetlab.vision.data.decode import Decoder, decode
 
@@ -240,7 +240,7 @@ def test_what_is_no_plain_file_is_refused_without_being_opened(tmp_path, make, m
     root = pets(tmp_path / "x")
     make(root / "train/cat/9x.png")
     code = (
-        "import sys; from pathlib import Path; from resnetlab.study.trial_config import DataConfig\n"
+        "import sys; from pathlib import Path; from resnetlab.study.data_config import DataConfig\n"
         "from resnetlab.vision.data import prepare; from resnetlab.errors import BadData\n"
         "try: prepare(DataConfig(name='folder', root=sys.argv[1]), Path(sys.argv[2]))\n"
         "except BadData as error: print(error)"

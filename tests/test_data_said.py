@@ -16,7 +16,7 @@ from resnetlab.cli.dry_run import dry_run
 from resnetlab.driver.options import Options
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import build_study
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import Dataset, check, doubted, fonts, prepare, said
 from resnetlab.vision.data.remarks import same_images
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 import resnetlab.vision.data as data
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import check, doubted, prepare, said
 from resnetlab.vision.data.folder.listing import NO_IMAGES
 from resnetlab.wording import natural

@@ -12,8 +12,8 @@ from resnetlab.experiment import own
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import build_study
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.records import Status
-from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data import check, prepare
 
 pytestmark = pytest.mark.usefixtures("warm_processes")

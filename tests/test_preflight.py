@@ -17,7 +17,7 @@ from resnetlab.ray_backend.worker import TrialWorker
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import Store, read_table
 from resnetlab.study import build_study
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.sweep.state_machine import Sweep
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import prepare

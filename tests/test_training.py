@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from resnetlab.errors import BadData, BadRequest
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import DataConfig, TrialConfig
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.data import Dataset, prepare
 from resnetlab.vision.models import build
 from resnetlab.vision.training import checkpoint, machine

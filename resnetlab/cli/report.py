@@ -118,7 +118,7 @@ def with_wrong_images(findings: Findings, count: int, place: str | None) -> Find
     """`findings` that show `count` images. place: as of `data_of`. BadRequest where no confirm run can be shown."""
     from resnetlab.driver.recorded_data import data_of
     from resnetlab.report.findings import WrongImages
-    from resnetlab.study.trial_config import DataConfig
+    from resnetlab.study.data_config import DataConfig
 
     arm = findings.shown_arm
     if findings.results.study.experiment or arm is None:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from resnetlab.study import ConfirmSettings, Resources, SearchSettings
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.included import study_names
+from resnetlab.study.own_config import built_in
 from resnetlab.study.parts import Joined, Part
-from resnetlab.study.trial_config import SETTINGS, DataConfig, TrialConfig, built_in
+from resnetlab.study.trial_config import SETTINGS, TrialConfig
 
 SECTIONS: dict[str, type[Frozen]] = {
     "dataset": DataConfig,

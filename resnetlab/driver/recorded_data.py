@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resnetlab.errors import BadData, BadRequest
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import Dataset, default_cache, prepare
 
 

@@ -21,9 +21,10 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.store import read_table
 from resnetlab.study import Study, build_study
 from resnetlab.study.metrics import Metric
+from resnetlab.study.own_config import trial_type
 from resnetlab.study.parts import OwnCode
 from resnetlab.study.records import Phase, Status
-from resnetlab.study.trial_config import RunConfig, TrialConfig, of_images, trial_type
+from resnetlab.study.trial_config import RunConfig, TrialConfig, of_images
 from resnetlab.vision.data import Dataset, default_cache
 from resnetlab.vision.training.kept_weights import by_name, kept
 from resnetlab.wording import plural

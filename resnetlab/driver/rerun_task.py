@@ -22,8 +22,8 @@ from resnetlab.experiment.messages import Ending, Report, Task, TrialContext
 from resnetlab.experiment.task_run import TaskRun
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.study import Study
+from resnetlab.study.own_config import trial_type
 from resnetlab.study.records import Phase, TaskTest
-from resnetlab.study.trial_config import trial_type
 from resnetlab.vision.data import default_cache
 from resnetlab.vision.own_task import begin
 

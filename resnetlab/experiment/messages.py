@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnetlab.errors import END_THE_SWEEP, BadRequest, ResnetlabError
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.parts import Part
 from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch, TaskTest, TestResult
-from resnetlab.study.trial_config import DataConfig, RunConfig, starts_from
+from resnetlab.study.trial_config import RunConfig, starts_from
 
 Cell = str | int | float | bool | None  # of a table
 # As it is said of CPUs (torch), of GPUs and their drivers, of cuBLAS and cuDNN, and of Intel's GPUs.

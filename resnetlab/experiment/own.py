@@ -24,12 +24,14 @@ from resnetlab.experiment.references import Reference, probe, refer
 from resnetlab.experiment.scores import BUILT_IN as SCORES
 from resnetlab.experiment.source import Source
 from resnetlab.study import SearchSettings, Study, catalog, legacy, load_study
+from resnetlab.study.data_config import ALWAYS_READ, DataConfig
 from resnetlab.study.frozen import Frozen
 from resnetlab.study.numbers import Number
+from resnetlab.study.own_config import built_in
 from resnetlab.study.part_settings import PartSettings
 from resnetlab.study.parts import NONE, PLUS, Joined, OwnCode, OwnData, Part, Setting
 from resnetlab.study.sections.search import SAMPLERS
-from resnetlab.study.trial_config import ALWAYS_READ, CHOICES, DataConfig, TaskConfig, built_in
+from resnetlab.study.trial_config import CHOICES, TaskConfig
 from resnetlab.study.yaml_io import explain, first_problem, suggestion
 
 SAMPLER, STOPPING = "search.sampler", catalog.STOPPING

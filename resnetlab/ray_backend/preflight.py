@@ -24,7 +24,7 @@ from rich.table import Table
 from resnetlab.errors import BadData, BadRequest, ClusterLost, NodeRefused, ResnetlabError
 from resnetlab.provenance import versions
 from resnetlab.storage.results_folder import ResultsFolder
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data import Dataset, prepare
 from resnetlab.vision.training.accelerator import built_for
 

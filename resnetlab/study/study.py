@@ -14,12 +14,14 @@ from pydantic_core import PydanticCustomError
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import consistency, legacy
+from resnetlab.study.data_config import PLACES, DataConfig
 from resnetlab.study.frozen import Frozen, digest
 from resnetlab.study.grid import combinations, grid
 from resnetlab.study.hypotheses import Hypothesis, read_hypothesis
 from resnetlab.study.included import study_file
 from resnetlab.study.metrics import ALWAYS, CLASSIFIER, METRICS, Metric, own
 from resnetlab.study.numbers import DIRECTED, TEST, Number, chosen
+from resnetlab.study.own_config import trial_type
 from resnetlab.study.parts import OwnCode, Part
 from resnetlab.study.sections.confirm import ConfirmSettings
 from resnetlab.study.sections.resources import Resources
@@ -27,16 +29,7 @@ from resnetlab.study.sections.search import SearchSettings
 from resnetlab.study.seeding import MAX_SEED, stream
 from resnetlab.study.settings import typed_factors, typed_settings
 from resnetlab.study.space import Space
-from resnetlab.study.trial_config import (
-    DETERMINISTIC,
-    PLACES,
-    PRECISION,
-    DataConfig,
-    Precision,
-    RunConfig,
-    TrialConfig,
-    trial_type,
-)
+from resnetlab.study.trial_config import DETERMINISTIC, PRECISION, Precision, RunConfig, TrialConfig
 from resnetlab.study.yaml_io import assign, explain, first_problem, read_yaml, suggestion
 from resnetlab.wording import seconds_of
 

@@ -5,28 +5,22 @@ Not here, because they change only how fast the answer comes: device, number of 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    create_model,
-    model_serializer,
     model_validator,
 )
 
 from resnetlab.builtin import need
 from resnetlab.study import catalog, legacy
+from resnetlab.study.data_config import DataConfig, made_of, names_of
 from resnetlab.study.frozen import Frozen, digest, kinds_of
-from resnetlab.study.parts import NONE, PLUS, Joined, OwnData, Part, Setting
+from resnetlab.study.parts import NONE, PLUS, Joined, Setting
 from resnetlab.study.yaml_io import broken_rule
 
 CHOICES = ("model", "loss", "optimizer", "schedule")  # settings that name one part each
@@ -39,91 +33,6 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 ALWAYS = {"weight_decay": "optimizer", "label_smoothing": "loss"}  # that every built-in one reads; 0 where one does not
 SETTINGS = catalog.fields(*CHOICES, "augment")  # of the built-in parts of a trial, by name
 MODEL_SETTINGS = tuple(name for name, found in SETTINGS.items() if found.readers[0].key == "model")
-DATA_SETTINGS = catalog.fields(catalog.DATA)  # of the built-in datasets
-
-
-def _names(key: str) -> Any:
-    """The type of a setting that names a built-in part."""
-    return Literal[tuple(catalog.parts(key))]
-
-
-ALWAYS_READ = frozenset(
-    {"name", "val_fraction", "test_fraction", "limit", "limit_of"}
-)  # of DataConfig, by every dataset
-PLACES = tuple(  # of DataConfig: where the bytes lie, which is not recorded
-    dict.fromkeys(
-        name for found in catalog.parts(catalog.DATA) if (data := catalog.dataset(found)) for name in data.places
-    )
-)
-
-
-def _known_name(name: Any, built_in: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Of a function of one's own, any text; else the name of a built-in dataset."""
-    return name if info.data.get("own") and isinstance(name, str) else built_in(name)
-
-
-class DataSettings(Frozen):
-    """What every dataset has. `DataConfig` also has the settings that the files of built-in datasets declare."""
-
-    own: OwnData | None = Field(None, description="written by resnetlab: what `name` leads to where it is a reference")
-    name: str
-    val_fraction: float = Field(0.1, gt=0.0, lt=0.9, description="of the training images, where there is no val split")
-    test_fraction: float = Field(0.15, gt=0.0, lt=0.9, description="of all images, where there is no test split")
-    limit: int | None = Field(None, ge=10, description="at most so many training images (a smoke run)")
-    limit_of: Literal["train", "all"] = Field(
-        "train", description="limit: thin the training images alone, or validation and test images by the same share"
-    )
-
-    @model_serializer(mode="wrap")
-    def _without_later(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings that came after the first results are not written, nor hashed, where they have their defaults."""
-        return legacy.in_use(written(self), legacy.LATER_DATA)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults(cls, values: Any) -> Any:
-        """With the defaults that a dataset has of its own for what all datasets have."""
-        if isinstance(values, dict) and (data := catalog.dataset(str(values.get("name")))):
-            return {**data.defaults, **values}
-        return values
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """The settings that have a meaning for this dataset."""
-        own = {"own"} if self.own else catalog.part(catalog.DATA, self.name).settings.keys()
-        return ALWAYS_READ | own
-
-    def identity(self) -> dict[str, Any]:
-        """The part that changes the answer; the bytes themselves are named by the dataset's own hash."""
-        unread = {name for name in DATA_SETTINGS if name not in legacy.DATA and name not in self.reads}
-        found = self.model_dump(exclude={*PLACES, *unread, "own"})
-        return found | {"settings": dict(self.own.settings)} if self.own else found
-
-
-def made_of(called: str, base: type[Frozen], module: str, settings: Mapping[str, catalog.Field], **fields: Any) -> Any:
-    """A type with the fields of `base`, `fields`, and `settings` that built-in parts declare, each with its default."""
-    declared = {
-        name: (found.annotation, Field(found.default, description=found.description or None))
-        for name, found in settings.items()
-    }
-    create: Any = create_model
-    made = create(called, __base__=base, __module__=module, **declared, **fields)
-    made.__doc__ = base.__doc__
-    return made
-
-
-if TYPE_CHECKING:
-
-    class DataConfig(DataSettings):
-        """Which images, which label, which split."""
-
-        def __init__(self, **values: Any) -> None: ...
-        def __getattr__(self, name: str) -> Any: ...
-
-else:
-    _known = (Annotated[_names(catalog.DATA), WrapValidator(_known_name)], ...)
-    DataConfig = made_of("DataConfig", DataSettings, __name__, DATA_SETTINGS, name=_known)
-
 
 # Of the trials table, besides its factors: a setting of an own part that has such a name is called by its part too.
 COLUMNS = frozenset(
@@ -440,7 +349,7 @@ else:
         __name__,
         {name: found.unless_read() for name, found in SETTINGS.items()},
         **{
-            key: (_names(key), Field(info.default, description=info.description))
+            key: (names_of(key), Field(info.default, description=info.description))
             for key, info in ImageConfig.model_fields.items()
             if key in CHOICES
         },
@@ -492,80 +401,3 @@ def _check_type(name: str, annotation: Any, value: Any) -> None:
         TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
         raise ValueError(f"{name}: {broken_rule(error)}, got {value!r}") from None
-
-
-def trial_type(parts: tuple[Part, ...]) -> type[RunConfig]:
-    """The type of a trial's config in a study that brings these parts, with the settings of each: a TaskConfig where
-    one of them is a task, else a TrialConfig.
-
-    The same parts have the same type in each process, and its instances can be pickled. ValueError where the parts do
-    not go together.
-    """
-    return _type_of(json.dumps([part.model_dump(mode="json") for part in parts])) if parts else TrialConfig
-
-
-@cache
-def _type_of(described: str) -> type[RunConfig]:
-    parts = tuple(Part(**content) for content in json.loads(described))
-    own, base = Joined(parts, built_in(parts)), _base(parts)
-    fields: dict[str, Any] = {}
-    for key in (*CHOICES, "experiment"):
-        if texts := tuple(part.text for part in parts if part.key == key):
-            info, options = base.model_fields[key], (*catalog.parts(key), *texts) if key in CHOICES else texts
-            default = info.default if key in CHOICES else texts[0]
-            fields[key] = (Literal[options], Field(default, description=info.description))
-    for name, readers in own.names.items():
-        (part, _, setting), *others = readers
-        kind: Any = setting.annotation
-        if others or name in base.model_fields:
-            kind = _KINDS[setting.kind]  # each reader has bounds of its own, which `_check_own` knows
-        said = setting.description or f"of {part.key} {part.text}"
-        default = base.model_fields[name].default if name in base.model_fields else None
-        fields[name] = (kind | None, Field(default, description=said))
-    create: Any = create_model
-    made: type[RunConfig] = create("OwnConfig", __base__=_OwnTask if base is TaskConfig else _OwnTrial, **fields)
-    made.own, made.described = own, described
-    return made
-
-
-class _OwnTrial(TrialConfig):
-    """Pickled by the description of the parts."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _revived, (self.described, self.__getstate__())
-
-
-class _OwnTask(TaskConfig):
-    """Pickled by the description of the parts."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _revived, (self.described, self.__getstate__())
-
-
-def _revived(described: str, state: dict[Any, Any]) -> RunConfig:
-    kind = _type_of(described)
-    made = kind.__new__(kind)
-    made.__setstate__(state)
-    return made
-
-
-_KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
-
-
-def _base(parts: tuple[Part, ...]) -> type[RunConfig]:
-    return TaskConfig if any(part.key == "experiment" for part in parts) else TrialConfig
-
-
-def built_in(parts: tuple[Part, ...] = ()) -> dict[str, str]:
-    """Each built-in setting, with the key of the part that reads it; also names that settings once had, and those of
-    what a config can do: no setting of a part can have them without its key (`model.stages`).
-
-    parts: of the study; where one is a task, few settings are left.
-    """
-    plain = _base(parts)
-    attributes = [name for name in dir(_OwnTask if plain is TaskConfig else _OwnTrial) if not name.startswith("_")]
-    every = dict.fromkeys([*COLUMNS, *plain.model_fields, *legacy.SETTINGS, *attributes], "")
-    if plain is TaskConfig:
-        return every
-    optional = {name: found.readers[0] for name, found in SETTINGS.items() if not found.readers[0].declared.always}
-    return every | {name: reader.key for name, reader in optional.items()} | ALWAYS

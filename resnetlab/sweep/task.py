@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from resnetlab.experiment.messages import Cell, Task
 from resnetlab.study import Study
+from resnetlab.study.data_config import PLACES
 from resnetlab.study.frozen import digest
 from resnetlab.study.records import Status
-from resnetlab.study.trial_config import PLACES, RunConfig, TrialConfig
+from resnetlab.study.trial_config import RunConfig, TrialConfig
 
 
 def first_row(task: Task, study: str) -> dict[str, Cell | datetime]:

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.recognise import Recognised
 from resnetlab.study.numbers import TEST, Number
+from resnetlab.study.own_config import built_in
 from resnetlab.study.parts import NONE, Joined, Part, Setting
-from resnetlab.study.trial_config import built_in
 from resnetlab.study.yaml_io import quoted
 
 BESIDE = {  # what a part is compared with where it has no setting of its own to compare

@@ -27,10 +27,11 @@ from resnetlab.errors import BadRequest, ResnetlabError
 from resnetlab.experiment.messages import Ending
 from resnetlab.experiment.own_parts import OwnParts, scores
 from resnetlab.experiment.source import Source
+from resnetlab.study.own_config import trial_type
 from resnetlab.study.parts import OwnCode, Part
 from resnetlab.study.records import ModelFacts
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import TrialConfig, of_images, trial_type
+from resnetlab.study.trial_config import TrialConfig, of_images
 from resnetlab.vision.data import prepare
 from resnetlab.vision.models import build, facts
 from resnetlab.vision.training import checkpoint

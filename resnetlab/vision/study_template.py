@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from resnetlab.errors import BadRequest
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import DataConfig
 from resnetlab.study.yaml_io import quoted
 from resnetlab.vision.data import Dataset, default_cache, prepare
 from resnetlab.vision.data.decode import GREY

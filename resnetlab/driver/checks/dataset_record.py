@@ -13,10 +13,11 @@ from resnetlab.experiment.scores import guessed
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.study import Study
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.records import bad_rows_said
 from resnetlab.study.seeding import stream
 from resnetlab.study.space import Factor
-from resnetlab.study.trial_config import DataConfig, TrialConfig
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import Dataset, doubted, named, said
 from resnetlab.vision.data.dataset import changes

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest
 from resnetlab.study import Study
+from resnetlab.study.data_config import PLACES, DataConfig
 from resnetlab.study.frozen import digest
 from resnetlab.study.space import Factor
-from resnetlab.study.trial_config import PLACES, SETTINGS, DataConfig, RunConfig, TrialConfig, of_images
+from resnetlab.study.trial_config import SETTINGS, RunConfig, TrialConfig, of_images
 from resnetlab.sweep.task import data_key
 from resnetlab.vision.data import label_of
 

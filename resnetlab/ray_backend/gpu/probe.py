@@ -19,8 +19,9 @@ from typing import Any, Protocol
 from resnetlab.errors import BadRequest
 from resnetlab.experiment.source import Source
 from resnetlab.ray_backend.gpu.packing import Measurement
+from resnetlab.study.own_config import trial_type
 from resnetlab.study.parts import Part
-from resnetlab.study.trial_config import TrialConfig, of_images, trial_type
+from resnetlab.study.trial_config import TrialConfig, of_images
 from resnetlab.vision.training.nvml import Gpu, NvmlError
 
 WARM_UP = 2.0  # seconds of steps before the measurement: they load kernels and capture the step

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from resnetlab.study import catalog, legacy
+from resnetlab.study.data_config import made_of
 from resnetlab.study.frozen import Frozen, as_truth
 from resnetlab.study.grid import combinations
 from resnetlab.study.parts import Value
 from resnetlab.study.space import Space
-from resnetlab.study.trial_config import made_of
 from resnetlab.study.yaml_io import suggestion
 
 SAMPLERS = ("tpe", "random", "grid", "quasi-random", "gp", "cma-es")  # of `search.optuna_sampler`

@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
 from resnetlab.study import catalog
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.frozen import digest
-from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data.cache import load
 from resnetlab.vision.data.dataset import Dataset
 from resnetlab.vision.data.own_dataset import OwnDataset

@@ -21,7 +21,7 @@ import numpy as np
 
 from resnetlab.errors import BadData
 from resnetlab.paths import user_path
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data.dataset import some
 from resnetlab.vision.data.source import Append, Contents
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from resnetlab.errors import BadData
 from resnetlab.paths import user_path
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data.cache import locked
 from resnetlab.vision.data.source import Append, Contents
 

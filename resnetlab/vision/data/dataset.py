@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data.cache import Entry
 from resnetlab.vision.data.source import Contents
 from resnetlab.vision.data.split import SPLITS, draw_splits

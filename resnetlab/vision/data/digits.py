@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data.source import Append, Contents
 
 VERSION = 1  # raise it where the images change: what is in caches is then made again

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from resnetlab.errors import BadData
 from resnetlab.paths import user_path
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data.dataset import some
 from resnetlab.vision.data.fonts import ALPHABET, EM, SUFFIXES, Fonts, font_files, opened, usable
 from resnetlab.vision.data.source import Append, Contents

@@ -15,8 +15,8 @@ from resnetlab.errors import BadData, BadRequest
 from resnetlab.experiment.own_parts import DATA, Bound
 from resnetlab.experiment.references import user_traceback
 from resnetlab.experiment.source import Source
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.parts import OwnData, Part
-from resnetlab.study.trial_config import DataConfig
 from resnetlab.vision.data.source import Append, Contents
 
 VERSION = 1  # raise it where the same values become other images: what is in caches is then made again

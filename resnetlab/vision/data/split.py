@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from resnetlab.errors import BadData
+from resnetlab.study.data_config import DataConfig
 from resnetlab.study.seeding import stream
-from resnetlab.study.trial_config import DataConfig
 
 SPLITS = ("train", "val", "test")
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from resnetlab import __version__
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.study import catalog
-from resnetlab.study.trial_config import PLACES, TrialConfig
+from resnetlab.study.data_config import PLACES
+from resnetlab.study.trial_config import TrialConfig
 from resnetlab.vision.models import build
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import BadData
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data.folder import label_table
 from resnetlab.vision.data.folder.listing import Listing, Passed, below, listed, walk
 from resnetlab.vision.data.folder.naming import FIRST, Rule, readable

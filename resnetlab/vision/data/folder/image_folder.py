@@ -17,7 +17,7 @@ import PIL
 
 from resnetlab.errors import BadData, BadRequest
 from resnetlab.paths import user_path
-from resnetlab.study.trial_config import DataConfig
+from resnetlab.study.data_config import DataConfig
 from resnetlab.vision.data.decode import Decoder
 from resnetlab.vision.data.folder.faults import Faulty
 from resnetlab.vision.data.folder.found_images import list_images
