@@ -6,10 +6,7 @@ import json
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    create_model,
-)
+from pydantic import Field, create_model
 
 from resnetlab.study import catalog, legacy
 from resnetlab.study.parts import Joined, Part
