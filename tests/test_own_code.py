@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 import torch
 from doors import Door, tree
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from sweeps_here import run_here
 
 from resnetlab.analysis.results import Results
+from resnetlab.driver import rerun
 from resnetlab.driver.checks import own_code, rehearsal
 from resnetlab.driver.checks.extend import check_identity
 from resnetlab.driver.dry_run import own_networks
@@ -28,13 +30,16 @@ from resnetlab.experiment.own_parts import OwnParts
 from resnetlab.experiment.source import Source
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
+from resnetlab.storage.store import read_table, write_table
 from resnetlab.study import build_study, legacy
 from resnetlab.study.frozen import digest
 from resnetlab.study.trial_config import TrialConfig
-from resnetlab.sweep.task import data_key
+from resnetlab.sweep.task import data_key, with_codes
 from resnetlab.vision.data import prepare
 from resnetlab.vision.models import build, facts, pretrained
+from resnetlab.vision.training import checkpoint
 from resnetlab.vision.training.loop import Training
+from resnetlab.vision.trial_checkpoints import TrialCheckpoints, kept_state
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = Path(__file__).with_name("own_code")
@@ -285,6 +290,23 @@ class Net(nn.Module):
         x = self.layer(self.relu(self.stem(x)))
         return self.fc(torch.flatten(self.pool(2 * x if self.twice else x), 1))
 """
+
+
+def test_a_network_that_has_none_of_the_named_stages_can_be_compared_and_not_frozen(cache, tmp_path):
+    text = """
+dataset: {name: digits, limit: 300}
+stages: [stem, layer]
+baseline: {model: cnn}
+factors: {model: {levels: [named.py:Net, named.py:plain, cnn]}}
+search: {trials: 1, epochs: 1}
+confirm: {seeds: 2}
+"""
+    plain = "def plain(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    found = loaded(tmp_path, text, named=NAMED + plain)
+    staged, whole = (trained(found, cache, tmp_path, model=f"named.py:{name}") for name in ("Net", "plain"))
+    assert hasattr(staged.model, "stages") and not hasattr(whole.model, "stages")
+    with pytest.raises(BadRequest, match=r"frozen=1 with model: named\.py:plain"):
+        trained(found, cache, tmp_path, model="named.py:plain", frozen=1)
 
 
 def test_stages_that_the_study_names_can_be_frozen_and_handed_on(cache, tmp_path):
@@ -754,8 +776,6 @@ def test_tables_and_report_open_without_the_code(results):
 
 
 def test_the_code_is_in_the_folder_and_a_trial_runs_again_from_it(results, cache):
-    from resnetlab.driver import rerun
-
     folder = ResultsFolder.at(results)
     row = rerun.find(folder, "0")
     assert folder.read_json("study.json")["own"]["source"].startswith(json.loads(row["settings"])["code"])
@@ -814,6 +834,41 @@ def test_errors_elsewhere_are_told_as_before():
         torch.zeros(2) @ torch.zeros(3)
     except RuntimeError as error:
         assert "test_own_code.py" in Ending.of(error, Path("/nowhere")).reason
+
+
+def test_a_trial_goes_on_from_no_checkpoint_of_other_code(tmp_path):
+    folder = ResultsFolder.at(tmp_path)
+    before = TrialCheckpoints(folder, "t", stays=True, code="old")
+    before.save({"history": [1], "trial_id": "t"})
+    before.keep({"history": [1], "trial_id": "t"})
+    assert len(TrialCheckpoints(folder, "t", code="old").states) == 1
+    assert kept_state(folder, "t", 1, "old")["history"] == [1]
+    after = TrialCheckpoints(folder, "t", code="new")
+    assert not after.states and after.problems[0].endswith("is of the code before it changed")
+    with pytest.raises(checkpoint.CheckpointDamaged, match="is of the code before it changed"):
+        kept_state(folder, "t", 1, "new")
+
+
+def test_a_trial_that_changed_code_has_run_is_told_in_its_row_the_report_and_when_it_is_run_again(results, tmp_path):
+    then = {"settings": json.dumps({"code": "old", "precision": "fp32"}), "epochs_run": 1}
+    mixed = with_codes(then, json.dumps({"code": "new"}))
+    assert json.loads(mixed) == {"code": "new", "codes_before": ["old"]}
+    assert with_codes({"settings": mixed, "epochs_run": 2}, json.dumps({"code": "new"})) == mixed
+    assert json.loads(with_codes(then | {"epochs_run": 0}, '{"code": "new"}')) == {"code": "new"}
+    assert with_codes(then, '{"code": "old"}') == '{"code": "old"}'
+
+    shutil.copytree(results, tmp_path / "copy")
+    folder = ResultsFolder.at(tmp_path / "copy")
+    found = read_table(folder, "trials").to_pylist()
+    found[1]["settings"] = json.dumps(json.loads(found[1]["settings"]) | {"codes_before": ["old"]})
+    write_table(folder, "trials", pa.Table.from_pylist(found, read_table(folder, "trials").schema))
+    folder.sub("code").write_json("accepted.json", {"changes": [{"to": "new", "changes": ["net changed"]}]})
+    notes = Results.open(tmp_path / "copy").notes
+    assert any(
+        f"1 trial had begun before that change and ended after it ({found[1]['trial_id']})" in one for one in notes
+    )
+    lines = rerun.changes(found[1], "cpu", None)
+    assert "its first epochs ran the own code of version old, before an accepted change" in lines
 
 
 @pytest.mark.long

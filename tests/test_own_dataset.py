@@ -139,6 +139,18 @@ def returned(value, place):
     return prepare(study.dataset, place / "cache")
 
 
+PALETTE = """[(Image.fromarray(pixels[i]).quantize(16), int(numbers[i])) for i in range(90)]"""
+BITS = """[(Image.fromarray(pixels[i, ..., 0]).convert("1"), int(numbers[i])) for i in range(90)]"""
+
+
+def test_images_with_a_palette_and_of_bits_are_read_as_people_see_them(tmp_path):
+    colours = returned(PALETTE, tmp_path / "a").images[:90]
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 6, 5, 3)).astype("uint8")
+    assert colours.shape == (90, 6, 5, 3) and np.abs(colours.astype(int) - pixels).mean() < 40
+    bits = returned(BITS, tmp_path / "b").images[:90]
+    assert bits.shape == (90, 6, 5, 1) and set(np.unique(bits)) == {0, 255}
+
+
 @pytest.mark.parametrize("value", GOOD)
 def test_arrays_torch_datasets_rows_and_splits_are_read(value, tmp_path):
     dataset = returned(value, tmp_path)

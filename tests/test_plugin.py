@@ -132,6 +132,12 @@ def test_a_package_may_register_every_kind_of_part(tmp_path, monkeypatch, capsys
         assert said in capsys.readouterr().out
 
 
+def test_a_slip_in_a_registered_name_is_answered_with_that_name(sites, tmp_path):
+    done = sweep(tmp_path, sites[:1], STUDY.replace("model: tiny", "model: tinny"))
+    assert done.returncode == 2
+    assert "model: 'tinny' is not known (did you mean 'tiny'?); or your own: file.py:name" in done.stderr
+
+
 def test_a_name_that_two_packages_register_is_refused_with_both(sites, tmp_path):
     done = sweep(tmp_path, sites, options=())
     assert done.returncode == 2 and done.stderr.count("error: ") == 1

@@ -257,6 +257,11 @@ def test_a_short_name_that_an_installed_package_registers_is_found(tmp_path, mon
     reference = refer("model", "mine", tmp_path, BUILT_IN, "resnetlab.models")
     assert (reference.package, reference.load()()) == ("plug-in", 9)
     refused(lambda: refer("model", "mime", tmp_path, BUILT_IN, "resnetlab.models"), "did you mean 'mine'?")
+    assert str(reference) == "model: mine (registered by plug-in)"
+    plugin(tmp_path, "whole", "module", "plug")
+    refused(
+        lambda: refer("model", "module", tmp_path, BUILT_IN, "resnetlab.models"), "whole registers 'plug', a module"
+    )
 
 
 def test_a_name_that_two_packages_register_is_refused_with_both(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.storage.schema import schema
 from resnetlab.storage.store import check_study, read_table
 from resnetlab.study import Study, build_study
-from resnetlab.study.records import Phase, Status
+from resnetlab.study.records import CODES_BEFORE, Phase, Status
 from resnetlab.study.yaml_io import explain
+from resnetlab.wording import plural
 
 TABLES = ("trials", "epochs", "rungs", "classes", "predictions")
 
@@ -67,7 +69,7 @@ class Results:
         files = read_table(folder, "images")
         tables["images"] = (schema("images").empty_table() if files is None else files).to_pandas()
         if study.own.parts:
-            notes += _changes_of_code(folder)
+            notes += (*_changes_of_code(folder), *_of_two_codes(tables["trials"]))
         replaced = tables["trials"].loc[tables["trials"]["status"] == Status.REPLACED, "trial_id"]
         for name in tables if len(replaced) else ():
             if "trial_id" in tables[name]:
@@ -146,6 +148,17 @@ def _changes_of_code(folder: ResultsFolder) -> tuple[str, ...]:
         f"{'; '.join(one['changes'])}. Trials of before and after are compared as if they were alike."
         for one in accepted
     )
+
+
+def _of_two_codes(trials: pd.DataFrame) -> tuple[str, ...]:
+    mixed = [
+        row["trial_id"]
+        for row in trials[["trial_id", "settings"]].to_dict("records")
+        if json.loads(row["settings"] or "{}").get(CODES_BEFORE)
+    ]
+    names = f"{', '.join(mixed[:5])}{' …' if len(mixed) > 5 else ''}"
+    said = f"{plural(len(mixed), 'trial')} had begun before that change and ended after it ({names}): the first epochs"
+    return (f"{said} on record are of the code before it.",) if mixed else ()
 
 
 def _plan(folder: ResultsFolder) -> tuple[Plan | None, tuple[str, ...]]:

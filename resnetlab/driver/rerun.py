@@ -23,7 +23,7 @@ from resnetlab.study import Study, build_study
 from resnetlab.study.metrics import Metric
 from resnetlab.study.own_config import trial_type
 from resnetlab.study.parts import OwnCode
-from resnetlab.study.records import Phase, Status
+from resnetlab.study.records import CODES_BEFORE, Phase, Status
 from resnetlab.study.trial_config import RunConfig, TrialConfig, of_images
 from resnetlab.vision.data import Dataset, default_cache
 from resnetlab.vision.training.kept_weights import by_name, kept
@@ -327,6 +327,8 @@ def changes(row: Mapping[str, Any], device: str, own: tuple[OwnCode, Source] | N
     cpu = str(row["device"] or "").startswith("cpu")
     if row["device"] and cpu != (device == "cpu"):
         lines.append(f"on {row['device']} then, on {device} now")
+    if before := json.loads(row["settings"] or "{}").get(CODES_BEFORE):
+        lines.append(f"its first epochs ran the own code of version {', '.join(before)}, before an accepted change")
     if row["phase"] == Phase.CONFIRM and row["restarts"]:
         lines.append(f"it was resumed from a checkpoint {plural(row['restarts'], 'time')}")
     return lines

@@ -276,7 +276,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _refer(key: str, text: str, folder: Path) -> Reference | None:
-    """None for a built-in name, and for a word that no package registers: validation knows what is allowed there."""
+    """None for a built-in name, and for another word where no package registers any: validation knows what is allowed
+    there."""
     group = OF_KEY[key].group
     if text in BUILT_IN[key]:
         return None
@@ -286,10 +287,9 @@ def _refer(key: str, text: str, folder: Path) -> Reference | None:
         and not text.endswith(".py")
         and not entry_points(group=group, name=text)
     ):
-        if key in ("metrics", SAMPLER, STOPPING):
-            raise BadRequest(
-                f"{key}: {text!r} is not known{suggestion(text, BUILT_IN[key])}; or your own: file.py:name"
-            )
+        names = [*BUILT_IN[key], *(entry.name for entry in entry_points(group=group))]
+        if key in ("metrics", SAMPLER, STOPPING) or len(names) > len(BUILT_IN[key]):
+            raise BadRequest(f"{key}: {text!r} is not known{suggestion(text, names)}; or your own: file.py:name")
         return None
     return refer(key, text, folder, dict.fromkeys(BUILT_IN[key], ""), group)
 

@@ -68,7 +68,7 @@ class Reference:
     package: str = ""
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.text}"
+        return f"{self.key}: {self.text}" + (f" (registered by {self.package})" if self.package else "")
 
     def at(self, folder: Path) -> Reference:
         """The same where the files lie in another folder, e.g. after `Source.unpack` on another machine."""
@@ -278,6 +278,11 @@ def _short(key: str, name: str, built_in: Mapping[str, str], group: str) -> Refe
         hint = suggestion(name, [*built_in, *registered]) if built_in or registered else ""
         raise BadRequest(f"{key}: {name!r} is not known{hint}; {OWN}")
     ((package, entry),) = found.items()
+    if not entry.attr:
+        raise BadRequest(
+            f"{key}: {name!r}: {package} registers {entry.value!r}, a module (allowed: package.module:name, of a "
+            "function or class in it)"
+        )
     return Reference(key, name, entry.attr, module=entry.module, package=package)
 
 

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+CODES_BEFORE = "codes_before"  # in a trial's `settings`: versions of own code that its earlier epochs ran
+
 
 class Phase(StrEnum):
     """Why a trial was run."""

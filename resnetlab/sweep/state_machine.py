@@ -36,7 +36,7 @@ from resnetlab.sweep.longer import LongerTrials
 from resnetlab.sweep.paused import Paused
 from resnetlab.sweep.planned_looks import PlannedLooks
 from resnetlab.sweep.progress import FUSE, WORKED, Clock, Fuse, SweepProgress, clocked
-from resnetlab.sweep.task import content_hash, data_key, first_row
+from resnetlab.sweep.task import content_hash, data_key, first_row, with_codes
 from resnetlab.sweep.time_budget import UNLIMITED, Unlimited
 from resnetlab.wording import plural
 
@@ -436,6 +436,8 @@ class Sweep:
         self.started(trial_id)
         self.working.add(trial_id)
         columns = dict(report.columns)
+        if settings := columns.get("settings"):
+            columns["settings"] = with_codes(self.store.trials[trial_id], str(settings))
         if report.printed:
             trial_texts.add_printed(self.store.folder, trial_id, report.printed)
         if report.note:

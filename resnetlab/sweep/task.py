@@ -1,15 +1,18 @@
-"""The first row of a trial in the trials table, and keys and hashes of the datasets that trials read."""
+"""The first row of a trial in the trials table, what its `settings` say of changed code, and keys and hashes of the
+datasets that trials read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from resnetlab.experiment.messages import Cell, Task
 from resnetlab.study import Study
 from resnetlab.study.data_config import PLACES
 from resnetlab.study.frozen import digest
-from resnetlab.study.records import Status
+from resnetlab.study.records import CODES_BEFORE, Status
 from resnetlab.study.trial_config import RunConfig, TrialConfig
 
 
@@ -45,3 +48,12 @@ def content_hash(hashes: Iterable[str]) -> str:
 def one_dataset(study: Study, content_hash: str, classes: Sequence[str]) -> dict[str, tuple[str, Sequence[str]]]:
     """The argument `data` of a Sweep whose trials all read one dataset. content_hash, classes: of that dataset."""
     return {data_key(study.config(study.baseline_values(), seed=0)): (content_hash, classes)}
+
+
+def with_codes(row: Mapping[str, Any], settings: str) -> str:
+    """The `settings` column as a worker reports it, with the versions of own code that the trial's earlier epochs ran:
+    those of `row` that are others."""
+    then, now = json.loads(row.get("settings") or "{}"), json.loads(settings)
+    before = [*then.get(CODES_BEFORE, []), then.get("code")] if row.get("epochs_run") else []
+    codes = [code for code in dict.fromkeys(before) if code and code != now.get("code")]
+    return json.dumps(now | {CODES_BEFORE: codes}) if codes else settings

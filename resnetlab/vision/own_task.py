@@ -31,7 +31,7 @@ def begin(task: Task, context: TrialContext, keep: bool = True, code: Path | Non
     folder = ResultsFolder.at(context.folder)
 
     def opened() -> TaskCheckpoints | None:
-        return TaskCheckpoints(folder, task.trial_id) if keep else None
+        return TaskCheckpoints(folder, task.trial_id, context.code) if keep else None
 
     return TaskRun(task, context, code or unpacked(folder, context), opened, _take)
 
@@ -48,10 +48,10 @@ def _take(threads: int) -> None:
 class TaskCheckpoints:
     """The checkpoints of a trial whose task has a state: of anything in KEPT."""
 
-    def __init__(self, folder: ResultsFolder, trial_id: str):
+    def __init__(self, folder: ResultsFolder, trial_id: str, code: str = ""):
         from resnetlab.vision.trial_checkpoints import TrialCheckpoints
 
-        self._held = TrialCheckpoints(folder, trial_id)
+        self._held = TrialCheckpoints(folder, trial_id, code=code)
         self.problems = self._held.problems
         self.states: Sequence[Mapping[str, Any]] = [
             state | {"task": unpack(state["task"])} for state in self._held.states

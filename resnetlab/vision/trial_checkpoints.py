@@ -8,13 +8,15 @@ from resnetlab.storage.layout import checkpoint_names, kept_name
 from resnetlab.storage.results_folder import ResultsFolder
 from resnetlab.vision.training import checkpoint
 
+CODE = "own_code"  # key of a state: the version of the study's own code that made it
+
 
 class TrialCheckpoints:
     """states: those that can be read, newest first. problems: what is wrong with the others. stays: whether the last
-    one of all is kept when the trial has ended."""
+    one of all is kept when the trial has ended. code: version of the study's own code, of which a state has to be."""
 
-    def __init__(self, folder: ResultsFolder, trial_id: str, stays: bool = False):
-        self._folder = folder
+    def __init__(self, folder: ResultsFolder, trial_id: str, stays: bool = False, code: str = ""):
+        self._folder, self._code = folder, code
         self._names = list(checkpoint_names(trial_id))
         self._kept = kept_name(trial_id)
         self.problems: list[str] = []
@@ -23,9 +25,14 @@ class TrialCheckpoints:
             raw = folder.read(name)
             if raw is not None:
                 try:
-                    found.append((name, checkpoint.load(raw)))
+                    state = checkpoint.load(raw)
                 except checkpoint.CheckpointDamaged as error:
                     self.problems.append(f"{name}: {error}")
+                    continue
+                if state.get(CODE, code) == code:
+                    found.append((name, state))
+                else:
+                    self.problems.append(f"{name}: is of the code before it changed")
         found.sort(key=lambda item: _epochs(item[1]), reverse=True)
         self.states: list[dict[str, Any]] = [state for _, state in found]
         if found and found[0][0] == self._names[0]:
@@ -33,16 +40,17 @@ class TrialCheckpoints:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write over the older one."""
-        self._folder.write(self._names[0], checkpoint.save(state))
+        self._folder.write(self._names[0], checkpoint.save(state | {CODE: self._code}))
         self._names.reverse()
 
     def keep(self, state: dict[str, Any]) -> None:
         """Write the last one of all where it stays."""
-        self._folder.write(self._kept, checkpoint.save(state))
+        self._folder.write(self._kept, checkpoint.save(state | {CODE: self._code}))
 
 
-def kept_state(folder: ResultsFolder, trial_id: str, epochs: int) -> dict[str, Any]:
-    """The last state of another trial, of at most `epochs` epochs. CheckpointDamaged where there is none."""
+def kept_state(folder: ResultsFolder, trial_id: str, epochs: int, code: str = "") -> dict[str, Any]:
+    """The last state of another trial, of at most `epochs` epochs. code: as in TrialCheckpoints. CheckpointDamaged
+    where there is none."""
     name = kept_name(trial_id)
     raw = folder.read(name)
     if raw is None:
@@ -53,6 +61,8 @@ def kept_state(folder: ResultsFolder, trial_id: str, epochs: int) -> dict[str, A
         raise checkpoint.CheckpointDamaged(f"{name}: {error}") from None
     if state.get("trial_id") != trial_id or not 0 < _epochs(state) <= epochs:
         raise checkpoint.CheckpointDamaged(f"{name}: is no state of trial {trial_id}")
+    if state.get(CODE, code) != code:
+        raise checkpoint.CheckpointDamaged(f"{name}: is of the code before it changed")
     return state
 
 

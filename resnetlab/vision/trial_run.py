@@ -53,7 +53,7 @@ class TrialRun:
                 f"{where} sees data {dataset.hash}, the sweep's is {task.data_hash}: restore the data there"
             )
         self._dataset = dataset
-        self._checkpoints = TrialCheckpoints(self._folder, task.trial_id, task.stays)
+        self._checkpoints = TrialCheckpoints(self._folder, task.trial_id, task.stays, context.code)
         self._restarted = bool(self._checkpoints.states or self._checkpoints.problems or task.recorded)
         self._before = 0  # epochs that the same trial of a shorter budget trained, where it began from there
         self._training = self._trained(config)
@@ -88,7 +88,7 @@ class TrialRun:
                 self._checkpoints.problems.append(str(error))
         if self._task.shorter:
             try:
-                state = kept_state(self._folder, self._task.shorter, config.epochs)
+                state = kept_state(self._folder, self._task.shorter, config.epochs, self._context.code)
                 mine = state | {"trial_id": config.trial_id}
                 training = Training(config, self._dataset, device, threads, mine, weights, **how)
                 self._before = training.epoch

@@ -165,6 +165,8 @@ def _item(item: Any, at: str) -> tuple[np.ndarray, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise BadData(f"{at}: an item is {type(item).__name__} (allowed: a tuple of image and label)")
     image, label = item
+    if getattr(image, "mode", "") in ("P", "1"):  # of PIL: numbers of a palette's colours, and bits
+        image = image.convert("L" if image.mode == "1" else "RGBA" if "transparency" in image.info else "RGB")
     array = np.asarray(image)
     first = array.ndim == 3 and hasattr(image, "detach") and array.shape[0] in (1, 3, 4)
     return array.transpose(1, 2, 0) if first else array, np.asarray(label)[()]

@@ -26,7 +26,7 @@ def build(part: Bound, config: TrialConfig, shape: tuple[int, int, int], classes
     if next(model.parameters(), None) is None:
         raise BadRequest(f"{part.reference}: the network has no parameters to train")
     _check_output(model, part, shape, classes)
-    divided = _by_name(model, part, shape) if part.part.stages else model
+    divided = _by_name(model, part, shape) if part.part.stages and not _of_another(model, part, config) else model
     stages, head = getattr(divided, "stages", None), getattr(divided, "head", None)
     if not isinstance(stages, nn.ModuleList | nn.Sequential) or not isinstance(head, nn.Module):
         wanted = {"frozen": config.frozen, "backbone_lr_ratio": config.backbone_lr_ratio, "weights": config.weights}
@@ -42,6 +42,12 @@ def build(part: Bound, config: TrialConfig, shape: tuple[int, int, int], classes
     whole = head if isinstance(head, nn.Sequential) else nn.Sequential(head)
     _check_stages(model, Staged(stages, whole), part, shape)
     return Staged(stages, whole, config.frozen)
+
+
+def _of_another(model: nn.Module, part: Bound, config: TrialConfig) -> bool:
+    """Whether the study's `stages` are those of another of its networks: this one, of several, has none of them."""
+    several = sum(one.key == "model" for one in config.own.parts) > 1
+    return several and not dict(model.named_children()).keys() & set(part.part.stages)
 
 
 def _by_name(model: nn.Module, part: Bound, shape: tuple[int, int, int]) -> Staged:
