@@ -301,7 +301,7 @@ factors: {model: {levels: [named.py:Net, named.py:plain, cnn]}}
 search: {trials: 1, epochs: 1}
 confirm: {seeds: 2}
 """
-    plain = "def plain(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    plain = "def plain(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(400, classes))\n"
     found = loaded(tmp_path, text, named=NAMED + plain)
     staged, whole = (trained(found, cache, tmp_path, model=f"named.py:{name}") for name in ("Net", "plain"))
     assert hasattr(staged.model, "stages") and not hasattr(whole.model, "stages")
