@@ -37,8 +37,9 @@ def new_study(source: str, output: Path) -> None:
     """Write a study for `source` to the file `output`, and print what to do with it.
 
     Args:
-        source: path of a folder of images; or a network, loss, augmentation, optimizer, schedule, dataset, metric or
-            task, as `file.py:name` or `package.module:name`, or by the short name that an installed package registers.
+        source: path of a folder of images; or a network, loss, augmentation, optimizer, schedule, dataset, metric,
+            task, sampler or stopping rule, as `file.py:name` or `package.module:name`, or by the short name that an
+            installed package registers.
         output: file to write, which must not exist yet.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from resnetlab.errors import BadRequest
-from resnetlab.experiment.own import PARTS, SAMPLER, described, number_of, numbers_of, part_of
+from resnetlab.experiment.own import SAMPLER, STOPPING, described, number_of, numbers_of, part_of
 from resnetlab.experiment.own_parts import DATA
 from resnetlab.experiment.protocol import KINDS, OF_KEY, Kind, is_optuna_sampler
 from resnetlab.experiment.references import Reference, probe, refer
@@ -31,9 +31,6 @@ class Recognised:
     epochs: bool
 
 
-DRAFTED = (*PARTS, DATA, "experiment", "metrics")  # keys of the parts for which a study can be written
-
-
 def registered(name: str) -> list[Kind]:
     """The kinds of part for which an installed package registers this short name."""
     return [kind for kind in KINDS.values() if entry_points(group=kind.group, name=name)]
@@ -43,7 +40,7 @@ def recognise(text: str, folder: Path) -> Recognised:
     """What a reference leads to: which kind of part, told by the arguments that it takes or by the kind for which a
     package registers it, and its settings.
 
-    folder: where files are looked for. BadRequest where it leads nowhere, or to no part that a study is about.
+    folder: where files are looked for. BadRequest where it leads nowhere.
     """
     kinds = registered(text)
     if len(kinds) > 1:
@@ -51,14 +48,12 @@ def recognise(text: str, folder: Path) -> Recognised:
         raise BadRequest(f"{text}: is registered as {names} (allowed: package.module:name)")
     reference = refer(kinds[0].key, text, folder, {}, kinds[0].group) if kinds else refer("SOURCE", text, folder, {})
     ((key, about),) = probe([reference], look=f"{__name__}:recognised")
-    if key not in DRAFTED:
-        raise BadRequest(f"{text}: is a {OF_KEY[key].name} (allowed: {', '.join(OF_KEY[one].name for one in DRAFTED)})")
     part, numbers = part_of(replace(reference, key=key), about, folder), {}
     if key == "metrics":
         numbers = number_of(part, about["metrics"], None)
     if key == "experiment":
         numbers = numbers_of(text, about["metrics"], {})
-    if key == DATA:
+    if key in (DATA, SAMPLER, STOPPING):
         settings = {name: Setting(**setting) for name, setting in about["settings"].items()}
         part = part.model_copy(update={"settings": settings})
     return Recognised(part, {name: Number(**said) for name, said in numbers.items()}, about["epochs"])
@@ -70,8 +65,9 @@ def recognised(reference: Reference, target: Callable[..., Any]) -> tuple[str, d
     goes by epochs."""
     key = reference.key if reference.key in OF_KEY else _kind_of(target)
     code = "" if key != "experiment" else read_text(Path(inspect.getsourcefile(target) or ""))
-    about = described(replace(reference, key=key), target) if key in DRAFTED else {}
-    return key, about | {"epochs": hasattr(target, "epoch") or ".epochs" in code}
+    return key, described(replace(reference, key=key), target) | {
+        "epochs": hasattr(target, "epoch") or ".epochs" in code
+    }
 
 
 def _kind_of(target: Callable[..., Any]) -> str:

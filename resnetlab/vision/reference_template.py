@@ -35,6 +35,10 @@ dataset:
 """
 CNN = "  model: cnn\n  width: 8\n  optimizer: adamw\n  lr: 0.003\n  batch_size: 16\n"
 LR = "  lr: {low: 0.0005, high: 0.02, log: true}\n"
+RUNGS = """\
+  grace_period: 1 # epochs before a trial can be stopped
+  reduction_factor: 3 # one in three goes on
+"""
 POINT = "1 # percentage points: the smallest difference that would change your decision"
 
 
@@ -56,6 +60,7 @@ class Draft:
     margin: str = "1 point"
     than: str = ">"  # how a better level compares with another
     metric: str = ""  # of `confirm`
+    search: str = RUNGS
 
 
 def study_text(found: Recognised) -> str:
@@ -67,6 +72,8 @@ def study_text(found: Recognised) -> str:
         return _text(part, _of_task(found, settings))
     if part.key == "metrics":
         return _text(part, _of_metric(found))
+    if part.key.startswith("search."):
+        return _text(part, _of_search(part))
     return _text(part, _of_dataset(part) if part.key == "dataset.name" else _of_part(part, settings))
 
 
@@ -91,6 +98,14 @@ def _of_dataset(part: Part) -> Draft:
     """What a dataset makes of a small network: two widths of it. Its settings stand below `dataset`."""
     name = f"dataset:\n  name: {_yaml(part.text)} # the code; a file's path is relative to this one\n"
     return Draft(f"Does width matter on {part.short}?", name + _lines(part.settings), CNN, "width", [8, 16])
+
+
+def _of_search(part: Part) -> Draft:
+    """A sampler or a stopping rule searches on the stand-in. Its settings stand beside it, below `search`."""
+    key = part.key.removeprefix("search.")
+    mine = f"  {key}: {_yaml(part.text)} # the code; a file's path is relative to this one\n{_lines(part.settings)}"
+    title = f"Does width matter, with {part.short} as the {'sampler' if key == 'sampler' else 'stopping rule'}?"
+    return Draft(title, STAND_IN, CNN, "width", [8, 16], search=mine + (RUNGS if key == "sampler" else ""))
 
 
 def _of_metric(found: Recognised) -> Draft:
@@ -219,9 +234,7 @@ factors: # settings with levels are compared; ranges are tuned by the search
 search: # finds good settings of the ranges; its results prove nothing
   trials: 12
   epochs: {draft.epochs} # full budget of one trial
-  grace_period: 1 # epochs before a trial can be stopped
-  reduction_factor: 3 # one in three goes on
-
+{draft.search}
 confirm: # runs the levels again on fresh seeds, and looks at the test split
   design: one-factor # each change alone, around the best setting found; factorial: all combinations
   seeds: 5 # runs of each arm; more find smaller effects (the dry run says which)
