@@ -289,7 +289,6 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(photos, tmp_path, mon
 
 
 def test_a_short_name_that_a_package_registers_is_of_the_kind_that_it_says(tmp_path, monkeypatch):
-    """A dataset without arguments and a network with defaults alone would both be taken for datasets."""
     site = tmp_path / "site"
     (site / "short-1.0.dist-info").mkdir(parents=True)
     shutil.copy(ROOT / "tests/own_code/my_parts.py", site / "short_parts.py")

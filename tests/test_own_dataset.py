@@ -143,6 +143,14 @@ PALETTE = """[(Image.fromarray(pixels[i]).quantize(16), int(numbers[i])) for i i
 BITS = """[(Image.fromarray(pixels[i, ..., 0]).convert("1"), int(numbers[i])) for i in range(90)]"""
 
 
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "RGBX"])
+def test_images_in_other_colour_spaces_are_read_as_people_see_them(mode, tmp_path):
+    value = PALETTE.replace("quantize(16)", f"convert('{mode}')")
+    found = returned(value, tmp_path).images[:90]
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 6, 5, 3)).astype("uint8")
+    assert found.shape == (90, 6, 5, 3) and np.abs(found.astype(int) - pixels).mean() < 3
+
+
 def test_images_with_a_palette_and_of_bits_are_read_as_people_see_them(tmp_path):
     colours = returned(PALETTE, tmp_path / "a").images[:90]
     pixels = np.random.default_rng(0).integers(0, 255, (90, 6, 5, 3)).astype("uint8")

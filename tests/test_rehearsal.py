@@ -144,6 +144,10 @@ WRONG = {  # changes of the study and its code, and words of the one message
         [("    draw =", "    raise SystemExit(3)\n    draw =")],
         ["experiment: mine.py:train: SystemExit: 3 (mine.py, line 8, in train)\nat depth=2", "Traceback"],
     ),
+    "it interrupts": (
+        [("    draw =", "    raise KeyboardInterrupt\n    draw =")],
+        ["experiment: mine.py:train: KeyboardInterrupt (mine.py, line 8, in train)\nat depth=2"],
+    ),
     "it ends Python": (
         [("    draw =", "    import os; os._exit(3)\n    draw =")],
         ["study: experiment: mine.py:train at the baseline: Python ended (3) when its own code was tried"],

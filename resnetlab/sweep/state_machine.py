@@ -436,7 +436,7 @@ class Sweep:
         self.started(trial_id)
         self.working.add(trial_id)
         columns = dict(report.columns)
-        if settings := columns.get("settings"):
+        if self.study.own.parts and (settings := columns.get("settings")):
             columns["settings"] = with_codes(self.store.trials[trial_id], str(settings))
         if report.printed:
             trial_texts.add_printed(self.store.folder, trial_id, report.printed)

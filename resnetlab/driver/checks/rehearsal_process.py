@@ -192,7 +192,7 @@ class TaskTrials:
         except BadRequest as error:
             if run is not None and run.ended:
                 raise BadRequest(f"{error}\nat {config.own_words}") from None
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             ending = Ending.of(error, self._place / "code")
             return f"{self._name}, to its end with trial.epochs = 1: {ending.reason}"
         return ""
@@ -218,7 +218,7 @@ class TaskTrials:
             return run
         except ResnetlabError as error:
             raise BadRequest(f"{error}\n{at}") from None
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             ending = Ending.of(error, self._place / "code")
             said = f"{self._name}: {ending.reason}\n{at}\n{ending.traceback}".rstrip()
             kind = _Expected(said, f"{ending.reason}, {at}") if ending.status.expected else BadRequest(said)

@@ -154,6 +154,10 @@ def _chunks(dataset: Any, at: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.stack([image for image, _ in items]), np.array([label for _, label in items])
 
 
+# Modes of PIL whose numbers are not what people see (of a palette, inks, other colour spaces), and what they become.
+AS_SEEN = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": "RGB"}
+
+
 def _item(item: Any, at: str) -> tuple[np.ndarray, Any]:
     """One image as an array, and its label. A tensor (C, H, W) becomes (H, W, C)."""
     if isinstance(item, Mapping):
@@ -165,8 +169,9 @@ def _item(item: Any, at: str) -> tuple[np.ndarray, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise BadData(f"{at}: an item is {type(item).__name__} (allowed: a tuple of image and label)")
     image, label = item
-    if getattr(image, "mode", "") in ("P", "1"):  # of PIL: numbers of a palette's colours, and bits
-        image = image.convert("L" if image.mode == "1" else "RGBA" if "transparency" in image.info else "RGB")
+    if (mode := getattr(image, "mode", "")) in AS_SEEN:
+        alpha = mode == "P" and "transparency" in image.info
+        image = image.convert("RGBA" if alpha else AS_SEEN[mode])
     array = np.asarray(image)
     first = array.ndim == 3 and hasattr(image, "detach") and array.shape[0] in (1, 3, 4)
     return array.transpose(1, 2, 0) if first else array, np.asarray(label)[()]

@@ -56,12 +56,12 @@ class Step:
     def _run(self, inputs: Tensor, labels: Tensor) -> None:
         with machine.autocast(self._precision, self._device):
             logits = self._forward(inputs)
+        self._correct.add_((logits.detach().argmax(1) == labels).sum())  # before a loss that works in place
         loss = self._loss_of(logits.float(), labels)
         self._optimizer.zero_grad()
         loss.backward()
         self._update()
         self._loss.add_(loss.detach(), alpha=len(labels))
-        self._correct.add_((logits.detach().argmax(1) == labels).sum())
 
     def take_sums(self) -> tuple[Tensor, Tensor]:
         """Sums since the last call, on the device: loss times images, and correct predictions."""
