@@ -82,6 +82,30 @@ def test_the_study_knows_their_settings(tmp_path):
     assert "8 trials (mine.py:best_and_a_step)" in shown and "mine.py:behind decides at epochs 1, 2, 3" in shown
 
 
+def test_a_sampler_and_a_rule_that_change_what_they_are_given_change_nothing_else(tmp_path):
+    code = CODE.replace(
+        '    return {"depth": best["depth"], "rate": min(max(rate, 0.05), 0.95)}',
+        """\
+    found = {"depth": best["depth"], "rate": min(max(rate, 0.05), 0.95)}
+    for values, _ in done:
+        values.clear()
+    done.clear()
+    return found""",
+    ).replace(
+        "    return epoch >= patience and any(len(other)",
+        """\
+    values, others[:], theirs = list(values), [], (values, [list(other) for other in others])
+    others, _ = theirs[1], theirs[0].clear()
+    return epoch >= patience and any(len(other)""",
+    )
+    assert code.count("clear()") == 3
+    plain, rude = loaded(tmp_path / "a"), loaded(tmp_path / "b", code=code)
+    settings = ("number", "depth", "rate", "status", "epochs_run", "reason")
+    found = [swept(one, tmp_path / f"{name}r", tmp_path / "cache") for name, one in (("a", plain), ("b", rude))]
+    first, second = ([[row[name] for name in settings] for row in rows if row["phase"] == "explore"] for rows in found)
+    assert first == second
+
+
 def test_they_propose_and_stop_and_a_killed_sweep_goes_on_as_it_would_have(tmp_path):
     study, cache = loaded(tmp_path), tmp_path / "cache"
     rows = swept(study, tmp_path / "whole", cache)

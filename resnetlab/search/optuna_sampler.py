@@ -182,7 +182,7 @@ class OptunaSampler:
     def _own(self, propose: Propose, seed: int) -> dict[str, Any]:
         """BadRequest where what is proposed is no point of the space."""
         ended = [*self._warm, *(self._ended[number] for number in sorted(self._ended))]
-        proposed = propose([(trial.values, trial.objective) for trial in ended], seed)
+        proposed = propose([(dict(trial.values), trial.objective) for trial in ended], seed)
         name = self.study.search.sampler
         if unknown := [key for key in proposed if key not in self._space.names]:
             allowed = ", ".join(self._space.names)

@@ -31,7 +31,7 @@ def sampler(study: Study, place: Path | None) -> Propose | None:
     if optunas(study, place) is not None:
         return None
     ask = _asked(study, "sampler", place)
-    return None if ask is None else lambda done, seed: ask(space=study.space, done=list(done), seed=seed)
+    return None if ask is None else lambda done, seed: ask(space=study.space, done=done, seed=seed)
 
 
 def optunas(study: Study, place: Path | None) -> MakeSampler | None:
