@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import time
 import tomllib
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_the_page_marks_what_was_not_run(campaign):
     rows = {
         "oldest-3.11": {
             "python": "3.11.7", "versions": {"torch": "2.9.0"}, "passed": 1500, "failed": 1, "skipped": 20, "busy": 2,
-            "seconds": 1530,
+            "load": 4.6, "seconds": 1530,
             "names": ["test_a::test_2"], "ended": "2026-01-02T03:04:05+00:00", "machine": "m", "system": "s",
             "code": "c",
         },
@@ -61,11 +62,24 @@ def test_the_page_marks_what_was_not_run(campaign):
     table = {tuple(cell.strip() for cell in line.split("|")[1:3]): line for line in lines if line.startswith("|")}
     assert (
         "| 2.9.0 | – |" in table["oldest", "3.11.7"]
-        and "| 2 | 1,500 | 1 | 20 | 26 | 2026-01-02 |" in table["oldest", "3.11.7"]
+        and "| 2 busy | 4.6 | 1,500 | 1 | 20 | 26 | 2026-01-02 |" in table["oldest", "3.11.7"]
     )
-    assert table["newest", "3.12"].endswith("| – | – | – | – | – | not installed: pip failed, 2026-01-02 |")
+    assert table["newest", "3.12"].endswith("| – | – | – | – | – | – | not installed: pip failed, 2026-01-02 |")
     assert table["newest", "3.13"].endswith("| not run |") and table["newest", "3.14"].endswith("| not run |")
     assert "- oldest, Python 3.11.7: `test_a::test_2`" in lines and "Run on: m, s; code c." in lines
+
+
+def test_a_command_runs_beside_the_tests_and_ends_with_them(campaign, tmp_path):
+    with campaign.running(f"echo begun > {tmp_path}/said; exec sleep 60", tmp_path / "log"):
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "said").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert (tmp_path / "said").read_text() == "begun\n"
+    with (
+        pytest.raises(RuntimeError, match="exit 3: ended with code 3 while the tests ran"),
+        campaign.running("exit 3", tmp_path / "log"),
+    ):
+        time.sleep(1)
 
 
 def test_the_page_is_that_of_the_recorded_runs(campaign):

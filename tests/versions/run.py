@@ -4,6 +4,7 @@
     python tests/versions/run.py --only newest --python 3.13
     python tests/versions/run.py --again              # everything anew
     python tests/versions/run.py --busy 2             # beside two processes that do nothing but compute
+    python tests/versions/run.py --beside COMMAND     # beside real work, such as a sweep
 
 Oldest: on the oldest Python, every `>=X` of pyproject.toml as `==X`. Newest: on each Python that is found as python3.N,
 what the index serves. An environment takes up to 8 GB in build/versions/ and is deleted after its run (`--keep`). Each
@@ -19,11 +20,15 @@ import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +36,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from load import busy  # noqa: E402
+from load import busy, running  # noqa: E402
 
 BUILD, JSON, PAGE = ROOT / "build/versions", ROOT / "docs/versions.json", ROOT / "docs/versions.md"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -71,8 +76,27 @@ def interpreter(python: str) -> tuple[str, str] | None:
     return None
 
 
-def run(name: str, path: str, oldest: bool, beside: int) -> dict[str, Any]:
-    """Install, and run the suite beside so many busy processes; its row, less what it ran on."""
+@contextmanager
+def load_sampled() -> Iterator[list[float]]:
+    """The load average of one minute, each half minute while this is open."""
+    seen: list[float] = []
+    closed = threading.Event()
+
+    def sample() -> None:
+        while not closed.wait(30):
+            seen.append(os.getloadavg()[0])
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        closed.set()
+        thread.join()
+
+
+def run(name: str, path: str, oldest: bool, number: int, command: str | None) -> dict[str, Any]:
+    """Install, and run the suite beside so many busy processes, or a command; its row, less what it ran on."""
     place = BUILD / name
     python, log = place / "bin/python", BUILD / f"{name}.log"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -95,12 +119,13 @@ def run(name: str, path: str, oldest: bool, beside: int) -> dict[str, Any]:
         versions = {name: found[name] for name in SHOWN}
         junit, began = place / "junit.xml", time.monotonic()
         suite = [python, "-m", "pytest", "-n", "2", "-rfEs", f"--junitxml={junit}"]
-        with busy(beside):
+        with running(command, BUILD / "beside.log") if command else busy(number), load_sampled() as load:
             code = subprocess.run(suite, cwd=ROOT, stdout=out, stderr=out).returncode
     if not junit.exists():
         return {"error": f"pytest ended with code {code}", "log": tail(log), "versions": versions}
     seconds = round(time.monotonic() - began)
-    return {"versions": versions, "busy": beside, "exit_code": code, "seconds": seconds, **counted(junit)}
+    beside = {"busy": number, "beside": command, "load": round(statistics.mean(load), 1) if load else None}
+    return {"versions": versions, **beside, "exit_code": code, "seconds": seconds, **counted(junit)}
 
 
 def tail(log: Path) -> list[str]:
@@ -136,22 +161,26 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         "# Versions",
         "",
         "Made by `make test-versions`: the whole test suite in a fresh environment, with the oldest versions that",
-        "`pyproject.toml` promises and with the newest that the package index served on that day. Busy: how many",
-        "processes did nothing but compute beside it.",
+        "`pyproject.toml` promises and with the newest that the package index served on that day. Beside it ran",
+        "nothing, so many processes that do nothing but compute, or a sweep; load: the mean of the load average.",
         "",
-        f"| | Python | {' | '.join(SHOWN)} | busy | passed | failed | skipped | minutes | run |",
-        f"|---|---|{'---|' * len(SHOWN)}---:|---:|---:|---:|---:|---|",
+        f"| | Python | {' | '.join(SHOWN)} | beside | load | passed | failed | skipped | minutes | run |",
+        f"|---|---|{'---|' * len(SHOWN)}---|---:|---:|---:|---:|---:|---|",
     ]
     notes = []
     for kind, python in COMBINATIONS:
         row = rows.get(key(kind, python), {})
         versions = [row.get("versions", {}).get(name, "–") for name in SHOWN]
         if "passed" in row:
-            counts = [f"{row[name]:,}" for name in ("busy", "passed", "failed", "skipped")]
-            counts, when = [*counts, f"{row['seconds'] / 60:.0f}"], row["ended"][:10]
+            beside = "a sweep" if row.get("beside") else f"{row['busy']} busy" if row["busy"] else "nothing"
+            counts = [f"{row[name]:,}" for name in ("passed", "failed", "skipped")]
+            counts, when = (
+                [beside, str(row.get("load") or "–"), *counts, f"{row['seconds'] / 60:.0f}"],
+                row["ended"][:10],
+            )
         else:
             counts, when = (
-                ["–"] * 5,
+                ["–"] * 6,
                 row.get("error", "not run") + (f", {row['ended'][:10]}" if row.get("ended") else ""),
             )
         lines.append(f"| {' | '.join([kind, row.get('python', python), *versions, *counts, when])} |")
@@ -179,6 +208,7 @@ def main() -> None:
     parser.add_argument("--python", choices=PYTHONS, help="on one Python")
     parser.add_argument("--again", action="store_true", help="also what has a result")
     parser.add_argument("--busy", type=int, default=0, help="processes that compute beside it (0)")
+    parser.add_argument("--beside", metavar="COMMAND", help="a shell command that runs beside it, instead of those")
     parser.add_argument("--keep", action="store_true", help="leave the environments in build/versions/")
     chosen = parser.parse_args()
     rows: dict[str, dict[str, Any]] = json.loads(JSON.read_text()) if JSON.exists() else {}
@@ -201,7 +231,7 @@ def main() -> None:
             save(rows)
             continue
         print(f"{name}: installing, and running the suite; {BUILD / name}.log …", flush=True)
-        row = run(name, found[0], kind == "oldest", chosen.busy)
+        row = run(name, found[0], kind == "oldest", chosen.busy, chosen.beside)
         ended = datetime.now(UTC).isoformat(timespec="seconds")
         rows[name] = {"python": found[1], "asked": asked, "ended": ended, **here(), **row}
         save(rows)
