@@ -58,9 +58,12 @@ test-cluster: $(INSTALLED) $(VENV)/moto/.installed
 	tests/cluster/debian.sh
 	$(BIN)/python tests/cluster/run.py --write
 
-# Syne Tune goes to a folder of its own, which only its own runs see; without it they are left out.
+# Peers go to folders of their own, which only their own runs see; those that cannot be installed are left out (pyrfr,
+# which SMAC needs, is built: Debian packages swig and build-essential).
 bench: $(INSTALLED)
 	-$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/syne-tune syne-tune dill sortedcontainers
+	-$(BIN)/python -m pip install --quiet --upgrade --target build/peers smac xgboost-cpu
+	-$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/peers hpbandster netifaces serpent Pyro4 statsmodels patsy
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(BENCH) || exit 1; done
 	[ -n "$(BENCH)" ] || $(BIN)/python docs/generate.py docs/benchmarks.md
 

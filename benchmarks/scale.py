@@ -200,28 +200,21 @@ def reports(place: Path, trials: int, every: int, sampler: str = "random") -> li
 def suggestions(history: tuple[int, ...], n: int) -> list[Row]:
     """CPU time of one suggestion after so many finished trials."""
     import numpy as np
-    import optuna
 
     from resnetlab.search.optuna_sampler import OptunaSampler
 
     rows = []
-    for sampler in ("tpe", "random", "quasi-random"):
+    for sampler in ("tpe", "linear", "random", "quasi-random"):
         search = OptunaSampler(study(10 * max(history), sampler))
-        first = search.ask(0)
-        assert first is not None
-        parameters = first[0].distributions
-        search.optuna.tell(first[0], 0.5)
-        rng, told = np.random.default_rng(0), 1
+        rng, told = np.random.default_rng(0), 0
         for count in history:
-            for _ in range(count - told):
-                values = {
-                    name: found.choices[rng.integers(len(found.choices))]
-                    if isinstance(found, optuna.distributions.CategoricalDistribution)
-                    else float(rng.uniform(found.low, found.high))
-                    for name, found in parameters.items()
-                }
-                trial = optuna.trial.create_trial(params=values, distributions=parameters, value=float(rng.random()))
-                search.optuna.add_trial(trial)
+            for number in range(told, count):
+                values: dict[str, Any] = dict.fromkeys(search.study.space.names)
+                for factor in search.study.space.factors:
+                    if (index := factor.branch(values)) is not None:
+                        values[factor.name] = factor.branches[index].at(rng.random())
+                row = {"trial_id": str(number), "number": number, "status": "complete", **values}
+                search.replay(row, [(EPOCHS, float(rng.random()))])
             told = count
             spent = []
             for number in range(n):

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from resnetlab.errors import BadRequest
 from resnetlab.search.cma_es import CmaEs, Ended
+from resnetlab.search.linear_model import LinearModel
 from resnetlab.study import Study
 from resnetlab.study.grid import combinations
 from resnetlab.study.records import Status
@@ -92,6 +93,9 @@ class OptunaSampler:
         self._points: dict[str, tuple[int, dict[str, Any]]] = {}  # number and values of each trial that is under way
         self._ended: dict[int, Ended] = {}  # by number
         self._known: set[frozenset[tuple[str, Any]]] = set()  # what runs or has run
+        self._linear: LinearModel | None = None
+        if study.search.sampler == "linear":
+            self._linear = LinearModel(self._space, study.search.epochs, study.searched.sign)
         self._warm = [self._told(row, epochs) for row, epochs in warm]
         self._cma: CmaEs | None = None
         if study.search.sampler == "cma-es":
@@ -141,6 +145,11 @@ class OptunaSampler:
     def _repeats(self, trial: optuna.Trial) -> bool:
         return not self.study.search.repeat and self._grid is None and _key(trial.params) in self._known
 
+    def _new(self, point: Mapping[str, Any]) -> bool:
+        """Whether the point can be run, and does not or did not run, unless points may be repeated."""
+        known = not self.study.search.repeat and _key(self._parameters(point)) in self._known
+        return not known and self.study.feasible(point)
+
     def _combinations(self) -> list[dict[str, Any]] | None:
         """All points of the space; None where there are very many, or they are not discrete."""
         try:
@@ -162,6 +171,8 @@ class OptunaSampler:
             return self.study.enqueued[number - 1]
         if number and self._cma is not None and attempt < MAX_ASKS // 2:
             return self._cma.propose(stream(self.study.seed, "sampler", number, attempt), self._ended)
+        if number and self._linear is not None and attempt < MAX_ASKS // 2:
+            return self._linear.propose(stream(self.study.seed, "sampler", number, attempt), self._new)
         if number and self._propose is not None:
             return self._own(self._propose, stream(self.study.seed, "sampler", number, attempt) % 2**32)
         if attempt:
@@ -208,7 +219,7 @@ class OptunaSampler:
         for factor in self._space.factors:
             index = factor.branch(values)
             if index is not None:
-                values[factor.name] = _at(factor.branches[index], float(unit[factor.name, index]))
+                values[factor.name] = factor.branches[index].at(float(unit[factor.name, index]))
         return values
 
     def started(self, trial_id: str, trial: optuna.Trial, point: tuple[int, Mapping[str, Any]] | None = None) -> None:
@@ -218,6 +229,8 @@ class OptunaSampler:
         self._known.add(_key(trial.params))
         if point is not None:
             self._points[trial_id] = point[0], dict(point[1])
+            if self._linear is not None:
+                self._linear.begun(trial_id, point[1])
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         """Seeded anew for each proposal, so that a continued sweep draws as an uninterrupted one would."""
@@ -263,6 +276,8 @@ class OptunaSampler:
     def reported(self, trial_id: str, epoch: int, value: float) -> None:
         """An intermediate value: of the metric that is searched for, after `epoch`."""
         self._values[trial_id][epoch] = value
+        if self._linear is not None:
+            self._linear.reported(trial_id, epoch, value)
         if not self._second:  # Optuna's trials with two objectives have none, and its TPE fails on those that do
             self._asked[trial_id].report(value, epoch)
 
@@ -271,6 +286,8 @@ class OptunaSampler:
         """Tell Optuna how the trial ended; `cost` is the second objective's value, where there is one."""
         trial, values = self._asked.pop(trial_id), self._values.pop(trial_id)
         state = STATES[status]
+        if self._linear is not None and state is TrialState.FAIL:
+            self._linear.lost(trial_id)
         if trial_id in self._points:
             number, point = self._points.pop(trial_id)
             self._ended[number] = _ended(point, values, state)
@@ -306,6 +323,13 @@ class OptunaSampler:
         values = {name: row[name] for name in self._space.names if row[name] is not None}
         kept, status = dict(epochs), Status(row["status"])
         self.optuna.add_trial(self._frozen(values, kept, status, row))
+        if self._linear is not None:
+            name = row["trial_id"], len(self.optuna.trials)
+            self._linear.begun(name, values)
+            for epoch, value in kept.items():
+                self._linear.reported(name, epoch, value)
+            if STATES[status] is TrialState.FAIL:
+                self._linear.lost(name)
         return _ended(values, kept, STATES[status])
 
     def _frozen(
@@ -365,17 +389,6 @@ def _parameter(factor: Factor, index: int) -> tuple[str, BaseDistribution]:
     """Optuna's name and distribution of a branch; branches of one factor are different parameters to Optuna."""
     name = factor.name if len(factor.branches) == 1 else f"{factor.name}@{index}"
     return name, distribution(factor.branches[index])
-
-
-def _at(branch: Branch, unit: float) -> Any:
-    """The value of a branch at `unit` in [0, 1)."""
-    if branch.levels is not None:
-        return branch.levels[int(unit * len(branch.levels))]
-    low, high = float(branch.low), float(branch.high)  # type: ignore[arg-type]
-    if branch.integer:
-        high += 1
-    value = low * (high / low) ** unit if branch.log else low + (high - low) * unit
-    return int(value) if branch.integer else value
 
 
 def distribution(branch: Branch) -> BaseDistribution:

@@ -91,6 +91,16 @@ class Branch(Frozen):
             low, high, value = math.log(low), math.log(high), math.log(value)
         return float(min(max((value - low) / (high - low), 0.0), 1.0))
 
+    def at(self, unit: float) -> Any:
+        """The value at `unit` in [0, 1): the reverse of drawing one evenly, of a log range on the logarithm."""
+        if self.levels is not None:
+            return self.levels[int(unit * len(self.levels))]
+        low, high = float(self.low), float(self.high)  # type: ignore[arg-type]
+        if self.integer:
+            high += 1
+        value = low * (high / low) ** unit if self.log else low + (high - low) * unit
+        return int(value) if self.integer else value
+
     def describe(self) -> str:
         if self.levels is not None:
             text = ", ".join(map(level_text, self.levels))

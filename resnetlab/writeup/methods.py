@@ -26,6 +26,7 @@ SAMPLERS = {
     "grid": ("a full grid", ""),
     "gp": ("a Gaussian process", ""),
     "cma-es": ("the covariance matrix adaptation evolution strategy", ""),
+    "linear": ("Thompson sampling from a Bayesian linear model of the settings' effects", ""),
     "quasi-random": ("a scrambled Sobol sequence", "sobol1967distribution"),
 }
 DESIGNS = {

@@ -15,7 +15,7 @@ from resnetlab.study.parts import Value
 from resnetlab.study.space import Space
 from resnetlab.study.yaml_io import suggestion
 
-SAMPLERS = ("tpe", "random", "grid", "quasi-random", "gp", "cma-es")  # of `search.optuna_sampler`
+SAMPLERS = ("tpe", "random", "grid", "quasi-random", "gp", "cma-es", "linear")  # of `search.optuna_sampler`
 UNTAUGHT = ("random", "grid", "quasi-random")  # those that no result changes
 USUAL_RULE, NO_RULE = "asha", "none"  # which studies also call true and false
 RULES = tuple(catalog.parts(catalog.STOPPING))
@@ -124,8 +124,8 @@ class SearchBase(Frozen):
                 )
         if sampler == "cma-es" and len(factors) < 2:
             raise ValueError("search.sampler: cma-es takes two ranges or more (allowed: tpe, gp, random, quasi-random)")
-        if sampler == "cma-es" and self.second_objective:
-            raise ValueError("search.sampler: cma-es takes one objective (allowed: tpe, gp, random, quasi-random)")
+        if sampler in ("cma-es", "linear") and self.second_objective:
+            raise ValueError(f"search.sampler: {sampler} takes one objective (allowed: tpe, gp, random, quasi-random)")
         if sampler == "grid":
             try:
                 combinations(space)
