@@ -180,6 +180,7 @@ def test_more_explore_trials_are_those_of_a_study_that_asked_for_all_from_the_st
 
 TAUGHT = {
     "tpe": FACTORS,
+    "linear": FACTORS,
     "gp": LEVELS | {"lr": {"low": 0.01, "high": 0.5, "log": True}},
     "cma-es": {"lr": {"low": 0.01, "high": 0.5, "log": True}, "dropout": {"low": 0.0, "high": 0.5}},
 }

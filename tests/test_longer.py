@@ -160,7 +160,7 @@ def test_the_dry_run_says_how_many_go_on_and_why_others_do_not(tmp_path):
     assert len(explored(grown)) == 8
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "linear"])
 def test_a_sampler_that_learns_keeps_the_settings_of_those_that_go_on(tmp_path, sampler):
     tuned = {"kernel": {"levels": [3, 5]}, "lr": {"low": 0.01, "high": 0.5, "log": True}}
     asked = {"factors": tuned, "trials": 9, "sampler": sampler}

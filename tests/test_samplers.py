@@ -77,7 +77,7 @@ def test_side_by_side_no_point_is_proposed_twice_and_all_lie_in_the_space(sample
     assert points[0] == search.study.baseline_values()
 
 
-@pytest.mark.parametrize("sampler", ["gp", pytest.param("cma-es", marks=needs_cmaes)])
+@pytest.mark.parametrize("sampler", ["gp", "linear", pytest.param("cma-es", marks=needs_cmaes)])
 def test_a_study_rebuilt_from_rows_proposes_what_an_uninterrupted_one_would(sampler):
     straight = OptunaSampler(study(sampler))
     rows, _ = run(straight, range(15))
@@ -109,7 +109,7 @@ def test_cma_es_without_its_package_says_what_to_install(monkeypatch):
     OptunaSampler(study("cma-es"))  # a report or an export of its results needs no proposals
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "quasi-random", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "linear", "random", "quasi-random", "gp"])
 def test_an_exhausted_space_ends_the_search_and_says_so(sampler):
     search = OptunaSampler(study(sampler, LEVELS))
     _, points = run(search, range(20), side=3)
@@ -191,6 +191,7 @@ CONDITIONAL = {
         ),
         ({"sampler": "grid", "factors": LEVELS, "enqueue": [{"blocks": 3}]}, "search: enqueue: a grid has every"),
         ({"sampler": "random", "from": ["results/a"]}, "from: sampler: random learns from no results"),
+        ({"sampler": "linear", "factors": LEVELS, "second_objective": "parameters"}, "linear takes one objective"),
         ({"sampler": "gp", "factors": CONDITIONAL}, "gp takes no conditions, and factors.momentum has one"),
         ({"sampler": "cma-es", "factors": CONDITIONAL}, "cma-es takes "),
         ({"sampler": "cma-es", "factors": LEVELS}, "cma-es takes ranges alone, and factors.blocks has levels"),

@@ -71,7 +71,7 @@ class LinearModel:
         self._features[row] = self._columns.of([values])[0]
 
     def reported(self, trial: Any, epoch: int, value: float) -> None:
-        if epoch in self._depths:
+        if epoch in self._depths and np.isfinite(value):
             depth = self._depths.index(epoch)
             if np.isnan(self._values[self._trials[trial], depth]):
                 self._count(self._trials[trial], depth)
