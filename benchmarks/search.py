@@ -61,9 +61,8 @@ def repeat(name: str, arm: str, most: int, seed: int) -> int:
     return epochs_until(ARMS[arm](place, seed, most), place, seed, most)
 
 
-def arm_on(name: str, arm: str, repeats: int, most: int) -> list[Row]:
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:  # nothing here is timed
-        found = list(pool.map(partial(repeat, name, arm, most), range(repeats)))
+def arm_on(pool: ProcessPoolExecutor, name: str, arm: str, repeats: int, most: int) -> list[Row]:
+    found = list(pool.map(partial(repeat, name, arm, most), range(repeats)))
     missed = sum(value >= most for value in found)
     text = f"{name}: {arm}" + (f" ({missed} of {repeats} not within {most})" if missed else "")
     return [spread(text, "epochs", found, missed=missed, arm=arm, world=name, epochs=found)]
@@ -93,8 +92,8 @@ def table() -> str:
             cells.append("–" if row is None else f"> {most}" if late else number(row["median"]))
         if any(cell != "–" for cell in cells):
             lines.append(f"| {arm} | {' | '.join(cells)} |")
-    found, n = content["machine"], sorted({row["n"] for row in rows})
-    said = f"{n[-1]} repeats, {n[0]} of those whose proposals are slow, which end after {LATEST_OF_SLOW} epochs"
+    found = content["machine"]
+    said = f"{max(row['n'] for row in rows)} repeats; those whose proposals are slow end after {LATEST_OF_SLOW} epochs"
     return "\n".join([*lines, "", f"{said}. –: not run. {found['cpu']}, {found['cores']} cores."])
 
 
@@ -102,21 +101,23 @@ def main() -> None:
     if "--table" in sys.argv:
         print(table())
         return
-    chosen = options(__doc__, worlds="worlds, separated by commas", arms="arms whose names contain this")
+    chosen = options(__doc__, worlds="worlds, separated by commas", arms="quick: none whose proposals are slow")
     book = Book("search", chosen.quick, chosen.again)
-    repeats, most = (2, 60) if chosen.quick else (40, 900)
+    repeats, most = (2, 60) if chosen.quick else (20, 900)
     names = (
         chosen.worlds.split(",")
         if chosen.worlds
         else [*TRUTHS, *(name for name in RECORDED if (CURVES / name).exists())]
     )
+    wanted = [arm for arm in ARMS if chosen.arms != "quick" or arm not in SLOW]
+    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"))  # nothing here is timed
     for name in names:
         rows: dict[str, Row] = {}
         for arm in ARMS:
-            if chosen.arms and chosen.arms not in arm:
+            if arm not in wanted:
                 continue
-            n, last = (repeats, most) if arm not in SLOW else (max(2, repeats // 2), min(most, LATEST_OF_SLOW))
-            for row in book.part(f"{name}: {arm}", partial(arm_on, name, arm, n, last)):
+            last = most if arm not in SLOW else min(most, LATEST_OF_SLOW)
+            for row in book.part(f"{name}: {arm}", partial(arm_on, pool, name, arm, repeats, last)):
                 rows[arm] = row
         peers = {arm: row for arm, row in rows.items() if arm not in OURS}
         if not peers or not set(HELD) <= set(rows):
@@ -128,6 +129,7 @@ def main() -> None:
                 other = min(peers, key=lambda arm: peers[arm]["median"])
                 against, limit = ratio(rows[ours]["epochs"], rows[other]["epochs"]), 1.05
             book.target(f"{name}: {ours}: at most {limit} of the epochs of {other}", against, limit)
+    pool.shutdown()
     costs = book.part("cost", lambda: suggestions((300,) if chosen.quick else (10_000,), 3 if chosen.quick else 15))
     for row in costs:
         if "linear" in row["what"]:
