@@ -58,8 +58,7 @@ test-cluster: $(INSTALLED) $(VENV)/moto/.installed
 	tests/cluster/debian.sh
 	$(BIN)/python tests/cluster/run.py --write
 
-# Peers go to folders of their own, which only their own runs see; those that cannot be installed are left out (pyrfr,
-# which SMAC needs, is built: Debian packages swig and build-essential).
+# Peers go to folders of their own, which only their own runs see; those that cannot be installed are left out.
 bench: $(INSTALLED)
 	-$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/syne-tune syne-tune dill sortedcontainers
 	-$(BIN)/python -m pip install --quiet --upgrade --target build/peers smac xgboost-cpu

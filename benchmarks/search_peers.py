@@ -296,9 +296,10 @@ def _pruned(make: Callable[[World], optuna.pruners.BasePruner]) -> Callable[[Wor
 
 
 Make = Callable[[World, int, int], Searcher]
-RULES = ("asha-promotion", "hyperband", "median", "rising", "none")
-OURS: dict[str, Make] = {"ours, asha": Ours} | {
-    f"ours, {rule}": lambda world, seed, trials, rule=rule: Ours(world, seed, trials, stopping=rule) for rule in RULES
+RULES = ("asha", "asha-promotion", "hyperband", "median", "rising", "none")
+OURS: dict[str, Make] = {
+    f"ours, tpe, {rule}": lambda world, seed, trials, rule=rule: Ours(world, seed, trials, sampler="tpe", stopping=rule)
+    for rule in RULES
 }
 OURS |= {
     f"ours, linear, {rule}": lambda world, seed, trials, rule=rule: Ours(
@@ -306,6 +307,9 @@ OURS |= {
     )
     for rule in ("asha", "asha-promotion", "hyperband", "none")
 }
+OURS["ours, linear, asha-promotion, audit 0.1"] = lambda world, seed, trials: Ours(
+    world, seed, trials, sampler="linear", stopping="asha-promotion", audit=0.1
+)
 PEERS: dict[str, Make] = {
     "random at full budget": FullBudget,
     "Optuna TPE, successive halving": _pruned(
@@ -325,5 +329,5 @@ if importlib.util.find_spec("syne_tune"):
     SLOW["Syne Tune BOHB"] = lambda world, seed, trials: SyneTunes(world, seed, trials, "BOHB")
 if importlib.util.find_spec("hpbandster"):
     SLOW["Ray Tune BOHB"] = RayBohb
-if importlib.util.find_spec("smac") and importlib.util.find_spec("pyrfr"):
+if importlib.util.find_spec("smac"):
     SLOW["SMAC, multi-fidelity"] = Smacs

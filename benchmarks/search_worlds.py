@@ -142,7 +142,13 @@ def recorded(name: str) -> World:
     curves: dict[str, dict[int, float]] = {}
     for row in rows:
         curves.setdefault(row["trial_id"], {})[row["epoch"]] = row["val_accuracy"]
-    choices = {factor.name: tuple(factor.branches[0].levels) for factor in study.space.factors if factor.name != "lr"}
+    choices = {  # without levels that no network of this depth can have
+        factor.name: tuple(
+            level for level in factor.branches[0].levels if any(row[factor.name] == level for row in trials)
+        )
+        for factor in study.space.factors
+        if factor.name != "lr"
+    }
     held: dict[tuple[Any, ...], list[tuple[float, np.ndarray]]] = {}
     for row in trials:
         if row["status"] not in ("complete", "diverged"):

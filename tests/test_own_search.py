@@ -8,7 +8,7 @@ from sweeps_here import run_here
 
 from resnetlab.driver.dry_run import describe
 from resnetlab.errors import BadRequest
-from resnetlab.experiment import own, task_run
+from resnetlab.experiment import messages, own
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
 
@@ -46,7 +46,7 @@ confirm: {design: one-factor, seeds: 2, delta: 0.1}
 
 @pytest.fixture(autouse=True)
 def _one_epoch_a_step(monkeypatch):
-    monkeypatch.setattr(task_run, "SHORT", 0.0)
+    monkeypatch.setattr(messages, "REPORTS_AFTER", 0.0)
 
 
 def loaded(place, old="", new="", code=CODE):

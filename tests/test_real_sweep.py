@@ -149,9 +149,8 @@ def test_a_sweep_leaves_tables_figures_and_a_report(place, straight):
     assert not [file for file in folder.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
     (session,) = json.loads((folder / "sweep.json").read_text())["sessions"]
     assert 0 < session["busy_seconds"] <= session["wall_seconds"] * session["slots"]
-    assert (
-        session["reports"] == len(epochs(place, "straight")) and 0 < session["report_seconds"] < session["wall_seconds"]
-    )
+    assert len(rows) <= session["reports"] <= len(epochs(place, "straight")), "short epochs are reported together"
+    assert 0 < session["report_seconds"] < session["wall_seconds"]
     assert session["sampler_seconds"] > 0 and "publish_seconds" in session
     assert "The driver took" in (folder / "report.html").read_text()
 

@@ -222,3 +222,25 @@ def test_a_warm_start_is_told_as_what_it_was_and_is_no_evidence():
     drive(sweep, Truth())
     assert len(store.trials) == 20 and not {row["trial_id"] for row, _ in rows} & store.trials.keys()
     assert {row["trial_id"] for row in store.read("rungs").to_pylist()} <= store.trials.keys()
+
+
+def test_a_study_that_names_no_sampler_has_the_one_that_fits():
+    def sampler(**content):
+        base = {"name": "s", "dataset": {"name": "glyphs"}, "baseline": BASELINE, "confirm": {"design": "none"}}
+        return build_study(base | content, "s.yaml").search.sampler
+
+    two = {"second_objective": "parameters", "trials": 4, "epochs": 1}
+    assert sampler(factors=LEVELS) == "linear" and sampler(factors=LEVELS, search={"trials": 4}) == "linear"
+    assert sampler(factors=LEVELS, search=two) == "tpe"
+    assert sampler(factors=LEVELS, search={"sampler": "random"}) == "random"
+    recorded = build_study(
+        {"name": "s", "dataset": {"name": "glyphs"}, "factors": LEVELS, "baseline": BASELINE}, "s.yaml"
+    )
+    assert build_study(recorded.recorded(), "again").recorded() == recorded.recorded()
+
+
+def test_a_task_names_the_epochs_at_which_its_rule_decides():
+    place = study("random", LEVELS, trials=2, epochs=5, grace_period=1, reduction_factor=3, audit=0)
+    record = {"git_revision": "", "versions": "{}"}
+    sweep = Sweep(place, Memory(), record, one_dataset(place, "simulated", ["a", "b"]), "explore")
+    assert sweep.next().decided == (1, 3)

@@ -18,7 +18,7 @@ def proposals(study_, name):
     return [search.ask(number)[1][name] for number in range(12)]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "quasi-random"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "quasi-random", "linear"])
 def test_a_range_of_a_real_setting_is_real_where_its_bounds_are_whole(sampler):
     found = proposals(study({"weight_decay": {"low": 0, "high": 1}}, sampler), "weight_decay")
     assert all(isinstance(value, float) for value in found) and sum(value != int(value) for value in found) >= 10
@@ -26,7 +26,7 @@ def test_a_range_of_a_real_setting_is_real_where_its_bounds_are_whole(sampler):
     assert sum(value != int(value) for value in rates) >= 10
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "quasi-random"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "quasi-random", "linear"])
 def test_a_range_of_a_whole_setting_is_whole_where_its_bounds_are_real(sampler):
     study_ = study({"blocks": {"low": 1.0, "high": 3.0}}, sampler, baseline={"downsample": 1})
     found = proposals(study_, "blocks")

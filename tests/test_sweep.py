@@ -261,7 +261,7 @@ def test_failed_trials_are_run_again_when_asked_with_what_befell_them_kept(tmp_p
             return super().step(task, reported)
 
     def at(stage, retry=False):
-        s = study()
+        s = study(sampler="tpe")
         store = Store(ResultsFolder.at(tmp_path), s.space.names)
         return Sweep(s, store, FACTS, one_dataset(s, "d", ["a", "b"]), stage, retry=retry)
 
@@ -473,10 +473,10 @@ def test_a_sweep_in_which_nothing_works_ends_early(tmp_path):
     ids=["alike", "unlike"],
 )
 def test_a_sweep_ends_where_the_first_four_trials_fail_alike_also_after_epochs(reasons, ends, tmp_path):
-    sweep, trainer = start(tmp_path), Trainer()
+    sweep, trainer = start(tmp_path, stopping=False), Trainer()
     for number in range(4):
         task = sweep.next()
-        sweep.report(task.trial_id, trainer.step(task, 0))
+        assert sweep.report(task.trial_id, trainer.step(task, 0))
         sweep.ended(task.trial_id, Status.FAILED, reasons[number % 2])
     assert isinstance(sweep.error, TrialsFailed) == ends
     assert not ends or "first 4 trials failed, the last with: epoch 3: ValueError" in str(sweep.error)

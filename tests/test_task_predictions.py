@@ -5,7 +5,7 @@ import pytest
 from sweeps_here import run_here
 
 from resnetlab.driver import rerun
-from resnetlab.experiment import own, task_run
+from resnetlab.experiment import messages, own
 from resnetlab.experiment.task_run import item_predictions
 from resnetlab.report.build import build_report
 from resnetlab.storage.results_folder import ResultsFolder
@@ -100,7 +100,7 @@ def test_what_are_no_predictions_is_said(given, words):
 
 
 def test_a_task_with_bad_predictions_fails_in_its_own_terms(tmp_path, monkeypatch):
-    monkeypatch.setattr(task_run, "SHORT", 0.0)
+    monkeypatch.setattr(messages, "REPORTS_AFTER", 0.0)
     _, rows = swept(tmp_path, TREE.replace('"predicted": guessed', '"predicted": guessed[:5]'))
     reasons = [row["reason"] for row in rows if row["phase"] == "confirm"]
     wanted = "experiment: tree.py:train: on the test split: predictions: 171 labels, 5 predicted and 171 items"

@@ -21,6 +21,7 @@ Cell = str | int | float | bool | None  # of a table
 # As it is said of CPUs (torch), of GPUs and their drivers, of cuBLAS and cuDNN, and of Intel's GPUs.
 NO_MEMORY = re.compile("can't allocate memory|out of memory|_ALLOC_FAILED|OUT_OF_DEVICE_MEMORY", re.IGNORECASE)
 MOST_TRACEBACK = 20_000  # characters of it that are kept
+REPORTS_AFTER = 2.0  # seconds of training; a report costs some hundredths of one (benchmarks/turnover.py)
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class Task:
     """One trial to run. test: it reads the test split at its last epoch. keep: others start from its weights.
 
     source_data: what the trial that it starts from was trained on. recorded: number of its epochs in the tables. saves:
-    epochs after which it must have a checkpoint, because it may pause there. stays: its checkpoint at the full budget
-    stays in the results folder. shorter: the same trial of a shorter budget, from whose kept checkpoint it begins.
+    epochs after which it must have a checkpoint, because it may pause there. decided: epochs that are reported at once,
+    because a stopping rule decides there. stays: its checkpoint at the full budget stays in the results folder.
+    shorter: the same trial of a shorter budget, from whose kept checkpoint it begins.
     """
 
     trial_id: str
@@ -41,6 +43,7 @@ class Task:
     source_data: DataConfig | None = None
     recorded: int = 0
     saves: tuple[int, ...] = ()
+    decided: tuple[int, ...] = ()
     stays: bool = False
     shorter: str = ""
 
@@ -93,6 +96,11 @@ class TrialContext:
     @property
     def threads(self) -> int:
         return max(1, int(self.cpus))
+
+    @property
+    def reports_after(self) -> float:
+        """Seconds: epochs that are over within them are reported together, as far as no decision waits for one."""
+        return min(REPORTS_AFTER, self.epoch_timeout_s / 10)
 
 
 @dataclass(frozen=True)
@@ -150,12 +158,13 @@ def _own_frames(error: BaseException, code: Path) -> list[traceback.FrameSummary
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker has to say of a trial after one epoch, or when it cannot go on.
+    """What a worker has to say of a trial after one epoch or several short ones, or when it cannot go on.
 
     epochs: those that this worker has not reported before, oldest first. columns: of the trial's row in the trials
     table. note: what people must hear of the trial. restarted: the trial was begun before, elsewhere. busy_seconds:
-    spent in the epoch and on the test split. test: at the full budget, where the task asks for it. before: epochs up to
-    which the same trial of a shorter budget trained it. printed: by its code, since the last report.
+    spent in epochs and on the test split. test: at the full budget, where the task asks for it. before: epochs up to
+    which the same trial of a shorter budget trained it. resumed: epochs that this worker did not train, but found in a
+    checkpoint. printed: by its code, since the last report.
     """
 
     epochs: tuple[EpochRecord | TaskEpoch, ...] = ()
@@ -166,4 +175,5 @@ class Report:
     ending: Ending | None = None
     test: TestResult | TaskTest | None = None
     before: int = 0
+    resumed: int = 0
     printed: str = ""

@@ -45,7 +45,7 @@ class Trial(Protocol):
 class Run(Protocol):
     """One trial in a worker: `vision.trial_run.TrialRun` of an image classifier, `task_run.TaskRun` of an own task.
 
-    busy_seconds: that the last step spent in an epoch and on the test split.
+    busy_seconds: that the last step spent in epochs and on the test split.
     """
 
     busy_seconds: float
@@ -56,8 +56,12 @@ class Run(Protocol):
         ...
 
     def step(self) -> Report | None:
-        """One epoch more, or none where all were done before; what is new. None where the step has to be repeated by
-        a new run, because the data changed meanwhile."""
+        """One epoch more, several where they are short, none where all were done before; what is new. None where the
+        step has to be repeated by a new run, because the data changed meanwhile."""
+        ...
+
+    def news(self) -> Report:
+        """What no report has told yet."""
         ...
 
     def save(self) -> None:

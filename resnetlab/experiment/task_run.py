@@ -15,7 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +30,6 @@ from resnetlab.study.seeding import stream
 from resnetlab.wording import plural
 
 CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkpoint may cost at most
-SHORT = 0.05  # seconds: shorter epochs are reported several at a time, so that reports cost little beside them
 SEEDS = 2**32  # NumPy's and scikit-learn's are below
 
 
@@ -116,9 +115,9 @@ class TaskRun:
         self._iterator: Iterator[Any] = self._object if self._whole else as_iterator(self._object)
         self.history: list[TaskEpoch] = []
         self._checkpoints = None if self._whole else self._restored(checkpoints)
-        self._reported, self._writes = 0, 0
-        self._failed: Exception | None = None
-        self._restarted = bool(self.history or task.recorded)
+        self._reported, self._resumed, self._writes = 0, self.epoch, 0
+        self._again = bool(self.history or task.recorded)
+        self._restarted = self._again  # until that is reported
         self._saved, self._written = self.epoch, time.perf_counter()
         self._checkpoint_seconds = self._last_seconds = 0.0
         device = f"cpu ({platform.machine()}, {os.cpu_count()} cores)" if context.device == "cpu" else context.device
@@ -158,13 +157,25 @@ class TaskRun:
         return self.epoch == self._epochs and (whole or not self._whole)
 
     def step(self) -> Report:
-        """Run one epoch, several where they are short, none where the checkpoint was complete; report what is new."""
-        self.busy_seconds = 0.0
-        self._run_epochs()
+        """Run one epoch, several where they are short, none where the checkpoint has epochs that are not recorded or is
+        complete; report what is new. Where it goes on after a loss, each new epoch has a report of its own, so that
+        where it dies again is known."""
+        self.busy_seconds, began = 0.0, time.perf_counter()
+        goes_on = self._reported > 0 or self.epoch <= self._task.recorded
+        while goes_on and self.epoch < self._epochs:
+            self._run_epoch()
+            last = self.epoch == self._epochs or self.epoch in self._task.saves
+            self._checkpoint(wanted=last or self._context.every_epoch)
+            soon = time.perf_counter() - began < self._context.reports_after
+            known = not self._again or self.epoch < self._task.recorded
+            goes_on = soon and known and self.epoch not in self._task.decided
         done = self.epoch == self._epochs
         test = self._tested() if done and self._task.test else None
         if done and self._whole:
             self._iterator.close()  # type: ignore[attr-defined]
+        return replace(self.news(), test=test)
+
+    def news(self) -> Report:
         note = ""
         if self._checkpoints is not None and self._checkpoints.problems:
             how = f"went on from epoch {self._reported}" if self._reported else "began again"
@@ -176,23 +187,7 @@ class TaskRun:
             "settings": json.dumps(how_it_ran),
         }
         self._reported, self._columns, self._restarted = self.epoch, {}, False
-        return Report(epochs, columns, note, restarted, self.busy_seconds, test=test)
-
-    def _run_epochs(self) -> None:
-        """An error in an epoch is raised by the next step, where there are others before it to be reported."""
-        if self._failed is not None:
-            raise self._failed
-        began, before = time.perf_counter(), self.epoch
-        while self.epoch < self._epochs and (self.epoch == before or time.perf_counter() - began < SHORT):
-            try:
-                self._run_epoch()
-            except Exception as error:
-                if self.epoch == self._reported:
-                    raise
-                self._failed = error
-                return
-            last = self.epoch == self._epochs or self.epoch in self._task.saves
-            self._checkpoint(wanted=last or self._context.every_epoch)
+        return Report(epochs, columns, note, restarted, self.busy_seconds, resumed=self._resumed)
 
     def _run_epoch(self) -> None:
         at, began = f"epoch {self.epoch + 1}", time.perf_counter()

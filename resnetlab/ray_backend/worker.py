@@ -1,9 +1,10 @@
-"""The worker: a Trainable of Tune that runs many trials in one process, one epoch per step.
+"""The worker: a Trainable of Tune that runs many trials in one process, step by step.
 
 A worker process imports torch once, opens the data once, and then gets one trial after another. Each step trains one
-epoch, writes the trial's checkpoint (which holds its epoch history) to the results folder, and reports the epochs that
-it has not reported yet. Failures of the trial itself (a loss that is not a number, too little memory) are reported as
-its ending; Ray notices a process that dies, or that ends itself because an epoch takes too long or its GPU failed.
+epoch, or several short ones, writes the trial's checkpoint (which holds its epoch history) to the results folder, and
+reports the epochs that it has not reported yet. Failures of the trial itself (a loss that is not a number, too little
+memory) are reported as its ending; Ray notices a process that dies, or that ends itself because an epoch takes too long
+or its GPU failed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class TrialWorker(tune.Trainable):
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        """Leave after the current epoch, because the machine is about to shut down."""
+        """Leave after the current step, because the machine is about to shut down."""
         self._leaving = True
         os.write(2, f"{LEAVES}\n".encode())  # in the log even if the process is killed before it can leave
         if not self._busy:
@@ -79,14 +80,14 @@ class TrialWorker(tune.Trainable):
         except Exception as error:
             if (device_lost := accelerator.lost(error)) is not None:
                 raise device_lost from error  # which ends this process: it could not use the GPU again
-            busy = self._run.busy_seconds if self._run is not None else 0.0
-            report = Report(ending=self._ending(error), busy_seconds=busy)
+            told = self._run.news() if self._run is not None else Report()
+            report = replace(told, ending=self._ending(error))
             self._run = None
         finally:
             faulthandler.cancel_dump_traceback_later()
             self._busy = False
         if self._leaving and self._run is not None:
-            self._leave()  # the next worker reports this step's epoch from the checkpoint
+            self._leave()  # the next worker reports this step's epochs from the checkpoint
         return {"report": replace(report, printed=self._printed.take())}
 
     def _ending(self, error: Exception) -> Ending:
@@ -97,7 +98,7 @@ class TrialWorker(tune.Trainable):
         return Ending.of(error, code, f"{stage}: ")
 
     def _next_report(self) -> Report:
-        """Train one epoch and return its report. An epoch during which the data cache changed is trained again."""
+        """Take one step and return its report. An epoch during which the data cache changed is trained again."""
         if self._run is None:
             os.write(2, f"{begins(self._task.trial_id)}\n".encode())
             check_here(self._context.versions)

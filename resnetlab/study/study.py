@@ -112,6 +112,16 @@ class Study(Frozen):
         fields = type(self).model_fields
         return state | {"__dict__": {name: value for name, value in state["__dict__"].items() if name in fields}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_sampler(cls, content: Any) -> Any:
+        """A study with factors and one objective that names no sampler has `linear`."""
+        search = content.get("search") or {}
+        named = not isinstance(search, Mapping) or "sampler" in search or search.get("second_objective")
+        if named or not content.get("factors"):
+            return content
+        return {**content, "search": {**search, "sampler": "linear"}}
+
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:

@@ -190,7 +190,10 @@ class Sweep:
         before = self._longer.before(config.trial_id)
         shorter = before.trial_id if before is not None else ""
         data_hash = self._dataset(config)[0]
-        return Task(config.trial_id, config, phase, False, data_hash, saves=self._saves, stays=stays, shorter=shorter)
+        return Task(
+            config.trial_id, config, phase, False, data_hash,
+            saves=self._saves, decided=tuple(self.study.search.rungs), stays=stays, shorter=shorter,
+        )  # fmt: skip
 
     def next(self) -> Task | None:
         """The next trial to start, or None. Sets `error` and `finished` if the sweep cannot continue."""
@@ -447,6 +450,8 @@ class Sweep:
             columns["restarts"] = (self.store.trials[trial_id].get("restarts") or 0) + 1
         self.store.add("trials", {"trial_id": trial_id, **columns})
         for epoch in report.epochs:
+            if epoch.epoch > report.resumed and epoch.epoch > self.store.trials[trial_id]["epochs_run"]:
+                self._deaths.forget(trial_id)
             decision = self._take_epoch(task, epoch, trained=epoch.epoch > report.before)
             if decision == PAUSE:
                 self._pause(task)
@@ -482,7 +487,6 @@ class Sweep:
         trial_id, epoch, row = task.trial_id, record.epoch, record.as_row()
         value = row[self.study.searched.name]
         if self.store.add("epochs", {"trial_id": trial_id, **row}):
-            self._deaths.forget(trial_id)
             known = self.store.trials[trial_id]
             totals = {
                 "train_seconds": (known.get("train_seconds") or 0.0) + record.train_seconds,

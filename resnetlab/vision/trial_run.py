@@ -1,4 +1,4 @@
-"""One trial in this process, one epoch a step, from its newest checkpoint on. Knows nothing of who hands trials out."""
+"""One trial in this process, step by step, from its newest checkpoint on. Knows nothing of who hands trials out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHECKPOINT_SHARE = 0.05  # of the time since the last one: what writing a checkp
 
 
 class TrialRun:
-    """The training of one task. busy_seconds: that its last step spent in an epoch and on the test split.
+    """The training of one task. busy_seconds: that its last step spent in epochs and on the test split.
 
     altered: the data cache changed under an earlier run of the task in this process. Raises OtherData where the data
     here is not the sweep's, BadData where what the trial starts from is missing or damaged.
@@ -54,10 +54,11 @@ class TrialRun:
             )
         self._dataset = dataset
         self._checkpoints = TrialCheckpoints(self._folder, task.trial_id, task.stays, context.code)
-        self._restarted = bool(self._checkpoints.states or self._checkpoints.problems or task.recorded)
+        self._again = bool(self._checkpoints.states or self._checkpoints.problems or task.recorded)
+        self._restarted = self._again  # until that is reported
         self._before = 0  # epochs that the same trial of a shorter budget trained, where it began from there
         self._training = self._trained(config)
-        self._reported = 0
+        self._reported, self._resumed = 0, self.epoch
         self._columns: dict[str, Cell] = {
             "parameters": self._training.facts.parameters,
             "trainable": self._training.facts.trainable,
@@ -138,14 +139,16 @@ class TrialRun:
         self._folder.write(f"{WEIGHTS}/{self._task.trial_id}.safetensors", left.pack())
 
     def step(self) -> Report | None:
-        """Train one epoch, or none where the checkpoint was complete, and report what is new. Epochs of a shorter trial
-        are reported before any is trained: the sweep may stop this one at one of them.
+        """Train one epoch, several where they are short, none where the checkpoint was complete, and report what is
+        new. Epochs that it begins with and that are not recorded are reported before any is trained: the sweep may stop
+        it at one of them. A trial that goes on after a loss reports each epoch, so that where it dies again is known.
 
         None where the data cache changed meanwhile: this run is then to be thrown away.
         """
         training, config = self._training, self._training.config
-        self.busy_seconds = 0.0
-        if training.epoch < config.epochs and not self._untold:
+        self.busy_seconds, began = 0.0, time.perf_counter()
+        goes_on = self._reported > 0 or training.epoch <= self._task.recorded
+        while goes_on and training.epoch < config.epochs:
             self._timed(training.run_epoch)
             if not self._dataset.unchanged():
                 prefix.forget()
@@ -153,20 +156,21 @@ class TrialRun:
                 return None
             last = training.epoch == config.epochs or training.epoch in self._task.saves
             self._checkpoint(wanted=last or self._context.every_epoch)
-        epochs = tuple(training.history[self._reported :])
-        columns, note, restarted = self._columns | self._cost(), self._note, self._restarted
-        self._reported, self._columns, self._note, self._restarted = len(training.history), {}, "", False
+            soon = time.perf_counter() - began < self._context.reports_after
+            goes_on = soon and not self._again and training.epoch not in self._task.decided
         test: TestResult | None = None
         if training.epoch == config.epochs and self._task.keep:
             self._keep()
         if training.epoch == config.epochs and self._task.test:
             test = self._timed(training.test)
-        return Report(epochs, columns, note, restarted, self.busy_seconds, test=test, before=self._before)
+        return replace(self.news(), test=test)
 
-    @property
-    def _untold(self) -> bool:
-        """Whether a shorter trial has trained epochs that are not reported."""
-        return not self._reported and self._before > self._task.recorded
+    def news(self) -> Report:
+        epochs = tuple(self._training.history[self._reported :])
+        columns, note, restarted = self._columns | self._cost(), self._note, self._restarted
+        self._reported, self._columns, self._note, self._restarted = self.epoch, {}, "", False
+        spent, before = self.busy_seconds, self._before
+        return Report(epochs, columns, note, restarted, spent, before=before, resumed=self._resumed)
 
     @property
     def epoch(self) -> int:

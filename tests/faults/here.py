@@ -12,6 +12,7 @@ import pytest
 
 from resnetlab.driver.options import Options
 from resnetlab.driver.run import run_study
+from resnetlab.experiment import messages
 from resnetlab.experiment.messages import Report, Task, TrialContext
 from resnetlab.ray_backend import cluster
 from resnetlab.ray_backend.worker import TrialWorker
@@ -41,6 +42,7 @@ class Here:
         self.at_report: Callable[[int], None] = lambda number: None  # called before each report is taken
         from resnetlab.ray_backend import backend
 
+        monkeypatch.setattr(messages, "REPORTS_AFTER", 0.0)  # a report is an epoch
         monkeypatch.setattr(backend, "run", self._engine)
         monkeypatch.setattr(cluster, "connect", _no_cluster)
         monkeypatch.setattr(lease, "_alive", lambda *holder: False)  # whoever held the folder has crashed

@@ -29,7 +29,11 @@ class SearchBase(Frozen):
     own: dict[str, dict[str, Value | None]] = Field(
         default_factory=dict, description="written by resnetlab: settings of a sampler and a rule of your own"
     )
-    sampler: str = Field("tpe", description=f"{' | '.join(SAMPLERS)}, or a reference to your own")
+    sampler: str = Field(
+        "tpe",
+        description=f"{' | '.join(SAMPLERS)}, or a reference to your own; linear where a study with factors and one "
+        "objective names none",
+    )
     trials: int = Field(30, ge=1, le=1_000_000)
     epochs: int = Field(9, ge=1, le=100_000, description="full budget of one trial")
     stopping: bool | str = Field(
