@@ -221,6 +221,19 @@ def test_a_signal_at_the_same_place_ends_a_trial_and_deaths_of_other_kinds_do_no
     assert 'File "a.py", line 3 in f' in kept and "settings: model resnet, batch_size 128" in kept
 
 
+def test_epochs_that_a_checkpoint_had_are_no_way_on(tmp_path):
+    """The first death comes before any report: which epochs were done is known from the checkpoint alone."""
+    sweep, trainer = start(tmp_path, stopping=False), Trainer()
+    task = sweep.next()
+    sweep.crashed(task.trial_id, Crash("SIGSEGV"))
+    assert sweep.next().trial_id == task.trial_id
+    assert sweep.report(task.trial_id, replace(trainer.step(task, 0), restarted=True, resumed=1))
+    sweep.crashed(task.trial_id, Crash("SIGSEGV"))
+    row = sweep.store.trials[task.trial_id]
+    assert (row["status"], row["epochs_run"], row["restarts"]) == ("failed", 1, 1)
+    assert "died 2 times at the same place" in row["reason"] and "in epoch 2" in row["reason"]
+
+
 def test_what_a_trial_prints_is_kept_report_after_report_and_its_last_part_where_it_is_long(tmp_path):
     sweep, trainer = start(tmp_path), Trainer()
     task = sweep.next()

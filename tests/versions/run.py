@@ -162,7 +162,7 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         "",
         "Made by `make test-versions`: the whole test suite in a fresh environment, with the oldest versions that",
         "`pyproject.toml` promises and with the newest that the package index served on that day. Beside it ran",
-        "nothing, so many processes that do nothing but compute, or a sweep; load: the mean of the load average.",
+        "nothing, so many processes that do nothing but compute, or other work; load: the mean of the load average.",
         "",
         f"| | Python | {' | '.join(SHOWN)} | beside | load | passed | failed | skipped | minutes | run |",
         f"|---|---|{'---|' * len(SHOWN)}---|---:|---:|---:|---:|---:|---|",
@@ -172,7 +172,7 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         row = rows.get(key(kind, python), {})
         versions = [row.get("versions", {}).get(name, "–") for name in SHOWN]
         if "passed" in row:
-            beside = "a sweep" if row.get("beside") else f"{row['busy']} busy" if row["busy"] else "nothing"
+            beside = "other work" if row.get("beside") else f"{row['busy']} busy" if row["busy"] else "nothing"
             counts = [f"{row[name]:,}" for name in ("passed", "failed", "skipped")]
             counts, when = (
                 [beside, str(row.get("load") or "–"), *counts, f"{row['seconds'] / 60:.0f}"],
