@@ -89,7 +89,7 @@ def table() -> str:
     rows = [row for part in content["parts"].values() for row in part["rows"] if "world" in row]
     worlds = list(dict.fromkeys(row["world"] for row in rows))
     lines = [f"| epochs, median | {' | '.join(worlds)} |", f"|---|{'---:|' * len(worlds)}"]
-    for arm in ARMS:
+    for arm in dict.fromkeys(row["arm"] for row in rows):  # those that could be installed where it was measured
         cells = []
         for name in worlds:
             row = next((row for row in rows if row["world"] == name and row["arm"] == arm), None)

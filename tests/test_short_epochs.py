@@ -20,14 +20,14 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def reports(place, cache, phase=Phase.CONFIRM, decided=(), timeout=600.0, **changes):
+def reports(place, cache, phase=Phase.CONFIRM, decided=(), **changes):
     """All that a worker says of one trial."""
     from resnetlab.ray_backend.worker import TrialWorker
 
     config = TrialConfig(data=DATA, model="mlp", batch_size=64, epochs=4, **{"lr": 0.05, "seed": 1} | changes)
     data = prepare(DATA, cache).hash
     task = Task(config.trial_id, config, phase, test=not phase.searched, data_hash=data, decided=decided)
-    context = TrialContext(str(place), cache, cpus=1, gpus=0, epoch_timeout_s=timeout)
+    context = TrialContext(str(place), cache, cpus=1, gpus=0, epoch_timeout_s=800)
     worker = TrialWorker({"task": task, "context": context})
     found = [worker.step()["report"]]
     while not found[-1].ending and sum(len(report.epochs) for report in found) < config.epochs:

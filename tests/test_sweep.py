@@ -221,6 +221,18 @@ def test_a_signal_at_the_same_place_ends_a_trial_and_deaths_of_other_kinds_do_no
     assert 'File "a.py", line 3 in f' in kept and "settings: model resnet, batch_size 128" in kept
 
 
+def test_a_checkpoint_that_comes_after_the_end_of_its_trial_is_deleted(tmp_path):
+    """A worker that is asked to leave writes what it has, and does not know yet that its trial was stopped."""
+    sweep, trainer = start(tmp_path, stopping=False), Trainer()
+    ended, runs = sweep.next(), sweep.next()
+    assert all(sweep.report(task.trial_id, trainer.step(task, 0)) for task in (ended, runs))
+    sweep.ended(ended.trial_id, Status.STOPPED, "asha at epoch 1")
+    for task in (ended, runs):
+        sweep.store.folder.write(f"checkpoints/{task.trial_id}.1.pt", b"late")
+    sweep.tidy()
+    assert sweep.store.folder.names("checkpoints") == [f"{runs.trial_id}.1.pt"]
+
+
 def test_epochs_that_a_checkpoint_had_are_no_way_on(tmp_path):
     """The first death comes before any report: which epochs were done is known from the checkpoint alone."""
     sweep, trainer = start(tmp_path, stopping=False), Trainer()

@@ -80,6 +80,7 @@ def drive(sweep: Sweep, options: Options, cache: Path, watch: LiveView, datasets
                     backend.run(sweep, context, tick, capacity)
                 except OutOfTime:
                     sweep.interrupt()
+        sweep.tidy()
 
 
 def _devices(

@@ -23,7 +23,7 @@ from resnetlab.planning.affordable import DoesNotFit
 from resnetlab.planning.plan import Plan
 from resnetlab.search.optuna_sampler import OptunaSampler, WarmTrial
 from resnetlab.search.rule import PAUSE
-from resnetlab.storage.layout import checkpoint_names, kept_name
+from resnetlab.storage.layout import CHECKPOINTS, checkpoint_names, kept_name
 from resnetlab.storage.store import Store
 from resnetlab.study import Study
 from resnetlab.study.records import EpochRecord, Phase, Status, TaskEpoch
@@ -542,6 +542,13 @@ class Sweep:
         while self._obsolete:
             self.store.folder.delete(self._obsolete.pop())
         self.store.tick()
+
+    def tidy(self) -> None:
+        """Delete what workers that were asked to leave have written since of trials that had ended."""
+        for name in self.store.folder.names(CHECKPOINTS):
+            row = self.store.trials.get(name.partition(".")[0])
+            if row is not None and Status(row["status"]).ended:
+                self.store.folder.delete(f"{CHECKPOINTS}/{name}")
 
     def died(self, trial_id: str, reason: str, status: Status = Status.FAILED, crash: Crash | None = None) -> None:
         """Record the death of the trial's process, and hand the trial out again unless it has died too often.
